@@ -1,0 +1,115 @@
+"""The one folder outside the checkout that avlib writes to: rendered clips, and later trained models.
+
+A file in it is either whole or absent: it is written under another name and moved into place, so that a process that
+is killed, or two that work at once, leave nothing half-written behind a good name.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+from .errors import CacheError
+
+_UNFINISHED = ".unfinished-"
+
+
+def folder(*parts: str) -> Path:
+    """The cache folder, or one below it, created when it does not exist.
+
+    It is `$AVLIB_CACHE` where that is set, else the user's cache folder as the operating system has it.
+
+    Raises:
+        CacheError: it cannot be created or written.
+    """
+    root = os.environ.get("AVLIB_CACHE") or user_cache_path("avlib")
+    path = Path(root).expanduser().absolute().joinpath(*parts)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(path, error.strerror) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise _not_writable(path, "no permission to write")
+    return path
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock that belongs to `path`; a second process waits. A process that dies lets go of it.
+
+    Raises:
+        CacheError: the lock file cannot be written.
+    """
+    lock = FileLock(path.with_name(path.name + ".lock"))
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise _not_writable(path.parent, error.strerror) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def publishing(path: Path) -> Iterator[Path]:
+    """Give a name to write to; what was written there appears as `path`, at once and whole, when the block ends well.
+
+    The temporary name keeps the ending of `path`, by which writers choose a format. It may become a file or a folder.
+
+    Raises:
+        CacheError: the disk is full or the folder cannot be written.
+    """
+    unfinished = path.with_name(f"{_UNFINISHED}{os.getpid()}-{path.name}")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    except OSError as error:
+        if error.errno is None:  # raised by a library for reasons of its own, not by the operating system
+            raise
+        raise _not_writable(path, error.strerror) from error
+    finally:
+        _remove(unfinished)
+
+
+def contents() -> list[tuple[str, int]]:
+    """Name and size in bytes of each file in the cache, sorted by name; locks are left out."""
+    root = folder()
+    files = (path for path in root.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return sorted((str(path.relative_to(root)), path.stat().st_size) for path in files)
+
+
+def clear() -> int:
+    """Remove everything in the cache and return how many bytes that freed."""
+    freed = sum(size for _, size in contents())
+    for path in folder().iterdir():
+        _remove(path)
+    return freed
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove what killed processes left in `directory`. Call it while holding the lock of what is written there."""
+    for path in directory.glob(f"{_UNFINISHED}*"):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _not_writable(path: Path, reason: str | None) -> CacheError:
+    return CacheError(
+        path,
+        reason or "cannot be written",
+        "a folder that can be written",
+        "Free some space or set AVLIB_CACHE to another folder.",
+    )

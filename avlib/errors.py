@@ -1,0 +1,48 @@
+"""What can be wrong with what a user hands over: one class for each kind of input.
+
+Every message is put together from the same four parts: the file or parameter, what was found, what was expected, and
+what to do. A caller that wants to react to one of them catches the class and reads the attributes.
+"""
+
+from __future__ import annotations
+
+
+class AvlibError(Exception):
+    """Something that the user handed over cannot be used as it is.
+
+    Args:
+        subject: the file, parameter or notebook that is wrong.
+        found: what was found there.
+        expected: what was expected instead.
+        advice: what to do about it, as a sentence.
+    """
+
+    def __init__(self, subject: object, found: str, expected: str = "", advice: str = ""):
+        super().__init__(str(subject), found, expected, advice)  # these four survive pickling between processes
+        self.subject, self.found, self.expected, self.advice = self.args
+
+    def __str__(self) -> str:
+        message = f"{self.subject}: {self.found}"
+        if self.expected:
+            message += f"; expected {self.expected}"
+        return f"{message}. {self.advice}" if self.advice else f"{message}."
+
+
+class MediaError(AvlibError):
+    """A sound or video file is missing, broken, or lacks the stream that is asked for."""
+
+
+class TooShortError(MediaError):
+    """A clip is too short for even one frame of the feature that is asked for."""
+
+
+class ParameterError(AvlibError, ValueError):
+    """A parameter is unknown, of the wrong type, or outside its range or choices."""
+
+
+class CacheError(AvlibError):
+    """The cache or the output folder cannot be written."""
+
+
+class NotebookError(AvlibError):
+    """A notebook is missing, is not in the form of the workbook, or failed while it ran."""

@@ -1,0 +1,224 @@
+"""Opening a file and finding out what it holds, without decoding it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+
+from ..errors import MediaError
+
+# A stream may end this much before its header promises before the file counts as truncated: encoders round durations
+# to their own frames, and some count one too many.
+_TOLERATED_LOSS = 0.5
+
+BROKEN = "It may be truncated, or something else under this name: fetch it again, or see whether a player plays it."
+
+
+@dataclass(frozen=True)
+class AudioStream:
+    """A sound stream; `start` and `seconds` are where its packets lie, not what the header says."""
+
+    codec: str
+    sample_rate: int
+    channels: int
+    layout: str
+    start: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class VideoStream:
+    """A video stream.
+
+    `frames` counts the pictures that are shown; `header_frames` is what the header says (0: nothing), where pictures
+    that an edit list hides are counted too. `rotation` is in degrees counter-clockwise; `width` and `height` are as
+    shown, after it. `frame_rate` is the nominal one in Hz; `constant_rate` tells whether all intervals are equal.
+    """
+
+    codec: str
+    width: int
+    height: int
+    rotation: int
+    frame_rate: float
+    constant_rate: bool
+    frames: int
+    header_frames: int
+    start: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file holds; `seconds` is the length that the container claims, which may exceed its streams."""
+
+    path: Path
+    format: str
+    seconds: float | None
+    audio: AudioStream | None
+    video: VideoStream | None
+
+
+def probe(path: str | Path) -> MediaInfo:
+    """Look through a whole file, decoding nothing but its first picture.
+
+    Raises:
+        MediaError: the file is missing, empty, or nothing that FFmpeg reads.
+    """
+    with opened(path) as container:
+        audio, video = best_stream(container, "audio"), best_stream(container, "video")
+        rotation = next((frame.rotation for frame in container.decode(video)), 0) if video else 0
+        container.seek(0)
+        spans = scan(container, [stream for stream in (audio, video) if stream])
+        return MediaInfo(
+            path=Path(path),
+            format=container.format.name,
+            seconds=container.duration / av.time_base if container.duration else None,
+            audio=_describe_audio(audio, spans[audio.index]) if audio else None,
+            video=_describe_video(video, spans[video.index], rotation) if video else None,
+        )
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[InputContainer]:
+    """Open a file for reading; whatever FFmpeg says against it, then or later, becomes a MediaError."""
+    file = Path(path)
+    if not file.exists():
+        raise MediaError(path, "no such file", advice="Check the name and the folder from which it is given.")
+    if file.is_dir():
+        raise MediaError(path, "is a folder", "a sound or video file", "Give one of the files in it.")
+    if not file.stat().st_size:
+        raise MediaError(path, "is empty (0 bytes)", "a sound or video file", "Fetch or record it again.")
+    try:
+        with av.open(ffmpeg_name(file)) as container:
+            for stream in container.streams.video:
+                stream.thread_type = "AUTO"
+            yield container
+    except av.error.FFmpegError as error:
+        raise MediaError(path, f"cannot be decoded ({error.strerror})", "sound or video", BROKEN) from error
+
+
+def ffmpeg_name(path: str | Path) -> str:
+    """A name that FFmpeg takes for a file: it reads `-` and `a:b.mp4` as a pipe and a protocol."""
+    return str(Path(path).absolute())
+
+
+def best_stream(container: InputContainer, kind: str) -> av.AudioStream | av.VideoStream | None:
+    """The stream that a player would choose; the cover picture of a song is no video."""
+    stream = container.streams.best(kind)
+    return None if stream is None or stream.disposition & Disposition.attached_pic else stream
+
+
+def audio_stream(container: InputContainer, path: str | Path) -> av.AudioStream:
+    """The sound stream; a MediaError that lists what there is instead where there is none."""
+    advice = 'Give a clip with sound, or pass audio="silence" where that is offered.'
+    stream = best_stream(container, "audio")
+    if stream is None:
+        raise MediaError(path, f"no audio stream ({_list_streams(container)})", advice=advice)
+    return stream
+
+
+def video_stream(container: InputContainer, path: str | Path) -> av.VideoStream:
+    """The video stream; a MediaError that lists what there is instead where there is none."""
+    stream = best_stream(container, "video")
+    if stream is None:
+        raise MediaError(path, f"no video stream ({_list_streams(container)})", advice="Give a clip with pictures.")
+    return stream
+
+
+def _list_streams(container: InputContainer) -> str:
+    streams = (f"{stream.type} {stream.codec_context.name}" for stream in container.streams)
+    return f"streams: {', '.join(streams) or 'none'}"
+
+
+@dataclass
+class Span:
+    """What the packets of one stream say: when each picture or piece of sound is shown, and when the last one ends."""
+
+    times: list[float] = field(default_factory=list)
+    end: float = 0.0
+
+    @property
+    def start(self) -> float:
+        return min(self.times, default=0.0)
+
+
+def scan(container: InputContainer, streams: list, seconds: float | None = None) -> dict[int, Span]:
+    """Walk over the packets of `streams`, which costs some hundred times less than decoding them.
+
+    Packets that an edit list hides carry a mark and are left out, which is why this count is right where a header's
+    is not. With `seconds`, packets that begin later are left out, and the walk ends when all streams are past it.
+    """
+    limit = math.inf if seconds is None else seconds
+    spans = {stream.index: Span() for stream in streams}
+    running = set(spans)
+    for packet in container.demux(streams):
+        if packet.dts is None and packet.pts is None:  # the empty packet that ends a stream
+            continue
+        index, tick = packet.stream_index, float(packet.stream.time_base)
+        time = (packet.dts if packet.pts is None else packet.pts) * tick
+        if time < limit and not packet.is_discard:
+            spans[index].times.append(time)
+            spans[index].end = max(spans[index].end, time + (packet.duration or 0) * tick)
+        if (time if packet.dts is None else packet.dts * tick) >= limit:
+            running.discard(index)
+            if not running:
+                break
+    return spans
+
+
+def check_whole(path: str | Path, stream: av.stream.Stream, end: float, seconds: float | None) -> None:
+    """Refuse a stream that ends before its header promises, or before `seconds` where that is less."""
+    if stream.duration is None:
+        return
+    promised = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
+    if end < min(promised, math.inf if seconds is None else seconds) - _TOLERATED_LOSS:
+        raise MediaError(
+            path,
+            f"its {stream.type} ends at {end:.2f} s",
+            f"{promised:.2f} s as its header says",
+            f"The file is truncated: fetch it again, or pass seconds={math.floor(end * 10) / 10} to use what is there.",
+        )
+
+
+def frame_rate_of(stream: av.VideoStream) -> float:
+    """The nominal rate in Hz: the guess of FFmpeg that OpenCV reports as CAP_PROP_FPS."""
+    return float(stream.guessed_rate or stream.average_rate or 1 / stream.time_base)
+
+
+def _describe_audio(stream: av.AudioStream, span: Span) -> AudioStream:
+    return AudioStream(
+        codec=stream.codec_context.name,
+        sample_rate=stream.rate,
+        channels=stream.channels,
+        layout=stream.layout.name,
+        start=span.start,
+        seconds=span.end - span.start,
+    )
+
+
+def _describe_video(stream: av.VideoStream, span: Span, rotation: int) -> VideoStream:
+    intervals = [after - before for before, after in pairwise(sorted(span.times))]
+    width, height = stream.width, stream.height
+    if rotation % 180:
+        width, height = height, width
+    return VideoStream(
+        codec=stream.codec_context.name,
+        width=width,
+        height=height,
+        rotation=rotation,
+        frame_rate=frame_rate_of(stream),
+        # containers that count in milliseconds alternate between, say, 33 and 34
+        constant_rate=not intervals or max(intervals) - min(intervals) < 1.5e-3,
+        frames=len(span.times),
+        header_frames=stream.frames,
+        start=span.start,
+        seconds=span.end - span.start,
+    )

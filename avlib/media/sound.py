@@ -1,0 +1,187 @@
+"""Sound of a file to mono waveforms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from av.container import InputContainer
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import MediaError, ParameterError
+from .container import BROKEN, audio_stream, check_whole, opened
+
+# Whole seconds that are decoded before a wanted moment: resampling filters and codecs with overlapping frames settle.
+_PREROLL = 1
+
+
+def read_audio(
+    path: str | Path,
+    sample_rate: int | None = 16000,
+    *,
+    channel: int | None = None,
+    start: float = 0.0,
+    seconds: float | None = None,
+) -> Float[Tensor, " samples"]:
+    """Read the sound of an audio or video file as mono.
+
+    Args:
+        path: any file that FFmpeg reads.
+        sample_rate: resampled to this many Hz; None keeps the file's own rate.
+        channel: None averages all channels, as is right; 0 keeps the first one only, as the published CAV-MAE
+            pipeline does.
+        start: skip this many seconds of the sound.
+        seconds: read at most this much; None reads to the end. A shorter file gives what it has.
+
+    Returns:
+        `(samples,)`, float32.
+
+    Raises:
+        MediaError: no such file, no sound in it, nothing after `start`, a broken or truncated stream, or samples that
+            are not finite.
+        ParameterError: there is no such channel, or a time or rate is out of range.
+    """
+    return torch.cat(list(audio_blocks(path, sample_rate, channel=channel, start=start, seconds=seconds)))
+
+
+def audio_blocks(
+    path: str | Path,
+    sample_rate: int | None = 16000,
+    *,
+    channel: int | None = None,
+    start: float = 0.0,
+    seconds: float | None = None,
+    block_seconds: float = 10.0,
+) -> Iterator[Float[Tensor, " samples"]]:
+    """The sound that `read_audio` returns in pieces of `block_seconds`, so that any length fits into memory.
+
+    Arguments and errors as in `read_audio`; the last piece may be shorter.
+    """
+    with opened(path) as container:
+        sound = SoundReader(container, path, sample_rate, channel, start, seconds)
+        length = max(1, round(block_seconds * sound.sample_rate))
+        pieces: list[np.ndarray] = []
+        for packet in container.demux(sound.stream):
+            pieces += sound.decode(packet)
+            while sum(map(len, pieces)) >= length:
+                pending = np.concatenate(pieces)
+                yield torch.from_numpy(pending[:length].copy())
+                pieces = [pending[length:]]
+            if sound.complete:
+                break
+        sound.check_end()
+        if sum(map(len, pieces)):
+            yield torch.from_numpy(np.concatenate(pieces))
+
+
+class SoundReader:
+    """Decodes packets of a sound stream to mono at one rate, from a start to an end."""
+
+    def __init__(
+        self,
+        container: InputContainer,
+        path: str | Path,
+        sample_rate: int | None,
+        channel: int | None,
+        start: float,
+        seconds: float | None,
+    ):
+        if not 0 <= start < math.inf:
+            raise ParameterError("start", f"{start}", "0 or more seconds")
+        if seconds is not None and not seconds > 0:
+            raise ParameterError("seconds", f"{seconds}", "more than 0, or None for all")
+        if sample_rate is not None and sample_rate < 1:
+            raise ParameterError("sample_rate", f"{sample_rate}", "1 or more Hz, or None for the file's own")
+        self.path, self.channel, self.start, self.seconds = path, channel, start, seconds
+        self.stream = audio_stream(container, path)
+        self.sample_rate = sample_rate or self.stream.rate
+        if channel is not None and not 0 <= channel < self.stream.channels:
+            raise ParameterError("channel", f"{channel}", f"0 to {self.stream.channels - 1}, or None for the average")
+        # Decoding starts at a whole second, where the samples of any two rates coincide: so the resampled ones are
+        # those of a reading from the very start.
+        self.origin = max(0, math.floor(start) - _PREROLL)
+        if self.origin:
+            offset = (self.stream.start_time or 0) * self.stream.time_base
+            container.seek(int((self.origin + offset) * av.time_base))
+        self.skip = round((start - self.origin) * self.sample_rate)
+        self.wanted = math.inf if seconds is None or math.isinf(seconds) else round(seconds * self.sample_rate)
+        self.taken = 0
+        self.end = 0.0
+        self.resampler: av.AudioResampler | None = None
+        self.source: tuple | None = None
+
+    @property
+    def complete(self) -> bool:
+        return self.taken >= self.wanted
+
+    def decode(self, packet: av.Packet) -> list[np.ndarray]:
+        """The next samples, each piece `(samples,)` float32; the last packet of a stream gives what is still held."""
+        if self.complete:
+            return []
+        resampled = [out for frame in packet.decode() for out in self._resample(frame)]
+        if not packet.size and self.resampler:
+            resampled += self.resampler.resample(None)
+        return [piece for frame in resampled if len(piece := self._trim(self._mono(frame)))]
+
+    def check_end(self) -> None:
+        """Raise if what came is nothing, or less than the header promises, or not finite."""
+        if not self.complete:
+            check_whole(self.path, self.stream, self.end, None)
+        if not self.taken:
+            found = f"no sound after {self.start} s; it ends at {self.end:.2f} s" if self.start else "no sound samples"
+            raise MediaError(self.path, found, "at least one sample", BROKEN)
+
+    def _resample(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
+        time = float(frame.pts * frame.time_base) if frame.pts is not None else self.end
+        self.end = time + frame.samples / frame.sample_rate
+        if self.origin:
+            first = float((self.stream.start_time or 0) * self.stream.time_base)
+            frame = _cut_before(frame, round((self.origin + first - time) * frame.sample_rate))
+            if frame is None:
+                return []
+        source = (frame.sample_rate, frame.layout.name, frame.format.name)
+        held = []
+        if source != self.source:  # some streams change in the middle, for example after an advertisement
+            held = self.resampler.resample(None) if self.resampler else []
+            self.source, self.resampler = source, av.AudioResampler("fltp", frame.layout, self.sample_rate)
+        return held + self.resampler.resample(frame)
+
+    def _mono(self, frame: av.AudioFrame) -> np.ndarray:
+        samples = frame.to_ndarray()  # (channels, samples)
+        return samples.mean(axis=0) if self.channel is None else samples[self.channel].copy()
+
+    def _trim(self, samples: np.ndarray) -> np.ndarray:
+        skipped = min(self.skip, len(samples))
+        self.skip -= skipped
+        samples = samples[skipped:]
+        if not math.isinf(self.wanted):
+            samples = samples[: self.wanted - self.taken]
+        finite = np.isfinite(samples)
+        if not finite.all():
+            time = self.start + (self.taken + int(finite.argmin())) / self.sample_rate
+            raise MediaError(
+                self.path,
+                f"its sound is not a number at {time:.3f} s",
+                "finite samples",
+                "Find out what wrote it; features of such a sound would be NaN throughout.",
+            )
+        self.taken += len(samples)
+        return samples
+
+
+def _cut_before(frame: av.AudioFrame, count: int) -> av.AudioFrame | None:
+    """`frame` without its first `count` samples; None when nothing is left."""
+    if count <= 0:
+        return frame
+    if count >= frame.samples:
+        return None
+    channels = 1 if frame.format.is_planar else len(frame.layout.channels)
+    samples = np.ascontiguousarray(frame.to_ndarray()[:, count * channels :])
+    rest = av.AudioFrame.from_ndarray(samples, frame.format.name, frame.layout.name)
+    rest.sample_rate = frame.sample_rate
+    return rest

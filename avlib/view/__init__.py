@@ -1,0 +1,31 @@
+"""Pictures and players for notebooks: the same colours and the same axes everywhere.
+
+Time runs from left to right, low frequencies are at the bottom. A function that draws takes the axes to draw on and
+returns nothing; it adds no title, since what a figure shows is said by the notebook.
+"""
+
+from __future__ import annotations
+
+from .players import play, play_video, slide
+from .plots import (
+    figure,
+    patch_grid,
+    pictures,
+    plot_curve,
+    plot_spectrogram,
+    plot_waveform,
+    time_axis,
+)
+
+__all__ = [
+    "figure",
+    "patch_grid",
+    "pictures",
+    "play",
+    "play_video",
+    "plot_curve",
+    "plot_spectrogram",
+    "plot_waveform",
+    "slide",
+    "time_axis",
+]

@@ -1,0 +1,187 @@
+"""Features: equal to torchaudio's Kaldi, step by step, on any batch, dtype and length."""
+
+import random
+
+import pytest
+import torch
+from torchaudio.compliance import kaldi
+
+from avlib import features
+from avlib.errors import ParameterError, TooShortError
+
+
+def published_fbank(waveform, sample_rate=16000, **options):
+    """The call in CAV-MAE's data loader."""
+    settings = {
+        "htk_compat": True,
+        "sample_frequency": sample_rate,
+        "use_energy": False,
+        "window_type": "hanning",
+        "num_mel_bins": 128,
+        "dither": 0.0,
+        "frame_shift": 10,
+    }
+    return kaldi.fbank(waveform[None], **settings | options)
+
+
+def noise(*shape, seed=0):
+    return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 11025, 16000, 22050, 44100, 48000])
+@pytest.mark.parametrize("window", ["hanning", "povey", "hamming"])
+def test_fbank_is_that_of_kaldi(sample_rate, window):
+    waveform = noise(sample_rate // 2)
+    ours = features.kaldi_fbank(waveform, sample_rate, window=window)
+    theirs = published_fbank(waveform, sample_rate, window_type=window)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_mels", [23, 40, 80, 128])
+def test_fbank_of_other_widths_and_lengths(n_mels):
+    for samples in [400, 559, 560, 561, 12345]:
+        waveform = noise(samples)
+        ours = features.kaldi_fbank(waveform, n_mels=n_mels)
+        assert ours.shape == ((samples - 400) // 160 + 1, n_mels)
+        torch.testing.assert_close(ours, published_fbank(waveform, num_mel_bins=n_mels), atol=1e-5, rtol=1e-6)
+
+
+def test_the_steps_give_the_whole():
+    waveform = noise(16000)
+    window, hop, n_fft = features.frame_geometry(16000)
+    assert (window, hop, n_fft) == (400, 160, 512)
+    frames = features.cut_frames(waveform, window, hop)
+    assert frames.shape == (98, 400) and torch.equal(frames[3], waveform[480:880])
+    centred = features.remove_mean(frames)
+    assert centred.mean(dim=1).abs().max() < 1e-7
+    tilted = features.preemphasize(centred)
+    torch.testing.assert_close(tilted[:, 1:], centred[:, 1:] - 0.97 * centred[:, :-1])
+    torch.testing.assert_close(tilted[:, 0], 0.03 * centred[:, 0])
+    power = features.power_spectrum(tilted * features.window_function("hanning", 400), n_fft)
+    assert power.shape == (98, 257)
+    filters = features.mel_filters(128, n_fft, 16000)
+    assert filters.shape == (128, 257) and filters.min() == 0 and not filters[:, -1].any()
+    assert torch.equal(features.floored_log(power @ filters.T), features.kaldi_fbank(waveform))
+
+
+def test_published_input_of_cav_mae():
+    waveform = noise(160000) + 0.3  # with an offset, which must go
+    fbank = published_fbank(waveform - waveform.mean())
+    expected = (torch.cat([fbank, torch.zeros(1024 - 998, 128)]) + 5.081) / 4.4849
+    torch.testing.assert_close(features.cav_mae_fbank(waveform), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_long_sound_is_cut():
+    waveform = noise(200000)
+    fbank = published_fbank(waveform - waveform.mean())[:1024]
+    torch.testing.assert_close(features.cav_mae_fbank(waveform, normalize=False), fbank, atol=1e-5, rtol=1e-5)
+
+
+def test_padding_is_loud_and_silence_is_quiet():
+    fbank = features.cav_mae_fbank(torch.zeros(160000))
+    assert fbank[:998].unique().tolist() == pytest.approx([-2.4218], abs=1e-4)
+    assert fbank[998:].unique().tolist() == pytest.approx([1.1329], abs=1e-4)
+
+
+def test_a_batch_gives_what_each_row_gives():
+    batch = noise(3, 40000)
+    alone = torch.stack([features.cav_mae_fbank(row, target_length=300) for row in batch])
+    torch.testing.assert_close(features.cav_mae_fbank(batch, target_length=300), alone, atol=1e-4, rtol=1e-5)
+
+
+def test_a_batch_of_mixed_lengths_gives_what_each_clip_gives():
+    lengths = torch.tensor([40000, 400, 17777, 16000])
+    batch = torch.full((4, 40000), 7.0)  # whatever the padding holds
+    for row, length in enumerate(lengths):
+        batch[row, :length] = noise(int(length), seed=row)
+    together = features.cav_mae_fbank(batch, lengths=lengths)
+    for row, length in enumerate(lengths):
+        alone = features.cav_mae_fbank(batch[row, :length])
+        torch.testing.assert_close(together[row], alone, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_dtype_is_kept(dtype):
+    waveform = noise(8000).to(dtype)
+    fbank = features.cav_mae_fbank(waveform)
+    assert fbank.dtype == dtype
+    tolerance = {torch.float64: 1e-4, torch.float32: 1e-6}.get(dtype, 0.02)
+    reference = features.cav_mae_fbank(waveform.float())
+    torch.testing.assert_close(fbank.float(), reference, atol=tolerance, rtol=tolerance)
+
+
+def test_gradients_pass():
+    waveform = noise(4000).requires_grad_()
+    features.cav_mae_fbank(waveform, target_length=20).sum().backward()
+    assert waveform.grad.isfinite().all() and waveform.grad.abs().sum() > 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_a_gpu():
+    waveform = noise(2, 40000)
+    ours = features.cav_mae_fbank(waveform.cuda())
+    assert ours.is_cuda
+    torch.testing.assert_close(ours.cpu(), features.cav_mae_fbank(waveform), atol=1e-3, rtol=1e-3)
+
+
+def test_what_cannot_be_computed_is_refused():
+    with pytest.raises(TooShortError, match="320 samples; expected at least 400"):
+        features.cav_mae_fbank(torch.zeros(320))
+    with pytest.raises(TooShortError, match="a row of 399 samples"):
+        features.cav_mae_fbank(torch.zeros(2, 1000), lengths=torch.tensor([1000, 399]))
+    with pytest.raises(ParameterError, match="1001 samples; expected at most 1000"):
+        features.cav_mae_fbank(torch.zeros(2, 1000), lengths=torch.tensor([1000, 1001]))
+    with pytest.raises(ParameterError, match="lengths"):
+        features.cav_mae_fbank(torch.zeros(2, 1000), lengths=torch.tensor([1000]))
+    with pytest.raises(ParameterError, match="std: 0"):
+        features.cav_mae_fbank(torch.zeros(1000), std=0.0)
+    with pytest.raises(ParameterError, match="window: 'hann'"):
+        features.kaldi_fbank(torch.zeros(1000), window="hann")
+
+
+def test_frame_rule_on_the_published_clips():
+    # Frames that OpenCV returned to the published script, read off once with it.
+    assert features.cav_mae_frame_indices(125, 12.5) == [0, 11, 24, 36, 49, 61, 74, 86, 99, 111]
+    assert features.cav_mae_frame_indices(299, 30000 / 1001) == [0, 28, 58, 88, 118, 148, 178, 208, 238, 268]
+
+
+def test_frame_rule_is_the_published_one_at_any_rate():
+    draw = random.Random(0)
+    for _ in range(500):
+        rate = draw.choice([1.0, 5.0, 12.5, 15.0, 24000 / 1001, 24.0, 25.0, 30000 / 1001, 30.0, 50.0, 60.0, 120.0])
+        count = draw.randint(10, 2000)
+        total = min(count, int(rate * 10))
+        seeks = [int(i * (total / 10)) - 1 for i in range(10)]  # what the script sets before it reads
+        assert features.cav_mae_frame_indices(count, rate) == [max(0, seek) for seek in seeks]
+
+
+@pytest.mark.parametrize(("count", "total"), [(1, 10), (3, 10), (250, 1), (250, 100), (7, 7)])
+def test_frame_rule_stays_inside_the_clip(count, total):
+    indices = features.cav_mae_frame_indices(count, 25.0, total_frames=total)
+    assert len(indices) == total and indices == sorted(indices)
+    assert min(indices) == 0 and max(indices) < count
+
+
+@pytest.mark.parametrize("arguments", [(0, 25.0), (10, 0.0), (10, float("nan"))])
+def test_frame_rule_refuses_what_is_no_clip(arguments):
+    with pytest.raises(ParameterError):
+        features.cav_mae_frame_indices(*arguments)
+
+
+@pytest.mark.parametrize("size", [(720, 1280), (1280, 720), (144, 256), (224, 224), (100, 90)])
+def test_image_is_resized_and_cropped_as_published(size):
+    from torchvision import transforms as T
+
+    frames = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    steps = [T.Resize(224), T.CenterCrop(224), T.ToTensor(), T.Normalize(features.IMAGE_MEAN, features.IMAGE_STD)]
+    published = T.Compose(steps)
+    expected = torch.stack([published(T.ToPILImage()(frame)) for frame in frames])
+    ours = features.cav_mae_image(frames)
+    assert ours.shape == (2, 3, 224, 224) and torch.equal(ours, expected)
+    plain = features.cav_mae_image(frames, normalize=False)
+    assert plain.min() >= 0 and plain.max() <= 1
+
+
+def test_shapes_are_checked_while_testing():
+    with pytest.raises(Exception, match="frames"):
+        features.cav_mae_image(torch.zeros(3, 224, 224, dtype=torch.uint8))
