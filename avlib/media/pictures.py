@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import av
@@ -12,12 +12,12 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ..errors import MediaError, ParameterError
-from .container import BROKEN, opened, video_stream
+from .container import BROKEN, frame_rate_of, opened, scan, video_stream
 
 
 def read_frames(
     path: str | Path,
-    indices: Sequence[int] | None = None,
+    indices: Sequence[int] | Callable[[int, float], Sequence[int]] | None = None,
     *,
     times: Sequence[float] | None = None,
 ) -> UInt8[Tensor, "frames 3 height width"]:
@@ -25,7 +25,9 @@ def read_frames(
 
     Args:
         path: any file that FFmpeg reads.
-        indices: which pictures, counted from 0 in the order in which they are shown; any order, repeats allowed.
+        indices: which pictures, counted from 0 in the order in which they are shown; any order, repeats allowed. Or a
+            rule that makes them from the number of pictures and the frame rate in Hz, for example
+            `avlib.features.cav_mae_frame_indices`.
         times: or at which seconds: the picture that is on the screen then (before the first one, the first).
 
     Returns:
@@ -37,11 +39,16 @@ def read_frames(
     """
     if (indices is None) == (times is None):
         raise ParameterError("indices, times", "neither or both are given", "one of them")
-    wanted = list(times if indices is None else indices)
-    if not wanted or not min(wanted) >= 0:
-        raise ParameterError("times" if indices is None else "indices", str(wanted), "one or more numbers from 0 up")
     with opened(path) as container:
         stream = video_stream(container, path)
+        if callable(indices):
+            count = len(scan(container, [stream])[stream.index].times)
+            indices = indices(count, frame_rate_of(stream))
+            container.seek(0)
+        wanted = list(times if indices is None else indices)
+        if not wanted or not min(wanted) >= 0:
+            name = "times" if indices is None else "indices"
+            raise ParameterError(name, str(wanted), "one or more numbers from 0 up")
         pictures = Pictures(wanted) if times is None else _TimedPictures(wanted)
         if times is not None and min(times) > 0:
             container.seek(int(min(times) * av.time_base))  # to the key frame before it

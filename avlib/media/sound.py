@@ -19,6 +19,9 @@ from .container import BROKEN, audio_stream, check_whole, opened
 # Whole seconds that are decoded before a wanted moment: resampling filters and codecs with overlapping frames settle.
 _PREROLL = 1
 
+# Samples that the resampler hands out at once: calling Python for each frame of a codec would cost as much as decoding.
+_CHUNK = 16384
+
 
 def read_audio(
     path: str | Path,
@@ -148,7 +151,7 @@ class SoundReader:
         held = []
         if source != self.source:  # some streams change in the middle, for example after an advertisement
             held = self.resampler.resample(None) if self.resampler else []
-            self.source, self.resampler = source, av.AudioResampler("fltp", frame.layout, self.sample_rate)
+            self.source, self.resampler = source, av.AudioResampler("fltp", frame.layout, self.sample_rate, _CHUNK)
         return held + self.resampler.resample(frame)
 
     def _mono(self, frame: av.AudioFrame) -> np.ndarray:

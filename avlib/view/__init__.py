@@ -14,6 +14,7 @@ from .plots import (
     plot_curve,
     plot_spectrogram,
     plot_waveform,
+    show,
     time_axis,
 )
 
@@ -26,6 +27,7 @@ __all__ = [
     "plot_curve",
     "plot_spectrogram",
     "plot_waveform",
+    "show",
     "slide",
     "time_axis",
 ]

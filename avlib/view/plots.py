@@ -98,6 +98,14 @@ def pictures(frames: UInt8[Tensor, "frames 3 height width"], labels: Sequence[st
     return drawn
 
 
+def show(drawn: Figure) -> None:
+    """Show a figure now, not at the end of the cell: for the callback of a slider."""
+    from IPython.display import display
+
+    display(drawn)
+    plt.close(drawn)
+
+
 def time_axis(axes: Axes, seconds: float) -> None:
     """Label the time axis and cut it to `seconds`; several axes of one figure then stand in line."""
     axes.set_xlim(0, seconds)
