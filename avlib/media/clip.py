@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..errors import ParameterError
-from .container import best_stream, check_whole, frame_rate_of, opened, scan, video_stream
+from .container import audio_stream, best_stream, check_span, check_whole, frame_rate_of, opened, scan, video_stream
 from .pictures import Pictures
 from .sound import SoundReader
 
@@ -66,21 +66,25 @@ def read_clip(
         MediaError: no such file, a missing stream, a broken or truncated one, or samples that are not finite.
         ParameterError: a wrong choice or number.
     """
+    check_span(0.0, seconds)
     if audio not in ("required", "silence"):
         raise ParameterError("audio", repr(audio), '"required" or "silence"')
     with opened(path) as container:
-        video = video_stream(container, path)
-        sound = None
-        if audio == "required" or best_stream(container, "audio"):
-            sound = SoundReader(container, path, sample_rate, channel, 0.0, seconds)
-        streams = [video, sound.stream] if sound else [video]
-        spans = scan(container, streams, seconds)
-        for stream in streams:
-            check_whole(path, stream, spans[stream.index].end, seconds)
+        video, heard = video_stream(container, path), best_stream(container, "audio")
+        if audio == "required":
+            heard = audio_stream(container, path)
+        spans = scan(container, [stream for stream in (video, heard) if stream], seconds)
+        for stream in (video, heard):
+            if stream:
+                check_whole(path, stream, spans[stream.index].end, seconds)
         frame_rate, frame_count = frame_rate_of(video), len(spans[video.index].times)
         pictures = Pictures(list(frame_rule(frame_count, frame_rate)))
 
-        container.seek(0)
+    # Opened again rather than wound back: winding back to zero would skip what lies before, which decoders warm up on.
+    with opened(path) as container:
+        video = video_stream(container, path)
+        sound = SoundReader(container, path, sample_rate, channel, 0.0, seconds) if heard else None
+        streams = [video, sound.stream] if sound else [video]
         samples: list[np.ndarray] = []
         for packet in container.demux(streams):
             if packet.stream is not video:

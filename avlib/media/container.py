@@ -13,7 +13,7 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition
 
-from ..errors import MediaError
+from ..errors import MediaError, ParameterError
 
 # A stream may end this much before its header promises before the file counts as truncated: encoders round durations
 # to their own frames, and some count one too many.
@@ -74,9 +74,11 @@ def probe(path: str | Path) -> MediaInfo:
     """
     with opened(path) as container:
         audio, video = best_stream(container, "audio"), best_stream(container, "video")
-        rotation = next((frame.rotation for frame in container.decode(video)), 0) if video else 0
-        container.seek(0)
         spans = scan(container, [stream for stream in (audio, video) if stream])
+        rotation = 0
+        if video:  # rotation is a property of pictures, not of the stream
+            container.seek(0)
+            rotation = next((frame.rotation for frame in container.decode(video)), 0)
         return MediaInfo(
             path=Path(path),
             format=container.format.name,
@@ -108,6 +110,14 @@ def opened(path: str | Path) -> Iterator[InputContainer]:
 def ffmpeg_name(path: str | Path) -> str:
     """A name that FFmpeg takes for a file: it reads `-` and `a:b.mp4` as a pipe and a protocol."""
     return str(Path(path).absolute())
+
+
+def check_span(start: float, seconds: float | None) -> None:
+    """Refuse a part of a file that cannot be meant."""
+    if not 0 <= start < math.inf:
+        raise ParameterError("start", f"{start}", "0 or more seconds")
+    if seconds is not None and not seconds > 0:
+        raise ParameterError("seconds", f"{seconds}", "more than 0, or None for all")
 
 
 def best_stream(container: InputContainer, kind: str) -> av.AudioStream | av.VideoStream | None:

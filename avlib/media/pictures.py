@@ -39,12 +39,12 @@ def read_frames(
     """
     if (indices is None) == (times is None):
         raise ParameterError("indices, times", "neither or both are given", "one of them")
+    if callable(indices):
+        with opened(path) as container:
+            stream = video_stream(container, path)
+            indices = indices(len(scan(container, [stream])[stream.index].times), frame_rate_of(stream))
     with opened(path) as container:
         stream = video_stream(container, path)
-        if callable(indices):
-            count = len(scan(container, [stream])[stream.index].times)
-            indices = indices(count, frame_rate_of(stream))
-            container.seek(0)
         wanted = list(times if indices is None else indices)
         if not wanted or not min(wanted) >= 0:
             name = "times" if indices is None else "indices"

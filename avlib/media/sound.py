@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import MediaError, ParameterError
-from .container import BROKEN, audio_stream, check_whole, opened
+from .container import BROKEN, audio_stream, check_span, check_whole, opened
 
 # Whole seconds that are decoded before a wanted moment: resampling filters and codecs with overlapping frames settle.
 _PREROLL = 1
@@ -94,10 +94,7 @@ class SoundReader:
         start: float,
         seconds: float | None,
     ):
-        if not 0 <= start < math.inf:
-            raise ParameterError("start", f"{start}", "0 or more seconds")
-        if seconds is not None and not seconds > 0:
-            raise ParameterError("seconds", f"{seconds}", "more than 0, or None for all")
+        check_span(start, seconds)
         if sample_rate is not None and sample_rate < 1:
             raise ParameterError("sample_rate", f"{sample_rate}", "1 or more Hz, or None for the file's own")
         self.path, self.channel, self.start, self.seconds = path, channel, start, seconds
