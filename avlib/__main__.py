@@ -1,0 +1,276 @@
+"""The command line of the workbook: `python -m avlib list`, `run` and `cache`."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import itertools
+import json
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from . import __version__, cache
+from .errors import AvlibError, CacheError, ParameterError
+from .workbook.notebooks import Notebook, choose
+from .workbook.parameters import writable_folder
+
+_RUN_HELP = """\
+Execute notebooks, each in a fresh kernel, and write what came of them below outputs/:
+the executed notebooks, a page of each that needs no network, and an index.
+
+Which notebooks:  11         one
+                  1          a row: 11 to 15
+                  11 23 4    several
+                  some.ipynb a file
+                  nothing    all
+"""
+_RUN_EXAMPLES = """\
+examples:
+  python -m avlib run 11 -p clip=my_video.mp4 -p seconds=5
+  python -m avlib run 1 -p size=full -p device=cuda
+  python -m avlib run --jobs 2
+
+The exit code is 0 when every notebook passed, 1 when one failed, 2 when nothing could start.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command == "run" and not any(word.startswith("-") for word in rest):
+        options.numbers, rest = options.numbers + rest, []  # argparse takes numbers in one place only
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    commands = {"list": _list, "run": _run, "cache": _cache}
+    if options.command is None:
+        parser.print_help()
+        return 0
+    try:
+        return commands[options.command](options)
+    except AvlibError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:  # before anything ran
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "python -m avlib", description="The audio-visual workbook: its notebooks, headless."
+    )
+    parser.add_argument("--version", action="version", version=f"avlib {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    listing = commands.add_parser("list", help="show the notebooks and their parameters")
+    listing.add_argument("numbers", nargs="*", metavar="NUMBER", help="which ones, as for run; all when left out")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+
+    run = commands.add_parser(
+        "run", help="execute notebooks and report", description=_RUN_HELP, epilog=_RUN_EXAMPLES, formatter_class=form
+    )
+    run.add_argument("numbers", nargs="*", metavar="NUMBER", help="a number, a row's digit, or a notebook's path")
+    run.add_argument(
+        "-p",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter, as `list` shows them, for all chosen notebooks; may be repeated",
+    )
+    run.add_argument("--jobs", type=int, choices=(1, 2), default=1, help="notebooks at a time; with 2, one thread each")
+    run.add_argument("--out", metavar="DIR", help="an empty or new folder to write to (default: outputs/<time>)")
+    run.add_argument(
+        "--cell-timeout", type=float, default=600, metavar="SECONDS", help="what one cell may take (default: 600)"
+    )
+
+    store = commands.add_parser("cache", help="show or clear the cache of clips and trained models")
+    store.add_argument("--clear", action="store_true", help="remove everything in it")
+    return parser
+
+
+def _list(options: argparse.Namespace) -> int:
+    notebooks = choose(options.numbers)
+    if options.json:
+        content = [
+            {
+                "number": notebook.number,
+                "title": notebook.title,
+                "path": str(notebook.path),
+                "parameters": [vars(parameter) for parameter in notebook.parameters.values()],
+            }
+            for notebook in notebooks
+        ]
+        print(json.dumps(content, indent=1, ensure_ascii=False))
+        return 0
+    for notebook in notebooks:
+        print(f"{notebook.number}  {notebook.title}")
+        parameters = notebook.parameters.values()
+        rows = [(f"{each.name}: {each.type} = {json.dumps(each.default)}", each.help) for each in parameters]
+        width = max((len(left) for left, _ in rows), default=0)
+        for left, right in rows:
+            print(f"      {left:<{width}}  {right}")
+    return 0
+
+
+def _cache(options: argparse.Namespace) -> int:
+    if options.clear:
+        print(f"{_size(cache.clear())} removed from {cache.folder()}")
+        return 0
+    print(cache.folder())
+    files, sizes = Counter(), Counter()
+    for name, size in cache.contents():
+        group = Path(name).parts[0] if len(Path(name).parts) > 1 else "."
+        files[group] += 1
+        sizes[group] += size
+    width = max(map(len, [*files, "total"]))
+    for group, count in [*files.items(), ("total", files.total())]:
+        size = sizes.total() if group == "total" else sizes[group]
+        print(f"  {group:<{width}}  {count:>6} file{'s' if count != 1 else ' '}  {_size(size):>9}")
+    return 0
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+
+
+def _run(options: argparse.Namespace) -> int:
+    notebooks = choose(options.numbers)
+    given = {}
+    for text in options.parameters:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ParameterError(f"-p {text}", "no name and value", "-p NAME=VALUE")
+        given[name.strip()] = value
+
+    from .workbook import report, run  # papermill and nbconvert take a second to import
+
+    run.check_parameters(notebooks, given)
+    folder = _output_folder(options.out)
+    facts = {
+        "state": "running",
+        "started": datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
+        "seconds": 0.0,
+        "given": given,
+        "jobs": options.jobs,
+        "cell_timeout": options.cell_timeout,
+    } | report.machine()
+    for number in (signal.SIGINT, signal.SIGTERM):  # a batch system's SIGTERM is to leave a report as Ctrl-C does
+        signal.signal(number, signal.default_int_handler)
+    began = time.monotonic()
+    progress = _Progress(len(notebooks))
+
+    def update(results: list[run.Result], latest: run.Result | None) -> None:
+        progress.finished(latest)
+        if latest:  # after each notebook, so that a run which is killed leaves a report
+            report.write_report(folder, results, facts | {"seconds": round(time.monotonic() - began, 2)})
+
+    limits = {"jobs": options.jobs, "cell_timeout": options.cell_timeout}
+    try:
+        results = run.run_many(notebooks, given, folder, **limits, progress=progress.cell, update=update)
+        progress.close()
+        states = {result.state for result in results}
+        stopped = states & {run.INTERRUPTED, run.NOT_RUN}
+        facts["state"] = run.INTERRUPTED if stopped else run.FAILED if run.FAILED in states else run.PASSED
+        facts["seconds"] = round(time.monotonic() - began, 2)
+        index = report.write_report(folder, results, facts)
+    except OSError as error:
+        raise CacheError(folder, error.strerror or "cannot be written") from error
+    _print_failures(results)
+    _print_table(results)
+    print(f"\n{index}")
+    return {run.PASSED: 0, run.FAILED: 1, run.INTERRUPTED: 130}[facts["state"]]
+
+
+def _output_folder(out: str | None) -> Path:
+    if out is not None:
+        folder = writable_folder(out).absolute()
+        if any(folder.iterdir()):
+            raise CacheError(folder, "holds files already", "an empty or a new folder", "Name another one.")
+        return folder
+    parent = writable_folder("outputs").absolute()
+    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    for suffix in itertools.chain([""], (f"-{count}" for count in itertools.count(2))):
+        try:
+            (parent / f"{stamp}{suffix}").mkdir()
+            return parent / f"{stamp}{suffix}"
+        except FileExistsError:  # another run began in the same second
+            continue
+
+
+class _Progress:
+    """One live line on a terminal; anywhere else a line when a notebook begins, at each quarter, and when it ends."""
+
+    def __init__(self, total: int):
+        self.total, self.done = total, 0
+        self.live = sys.stderr.isatty()
+        self.running: dict[str, tuple[int, int, float]] = {}
+
+    def cell(self, notebook: Notebook, begun: int, cells: int) -> None:
+        """A code cell begins. Called from the threads of the runner, hence one print for each line."""
+        _, _, since = self.running.get(notebook.number, (0, 0, time.monotonic()))
+        self.running[notebook.number] = (begun, cells, since)
+        quarter = 4 * begun // cells > 4 * (begun - 1) // cells
+        if not self.live and (begun == 1 or (quarter and begun < cells)):
+            self._print(f"{notebook.number}  cell {begun} of {cells}" + (f"  {notebook.title}" if begun == 1 else ""))
+
+    def finished(self, result) -> None:
+        """A notebook ended; without one, a second has gone by."""
+        if result:
+            self.running.pop(result.number, None)
+            self.done += 1
+            detail = f": {result.message.splitlines()[0][:200]}" if result.message else ""
+            self._print(f"{result.number}  {result.state} in {result.seconds:.1f} s{detail}")
+        if self.live:
+            now = time.monotonic()
+            line = f"{self.done} of {self.total} done"
+            for number, (begun, cells, since) in list(self.running.items()):
+                bar = f"{'━' * (8 * begun // cells):╌<8}"
+                line += f"   {number} {bar} {begun}/{cells} {now - since:.0f} s"
+            self._write(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}")
+
+    def close(self) -> None:
+        """Clear the live line."""
+        if self.live:
+            self._write("\r\033[K")
+
+    def _print(self, line: str) -> None:
+        self.close()
+        self._write(f"{line}\n")
+
+    @staticmethod
+    def _write(text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def _print_failures(results: list) -> None:
+    for result in results:
+        if result.state == "failed":
+            print(f"\n── {result.number} {result.title}: {result.message}")
+            if result.source:
+                print(f"   cell {result.cell}:\n\n" + "\n".join(f"    {line}" for line in result.source.splitlines()))
+            if result.traceback:
+                print(f"\n{result.traceback}")
+
+
+def _print_table(results: list) -> None:
+    width = min(max(len(result.title) for result in results), 60)
+    print(f"\n{'':<4} {'':<{width}} {'state':<12} {'seconds':>8} {'claims':>7}")
+    for result in results:
+        title = f"{result.title[:width]:<{width}}"
+        print(f"{result.number:<4} {title} {result.state:<12} {result.seconds:>8.1f} {len(result.claims):>7}")
+
+
+if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a terminal that has no Hangul must not end a run
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""The notebooks as data: what they declare, whether they are in form, how they run, and what they claim.
+
+A notebook calls `versions`, `check`, `claim` and `measured`. Tests, and whoever runs many notebooks, call `discover`,
+`verify_form` and `run_one`; `table` is the workbook at a glance. Each name loads its module when it is first used,
+so that a kernel pays for the standard library alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+_HOMES = {
+    "check": "kernel",
+    "claim": "kernel",
+    "measured": "kernel",
+    "versions": "kernel",
+    "Notebook": "notebooks",
+    "discover": "notebooks",
+    "table": "notebooks",
+    "Parameter": "parameters",
+    "Result": "run",
+    "run_one": "run",
+    "verify_form": "form",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

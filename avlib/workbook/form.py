@@ -1,0 +1,86 @@
+"""Whether a notebook is in the form that all notebooks of the workbook share."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import NotebookError
+from .notebooks import FRONT, Notebook
+
+MOST_PARAMETERS = 12
+LONGEST_CELL = 30
+CODE_CELLS = (20, 45)
+
+
+def verify_form(path: str | os.PathLike[str]) -> list[str]:
+    """What in a notebook departs from the form, as sentences; empty for one that is in form.
+
+    Raises:
+        NotebookError: it is missing or is no notebook.
+    """
+    notebook = Notebook(Path(path))
+    return [*_opening(notebook), *_parameters(notebook), *_cells(notebook), *_ending(notebook), *_file(notebook)]
+
+
+def _opening(notebook: Notebook) -> Iterator[str]:
+    first = notebook.cells[0] if notebook.cells else {"cell_type": "nothing", "source": ""}
+    if first["cell_type"] != "markdown" or not re.match(r"# \S.*\n+\w.*[.!?]", first["source"]):
+        yield "the first cell is not a title followed by a sentence"
+    code = _code(notebook)
+    if not code or "workbook.versions(" not in code[0]["source"]:
+        yield "the first code cell does not call workbook.versions"
+
+
+def _parameters(notebook: Notebook) -> Iterator[str]:
+    try:
+        parameters = notebook.parameters
+    except NotebookError as error:
+        yield str(error)
+        return
+    if len(parameters) > MOST_PARAMETERS:
+        yield f"{len(parameters)} parameters; at most {MOST_PARAMETERS}"
+    code = _code(notebook)
+    place = next(place for place, cell in enumerate(code) if "parameters" in cell["metadata"].get("tags", []))
+    if place + 1 == len(code) or "workbook.check(globals())" not in code[place + 1]["source"]:
+        yield "the code cell after the parameters does not call workbook.check(globals())"
+
+
+def _cells(notebook: Notebook) -> Iterator[str]:
+    code = _code(notebook)
+    prose = sum(cell["cell_type"] == "markdown" for cell in notebook.cells)
+    fewest, most = (1 if notebook.number in FRONT else CODE_CELLS[0]), CODE_CELLS[1]
+    if not fewest <= len(code) <= most:
+        yield f"{len(code)} code cells; {fewest} to {most}"
+    if 2 * prose < len(code):
+        yield f"{prose} prose cells beside {len(code)} code cells; at least half as many"
+    for place, cell in enumerate(code, start=1):
+        lines = len(cell["source"].splitlines())
+        if lines > LONGEST_CELL:
+            yield f"code cell {place} has {lines} lines; at most {LONGEST_CELL}"
+        if cell.get("outputs") or cell.get("execution_count") is not None:
+            yield f"code cell {place} keeps an output or a prompt number"
+
+
+def _ending(notebook: Notebook) -> Iterator[str]:
+    prose = [cell["source"] for cell in notebook.cells if cell["cell_type"] == "markdown"]
+    headings = re.findall(r"^#+ +(.*)$", "\n".join(prose), re.MULTILINE)
+    if not any("Exercises" in heading for heading in headings[-2:]):
+        yield "neither the last heading nor the one before it is Exercises"
+    if not prose or not re.search(r"\]\([^)]+\.ipynb\)", prose[-1]):
+        yield "the last prose cell has no link to a neighbour"
+
+
+def _file(notebook: Notebook) -> Iterator[str]:
+    ids = [cell.get("id") for cell in notebook.cells]
+    if None in ids or len(set(ids)) < len(ids):
+        yield "a cell has no id of its own"
+    kernel = notebook.content.get("metadata", {}).get("kernelspec", {}).get("name")
+    if kernel != "python3":
+        yield f"the kernel is {kernel}; python3"
+
+
+def _code(notebook: Notebook) -> list[dict]:
+    return [cell for cell in notebook.cells if cell["cell_type"] == "code"]

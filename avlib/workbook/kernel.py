@@ -1,0 +1,244 @@
+"""What a notebook calls while it runs: its versions, its parameters, its claims and its figures.
+
+Each of them shows itself in the notebook, as HTML that reads on a light and on a dark page and as plain text, and
+carries a record of its own media type in the same output, which the runner collects. The notebook needs no runner.
+"""
+
+from __future__ import annotations
+
+import html
+import importlib
+import importlib.metadata
+import importlib.util
+import math
+import os
+import platform
+import random
+import re
+import sys
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, SupportsFloat
+
+from ..errors import NotebookError, ParameterError
+from .parameters import injected_names, is_parameters_cell, parse, resolve
+
+if TYPE_CHECKING:
+    import torch
+
+MEDIA_TYPE = "application/vnd.avlib.{}+json"  # of the records: versions, parameters, claim, measured
+COLOURS = {"holds": "#0072b2", "partly": "#8a6100", "not": "#c04a00"}  # told apart without red and green
+SIGNS = {"holds": "✓", "partly": "◐", "not": "✗"}
+_URL = re.compile(r"https?://(?:[^\s<>\"'&]|&amp;)*[\w/]")  # in escaped text
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `check` worked out."""
+
+    device: torch.device | None
+    values: dict[str, object]
+
+    def _ipython_display_(self) -> None:
+        """Show nothing: `check` has shown the table already."""
+
+
+def versions(*packages: str) -> None:
+    """Show the versions of Python, avlib and the packages that a notebook uses, and the machine that it runs on.
+
+    Args:
+        packages: names as `pip` knows them.
+    """
+    found = {"python": platform.python_version(), "avlib": _version("avlib")}
+    found |= {name: _version(name) for name in packages}
+    machine = {"system": f"{platform.system()} {platform.machine()}", "cpus": os.cpu_count()}
+    place = f"{machine['system']}, {machine['cpus']} CPU cores"
+    if "torch" in packages and importlib.util.find_spec("torch"):  # nothing else can tell
+        machine["gpu"] = _gpu()
+        place += f", {machine['gpu'] or 'no GPU'}"
+    text = "   ".join(f"{name} {version}" for name, version in found.items())
+    pairs = " &nbsp; ".join(f"{html.escape(name)} <b>{html.escape(version)}</b>" for name, version in found.items())
+    _show("versions", {"versions": found, **machine}, f"{text}\n{place}", f"<p>{pairs}<br>{html.escape(place)}</p>")
+
+
+def check(namespace: MutableMapping[str, object]) -> Checked:
+    """Check the parameters of the notebook, seed the random numbers, and choose the device.
+
+    The cell after the parameters cell calls `workbook.check(globals())`. The parameters cell, and the one in which
+    papermill passes values, are found in IPython's history, so that cells can be run again in any order. The values
+    are written back: those of a `settings` file taken over, whole numbers made floats where a float is declared.
+
+    Args:
+        namespace: the globals of the notebook.
+
+    Raises:
+        ParameterError: a parameter is unknown, of the wrong type or not allowed, or its file or device is missing.
+        CacheError: `out_dir` cannot be made or written.
+        NotebookError: no parameters cell was run, or it is not of the form.
+    """
+    declared, passed = _history(namespace)
+    present = {name: namespace[name] for name in declared if name in namespace}
+    values = resolve(declared, {name: namespace[name] for name in passed if name in namespace}, present)
+    namespace.update(values)
+    if "seed" in values:
+        seed_everything(values["seed"])
+    device = choose_device(values["device"]) if "device" in values else None
+    rows = []
+    for name, parameter in declared.items():
+        value = f"{values[name]!r} → {device}" if name == "device" and values[name] == "auto" else repr(values[name])
+        changed = f"● default {parameter.default!r}" if values[name] != parameter.default else ""
+        rows.append((name, value, changed, parameter.help))
+    text = "\n".join(f"{name:<12} {value}  {changed}".rstrip() for name, value, changed, _ in rows)
+    record = {"parameters": values}
+    if "torch" in sys.modules:
+        record |= {"device": str(device or ""), "threads": sys.modules["torch"].get_num_threads(), "gpu": _gpu()}
+    _show("parameters", record, text, _table(rows))
+    return Checked(device, values)
+
+
+def claim(statement: str, *, source: str, measured: str, holds: object, when: str = "") -> None:
+    """Show a statement, where it comes from, what this cell measured, and whether the statement holds.
+
+    Args:
+        statement: what is said.
+        source: who says it, as a short citation; an address in it becomes a link.
+        measured: what was found here, with the numbers that the cell computed.
+        holds: the verdict, computed in the cell: a truth value of Python, numpy or torch.
+        when: under which condition the verdict is true, if not always.
+
+    Raises:
+        ParameterError: `holds` is not a truth value.
+    """
+    holds = _plain(holds)
+    if not isinstance(holds, bool):
+        raise ParameterError("holds", f"found {type(holds).__name__} {holds!r}", "True or False, computed in the cell")
+    kind = ("partly" if when else "holds") if holds else "not"
+    verdict = ("holds" if holds else "does not hold") + (f" when {when.removeprefix('when ')}" if when else "")
+    record = {"statement": statement, "source": source, "measured": measured, "holds": holds, "when": when}
+    text = f"Claim     {statement}\nSource    {source}\nMeasured  {measured}\nVerdict   {SIGNS[kind]} {verdict}"
+    _show("claim", record | {"verdict": verdict, "kind": kind}, text, claim_html(record, kind, verdict))
+
+
+def measured(name: str, value: SupportsFloat, unit: str = "") -> None:
+    """Show and record a figure that a text outside this cell states, so that drift shows.
+
+    Args:
+        name: what was measured.
+        value: a number of Python, numpy or torch.
+        unit: its unit, if it has one.
+
+    Raises:
+        ParameterError: the value is not a finite number.
+    """
+    value = _plain(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ParameterError(name, f"measured {value!r}", "a finite number")
+    text = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    line = f"{name}: {text} {unit}".rstrip()
+    markup = f"<p>{html.escape(name)} <b>{html.escape(f'{text} {unit}'.rstrip())}</b></p>"
+    _show("measured", {"name": name, "value": value, "unit": unit}, line, markup)
+
+
+def claim_html(record: dict[str, object], kind: str, verdict: str) -> str:
+    """A claim as a box: its colours are set on it, since a notebook has no style sheet of ours."""
+    chip = (
+        f'<span style="background:{COLOURS[kind]};color:#fff;border-radius:3px;padding:1px 8px;'
+        f'font-weight:600;display:inline-block">{SIGNS[kind]} {html.escape(verdict)}</span>'
+    )
+    return (
+        f'<div class="av-claim" style="border-left:4px solid {COLOURS[kind]};background:rgba(128,128,128,.09);'
+        'padding:8px 14px;margin:6px 0;max-width:52em;line-height:1.5">'
+        f'<div style="font-weight:600">{inline(record["statement"])}</div>'
+        f'<div style="opacity:.75;font-size:90%">{inline(record["source"])}</div>'
+        f'<div style="margin-top:4px">{inline(record["measured"])} &nbsp; {chip}</div></div>'
+    )
+
+
+def inline(text: str) -> str:
+    """Text as HTML, with web addresses as links and what stands in backticks as code."""
+    markup = html.escape(text, quote=False)
+    markup = re.sub(r"`([^`]+)`", r"<code>\1</code>", markup)
+    return _URL.sub(r'<a href="\g<0>">\g<0></a>', markup)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the random numbers of Python, and of numpy and torch where they are installed.
+
+    Raises:
+        ParameterError: the seed is outside the range that numpy takes.
+    """
+    if not 0 <= seed < 2**32:
+        raise ParameterError("seed", f"found {seed}", "0 to 4294967295")
+    random.seed(seed)
+    if importlib.util.find_spec("numpy"):
+        importlib.import_module("numpy").random.seed(seed)
+    if importlib.util.find_spec("torch"):
+        importlib.import_module("torch").manual_seed(seed)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; for "auto" a GPU where there is one.
+
+    Raises:
+        ParameterError: it is not there.
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, available in there.items() if available))
+    kind, _, index = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else int(there.get(kind, False))
+    if not there.get(kind) or (index and not (index.isdecimal() and int(index) < count)):
+        available = " or ".join(f'"{kind}"' for kind, available in there.items() if available)
+        raise ParameterError("device", f'"{name}" is not there', f'"auto" or {available}')
+    return torch.device(name)
+
+
+def _history(namespace: MutableMapping[str, object]) -> tuple[dict, list[str]]:
+    """The parameters that the notebook declares, and the names that papermill passed after it."""
+    cells = namespace.get("In")
+    if not isinstance(cells, list):
+        raise NotebookError("check", "no history of cells (In)", "the globals() of a notebook", "Run it in Jupyter.")
+    places = [place for place, source in enumerate(cells) if is_parameters_cell(source)]
+    if not places:
+        expected = "lines `name: type = default  # help` and nothing else"
+        raise NotebookError("check", "no parameters cell was run", expected, "Run the cell above first.")
+    passed = [name for source in cells[places[-1] + 1 :] for name in injected_names(source)]
+    return parse(cells[places[-1]]), passed
+
+
+def _plain(value: object) -> object:
+    """A number or truth value of numpy or torch as Python's own."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _gpu() -> str:
+    """The name of the first GPU that torch sees; empty where it sees none."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(0)
+    return "Apple GPU" if torch.backends.mps.is_available() else ""
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    cell = '<td style="text-align:left;padding:1px 14px 1px 0;vertical-align:top">{}</td>'
+    lines = ("".join(cell.format(html.escape(part)) for part in row) for row in rows)
+    return f'<table class="av-parameters">{"".join(f"<tr>{line}</tr>" for line in lines)}</table>'
+
+
+def _show(kind: str, record: dict[str, object], text: str, markup: str) -> None:
+    """Display the record with its HTML in a notebook; print the text anywhere else."""
+    if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()) is not None:
+        data = {"text/plain": text, "text/html": markup, MEDIA_TYPE.format(kind): record}
+        shell.display_pub.publish(data)
+    else:
+        print(text)

@@ -1,0 +1,225 @@
+"""Where the notebooks are, what each one is called, and the table of five systems by five stages that they fill."""
+
+from __future__ import annotations
+
+import functools
+import html
+import itertools
+import json
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import NotebookError
+from .parameters import Parameter, parse
+
+FRONT = {"00": ("start_here", "Start here"), "01": ("shapes_side_by_side", "Shapes side by side")}
+SYSTEMS = {  # folder: title; the first digit of a notebook
+    "1_cav_mae": "CAV-MAE",
+    "2_audiotoken": "AudioToken",
+    "3_classification": "Classification",
+    "4_svc": "Singing-voice conversion",
+    "5_unit2av": "Units to speech and face",
+}
+STAGES = ("preprocessing", "shapes", "training", "masking", "inference")  # the second digit
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook file, read as data; nothing in it is executed."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending, as in `11_cav_mae_preprocessing`."""
+        return self.path.stem
+
+    @property
+    def number(self) -> str:
+        """The two digits that its name begins with; the whole name where it begins with none."""
+        match = re.match(r"\d\d(?=_|$)", self.name)
+        return match[0] if match else self.name
+
+    @functools.cached_property
+    def content(self) -> dict:
+        """The notebook as JSON, each cell's source as one string.
+
+        Raises:
+            NotebookError: it is missing or is no notebook.
+        """
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            for cell in content["cells"]:
+                cell["source"] = "".join(cell["source"])
+                cell.setdefault("metadata", {})
+        except OSError as error:
+            raise NotebookError(self.path, error.strerror or "cannot be read") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise NotebookError(self.path, "not a notebook", "the JSON of nbformat 4") from None
+        return content
+
+    @property
+    def cells(self) -> list[dict]:
+        """Its cells, in order."""
+        return self.content["cells"]
+
+    @property
+    def title(self) -> str:
+        """Its first heading, without marks and its number; the file's name where there is none."""
+        prose = "\n".join(cell["source"] for cell in self.cells if cell["cell_type"] == "markdown")
+        heading = re.search(r"^#+\s+(.+?)\s*#*$", prose, re.MULTILINE)
+        text = re.sub(r"[*`]", "", heading[1]) if heading else self.name
+        return re.sub(rf"^{re.escape(self.number)}\W+", "", text)
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """What its parameters cell declares.
+
+        Raises:
+            NotebookError: there is not exactly one such cell, or it is not of the form.
+        """
+        tagged = [cell["source"] for cell in self.cells if "parameters" in cell["metadata"].get("tags", [])]
+        if len(tagged) != 1:
+            raise NotebookError(self.path, f"{len(tagged)} cells have the tag `parameters`", "exactly one")
+        return parse(tagged[0], self.path)
+
+
+def folder() -> Path:
+    """The folder of the notebooks: `$AVLIB_NOTEBOOKS` where that is set, else `notebooks` in the checkout.
+
+    Raises:
+        NotebookError: there is no such folder.
+    """
+    path = Path(os.environ.get("AVLIB_NOTEBOOKS") or Path(__file__).parents[2] / "notebooks").absolute()
+    if not path.is_dir():
+        raise NotebookError(path, "no such folder", "the notebooks", "Set AVLIB_NOTEBOOKS to where they are.")
+    return path
+
+
+def discover() -> list[Notebook]:
+    """The numbered notebooks of the workbook, in order of their numbers.
+
+    Raises:
+        NotebookError: there is no folder of notebooks, or two have the same number.
+    """
+    paths = [path for path in folder().rglob("[0-9][0-9]_*.ipynb") if ".ipynb_checkpoints" not in path.parts]
+    found = sorted(map(Notebook, paths), key=lambda notebook: notebook.name)
+    for one, other in itertools.pairwise(found):
+        if one.number == other.number:
+            raise NotebookError(other.path, f"has the number of {one.path.name}", "one notebook to each number")
+    return found
+
+
+def choose(names: list[str]) -> list[Notebook]:
+    """The notebooks meant by numbers (`11`), by the first digit of a row (`1`), or by paths; all where none is given.
+
+    Raises:
+        NotebookError: a number or path means none, or two of them have one name.
+    """
+    found = {notebook.number: notebook for notebook in discover()}
+    if not found and not names:
+        raise NotebookError(folder(), "no notebooks", "files like 11_cav_mae_preprocessing.ipynb")
+    chosen = [] if names else list(found.values())
+    for name in names:
+        if name.endswith(".ipynb"):
+            if not Path(name).is_file():
+                raise NotebookError(name, "no such file", "a notebook")
+            path = Path(name).absolute()
+            chosen.append(next((known for known in found.values() if known.path == path), Notebook(path)))
+            continue
+        meant = [found[number] for number in found if number == name or (len(name) == 1 and number[0] == name)]
+        if not meant:
+            state = "is not built yet" if name in {slot.number for slot in table().slots} else "means no notebook"
+            raise NotebookError(
+                name, state, f"one of {', '.join(found) or 'none: the folder is empty'}, or a row's digit"
+            )
+        chosen += meant
+    chosen = list(dict.fromkeys(chosen))
+    for name, count in Counter(notebook.name for notebook in chosen).items():
+        if count > 1:  # their outputs would have one name
+            raise NotebookError(name, f"{count} notebooks of this name", "one")
+    return chosen
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in the table: a notebook that is there, or that is planned."""
+
+    number: str
+    title: str
+    path: Path
+    exists: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """The workbook at a glance: two notebooks in front, and a row of five stages for each of five systems."""
+
+    front: tuple[Slot, ...]
+    rows: dict[str, tuple[Slot, ...]]
+    base: Path
+
+    @property
+    def slots(self) -> list[Slot]:
+        """All places, in order."""
+        return [*self.front, *(slot for row in self.rows.values() for slot in row)]
+
+    def link(self, slot: Slot) -> str:
+        """The notebook's path as seen from `base`, with forward slashes."""
+        return Path(os.path.relpath(slot.path, self.base)).as_posix()
+
+    def markdown(self) -> str:
+        """The table for a README; a notebook that is not there yet has no link."""
+
+        def cell(slot: Slot, text: str) -> str:
+            return f"[{text}]({self.link(slot)})" if slot.exists else text
+
+        lines = [" · ".join(cell(slot, f"{slot.number} {slot.title}") for slot in self.front), ""]
+        lines += ["| | " + " | ".join(STAGES) + " |", "|---" * (1 + len(STAGES)) + "|"]
+        for system, row in self.rows.items():
+            lines.append(f"| **{system}** | " + " | ".join(cell(slot, slot.number) for slot in row) + " |")
+        return "\n".join(lines) + "\n"
+
+    def _repr_html_(self) -> str:
+        def cell(slot: Slot, text: str) -> str:
+            if not slot.exists:
+                return f'<span style="opacity:.5" title="not built yet">{html.escape(text)}</span>'
+            return f'<a href="{html.escape(self.link(slot))}">{html.escape(text)}</a>'
+
+        head = "".join(f"<th>{stage}</th>" for stage in ("", *STAGES))
+        body = "".join(
+            f'<tr><th style="text-align:left">{html.escape(system)}</th>'
+            + "".join(f"<td>{cell(slot, slot.number)}</td>" for slot in row)
+            + "</tr>"
+            for system, row in self.rows.items()
+        )
+        front = " · ".join(cell(slot, f"{slot.number} {slot.title}") for slot in self.front)
+        return f"<p>{front}</p><table><tr>{head}</tr>{body}</table>"
+
+
+def table(base: str | os.PathLike[str] | None = None) -> Table:
+    """The table of the workbook, and which of its notebooks are there.
+
+    Args:
+        base: where the links start from; the folder of the notebooks when it is left out.
+
+    Raises:
+        NotebookError: there is no folder of notebooks.
+    """
+    found = {notebook.number: notebook.path for notebook in discover()}
+
+    def slot(number: str, title: str, planned: str) -> Slot:
+        return Slot(number, title, found.get(number, folder() / planned), number in found)
+
+    front = tuple(slot(number, title, f"{number}_{name}.ipynb") for number, (name, title) in FRONT.items())
+    rows = {}
+    for directory, system in SYSTEMS.items():
+        digit, name = directory.split("_", 1)
+        rows[system] = tuple(
+            slot(f"{digit}{place}", f"{system}: {stage}", f"{directory}/{digit}{place}_{name}_{stage}.ipynb")
+            for place, stage in enumerate(STAGES, start=1)
+        )
+    return Table(front, rows, Path(base).absolute() if base is not None else folder())

@@ -1,0 +1,260 @@
+"""The parameters cell of a notebook: one source of truth, written for a reader and checked by a machine.
+
+Each line of the cell reads `name: type = default  # help`, and the help says first, in plain words, what is allowed:
+
+    seconds: float = 10.0  # 0.1 to 30: how much of the clip is used
+    steps: int = 300  # 1 or more: training steps
+    size: str = "tiny"  # "tiny" or "full": which settings
+
+The runner reads the cell from the file, the kernel from its history; both through this module, which therefore needs
+the standard library alone. papermill reads the same lines with a regular expression: what it would misread is refused.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import io
+import json
+import math
+import os
+import re
+import tempfile
+import tokenize
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import CacheError, NotebookError, ParameterError
+
+TYPES = ("int", "float", "str", "bool", "list[int]", "list[float]", "list[str]")
+_PATHS = ("clip", "data", "checkpoint", "settings")  # parameters that name a file or folder which must be there
+_FORM = "`name: type = default  # help`"
+
+_NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
+_CHOICE = rf'(?:"[^"]*"|{_NUMBER})'
+_CHOICES = re.compile(rf"{_CHOICE}(?:, {_CHOICE})*,? or {_CHOICE}(?!\d)")
+_RANGE = re.compile(rf"({_NUMBER}) to ({_NUMBER})(?!\d)")
+_BOUND = re.compile(rf"(above )?({_NUMBER})(?: or (more|less))?(?!\w)")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a parameters cell."""
+
+    name: str
+    type: str
+    default: object
+    help: str
+
+    @property
+    def choices(self) -> list[object]:
+        """The values that the help begins with, as in `"tiny" or "full"`; empty when it lists none."""
+        match = _CHOICES.match(self.help)
+        return [ast.literal_eval(choice) for choice in re.findall(_CHOICE, match[0])] if match else []
+
+    @property
+    def constraint(self) -> str:
+        """What the help says first about the values that are allowed, in its own words."""
+        for pattern in (_CHOICES, _RANGE):
+            if match := pattern.match(self.help):
+                return match[0]
+        bound = _BOUND.match(self.help)
+        return bound[0] if bound and (bound[1] or bound[3]) else ""
+
+    def allows(self, value: object) -> bool:
+        """Whether a value of the right type, or each one in a list, is among the choices or inside the range."""
+        if isinstance(value, list):
+            return all(self.allows(item) for item in value)
+        if self.choices:
+            return value in self.choices
+        if not isinstance(value, int | float) or not self.constraint:
+            return True
+        if match := _RANGE.match(self.help):
+            return float(match[1]) <= value <= float(match[2])
+        above, number, side = _BOUND.match(self.help).groups()
+        if above:
+            return value > float(number)
+        return value >= float(number) if side == "more" else value <= float(number)
+
+    def convert(self, value: object) -> object:
+        """The value in the declared type, where nothing is lost by it: papermill and YAML know no types.
+
+        Text is read as the declared type (`"1e-5"`, `"[3,4]"`, `"3,4"`, `"true"`), a whole number becomes a float.
+
+        Raises:
+            ParameterError: it is of another type, not finite, or not allowed.
+        """
+        if self.name == "device" and type(value).__name__ == "device":
+            value = str(value)  # a notebook that keeps the torch.device under the parameter's own name
+        try:
+            converted = _as_list(value, self.type[5:-1]) if self.type.startswith("list") else _as(value, self.type)
+        except (ValueError, TypeError):
+            expected = f"{self.type}, {self.constraint}" if self.constraint else self.type
+            raise ParameterError(self.name, f"found {type(value).__name__} {value!r}", expected) from None
+        if not self.allows(converted):
+            raise ParameterError(self.name, f"found {converted!r}", self.constraint)
+        return converted
+
+
+def _as(value: object, kind: str) -> object:
+    if isinstance(value, str):
+        if kind == "bool":
+            value = {"true": True, "false": False}.get(value.strip().lower())
+        elif kind != "str":
+            value = {"int": int, "float": float}[kind](value)
+    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value).__name__ != kind or (kind == "float" and not math.isfinite(value)):
+        raise ValueError
+    return value
+
+
+def _as_list(value: object, kind: str) -> list[object]:
+    if isinstance(value, str):
+        text = value.strip()
+        value = json.loads(text) if text.startswith("[") else [part.strip() for part in text.split(",") if part.strip()]
+    if not isinstance(value, list | tuple):
+        raise ValueError
+    return [_as(item, kind) for item in value]
+
+
+def parse(source: str, where: object = "parameters cell") -> dict[str, Parameter]:
+    """The parameters that a cell declares, by name and in order.
+
+    Raises:
+        NotebookError: a line is not of the form, papermill would misread it, or a default breaks its own constraint.
+    """
+    lines = source.splitlines()
+    declared: dict[str, Parameter] = {}
+    try:
+        body, comments = ast.parse(source).body, _comments(source)
+    except SyntaxError as error:
+        raise NotebookError(where, f"line {error.lineno} is no Python: {error.msg}", _FORM) from None
+    for node in body:
+        line = lines[node.lineno - 1]
+        try:
+            if not isinstance(node, ast.AnnAssign):
+                raise TypeError
+            name, kind, default = ast.unparse(node.target), ast.unparse(node.annotation), ast.literal_eval(node.value)
+        except (TypeError, ValueError):
+            raise NotebookError(where, f"line {node.lineno} is `{line}`", f"{_FORM} with a plain value") from None
+        problem = ""
+        if kind not in TYPES:
+            problem = f"has the type {kind}; expected one of {', '.join(TYPES)}"
+        elif node.lineno not in comments:
+            problem = f"has no help; expected {_FORM} on one line"
+        elif name in declared:
+            problem = "is declared twice"
+        elif line.count("=") != 1 or line.count("#") != 1:
+            problem = "has a second `=` or `#` in its line, which papermill misreads"
+        if problem:
+            raise NotebookError(where, f"the parameter {name} {problem}")
+        parameter = Parameter(name, kind, default, comments[node.lineno])
+        try:
+            declared[name] = Parameter(name, kind, parameter.convert(default), parameter.help)
+        except ParameterError as error:
+            raise NotebookError(where, f"the default of a parameter breaks its own rule: {error}") from None
+    return declared
+
+
+def _comments(source: str) -> dict[int, str]:
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {token.start[0]: token.string[1:].strip() for token in tokens if token.type == tokenize.COMMENT}
+
+
+def resolve(
+    declared: Mapping[str, Parameter], passed: Mapping[str, object], present: Mapping[str, object] | None = None
+) -> dict[str, object]:
+    """Every parameter's final value: passed, else from the settings file, else present, else the default.
+
+    Args:
+        declared: what the notebook's parameters cell declares.
+        passed: what was given explicitly.
+        present: what the names hold now, in a kernel.
+
+    Raises:
+        ParameterError: a name is unknown, a value is not allowed, or a file is missing.
+        CacheError: `out_dir` cannot be made or written.
+    """
+    refuse_unknown(passed, declared)
+    values = {name: parameter.default for name, parameter in declared.items()} | dict(present or {}) | dict(passed)
+    path = values.get("settings", "")
+    if isinstance(path, str) and path:
+        from_file = read_settings(path)
+        refuse_unknown(from_file, declared, f" (it is in {path})")
+        values |= {name: value for name, value in from_file.items() if name not in passed}
+    values = {name: declared[name].convert(value) for name, value in values.items()}
+    for name in filter(values.get, _PATHS):
+        values[name] = str(Path(values[name]).expanduser())
+        if not Path(values[name]).exists():
+            raise ParameterError(
+                name, f"no such file or folder: {values[name]}", advice=f"It was sought in {Path.cwd()}."
+            )
+    if values.get("out_dir"):
+        values["out_dir"] = str(writable_folder(values["out_dir"]))
+    return values
+
+
+def refuse_unknown(names: Iterable[str], declared: Iterable[str], where: str = "") -> None:
+    """Refuse names that are not declared, with the nearest that are.
+
+    Raises:
+        ParameterError: for the first such name.
+    """
+    for name in names:
+        if name not in declared:
+            near = difflib.get_close_matches(str(name), declared, n=2)
+            advice = f"Did you mean {' or '.join(near)}?" if near else ""
+            raise ParameterError(name, f"no such parameter{where}", f"one of {', '.join(declared)}", advice)
+
+
+def read_settings(path: str) -> dict[str, object]:
+    """The values in a JSON or YAML file of parameters.
+
+    Raises:
+        ParameterError: it is missing, unreadable, or holds no table of names and values.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))  # JSON is YAML
+    except FileNotFoundError:
+        raise ParameterError("settings", f"no such file or folder: {path}") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ParameterError("settings", f"{path} cannot be read: {error}", "a JSON or YAML file") from error
+    if not isinstance(values, dict):
+        raise ParameterError("settings", f"{path} holds {type(values).__name__}", "names with values") from None
+    return values
+
+
+def writable_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder at `path`, created when it does not exist, and proven to take a file.
+
+    Raises:
+        CacheError: it cannot be created or written.
+    """
+    folder = Path(path).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        reason = error.strerror or "cannot be written"
+        raise CacheError(folder, reason, "a folder that can be written", "Name another one.") from error
+
+
+def is_parameters_cell(source: str) -> bool:
+    """Whether a cell holds nothing but annotated assignments with comments, as a parameters cell does."""
+    try:
+        body = ast.parse(source).body
+        return bool(body) and all(isinstance(node, ast.AnnAssign) for node in body) and bool(_comments(source))
+    except (SyntaxError, tokenize.TokenError):
+        return False
+
+
+def injected_names(source: str) -> list[str]:
+    """The names that papermill's injected cell assigns; empty for any other cell."""
+    if not source.startswith("# Parameters"):
+        return []
+    return [ast.unparse(node.targets[0]) for node in ast.parse(source).body if isinstance(node, ast.Assign)]

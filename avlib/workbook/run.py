@@ -1,0 +1,346 @@
+"""Notebooks executed through papermill, and what came of each.
+
+papermill drives the kernel and collects the outputs. Whether a notebook failed is told by the Python exception alone:
+the states that papermill writes into the file are wrong when a kernel dies or a cell runs too long.
+
+Two notebooks at a time run in two threads. Their work is in their kernels, which are processes; a thread here only
+passes messages and has an event loop of its own. So nothing needs pickling, papermill is imported once, and Ctrl-C
+reaches one place, which ends the kernels.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import NotebookError, ParameterError
+from .kernel import MEDIA_TYPE
+from .notebooks import Notebook
+from .parameters import refuse_unknown, resolve, writable_folder
+
+PASSED, FAILED, INTERRUPTED, NOT_RUN = "passed", "failed", "interrupted", "not run"
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+_SAVE_EVERY = 30.0  # seconds of outputs that are lost at most when the machine goes down
+
+Progress = Callable[[int, int], None]  # code cells begun, code cells in all
+
+
+@dataclass
+class Result:
+    """What came of one notebook: plain values only, so that it travels between processes and into JSON."""
+
+    number: str
+    title: str
+    notebook: str
+    output: str
+    state: str = NOT_RUN
+    seconds: float = 0.0
+    reason: str = ""  # exception, kernel died, timeout, interrupted, or runner for anything else
+    message: str = ""
+    cell: int = 0  # the prompt of the cell that failed, as in `In [7]`
+    cell_id: str = ""
+    source: str = ""
+    traceback: str = ""
+    parameters: dict = field(default_factory=dict)
+    environment: dict = field(default_factory=dict)
+    claims: list = field(default_factory=list)
+    measured: list = field(default_factory=list)
+
+
+class Kernels:
+    """The kernels of a run: what they are started with, and the means to end them all at once."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None):
+        # Behind all other places, so that a kernel finds avlib in a checkout that is not installed.
+        places = [os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[2])]
+        self.environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places))} | dict(environment or {})
+        self.stopped = False
+        self._processes: list = []
+
+    def started(self, process) -> None:
+        """Take note of a kernel's process."""
+        self._processes.append(process)
+        if self.stopped:
+            self.stop()
+
+    def stop(self) -> None:
+        """Kill every kernel with all that it started; the notebooks in them end as interrupted."""
+        self.stopped = True
+        for process in self._processes:
+            with suppress(OSError):
+                if process.poll() is None:  # each kernel leads a process group of its own
+                    process.kill() if sys.platform == "win32" else os.killpg(process.pid, signal.SIGKILL)
+
+    def manager(self, runtime: str, processes: list) -> type:
+        """A kernel manager for papermill whose kernel is this very Python.
+
+        A kernel specification called python3 that a user has installed is not looked at. Messages go through sockets
+        in the folder `runtime`, which is ours alone: no port is open to others, and no two runs race for one.
+        """
+        from jupyter_client import AsyncKernelManager
+        from jupyter_client.kernelspec import KernelSpec
+
+        kernels = self
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        ipc = {} if sys.platform == "win32" else {"transport": "ipc", "connection_file": f"{runtime}/k.json"}
+
+        class Manager(AsyncKernelManager):
+            kernel_spec = KernelSpec(argv=command, display_name="Python 3", language="python")
+
+            def __init__(self, **kwargs):
+                super().__init__(**kwargs, **ipc)
+
+            async def start_kernel(self, **kwargs):
+                with Path(runtime, "log").open("wb") as log:  # what libraries and the system say past Python
+                    await super().start_kernel(**kwargs, env=kernels.environment, stdout=log, stderr=log)
+                processes.append(self.provisioner.process)
+                kernels.started(self.provisioner.process)
+
+        return Manager
+
+
+def run_one(
+    path: str | os.PathLike[str],
+    parameters: Mapping[str, object],
+    output: str | os.PathLike[str],
+    *,
+    cell_timeout: int | float = 600,
+    environment: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Execute one notebook and write it, with its outputs, to `output`, and as HTML beside it.
+
+    This is the function to hand to a pool, to submitit or to dask: what goes in and what comes out can be pickled,
+    and a notebook that fails is a result, not an exception.
+
+    Args:
+        path: the notebook.
+        parameters: values for its parameters.
+        output: the file to write, with the ending .ipynb.
+        cell_timeout: seconds that one cell may take.
+        environment: variables for the kernel, on top of this process's own.
+        progress: called before each code cell with its place and their count.
+
+    Raises:
+        ParameterError: a parameter is unknown or not allowed.
+        NotebookError: the notebook is missing or not of the form, or the output would overwrite it.
+        CacheError: the folder of the output cannot be written.
+    """
+    notebook = Notebook(Path(path).absolute())
+    passed = check_parameters([notebook], parameters)[notebook]
+    return _execute(notebook, passed, Path(output).absolute(), Kernels(environment), cell_timeout, progress, [])
+
+
+def run_many(
+    notebooks: list[Notebook],
+    parameters: Mapping[str, object],
+    folder: Path,
+    *,
+    jobs: int = 1,
+    cell_timeout: int | float = 600,
+    progress: Callable[[Notebook, int, int], None],
+    update: Callable[[list[Result], Result | None], None],
+) -> list[Result]:
+    """Execute notebooks, `jobs` at a time, into `folder`; one that fails does not keep the others from running.
+
+    Ctrl-C ends the kernels; the notebooks that were running and those that never started are in the results too.
+
+    Args:
+        notebooks: what to run, in order.
+        parameters: values for parameters; every notebook must declare each of them.
+        folder: where the outputs go.
+        jobs: how many at a time; with more than one, each kernel computes with one thread.
+        cell_timeout: seconds that one cell may take.
+        progress: called before each code cell.
+        update: called with all results so far and the one that has just come, or None about once in a second.
+
+    Raises:
+        ParameterError, NotebookError, CacheError: as `run_one`, before any notebook starts.
+    """
+    passed = check_parameters(notebooks, parameters)
+    results = {notebook: _blank(notebook, folder / notebook.path.name) for notebook in notebooks}
+    kernels = Kernels(_ONE_THREAD if jobs > 1 else None)
+
+    def execute(notebook: Notebook) -> Result:
+        report, output = functools.partial(progress, notebook), folder / notebook.path.name
+        return _execute(notebook, passed[notebook], output, kernels, cell_timeout, report, notebooks)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = {pool.submit(execute, notebook): notebook for notebook in notebooks}
+        while waiting:
+            try:
+                done, _ = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
+                for future in done:
+                    results[waiting[future]] = result = future.result()
+                    update(list(results.values()), result)
+                    waiting.pop(future)
+                update(list(results.values()), None)
+            except KeyboardInterrupt:
+                kernels.stop()
+                waiting = {future: notebook for future, notebook in waiting.items() if not future.cancel()}
+    return list(results.values())
+
+
+def check_parameters(notebooks: list[Notebook], parameters: Mapping[str, object]) -> dict[Notebook, dict[str, object]]:
+    """The values to pass to each notebook, in the types that it declares.
+
+    Raises:
+        ParameterError: a notebook lacks a parameter, or refuses a value.
+        NotebookError: a parameters cell is not of the form.
+        CacheError: `out_dir` cannot be made or written.
+    """
+    declared = {notebook: notebook.parameters for notebook in notebooks}
+    for name in parameters:
+        lacking = [notebook.number for notebook, own in declared.items() if name not in own]
+        if lacking:
+            others = dict.fromkeys(each for own in declared.values() for each in own if each != name)
+            having = [notebook.number for notebook in notebooks if notebook.number not in lacking]
+            rest = f" (only in {', '.join(having)})" if having else ""
+            refuse_unknown([name], others, f" in {', '.join(lacking)}{rest}")
+    passed = {}
+    for notebook, own in declared.items():
+        try:
+            values = resolve(own, parameters)
+        except ParameterError as error:
+            found = f"{error.found} (notebook {notebook.number})"
+            raise ParameterError(error.subject, found, error.expected, error.advice) from None
+        passed[notebook] = {name: values[name] for name in parameters}
+    return passed
+
+
+def _execute(
+    notebook: Notebook,
+    parameters: dict[str, object],
+    output: Path,
+    kernels: Kernels,
+    cell_timeout: int | float,
+    progress: Progress | None,
+    neighbours: list[Notebook],
+) -> Result:
+    import nbformat
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+    from .report import write_page
+
+    if output == notebook.path:
+        raise NotebookError(notebook.path, "the output would overwrite it", "another file")
+    writable_folder(output.parent)
+    result = _blank(notebook, output)
+    result.parameters = dict(parameters)
+    if kernels.stopped:
+        return result
+    executed, processes, saved = nbformat.read(notebook.path, as_version=4), [], time.monotonic()
+
+    def on_notebook_start(notebook):
+        nonlocal executed
+        executed = notebook  # papermill's own copy, into which the outputs go: it is not returned after a failure
+
+    def on_cell_execute(cell, cell_index):
+        nonlocal saved
+        result.cell, result.cell_id, result.source = result.cell + 1, cell.get("id", ""), cell.source
+        if progress:
+            code = [cell for cell in executed.cells if cell.cell_type == "code" and cell.source.strip()]
+            progress(result.cell, len(code))
+        if time.monotonic() - saved > _SAVE_EVERY:
+            nbformat.write(executed, output)
+            saved = time.monotonic()
+
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # it reports what the result says better
+    began, place = time.monotonic(), tempfile.gettempdir()
+    place = place if len(place) < 70 else "/tmp"  # noqa: S108  only we enter it; paths of sockets have 100 characters
+    with tempfile.TemporaryDirectory(prefix="avlib-", dir=place, ignore_cleanup_errors=True) as runtime:
+        try:
+            papermill.execute_notebook(
+                str(notebook.path).replace("{", "{{").replace("}", "}}"),  # papermill formats paths
+                None,
+                parameters,
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                execution_timeout=cell_timeout,
+                iopub_timeout=60,  # papermill's 4 s are too few for a large figure on a busy machine
+                kernel_manager_class=kernels.manager(runtime, processes),
+                on_notebook_start=on_notebook_start,
+                on_cell_execute=on_cell_execute,
+            )
+            result.state, result.cell, result.cell_id, result.source = PASSED, 0, "", ""
+        except papermill.PapermillExecutionError as error:
+            failed = next((cell for cell in executed.cells if cell.get("execution_count") == error.exec_count), {})
+            result.cell, result.cell_id = error.exec_count or result.cell, failed.get("id", result.cell_id)
+            result.source = error.source
+            result.reason, result.message = "exception", f"{error.ename}: {error.evalue}"
+            result.traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+        except CellTimeoutError:
+            result.reason, result.message = "timeout", f"cell {result.cell} ran longer than {cell_timeout:g} s"
+        except DeadKernelError:
+            result.reason, result.message = "kernel died", f"kernel died in cell {result.cell}: {_death(processes)}"
+        except Exception as error:  # a notebook that cannot be run must not keep the others from running
+            result.reason, result.message = "runner", f"{type(error).__name__}: {error}"
+        if result.reason in ("kernel died", "runner") and (log := Path(runtime, "log")).exists():
+            result.traceback = log.read_text(errors="replace")[-3000:]
+    result.seconds = round(time.monotonic() - began, 2)
+    if result.state != PASSED:
+        result.state = FAILED
+        if kernels.stopped:
+            result.state, result.reason, result.message = INTERRUPTED, "interrupted", f"stopped in cell {result.cell}"
+    _clean(executed, result)
+    _collect(executed, result)
+    try:
+        nbformat.write(executed, output)
+        write_page(executed, result, neighbours)
+    except Exception as error:  # a full disk, or an output that nbconvert does not take
+        result.state, result.reason = FAILED, "runner"
+        result.message = f"its output cannot be written: {type(error).__name__}: {error}"
+    return result
+
+
+def _blank(notebook: Notebook, output: Path) -> Result:
+    return Result(notebook.number, notebook.title, str(notebook.path), str(output))
+
+
+def _death(processes: list) -> str:
+    """How a kernel's process ended, in words."""
+    code = processes[-1].poll() if processes else None
+    if code == -9:
+        return "it was killed, probably because it ran out of memory"
+    if code is not None and code < 0:
+        return f"it crashed ({signal.Signals(-code).name})"
+    return f"it ended itself with exit status {code}"
+
+
+def _clean(executed, result: Result) -> None:
+    """Take out papermill's marks and states, and show in the failed cell what no traceback shows."""
+    marks = "papermill-error-cell-tag"
+    executed.cells = [cell for cell in executed.cells if marks not in cell.metadata.get("tags", [])]
+    for part in (executed, *executed.cells):
+        part.metadata.pop("papermill", None)
+    executed.metadata["avlib"] = {"state": result.state, "message": result.message}
+    if result.message and result.reason != "exception":
+        for cell in executed.cells:
+            if result.cell and cell.get("id") == result.cell_id:
+                error = {"output_type": "error", "ename": result.reason, "evalue": result.message}
+                cell.outputs.append(type(cell)(error | {"traceback": [result.message]}))
+
+
+def _collect(executed, result: Result) -> None:
+    """Take the records out of the outputs."""
+    for cell in executed.cells:
+        for data in (output.get("data", {}) for output in cell.get("outputs", [])):
+            for kind, kept in (("claim", result.claims), ("measured", result.measured)):
+                if record := data.get(MEDIA_TYPE.format(kind)):
+                    kept.append({"notebook": result.number, "cell": cell.get("id", ""), **record})
+            record = dict(data.get(MEDIA_TYPE.format("parameters"), {}))
+            result.parameters = record.pop("parameters", result.parameters)
+            result.environment |= data.get(MEDIA_TYPE.format("versions"), {}) | record

@@ -1,0 +1,308 @@
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import papermill
+import pytest
+from small_notebooks import CHECK, PARAMETERS, avlib, write
+
+from avlib import workbook
+from avlib.errors import CacheError, NotebookError, ParameterError
+
+FORMULAS = r"""#md
+## A section
+
+Inline $w = \frac{a}{b}$ and $\frobnicate{x}$.
+
+$$\begin{aligned} a &= b \\ c &= d \end{aligned}$$
+
+\begin{align} m(f) &= 1127 \ln(1 + f) \end{align}
+
+![remote](https://example.org/x.png) <img src="https://example.org/y.png">
+<script src="http://example.org/z.js"></script>
+[the next](../12_fails.ipynb) and [one that was not run](../99_else.ipynb)"""
+OUTPUTS = """\
+import ipywidgets
+from IPython.display import HTML, Math, display
+
+display(ipywidgets.VBox([ipywidgets.IntSlider(5)]))
+tags = "<script>alert(1)</script><link href='https://example.org/a.css'><img src=//example.org/b.png>"
+display(HTML("<b>bold</b>" + tags))
+display(Math(r"x^2"))
+print("<script>alert(2)</script>")"""
+CLAIMS = """\
+workbook.claim("<i>A</i> is B", source="notes, https://example.org", measured=f"{seconds}", holds=seconds == 10)
+workbook.claim("C is D", source="notes", measured="1 < 2", holds=True, when="it is so")
+workbook.measured("seconds", seconds, "s")"""
+
+
+@pytest.fixture(scope="module")
+def notebooks(tmp_path_factory):
+    """A workbook of little notebooks: one that passes, and one for each way to fail."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    write(folder / "1_a/11_passes.ipynb", CHECK, FORMULAS, OUTPUTS, CLAIMS, title="# 11 It <b>passes</b>\n\nYes.")
+    write(folder / "12_fails.ipynb", CHECK, "def f():\n    return 1 / 0", "print('before')\nf()", "print('after')")
+    write(folder / "21_dies.ipynb", CHECK, "import os\nos.kill(os.getpid(), 9)", "print('after')")
+    write(folder / "22_hangs.ipynb", CHECK, "print('waiting', flush=True)\nimport time\ntime.sleep(60)")
+    write(folder / "23_fewer.ipynb", CHECK, parameters=PARAMETERS.split("\n")[0])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ran(notebooks, tmp_path_factory):
+    """One run of all of them: what the command said, and the folder that it wrote."""
+    cwd = tmp_path_factory.mktemp("cwd")
+    done = avlib(notebooks, "run", "-p", "seconds=5", "--jobs", "2", "--cell-timeout", "3", cwd=cwd)
+    return done, next((cwd / "outputs").iterdir())
+
+
+def test_the_others_run_when_one_fails(ran):
+    done, folder = ran
+    assert done.returncode == 1
+    states = {each["number"]: (each["state"], each["reason"]) for each in report(folder)["notebooks"]}
+    assert states == {
+        "11": ("passed", ""),
+        "12": ("failed", "exception"),
+        "21": ("failed", "kernel died"),
+        "22": ("failed", "timeout"),
+        "23": ("passed", ""),
+    }
+
+
+def test_failures_are_told_apart_in_words(ran):
+    done, folder = ran
+    for words in (
+        "ZeroDivisionError: division by zero",
+        "----> 2     return 1 / 0",
+        "    print('before')",
+        "kernel died in cell 4: it was killed, probably because it ran out of memory",
+        "cell 4 ran longer than 3 s",
+    ):
+        assert words in done.stdout
+    assert "Traceback" not in done.stderr
+    page = (folder / "12_fails.html").read_text()
+    assert "before" in page and "after" in page and "✗ failed" in page
+    for name, shown in (("12_fails", "before"), ("22_hangs", "waiting")):
+        outputs = [output for cell in cells(folder / f"{name}.ipynb") for output in cell.get("outputs", [])]
+        assert any(shown in output.get("text", "") for output in outputs)
+    assert "papermill" not in (folder / "21_dies.ipynb").read_text()
+
+
+def test_progress_in_plain_lines(ran):
+    done, _ = ran
+    assert "11  cell 1 of" in done.stderr and "12  failed in" in done.stderr
+    assert "\r" not in done.stderr
+
+
+def test_claims_and_figures_are_collected(ran):
+    _, folder = ran
+    first, second = json.loads((folder / "claims.json").read_text())
+    assert (first["holds"], first["verdict"], second["verdict"]) == (False, "does not hold", "holds when it is so")
+    assert first["notebook"] == "11" and first["measured"] == "5.0"
+    (figure,) = json.loads((folder / "measured.json").read_text())
+    assert (figure["name"], figure["value"], figure["unit"]) == ("seconds", 5.0, "s")
+
+
+def test_the_run_is_described(ran):
+    _, folder = ran
+    run = report(folder)
+    assert run["state"] == "failed" and run["versions"]["papermill"] == papermill.__version__
+    assert run["notebooks"][0]["parameters"]["seconds"] == 5.0
+    assert run["notebooks"][0]["parameters"]["size"] == "tiny"
+    assert {"commit", "python", "platform", "cpus", "avlib", "seconds", "started"} <= set(run)
+
+
+def test_pages_need_no_network_and_run_no_script(ran):
+    from html.parser import HTMLParser
+
+    _, folder = ran
+    tags = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: tags.append((tag, dict(attributes)))
+    for page in folder.glob("*.html"):
+        parser.feed(page.read_text())
+    assert {"html", "style", "a", "math"} <= {tag for tag, _ in tags} and "script" not in {tag for tag, _ in tags}
+    for tag, attributes in tags:
+        loads = [attributes.get(name, "") or "" for name in ("src", "srcset", "poster", "data")]
+        loads += [attributes.get("href", "")] if tag != "a" else []
+        assert not any("//" in load and not load.startswith("data:") for load in loads), (tag, attributes)
+
+
+def test_formulas_widgets_and_links_on_a_page(ran):
+    _, folder = ran
+    page = (folder / "11_passes.html").read_text()
+    assert page.count("<math") == 4 and "<mtable" in page and "<msup>" in page
+    assert r'<code class="formula">\frobnicate{x}</code>' in page
+    assert "VBox(" not in page and "<b>bold</b>" in page  # in the code, a tag stands before the bracket
+    assert "&lt;script&gt;alert(2)" in page
+    assert 'href="12_fails.html"' in page and 'href="https://example.org/x.png"' in page
+    assert "99_else.ipynb" in page and 'href="../99_else.ipynb"' not in page
+    assert 'id="A-section"' in page and 'href="index.html"' in page
+    assert "prefers-color-scheme" in page and "Content-Security-Policy" in page
+
+
+def test_the_index_has_every_place_of_the_table(ran):
+    _, folder = ran
+    index = (folder / "index.html").read_text()
+    for slot in workbook.table().slots:
+        assert f"<b>{slot.number}" in index
+    assert index.count("not built yet</span>") == 22  # 27 places, of which five are there
+    assert 'href="11_passes.html#cell-id=' in index and "✗ does not hold" in index
+    assert "<i>A</i>" not in index and "&lt;i&gt;A&lt;/i&gt;" in index
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["11", "-p", "secnods=5"], ["ParameterError", "secnods", "in 11", "Did you mean seconds"]),
+        (["1", "-p", "seconds=x"], ["ParameterError", "seconds", "str 'x'", "float"]),
+        (["11", "-p", "seconds=31"], ["ParameterError", "seconds", "31.0", "0.1 to 30"]),
+        (["11", "-p", "size=huge"], ["ParameterError", "size", "huge", '"tiny" or "full"']),
+        (["11", "-p", "clip=none.mp4"], ["ParameterError", "clip", "no such file"]),
+        (["-p", "steps=5"], ["ParameterError", "steps", "in 23 (only in 11, 12, 21, 22)"]),
+        (["11", "-p", "seconds"], ["ParameterError", "NAME=VALUE"]),
+        (["11", "-p", "out_dir=file/below"], ["CacheError", "file/below"]),
+        (["11", "--out", "file/below"], ["CacheError", "file/below"]),
+        (["11", "--out", "."], ["CacheError", "holds files already"]),
+        (["31"], ["NotebookError", "31", "not built yet"]),
+        (["77"], ["NotebookError", "77"]),
+        (["x.ipynb"], ["NotebookError", "x.ipynb"]),
+    ],
+)
+def test_bad_input_is_refused_before_anything_starts(notebooks, tmp_path, capsys, monkeypatch, arguments, words):
+    from avlib.__main__ import main
+
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AVLIB_NOTEBOOKS", str(notebooks))
+    assert main(["run", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert all(word in said for word in words), said
+    assert len(said.splitlines()) == 1
+    assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208
+
+
+def test_odd_values_and_two_runs_at_once(notebooks, tmp_path):
+    name = '-5 = 50% {a} "b" \\ 한국어\nnext'
+    copy = tmp_path / "with space {and braces}"
+    write(copy / "11_a.ipynb", CHECK, f"assert name == {name!r}\nassert layers == [3, -4]\nassert flag is True")
+    command = [sys.executable, "-m", "avlib", "run", "-p", f"name={name}", "11", "-p", "layers=3,-4", "-p", "flag=true"]
+    variables = os.environ | {"AVLIB_NOTEBOOKS": str(copy), "PYTHONIOENCODING": "ascii"}
+    runs = [subprocess.Popen(command, cwd=tmp_path, env=variables, stdout=subprocess.PIPE) for _ in range(2)]
+    said = [run.communicate(timeout=60)[0].decode() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert len(list((tmp_path / "outputs").iterdir())) == 2
+
+
+def test_ctrl_c_ends_the_kernels_and_leaves_a_report(notebooks, tmp_path):
+    write(tmp_path / "n/11_a.ipynb", "import os\nprint(os.getpid(), flush=True)\nimport time\ntime.sleep(60)")
+    write(tmp_path / "n/12_b.ipynb", "1")
+    variables = os.environ | {"AVLIB_NOTEBOOKS": str(tmp_path / "n")}
+    command = [sys.executable, "-m", "avlib", "run", "--out", "o"]
+    with subprocess.Popen(command, cwd=tmp_path, env=variables, stderr=subprocess.PIPE, text=True) as run:
+        assert "cell 1 of" in run.stderr.readline()
+        time.sleep(1)
+        run.send_signal(signal.SIGINT)
+        run.communicate(timeout=30)
+    assert run.returncode == 130
+    assert [each["state"] for each in report(tmp_path / "o")["notebooks"]] == ["interrupted", "not run"]
+    kernel = int(cells(tmp_path / "o/11_a.ipynb")[2]["outputs"][0]["text"])
+    with pytest.raises(ProcessLookupError):
+        os.kill(kernel, 0)
+
+
+@pytest.mark.parametrize(("value", "error"), [("5", ""), ("40", "0.1 to 30"), ("x", "float")])
+def test_plain_papermill_checks_too(notebooks, tmp_path, value, error):
+    command = ["papermill", notebooks / "23_fewer.ipynb", "out.ipynb", "-p", "seconds", value, "--no-progress-bar"]
+    done = subprocess.run([sys.executable, "-m", *map(str, command)], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == bool(error)
+    assert error in done.stderr and ("ParameterError" in done.stderr) == bool(error)
+
+
+def test_plain_papermill_with_a_misspelt_name(notebooks, tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError, match="Did you mean seconds"):
+        run = tmp_path / "out.ipynb"
+        papermill.execute_notebook(notebooks / "23_fewer.ipynb", run, {"secnods": 5}, progress_bar=False)
+
+
+def test_one_notebook_from_python(notebooks, tmp_path, monkeypatch):
+    seen = []
+    source = notebooks / "23_fewer.ipynb"
+    # A kernel of that name which a user has installed is not taken.
+    write_kernel(tmp_path / "jupyter/kernels/python3")
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
+    progress = lambda *place: seen.append(place)  # noqa: E731
+    result = workbook.run_one(source, {"seconds": 1}, tmp_path / "o/23.ipynb", progress=progress)
+    assert (result.state, result.parameters, seen[-1]) == ("passed", {"seconds": 1.0}, (3, 3))
+    assert "index.html" not in (tmp_path / "o/23.html").read_text()
+    assert pickle.loads(pickle.dumps(result)) == result
+    with pytest.raises(ParameterError, match="Did you mean seconds"):
+        workbook.run_one(source, {"second": 1}, tmp_path / "o/23.ipynb")
+    with pytest.raises(NotebookError, match="overwrite"):
+        workbook.run_one(source, {}, source)
+    with pytest.raises(CacheError):
+        workbook.run_one(source, {}, source / "below/23.ipynb")
+
+
+def test_a_kernel_that_does_not_start(notebooks, tmp_path):
+    broken = {"PYTHONHOME": "/no/such/folder"}
+    result = workbook.run_one(notebooks / "23_fewer.ipynb", {}, tmp_path / "23.ipynb", environment=broken)
+    assert (result.state, result.reason) == ("failed", "runner") and "Kernel died" in result.message
+    assert "encodings" in result.traceback  # what the kernel said at its end
+
+
+def write_kernel(folder):
+    folder.mkdir(parents=True)
+    command = ["/no/such/python", "-f", "{connection_file}"]
+    (folder / "kernel.json").write_text(json.dumps({"argv": command, "display_name": "X", "language": "python"}))
+
+
+def test_list(notebooks, tmp_path):
+    done = avlib(notebooks, "list", cwd=tmp_path)
+    assert "11  It <b>passes</b>" in done.stdout and 'size: str = "tiny"' in done.stdout
+    content = json.loads(avlib(notebooks, "list", "2", "--json", cwd=tmp_path).stdout)
+    assert [each["number"] for each in content] == ["21", "22", "23"]
+    first = {"name": "seconds", "type": "float", "default": 10.0, "help": "0.1 to 30: how much of the clip is used"}
+    assert content[2]["parameters"] == [first]
+
+
+def test_no_notebooks(tmp_path):
+    done = avlib(tmp_path / "none", "list", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("NotebookError: ") and "AVLIB_NOTEBOOKS" in done.stderr
+
+
+def test_cache(tmp_path):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips/a.mp4").write_bytes(bytes(1_500_000))
+    (tmp_path / "b").write_bytes(bytes(10))
+    shown = avlib(tmp_path, "cache", cwd=tmp_path, AVLIB_CACHE=str(tmp_path)).stdout
+    assert "clips       1 file      1.5 MB" in shown and "10 B" in shown
+    assert "1.5 MB removed" in avlib(tmp_path, "cache", "--clear", cwd=tmp_path, AVLIB_CACHE=str(tmp_path)).stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["cache"], ["-h"], ["run", "-h"], ["--version"], []])
+def test_light_commands_are_light(notebooks, tmp_path, arguments):
+    command = [sys.executable, "-X", "importtime", "-m", "avlib", *arguments]
+    variables = os.environ | {"AVLIB_NOTEBOOKS": str(notebooks)}
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0
+    loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
+    assert "avlib" in loaded
+    assert not loaded & {"torch", "numpy", "papermill", "matplotlib", "nbformat", "nbconvert", "jupyter_client"}
+
+
+def report(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def cells(path):
+    content = json.loads(path.read_text())["cells"]
+    for cell in content:
+        for output in cell.get("outputs", []):
+            output["text"] = "".join(output.get("text", ""))
+    return content

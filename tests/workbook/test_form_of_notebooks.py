@@ -1,0 +1,77 @@
+import json
+
+import nbformat
+import pytest
+from small_notebooks import CHECK, write
+
+from avlib import workbook
+from avlib.errors import NotebookError
+from avlib.workbook import discover
+
+VERSIONS = "from avlib import workbook\n\nworkbook.versions()"
+END = "#md\n## Exercises\n\n1. Why?\n\nNext: [12](12_b.ipynb)"
+
+
+def in_form(path):
+    """A notebook in form: the versions cell goes before the parameters."""
+    prose = [f"#md\nStep {step}." for step in range(12)]
+    write(path, CHECK, *[f"x{step} = {step}" for step in range(20)], *prose, END)
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.insert(1, nbformat.v4.new_code_cell(VERSIONS))
+    nbformat.write(notebook, path)
+    return path
+
+
+@pytest.mark.parametrize("notebook", discover(), ids=lambda notebook: notebook.name)
+def test_the_workbook_is_in_form(notebook):
+    assert workbook.verify_form(notebook.path) == []
+
+
+def test_a_notebook_in_form(tmp_path):
+    assert workbook.verify_form(in_form(tmp_path / "11_a.ipynb")) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda cells: cells[0].update(source="No title."), "title"),
+        (lambda cells: cells[0].update(source="# Only a title"), "title"),
+        (lambda cells: cells.pop(1), "workbook.versions"),
+        (lambda cells: cells.pop(2), "0 cells have the tag"),
+        (lambda cells: cells[4]["metadata"].update(tags=["parameters"]), "2 cells have the tag"),
+        (lambda cells: cells[2].update(source="x = 1"), "line 1"),
+        (lambda cells: cells[2].update(source="\n".join(f"x{i}: int = 1  # a" for i in range(13))), "13 parameters"),
+        (lambda cells: cells.insert(3, dict(cells[4], id="new")), "workbook.check"),
+        (lambda cells: cells[5].update(source="x = 1\n" * 31), "31 lines"),
+        (lambda cells: cells[5].update(execution_count=3), "prompt number"),
+        (lambda cells: cells[5].update(outputs=[{"output_type": "stream", "name": "stdout", "text": "x"}]), "output"),
+        (lambda cells: [cells.pop(4) for _ in range(10)], "code cells; 20 to 45"),
+        (lambda cells: [cells.pop(-2) for _ in range(12)], "prose cells"),
+        (lambda cells: cells[-1].update(source="## Exercises\nnone"), "no link"),
+        (lambda cells: cells[-1].update(source="## A\n## B\n[12](12_b.ipynb)"), "Exercises"),
+        (lambda cells: cells[5].update(id=cells[6]["id"]), "id of its own"),
+        (lambda cells: cells[5].pop("id"), "id of its own"),
+    ],
+)
+def test_each_departure_is_found(tmp_path, change, problem):
+    path = in_form(tmp_path / "11_a.ipynb")
+    content = json.loads(path.read_text())
+    change(content["cells"])
+    path.write_text(json.dumps(content))
+    assert any(problem in departure for departure in workbook.verify_form(path))
+
+
+def test_kernel_name_and_front_notebooks(tmp_path):
+    path = write(tmp_path / "00_start.ipynb", CHECK, END)
+    assert not any("code cells" in departure for departure in workbook.verify_form(path))
+    path.write_text(path.read_text().replace('"python3"', '"myenv"'))
+    assert "the kernel is myenv; python3" in workbook.verify_form(path)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"cells": [1]}', "\x00"])
+def test_what_is_no_notebook(tmp_path, text):
+    (tmp_path / "11_a.ipynb").write_text(text)
+    with pytest.raises(NotebookError, match="not a notebook"):
+        workbook.verify_form(tmp_path / "11_a.ipynb")
+    with pytest.raises(NotebookError, match="No such file"):
+        workbook.verify_form(tmp_path / "12_b.ipynb")

@@ -1,0 +1,133 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+from small_notebooks import PARAMETERS
+
+from avlib import workbook
+from avlib.errors import NotebookError, ParameterError
+from avlib.workbook.kernel import choose_device, claim_html, inline
+
+
+def kernel(*cells: str) -> dict:
+    """The globals of a notebook after its cells were executed."""
+    namespace = {"In": [""]}
+    for cell in cells:
+        namespace["In"].append(cell)
+        exec(cell, namespace)
+    return namespace
+
+
+def test_defaults(capsys):
+    namespace = kernel(PARAMETERS, "other = 1")
+    checked = workbook.check(namespace)
+    assert checked.values["seconds"] == namespace["seconds"] == 10.0
+    assert checked.device is None
+    assert "●" not in capsys.readouterr().out
+
+
+def test_what_is_passed_is_converted_and_marked(capsys):
+    namespace = kernel(PARAMETERS, "# Parameters\nseconds = 5\nlayers = '[3, 4]'\n")
+    workbook.check(namespace)
+    assert (namespace["seconds"], namespace["layers"]) == (5.0, [3, 4])
+    assert type(namespace["seconds"]) is float
+    assert "● default 10.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("injected", "problem"),
+    [
+        ("secnods = 5", "Did you mean seconds"),
+        ("seconds = 40", "0.1 to 30"),
+        ("seconds = None", "NoneType"),
+        ("size = 'huge'", '"tiny" or "full"'),
+        ("flag = 1", "bool"),
+    ],
+)
+def test_bad_values_are_refused(injected, problem):
+    with pytest.raises(ParameterError, match=problem):
+        workbook.check(kernel(PARAMETERS, f"# Parameters\n{injected}\n"))
+
+
+def test_cells_in_any_order():
+    passed = "# Parameters\nseconds = 5\n"
+    again = kernel(PARAMETERS, passed, "x = 1", PARAMETERS.replace("10.0", "7.0"))
+    assert workbook.check(again).values["seconds"] == 7.0  # the cell was edited and run again, without what was passed
+    scratch = kernel(PARAMETERS, "y: int = 3", "seconds = 2")
+    assert workbook.check(scratch).values["seconds"] == 2.0
+    assert workbook.check(scratch).values["seconds"] == 2.0
+
+
+def test_settings_in_a_kernel(tmp_path):
+    (tmp_path / "s.yaml").write_text("steps: 9\nseconds: 1e-1\n")  # which YAML reads as text
+    namespace = kernel(PARAMETERS, f"# Parameters\nsettings = {str(tmp_path / 's.yaml')!r}\n")
+    workbook.check(namespace)
+    assert (namespace["steps"], namespace["seconds"]) == (9, 0.1)
+
+
+@pytest.mark.parametrize("namespace", [{}, {"In": ""}, {"In": ["", "x = 1"]}])
+def test_outside_a_notebook(namespace):
+    with pytest.raises(NotebookError, match=r"history|no parameters cell"):
+        workbook.check(namespace)
+
+
+SEEDED = 'seed: int = 0  # 0 or more: seed\ndevice: str = "auto"  # "auto", "cpu", "cuda" or "mps": where'
+
+
+def test_seed_and_device():
+    numbers = []
+    for _ in range(2):
+        namespace = kernel(SEEDED)
+        namespace["device"] = workbook.check(namespace).device  # under the parameter's own name, and checked again
+        workbook.check(namespace)
+        numbers.append((random.random(), np.random.rand(), torch.rand(1).item()))  # noqa: NPY002  it is what is seeded
+    assert numbers[0] == numbers[1]
+    with pytest.raises(ParameterError, match="4294967295"):
+        workbook.check(kernel(SEEDED, f"# Parameters\nseed = {2**32}\n"))
+
+
+def test_devices_that_are_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in ("cuda", "cuda:0", "gpu", "cpu:x"):
+        with pytest.raises(ParameterError, match='is not there; expected "auto" or'):
+            choose_device(name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert choose_device("auto") == torch.device("cuda")
+    with pytest.raises(ParameterError, match="cuda:1"):
+        choose_device("cuda:1")
+
+
+def test_claims_and_figures_as_text(capsys):
+    workbook.claim("A", source="notes", measured="3 < 4", holds=np.array(3) < 4, when="it rains")
+    workbook.claim("B", source="notes", measured="4", holds=torch.tensor(False))
+    workbook.measured("frames", np.int64(998))
+    workbook.measured("ratio", 0.123456, "dB")
+    out = capsys.readouterr().out
+    for part in ("◐ holds when it rains", "✗ does not hold", "frames: 998", "ratio: 0.1235 dB"):
+        assert part in out
+    for bad in ("False", 1, None):
+        with pytest.raises(ParameterError, match="holds"):
+            workbook.claim("C", source="", measured="", holds=bad)
+    for bad in (float("nan"), True):
+        with pytest.raises(ParameterError, match="finite"):
+            workbook.measured("x", bad)
+
+
+def test_claims_are_escaped():
+    record = {"statement": "<script>", "source": "https://a.org/?b=1&c=2, `<i>`", "measured": "<img>"}
+    markup = claim_html(record, "holds", "holds <b>")
+    assert not any(tag in markup for tag in ("<script", "<img", "<b>", "<i>"))
+    assert '<a href="https://a.org/?b=1&amp;c=2">' in markup
+    assert "<code>&lt;i&gt;</code>" in markup
+    assert "<a " not in inline("javascript:alert(1) https:// http://")
+
+
+def test_versions(capsys):
+    workbook.versions("torch", "no-such-package")
+    out = capsys.readouterr().out
+    assert ("no GPU" in out) == (not torch.cuda.is_available() and not torch.backends.mps.is_available())
+    assert f"torch {torch.__version__.split('+')[0]}" in out and "no-such-package not installed" in out
+    workbook.versions()
+    assert "GPU" not in capsys.readouterr().out  # without torch nobody knows

@@ -1,0 +1,165 @@
+import ast
+
+import papermill
+import pytest
+from small_notebooks import PARAMETERS, write
+
+from avlib.errors import CacheError, NotebookError, ParameterError
+from avlib.workbook import discover
+from avlib.workbook.notebooks import Notebook
+from avlib.workbook.parameters import parse, resolve
+
+DECLARED = parse(PARAMETERS)
+
+
+def one(line: str):
+    return next(iter(parse(line).values()))
+
+
+def test_papermill_reads_the_same(tmp_path):
+    ours = Notebook(write(tmp_path / "11_a.ipynb")).parameters
+    assert_same(ours, papermill.inspect_notebook(tmp_path / "11_a.ipynb"))
+
+
+@pytest.mark.parametrize("notebook", discover(), ids=lambda notebook: notebook.name)
+def test_papermill_reads_the_same_in_the_workbook(notebook):
+    assert_same(notebook.parameters, papermill.inspect_notebook(notebook.path))
+
+
+def assert_same(ours, theirs):
+    assert list(ours) == list(theirs)
+    for name, parameter in ours.items():
+        assert (parameter.type, parameter.help) == (theirs[name]["inferred_type_name"], theirs[name]["help"])
+        assert parameter.default == ast.literal_eval(theirs[name]["default"])
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("x = 1  # untyped", "line 1"),
+        ("x: int = 1", "no help"),
+        ("x: dict = {}  # a type that papermill takes but the command line cannot", "type dict"),
+        ("x: str | None = None  # papermill does not see it", "type str | None"),
+        ('x: str = "#"  # papermill cuts it there', "second"),
+        ("x: int = 1  # y=2 is not parsed by papermill", "second"),
+        ("x: int = 1 + 1  # computed", "line 1"),
+        ("x: list[int] = [1,\n 2]  # over two lines", "no help"),
+        ("x: int = 1.5  # default of another type", "default"),
+        ("x: int = 5  # 1 to 3: default out of range", "default"),
+        ("x: int = 1  # a\nx: int = 2  # b", "twice"),
+        ("x: int = (  # open", "no Python"),
+    ],
+)
+def test_a_line_that_is_not_of_the_form_is_refused(line, problem):
+    with pytest.raises(NotebookError, match=problem.replace("|", r"\|")):
+        parse(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "good", "bad"),
+    [
+        ("x: float = 1.0  # 0.1 to 30: range", [0.1, 30, 1], [0.0, 30.1, float("nan"), float("inf")]),
+        ("x: float = 1.0  # -1 to 1e2s, with a unit", [-1, 100.0], [-1.1, 101.0]),
+        ("x: int = 1  # 1 or more: bound", [1, 99], [0, -1]),
+        ("x: int = 1  # 3 or less: bound", [3, -5], [4]),
+        ("x: float = 1.0  # above 0: bound that is left out", [1e-9], [0.0]),
+        ('x: str = "a"  # "a", "b c" or "": choices', ["a", "b c", ""], ["c", "A"]),
+        ("x: int = 8  # 8, 16 or 24: choices", [16], [9]),
+        ("x: list[int] = [1]  # 1 to 3: each", [[1, 2, 3], []], [[0], [1, 4]]),
+        ("x: int = 5  # 5 things that are no constraint", [-100], []),
+    ],
+)
+def test_the_help_is_the_constraint(line, good, bad):
+    parameter = one(line)
+    for value in good:
+        assert parameter.convert(value) == value
+    for value in bad:
+        with pytest.raises(ParameterError, match="expected"):
+            parameter.convert(value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "value"),
+    [
+        ("float = 0.0", 5, 5.0),
+        ("float = 0.0", "1e-5", 1e-5),
+        ("int = 0", "7", 7),
+        ("int = 0", "-7", -7),
+        ("bool = False", "true", True),
+        ("bool = False", "False", False),
+        ("str = ''", "007", "007"),
+        ("list[int] = []", "[3,4]", [3, 4]),
+        ("list[int] = []", "3, 4", [3, 4]),
+        ("list[float] = []", [1, 2.5], [1.0, 2.5]),
+        ("list[str] = []", "a,b c", ["a", "b c"]),
+        ("list[str] = []", "", []),
+    ],
+)
+def test_values_become_the_declared_type(kind, given, value):
+    converted = one(f"x: {kind}  # help").convert(given)
+    assert converted == value
+    assert type(converted) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        ("int = 0", True),
+        ("int = 0", 1.0),
+        ("int = 0", "1.5"),
+        ("int = 0", ""),
+        ("int = 0", None),
+        ("float = 0.0", True),
+        ("float = 0.0", "nan"),
+        ("bool = False", 1),
+        ("bool = False", "1"),
+        ("str = ''", 5),
+        ("str = ''", None),
+        ("list[int] = []", "[3"),
+        ("list[int] = []", [1, True]),
+        ("list[int] = []", {"a": 1}),
+        ("list[str] = []", [1]),
+    ],
+)
+def test_other_types_are_refused(kind, given):
+    with pytest.raises(ParameterError, match="x: found"):
+        one(f"x: {kind}  # help").convert(given)
+
+
+def test_misspelt_names_get_the_nearest():
+    with pytest.raises(ParameterError, match=r"secnods: no such parameter.*Did you mean seconds"):
+        resolve(DECLARED, {"secnods": 1})
+
+
+@pytest.mark.parametrize("text", ['{"seconds": 5, "size": "full"}', "seconds: 5\nsize: full\n"])
+def test_settings_fill_in_and_what_is_passed_wins(tmp_path, text):
+    (tmp_path / "s").write_text(text)
+    values = resolve(DECLARED, {"settings": str(tmp_path / "s"), "size": "tiny"})
+    assert (values["seconds"], values["size"], values["steps"]) == (5.0, "tiny", 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("secnods: 5", "Did you mean seconds"),
+        ("seconds: 99", "0.1 to 30"),
+        ("[1, 2]", "list"),
+        ("{", "cannot be read"),
+        ("seconds: !!python/object/apply:os.getcwd []", "cannot be read"),
+        (None, "no such file"),
+    ],
+)
+def test_bad_settings_are_refused(tmp_path, text, problem):
+    if text:
+        (tmp_path / "s").write_text(text)
+    with pytest.raises(ParameterError, match=problem):
+        resolve(DECLARED, {"settings": str(tmp_path / "s")})
+
+
+def test_files_and_folders(tmp_path):
+    with pytest.raises(ParameterError, match="clip: no such file"):
+        resolve(DECLARED, {"clip": str(tmp_path / "none.mp4")})
+    assert resolve(DECLARED, {"out_dir": str(tmp_path / "a/b")}) and (tmp_path / "a/b").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(CacheError, match="a folder that can be written"):  # as root, permissions would not stop it
+        resolve(DECLARED, {"out_dir": str(tmp_path / "file/below")})
