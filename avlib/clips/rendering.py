@@ -1,0 +1,135 @@
+"""Scenes as files: each is rendered once into the cache, with its truth beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import astuple, dataclass
+from functools import lru_cache, partial
+from numbers import Integral
+from pathlib import Path
+
+from .. import cache
+from ..errors import ParameterError
+from .scene import Scene
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A rendered scene.
+
+    path: the mp4 file; the truth lies beside it as `.json` and is in its metadata as well.
+    scene: what it shows.
+    """
+
+    path: Path
+    scene: Scene
+
+
+def render(
+    scenes: Iterable[Scene],
+    size: tuple[int, int] = (256, 256),
+    frame_rate: float | int = 25.0,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> list[Clip]:
+    """Render scenes to mp4 files with 48 kHz stereo sound, those that are not in the cache yet.
+
+    A script that calls this with more than one job does so under `if __name__ == "__main__":`, as Python asks of
+    everything that starts processes; a notebook need not.
+
+    Args:
+        scenes: what to render.
+        size: height and width in pixels.
+        frame_rate: frames in a second.
+        jobs: how many processes work at once; as many as there are cores when it is None.
+        progress: whether a progress bar is shown.
+
+    Returns:
+        One Clip for each scene, in their order.
+
+    Raises:
+        ParameterError: a parameter is out of range.
+        CacheError: the cache cannot be written.
+    """
+    scenes = list(scenes)
+    if not 1 <= frame_rate <= 120:
+        raise ParameterError("frame_rate", f"{frame_rate!r}", "a number from 1 to 120", "25 is usual.")
+    if jobs is not None and (not isinstance(jobs, Integral) or jobs < 1):
+        raise ParameterError("jobs", f"{jobs!r}", "a whole number from 1, or None", "Leave it out for all cores.")
+    for scene in scenes[:1]:
+        scene.frame(0.0, size)  # refuses a wrong size before anything starts
+    paths = [_path(scene, size, frame_rate) for scene in scenes]
+    missing = {path: scene for path, scene in zip(paths, scenes, strict=True) if not path.exists()}
+    _work(partial(_render, size=size, frame_rate=frame_rate), missing, jobs or _cores(), progress)
+    return [Clip(path, scene) for path, scene in zip(paths, scenes, strict=True)]
+
+
+def _work(task, missing: dict[Path, Scene], jobs: int, progress: bool) -> None:
+    from tqdm.auto import tqdm
+
+    with tqdm(total=len(missing), desc="rendering clips", unit="clip", disable=not (progress and missing)) as shown:
+        if min(jobs, len(missing)) <= 1:
+            for path, scene in missing.items():
+                task(path, scene)
+                shown.update()
+            return
+        context = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's threads
+        with ProcessPoolExecutor(min(jobs, len(missing)), context, _follow_parent) as pool:
+            for _ in pool.map(task, missing.keys(), missing.values()):
+                shown.update()
+
+
+def _render(path: Path, scene: Scene, size: tuple[int, int], frame_rate: float | int) -> None:
+    with cache.locked(path):
+        if path.exists():  # another process was quicker
+            return
+        cache.remove_unfinished(path.parent)  # this clip's own folder: nobody else writes there
+        import torch
+
+        from .. import media
+
+        truth = json.dumps(scene.truth.to_dict())
+        with cache.publishing(path.with_suffix(".json")) as unfinished:
+            unfinished.write_text(truth)
+        frames = (scene.frame(i / frame_rate, size) for i in range(max(1, int(scene.seconds * frame_rate + 1e-6))))
+        waveform = torch.from_numpy(scene.sound(48000))
+        metadata = {"title": f"{scene.kind} {scene.seed} (synthetic)", "comment": truth}
+        with cache.publishing(path) as unfinished:
+            media.write_video(unfinished, frames, frame_rate, waveform, 48000, metadata)
+
+
+def _path(scene: Scene, size: Sequence[int], frame_rate: float | int) -> Path:
+    """Where the clip belongs: a folder of its own, whose name carries all that the file depends on."""
+    height, width = size
+    mark = hashlib.sha256(f"{_recipe()} {astuple(scene)} {height} {width} {frame_rate}".encode()).hexdigest()[:10]
+    name = f"{scene.kind}-{scene.seed}-{scene.seconds:g}s-{height}x{width}-{frame_rate:g}fps-{mark}"
+    return cache.folder("clips", name) / f"{name}.mp4"
+
+
+@lru_cache(maxsize=1)
+def _recipe() -> str:
+    """A mark of this package's source, so that a changed recipe never serves old files."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _follow_parent() -> None:
+    """End this worker when the process that started it is killed; else it would wait for work for ever."""
+
+    def follow():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()

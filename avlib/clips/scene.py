@@ -1,0 +1,294 @@
+"""One scene: what is decided about it, the picture of any moment, and its sound."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from itertools import accumulate
+from numbers import Integral, Real
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from ..errors import ParameterError
+from . import sound
+from .backdrop import Backdrop
+from .colours import hue_colour
+from .kinds import BY_NAME, KINDS
+from .picture import Canvas
+
+LONGEST = 30.0  # seconds
+_LEAD = 4.0  # the rhythm starts so many seconds early: what it has set off is under way when the clip begins
+_ATTRIBUTES = ("position", "size", "hue", "rate")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is true of a scene, whatever the size of its picture and the sample rate of its sound.
+
+    kind, seed, seconds: which scene it is.
+    position, size, hue, rate: the four attributes in [0, 1]: left to right, small to large, dark blue to yellow,
+        slow to quick.
+    pitch: what is heard of the size, in Hz: the lowest note.
+    decay: what is heard of the hue: the seconds in which a note falls to 1/e. Its brightness rises with it.
+    tempo: what is heard of the rate: onsets in a second, on average.
+    onsets: seconds at which a sound starts, and the picture shows what makes it; rising.
+    loudness: of each onset, in [0.6, 1].
+    pitches: of each onset, in Hz.
+    """
+
+    kind: str
+    seed: int
+    seconds: float
+    position: float
+    size: float
+    hue: float
+    rate: float
+    pitch: float
+    decay: float
+    tempo: float
+    onsets: tuple[float, ...]
+    loudness: tuple[float, ...]
+    pitches: tuple[float, ...]
+
+    def to_dict(self) -> dict:
+        """The same as plain JSON values."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An audio-visual scene with known truth. Making one decides everything and renders nothing.
+
+    `dataclasses.replace(scene, hue=0.9)` is the same scene with one thing changed.
+
+    Args:
+        kind: one of `KINDS`.
+        seed: which scene of the kind; any whole number that is not negative.
+        seconds: its duration, above 0 and at most 30. A longer one goes on where a shorter one ends.
+        position: from left to right, in [0, 1]; drawn from the seed where not given, as the next three are.
+        size: from small (high) to large (low).
+        hue: from dark blue (dull and short) to yellow (bright and long).
+        rate: from slow to quick.
+
+    Raises:
+        ParameterError: one of them is unknown, of the wrong type, or out of range.
+    """
+
+    kind: str
+    seed: int = 0
+    seconds: float | int = 10.0
+    position: float | int | None = None
+    size: float | int | None = None
+    hue: float | int | None = None
+    rate: float | int | None = None
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            near = difflib.get_close_matches(str(self.kind), KINDS, 1)
+            advice = f"Did you mean {near[0]!r}?" if near else ""
+            raise ParameterError("kind", f"{self.kind!r} is unknown", f"one of {', '.join(KINDS)}", advice)
+        if isinstance(self.seed, bool) or not isinstance(self.seed, Integral) or self.seed < 0:
+            raise ParameterError("seed", f"{self.seed!r}", "a whole number from 0", "Give another seed.")
+        _check("seconds", self.seconds, 0.0, LONGEST)
+        if self.seconds <= 0:
+            raise ParameterError("seconds", f"{self.seconds!r}", f"above 0 and at most {LONGEST:g}", "Give more.")
+        object.__setattr__(self, "seed", int(self.seed))
+        object.__setattr__(self, "seconds", float(self.seconds))
+        for name, draw in zip(_ATTRIBUTES, self._dice("attributes").random(4).tolist(), strict=True):
+            given = getattr(self, name)
+            if given is not None:
+                _check(name, given, 0.0, 1.0)
+            object.__setattr__(self, name, draw if given is None else float(given))
+
+    # What follows from the attributes
+
+    @property
+    def tempo(self) -> float:
+        """Onsets in a second, on average: from 1 to 4."""
+        return 4.0**self.rate
+
+    @property
+    def pitch(self) -> float:
+        """The lowest note in Hz; the largest is two octaves below the smallest."""
+        return 4.0 ** (1 - self.size) * BY_NAME[self.kind].LOWEST
+
+    @property
+    def decay(self) -> float:
+        """Seconds in which a note falls to 1/e."""
+        short, long = BY_NAME[self.kind].DECAY
+        return short * (long / short) ** self.hue
+
+    @property
+    def scale(self) -> float:
+        """How large the sounding thing is drawn, from 0.5 to 1."""
+        return 0.5 + 0.5 * self.size
+
+    @property
+    def facing(self) -> int:
+        """Where it looks, if it has a front: 1 is to the right; always towards the middle."""
+        return 1 if self.position < 0.5 else -1
+
+    @property
+    def colour(self) -> tuple[float, float, float]:
+        """Red, green and blue of the sounding thing, in [0, 1]."""
+        return hue_colour(self.hue)
+
+    @cached_property
+    def beats(self) -> tuple[list[float], list[float], list[float]]:
+        """Time (s), loudness and pitch (Hz) of every onset, from before the clip to after the longest one.
+
+        The longer the wait, the harder the strike: whoever strikes had time to reach out.
+        """
+        kind = BY_NAME[self.kind]
+        count = int(6 + 2 * _LEAD + LONGEST) * 5
+        waits, steps = self._dice("beats").random((2, count)).tolist()
+        rests = ((1 + kind.LOOSENESS * (wait - 0.5)) / self.tempo for wait in waits)
+        times = [round((time - _LEAD) * sound.GRID) / sound.GRID for time in accumulate(rests)]
+        return (
+            times,
+            [0.6 + 0.4 * wait for wait in waits],
+            [self.pitch * kind.STEPS[int(step * len(kind.STEPS))] for step in steps],
+        )
+
+    def since(self, time: float) -> tuple[int, float, float]:
+        """Number of the last onset, seconds since it, and seconds until the next."""
+        times = self.beats[0]
+        last = bisect_right(times, time) - 1
+        return last, time - times[last], times[last + 1] - time
+
+    def around(self, time: float, before: float, after: float) -> list[tuple[int, float]]:
+        """Number and age (seconds; negative: still to come) of the onsets from `before` ago to `after` ahead."""
+        times = self.beats[0]
+        first, end = bisect_right(times, time - before), bisect_right(times, time + after)
+        return [(number, time - times[number]) for number in range(first, end)]
+
+    @cached_property
+    def truth(self) -> Truth:
+        """What is true of it."""
+        heard = [beat for beat in zip(*self.beats, strict=True) if 0 <= beat[0] < self.seconds]
+        onsets, loudness, pitches = zip(*heard, strict=True) if heard else ((), (), ())
+        drawn = {name: getattr(self, name) for name in _ATTRIBUTES}
+        return Truth(
+            self.kind, self.seed, self.seconds, **drawn, pitch=self.pitch, decay=self.decay, tempo=self.tempo,
+            onsets=onsets, loudness=loudness, pitches=pitches,
+        )  # fmt: skip
+
+    # What is heard
+
+    def sound(self, sample_rate: int = 48000) -> Float32[np.ndarray, "2 samples"]:
+        """The sound of the whole scene.
+
+        Args:
+            sample_rate: samples in a second, from 8,000 to 192,000. A lower one only lacks the high frequencies.
+
+        Returns:
+            float32 (2, samples), left and right, in [-1, 1) and on the grid of 16-bit files (multiples of 1/32768).
+
+        Raises:
+            ParameterError: the sample rate is out of range.
+        """
+        if not isinstance(sample_rate, Integral):
+            raise ParameterError("sample_rate", f"{sample_rate!r}", "a whole number", "Give it in Hz.")
+        _check("sample_rate", sample_rate, 8000.0, 192000.0)
+        truth, kind = self.truth, BY_NAME[self.kind]
+        notes = {
+            pitch: kind.note(self, pitch, self._dice("noise"), sample_rate)
+            for pitch in sorted({*truth.pitches, self.pitch})
+        }
+        # The level is drawn, so that it tells neither the kind nor an attribute; it is set at one rate for all rates.
+        model = notes[self.pitch] if sample_rate == 16000 else kind.note(self, self.pitch, self._dice("noise"), 16000)
+        dice = self._dice("levels")
+        level = 0.035 * 2 ** dice.random() / math.sqrt(0.65 * self.tempo * float(np.sum(model * model)) / 16000)
+        level = min(level, 0.6 / float(np.abs(model).max()))
+        samples = round(self.seconds * sample_rate)
+        waveform = sound.place([notes[p] for p in truth.pitches], truth.onsets, truth.loudness, samples, sample_rate)
+        stereo = sound.room(level * waveform, self.position, sample_rate)
+        stereo += (0.002 + 0.004 * dice.random()) * sound.bed(self._dice("bed"), self.seconds, sample_rate)
+        return (np.rint(np.clip(stereo * 32768, -32768, 32767)) / 32768).astype(np.float32)
+
+    # What is seen
+
+    def frame(self, time: float | int, size: tuple[int, int] = (256, 256)) -> UInt8[np.ndarray, "height width 3"]:
+        """The picture at one moment.
+
+        Args:
+            time: seconds from the start, from 0 to the duration.
+            size: height and width in pixels, each from 16 to 4,096.
+
+        Returns:
+            uint8 (height, width, 3), red, green, blue.
+
+        Raises:
+            ParameterError: the time or the size is out of range.
+        """
+        _check("time", time, 0.0, self.seconds)
+        if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(side, Integral) for side in size):
+            raise ParameterError("size", f"{size!r}", "two whole numbers, height and width", "Give size=(256, 256).")
+        for side in size:
+            _check("size", side, 16.0, 4096.0)
+        canvas = _still(self, (int(size[0]), int(size[1]))).copy()
+        self._backdrop.move(canvas, time)
+        BY_NAME[self.kind].draw(canvas, self, float(time))
+        return canvas.array()
+
+    def frames(
+        self, times: Sequence[float | int] | np.ndarray, size: tuple[int, int] = (256, 256)
+    ) -> UInt8[np.ndarray, "moments height width 3"]:
+        """The pictures at several moments: uint8 (moments, height, width, 3); see `frame`."""
+        return np.stack([self.frame(float(time), size) for time in times])
+
+    @cached_property
+    def _backdrop(self) -> Backdrop:
+        return Backdrop(self._dice("backdrop"))
+
+    def _dice(self, purpose: str) -> np.random.Generator:
+        """A stream of random numbers of its own for each purpose. Only its `random` is used, which never changes."""
+        digest = hashlib.sha256(f"{self.kind} {self.seed} {purpose}".encode()).digest()
+        return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little")))
+
+
+def scenes(count: int, seed: int = 0, seconds: float | int = 10.0, kinds: Sequence[str] = KINDS) -> list[Scene]:
+    """Many scenes, the kinds in turn, no two alike.
+
+    Args:
+        count: how many.
+        seed: another one gives scenes that have nothing in common with these.
+        seconds: the duration of each.
+        kinds: which kinds to take.
+
+    Returns:
+        A list of `count` scenes; a longer list begins with a shorter one.
+
+    Raises:
+        ParameterError: count is negative, no kind is given, or what `Scene` refuses.
+    """
+    if not isinstance(count, Integral) or count < 0:
+        raise ParameterError("count", f"{count!r}", "a whole number from 0", "Say how many scenes to make.")
+    kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+    if not kinds:
+        raise ParameterError("kinds", "no kind is given", f"some of {', '.join(KINDS)}", "Leave it out for all eight.")
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise ParameterError("seed", f"{seed!r}", "a whole number from 0", "Give another seed.")
+    return [Scene(kinds[i % len(kinds)], int(seed) * 1_000_000 + i, seconds) for i in range(count)]
+
+
+def truth_table(scenes: Sequence[Scene]) -> list[dict]:
+    """The truth of each scene as one row of plain JSON values."""
+    return [scene.truth.to_dict() for scene in scenes]
+
+
+@lru_cache(maxsize=4)
+def _still(scene: Scene, size: tuple[int, int]) -> Canvas:
+    return scene._backdrop.still(size)
+
+
+def _check(name: str, value: object, lowest: float, highest: float) -> None:
+    """Refuse what is not a number from `lowest` to `highest`."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not lowest <= value <= highest:
+        raise ParameterError(name, f"{value!r}", f"a number from {lowest:g} to {highest:g}", "Give another value.")
