@@ -54,7 +54,8 @@ def seek(path: Path) -> list:
 
 def compare(path: Path, rounds: int) -> dict[str, float]:
     """Medians of CPU milliseconds, and the ratios that are promised."""
-    same = all((ours.permute(1, 2, 0).numpy() == theirs).all() for ours, theirs in zip(frames(path), seek(path)))
+    pairs = zip(frames(path), seek(path), strict=True)
+    same = all((ours.permute(1, 2, 0).numpy() == theirs).all() for ours, theirs in pairs)
     ways = [decode, prepare, frames, seek]
     spent: dict[str, list[float]] = {way.__name__: [] for way in ways}
     for _ in range(rounds + 1):
