@@ -95,7 +95,8 @@ def opened(path: str | Path) -> Iterator[InputContainer]:
     if not file.exists():
         raise MediaError(path, "no such file", advice="Check the name and the folder from which it is given.")
     if file.is_dir():
-        raise MediaError(path, "is a folder", "a sound or video file", "Give one of the files in it.")
+        found = "is a folder" if any(file.iterdir()) else "is an empty folder"
+        raise MediaError(path, found, "a sound or video file", "Give one file.")
     if not file.stat().st_size:
         raise MediaError(path, "is empty (0 bytes)", "a sound or video file", "Fetch or record it again.")
     try:

@@ -30,6 +30,8 @@ def test_missing_file(tmp_path):
 
 
 def test_folder(tmp_path):
+    refused(tmp_path, "is an empty folder")
+    (tmp_path / "clip.mp4").touch()
     refused(tmp_path, "is a folder")
 
 
