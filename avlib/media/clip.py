@@ -78,11 +78,12 @@ def read_clip(
             if stream:
                 check_whole(path, stream, spans[stream.index].end, seconds)
         frame_rate, frame_count = frame_rate_of(video), len(spans[video.index].times)
-        pictures = Pictures(list(frame_rule(frame_count, frame_rate)))
+        indices = list(frame_rule(frame_count, frame_rate))
 
     # Opened again rather than wound back: winding back to zero would skip what lies before, which decoders warm up on.
     with opened(path) as container:
         video = video_stream(container, path)
+        pictures = Pictures(video, indices)
         sound = SoundReader(container, path, sample_rate, channel, 0.0, seconds) if heard else None
         streams = [video, sound.stream] if sound else [video]
         samples: list[np.ndarray] = []
@@ -93,6 +94,8 @@ def read_clip(
                 pictures.take(packet.decode())
             if pictures.complete and (sound is None or sound.complete):
                 break
+        if sound:
+            sound.check_end()
 
     if not pictures.complete and 0 < pictures.position < frame_count:
         # Some codecs (VP8) store pictures that are never shown as packets of their own: choose again from what came.
@@ -101,7 +104,6 @@ def read_clip(
 
         return read_clip(path, rule, sample_rate=sample_rate, channel=channel, seconds=seconds, audio=audio)
     if sound:
-        sound.check_end()
         rate, waveform = sound.sample_rate, torch.from_numpy(np.concatenate(samples))
     else:
         rate = sample_rate or 16000
@@ -111,8 +113,8 @@ def read_clip(
         waveform=waveform,
         sample_rate=rate,
         frames=pictures.stacked(path),
-        frame_indices=pictures.wanted,
-        frame_times=[pictures.times[index] for index in pictures.wanted],
+        frame_indices=indices,
+        frame_times=[pictures.times[index] for index in indices],
         frame_rate=frame_rate,
         frame_count=frame_count,
     )

@@ -15,6 +15,16 @@ from av.stream import Disposition
 
 from ..errors import MediaError, ParameterError
 
+# Formats whose header says how long a stream is; in others FFmpeg estimates it, from the bit rate for example.
+_KNOWN_LENGTH = ("mov", "avi", "wav", "w64", "flac", "aiff")
+
+# A part of a file that begins later than this many seconds is sought; before that, everything is decoded and counted,
+# since only counting is exact: times are rounded to milliseconds in some formats, and seeks go astray in others.
+COUNTED = 60.0
+
+# Whole seconds that are decoded before a wanted moment: resampling filters and codecs with overlapping frames settle.
+PREROLL = 1
+
 # A stream may end this much before its header promises before the file counts as truncated: encoders round durations
 # to their own frames, and some count one too many.
 _TOLERATED_LOSS = 0.5
@@ -75,10 +85,7 @@ def probe(path: str | Path) -> MediaInfo:
     with opened(path) as container:
         audio, video = best_stream(container, "audio"), best_stream(container, "video")
         spans = scan(container, [stream for stream in (audio, video) if stream])
-        rotation = 0
-        if video:  # rotation is a property of pictures, not of the stream
-            container.seek(0)
-            rotation = next((frame.rotation for frame in container.decode(video)), 0)
+        rotation = _first_rotation(path) if video else 0
         return MediaInfo(
             path=Path(path),
             format=container.format.name,
@@ -167,18 +174,18 @@ def scan(container: InputContainer, streams: list, seconds: float | None = None)
     Packets that an edit list hides carry a mark and are left out, which is why this count is right where a header's
     is not. With `seconds`, packets that begin later are left out, and the walk ends when all streams are past it.
     """
-    limit = math.inf if seconds is None else seconds
+    limit, zero = math.inf if seconds is None else seconds, zero_of(container)
     spans = {stream.index: Span() for stream in streams}
     running = set(spans)
     for packet in container.demux(streams):
         if packet.dts is None and packet.pts is None:  # the empty packet that ends a stream
             continue
         index, tick = packet.stream_index, float(packet.stream.time_base)
-        time = (packet.dts if packet.pts is None else packet.pts) * tick
+        time = (packet.dts if packet.pts is None else packet.pts) * tick - zero
         if time < limit and not packet.is_discard:
             spans[index].times.append(time)
             spans[index].end = max(spans[index].end, time + (packet.duration or 0) * tick)
-        if (time if packet.dts is None else packet.dts * tick) >= limit:
+        if (time if packet.dts is None else packet.dts * tick - zero) >= limit:
             running.discard(index)
             if not running:
                 break
@@ -187,9 +194,9 @@ def scan(container: InputContainer, streams: list, seconds: float | None = None)
 
 def check_whole(path: str | Path, stream: av.stream.Stream, end: float, seconds: float | None) -> None:
     """Refuse a stream that ends before its header promises, or before `seconds` where that is less."""
-    if stream.duration is None:
+    if stream.duration is None or not stream.container.format.name.startswith(_KNOWN_LENGTH):
         return
-    promised = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
+    promised = float((stream.duration + (stream.start_time or 0)) * stream.time_base) - zero_of(stream.container)
     if end < min(promised, math.inf if seconds is None else seconds) - _TOLERATED_LOSS:
         raise MediaError(
             path,
@@ -199,9 +206,37 @@ def check_whole(path: str | Path, stream: av.stream.Stream, end: float, seconds:
         )
 
 
+def decode(packet: av.Packet, *, lenient: bool = False) -> list:
+    """The frames of a packet; with `lenient`, none of a broken one, for a seek may land in the middle of something."""
+    try:
+        return packet.decode()
+    except av.error.InvalidDataError:
+        if lenient:
+            return []
+        raise
+
+
+def zero_of(container: InputContainer) -> float:
+    """The moment, in the file's own seconds, at which it begins: recordings of broadcasts begin anywhere."""
+    return (container.start_time or 0) / av.time_base
+
+
+def time_of(frame: av.VideoFrame, stream: av.VideoStream, position: int) -> float:
+    """When a picture appears, in seconds from the beginning; from its number where the file does not say."""
+    if frame.pts is None:
+        return position / frame_rate_of(stream)
+    return float(frame.pts * frame.time_base) - zero_of(stream.container)
+
+
 def frame_rate_of(stream: av.VideoStream) -> float:
     """The nominal rate in Hz: the guess of FFmpeg that OpenCV reports as CAP_PROP_FPS."""
     return float(stream.guessed_rate or stream.average_rate or 1 / stream.time_base)
+
+
+def _first_rotation(path: str | Path) -> int:
+    """Rotation is a property of pictures, not of the stream. Opened anew, since not every format can be wound back."""
+    with opened(path) as container:
+        return next((frame.rotation for frame in container.decode(video_stream(container, path))), 0)
 
 
 def _describe_audio(stream: av.AudioStream, span: Span) -> AudioStream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ..errors import MediaError, ParameterError
-from .container import BROKEN, frame_rate_of, opened, scan, video_stream
+from .container import BROKEN, COUNTED, PREROLL, decode, frame_rate_of, opened, scan, time_of, video_stream, zero_of
 
 
 def read_frames(
@@ -43,20 +44,17 @@ def read_frames(
         with opened(path) as container:
             stream = video_stream(container, path)
             indices = indices(len(scan(container, [stream])[stream.index].times), frame_rate_of(stream))
-    with opened(path) as container:
-        stream = video_stream(container, path)
-        wanted = list(times if indices is None else indices)
-        if not wanted or not min(wanted) >= 0:
-            name = "times" if indices is None else "indices"
-            raise ParameterError(name, str(wanted), "one or more numbers from 0 up")
-        pictures = Pictures(wanted) if times is None else _TimedPictures(wanted)
-        if times is not None and min(times) > 0:
-            container.seek(int(min(times) * av.time_base))  # to the key frame before it
-        for packet in container.demux(stream):
-            pictures.take(packet.decode())
-            if pictures.complete:
-                break
-        return pictures.stacked(path)
+    wanted = list(times if indices is None else indices)
+    if not wanted or not min(wanted) >= 0:
+        name = "times" if indices is None else "indices"
+        raise ParameterError(name, str(wanted), "one or more numbers from 0 up")
+    if times is None:
+        return _collect(path, Pictures, wanted).stacked(path)
+    if min(wanted) > COUNTED:
+        pictures = _collect(path, _TimedPictures, wanted, start=min(wanted) - PREROLL)
+        if pictures.first <= min(wanted):  # else the seek went too far
+            return pictures.stacked(path)
+    return _collect(path, _TimedPictures, wanted).stacked(path)
 
 
 def iterate_frames(path: str | Path) -> Iterator[tuple[float, UInt8[Tensor, "3 height width"]]]:
@@ -66,15 +64,16 @@ def iterate_frames(path: str | Path) -> Iterator[tuple[float, UInt8[Tensor, "3 h
         MediaError: no such file, no video in it, or a broken stream.
     """
     with opened(path) as container:
-        for frame in container.decode(video_stream(container, path)):
-            yield frame.time, torch.from_numpy(_upright(frame)).permute(2, 0, 1)
+        stream = video_stream(container, path)
+        for position, frame in enumerate(container.decode(stream)):
+            yield time_of(frame, stream, position), torch.from_numpy(_upright(frame)).permute(2, 0, 1)
 
 
 class Pictures:
     """Collects the pictures at wanted indices from frames that come in order; the others are never converted."""
 
-    def __init__(self, wanted: list[int]):
-        self.wanted = wanted
+    def __init__(self, stream: av.VideoStream, wanted: list[int]):
+        self.stream, self.wanted = stream, wanted
         self.position = 0  # the index of the next frame
         self.found: dict[int, np.ndarray] = {}
         self.times: dict[int, float] = {}
@@ -89,7 +88,7 @@ class Pictures:
             if self.position in self._missing:
                 self._missing.discard(self.position)
                 self.found[self.position] = _upright(frame)
-                self.times[self.position] = frame.time
+                self.times[self.position] = time_of(frame, self.stream, self.position)
             self.position += 1
 
     def stacked(self, path: str | Path) -> UInt8[Tensor, "frames 3 height width"]:
@@ -101,11 +100,14 @@ class Pictures:
 class _TimedPictures:
     """Collects the pictures that are on the screen at wanted times."""
 
-    def __init__(self, wanted: list[float]):
-        self.wanted = wanted
+    def __init__(self, stream: av.VideoStream, wanted: list[float]):
+        self.stream, self.wanted = stream, wanted
+        self.position = 0
         self.found: dict[float, np.ndarray] = {}
         self._waiting = sorted(set(wanted), reverse=True)
         self._shown: av.VideoFrame | None = None
+        self._end = 0.0  # when it leaves the screen, as far as it says so itself
+        self.first = math.inf  # when the first picture that came is shown
 
     @property
     def complete(self) -> bool:
@@ -113,24 +115,38 @@ class _TimedPictures:
 
     def take(self, frames: list[av.VideoFrame]) -> None:
         for frame in frames:
-            self._keep_before(frame.time)
-            self._shown = frame
+            time = time_of(frame, self.stream, self.position)
+            self.first = min(self.first, time)
+            self._keep_before(time)
+            self._shown, self._end = frame, time + float((frame.duration or 0) * (frame.time_base or 0))
+            self.position += 1
 
     def stacked(self, path: str | Path) -> UInt8[Tensor, "frames 3 height width"]:
-        last = self._shown
-        if last is not None and not self.complete:
-            end = last.time + float((last.duration or 0) * last.time_base)
-            self._keep_before(end)
-            if not self.complete:
-                raise MediaError(path, f"its pictures end at {end:.2f} s", f"a picture at {max(self.wanted)} s")
-        elif last is None:
+        if self._shown is None:
             raise MediaError(path, "no pictures", "at least one", BROKEN)
+        self._keep_before(self._end)
+        if not self.complete:
+            raise MediaError(path, f"its pictures end at {self._end:.2f} s", f"a picture at {max(self.wanted)} s")
         return _stack([self.found[time] for time in self.wanted])
 
     def _keep_before(self, end: float) -> None:
         """What has been on the screen until now answers all wanted times before `end`."""
         while self._shown is not None and self._waiting and self._waiting[-1] < end:
             self.found[self._waiting.pop()] = _upright(self._shown)
+
+
+def _collect(path: str | Path, kind: type, wanted: list, start: float = 0.0) -> Pictures | _TimedPictures:
+    """Hand the frames of a video to a collector of this kind until it has all that is wanted."""
+    with opened(path) as container:
+        stream = video_stream(container, path)
+        pictures = kind(stream, wanted)
+        if start:
+            container.seek(int((start + zero_of(container)) * av.time_base))
+        for packet in container.demux(stream):
+            pictures.take(decode(packet, lenient=bool(start) and not pictures.position))
+            if pictures.complete:
+                break
+    return pictures
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:

@@ -14,10 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import MediaError, ParameterError
-from .container import BROKEN, audio_stream, check_span, check_whole, opened
-
-# Whole seconds that are decoded before a wanted moment: resampling filters and codecs with overlapping frames settle.
-_PREROLL = 1
+from .container import BROKEN, COUNTED, PREROLL, audio_stream, check_span, check_whole, decode, opened, zero_of
 
 # Samples that the resampler hands out at once: calling Python for each frame of a codec would cost as much as decoding.
 _CHUNK = 16384
@@ -38,7 +35,8 @@ def read_audio(
         sample_rate: resampled to this many Hz; None keeps the file's own rate.
         channel: None averages all channels, as is right; 0 keeps the first one only, as the published CAV-MAE
             pipeline does.
-        start: skip this many seconds of the sound.
+        start: skip this many seconds of the sound. Up to a minute the samples are those of a reading from the
+            beginning; further on, the file's own times say where the part begins, to a millisecond in some formats.
         seconds: read at most this much; None reads to the end. A shorter file gives what it has.
 
     Returns:
@@ -104,14 +102,15 @@ class SoundReader:
             raise ParameterError("channel", f"{channel}", f"0 to {self.stream.channels - 1}, or None for the average")
         # Decoding starts at a whole second, where the samples of any two rates coincide: so the resampled ones are
         # those of a reading from the very start.
-        self.origin = max(0, math.floor(start) - _PREROLL)
-        if self.origin:
-            offset = (self.stream.start_time or 0) * self.stream.time_base
-            container.seek(int((self.origin + offset) * av.time_base))
+        self.origin = max(0, math.floor(start) - PREROLL)
+        self.zero = float((self.stream.start_time or 0) * self.stream.time_base)
+        self.sought = self.origin > COUNTED
+        if self.sought:
+            container.seek(int((self.origin + self.zero) * av.time_base))
         self.skip = round((start - self.origin) * self.sample_rate)
         self.wanted = math.inf if seconds is None or math.isinf(seconds) else round(seconds * self.sample_rate)
         self.taken = 0
-        self.end = 0.0
+        self.end = 0.0  # of what has been decoded, in seconds of the sound
         self.resampler: av.AudioResampler | None = None
         self.source: tuple | None = None
 
@@ -123,7 +122,8 @@ class SoundReader:
         """The next samples, each piece `(samples,)` float32; the last packet of a stream gives what is still held."""
         if self.complete:
             return []
-        resampled = [out for frame in packet.decode() for out in self._resample(frame)]
+        frames = decode(packet, lenient=self.sought and not self.end)
+        resampled = [out for frame in frames for out in self._resample(frame)]
         if not packet.size and self.resampler:
             resampled += self.resampler.resample(None)
         return [piece for frame in resampled if len(piece := self._trim(self._mono(frame)))]
@@ -131,17 +131,17 @@ class SoundReader:
     def check_end(self) -> None:
         """Raise if what came is nothing, or less than the header promises, or not finite."""
         if not self.complete:
-            check_whole(self.path, self.stream, self.end, None)
+            check_whole(self.path, self.stream, self.end + self.zero - zero_of(self.stream.container), None)
         if not self.taken:
             found = f"no sound after {self.start} s; it ends at {self.end:.2f} s" if self.start else "no sound samples"
             raise MediaError(self.path, found, "at least one sample", BROKEN)
 
     def _resample(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
-        time = float(frame.pts * frame.time_base) if frame.pts is not None else self.end
+        known = frame.pts is not None and (self.sought or not self.origin)
+        time = float(frame.pts * frame.time_base) - self.zero if known else self.end
         self.end = time + frame.samples / frame.sample_rate
         if self.origin:
-            first = float((self.stream.start_time or 0) * self.stream.time_base)
-            frame = _cut_before(frame, round((self.origin + first - time) * frame.sample_rate))
+            frame = _cut_before(frame, round((self.origin - time) * frame.sample_rate))
             if frame is None:
                 return []
         source = (frame.sample_rate, frame.layout.name, frame.format.name)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from making import SIZE, numbered, numbers, tone, write_clip, write_pictures, write_wav
+from making import SIZE, numbered, numbers, tone, write_clip, write_container, write_pictures, write_wav
 
 from avlib import media
 from avlib.errors import MediaError, ParameterError
@@ -271,3 +271,45 @@ def test_clip_begins_as_its_sound_alone_does(tmp_path, frames):
     path = tmp_path / "clip.mp4"
     media.write_video(path, map(numbered, range(frames)), 25.0, tone(frames / 25 + 0.06, 8000), 8000)
     assert torch.equal(media.read_clip(path, every).waveform, media.read_audio(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "video", "audio"),
+    [
+        ("a.mkv", "libx264", "aac"),
+        ("a.mov", "libx264", "pcm_s24le"),
+        ("a.avi", "mpeg4", "libmp3lame"),
+        ("a.ts", "mpeg2video", "mp2"),
+        ("a.mpg", "mpeg1video", "mp2"),
+        ("a.webm", "libvpx", "libopus"),
+        ("a.flv", "flv", "aac"),
+        ("a.wmv", "wmv2", "wmav2"),
+    ],
+)
+def test_other_containers(tmp_path, name, video, audio):
+    path = write_container(tmp_path / name, video, audio)
+    info = media.probe(path)
+    assert info.video.frames == 150 and info.video.frame_rate == pytest.approx(25, rel=1e-3)
+    assert numbers(media.read_frames(path, [0, 77, 149])) == [0, 77, 149]
+    times = [time for time, _ in media.iterate_frames(path)]
+    assert numbers(media.read_frames(path, times=[times[3] + 0.01, times[120] + 0.03])) == [3, 120]
+    whole = media.read_audio(path)
+    assert len(whole) == pytest.approx(16000 * 6, abs=3000)
+    assert torch.equal(media.read_audio(path, start=3.25, seconds=1.0), whole[52000:68000])
+    clip = media.read_clip(path, every, seconds=2.0)
+    assert len(clip.waveform) == 32000 and numbers(clip.frames) == list(range(len(clip.frames)))
+    assert len(clip.frames) in (49, 50)  # some containers begin with a pause of a fraction of a frame
+
+
+@pytest.mark.parametrize(("name", "video", "audio"), [("a.mp4", "libx264", "aac"), ("a.ts", "mpeg2video", "mp2")])
+def test_far_into_a_file_it_is_sought(tmp_path, name, video, audio):
+    path = write_container(tmp_path / name, video, audio, seconds=70)
+    times = [time for time, _ in media.iterate_frames(path)]
+    near, far = 1000, 1700  # at 40 s and 68 s; the pictures count modulo 256
+    assert numbers(media.read_frames(path, times=[times[near] + 0.01])) == [near % 256]
+    assert numbers(media.read_frames(path, times=[times[far] + 0.01, times[far + 9] + 0.01])) == [164, 173]
+    whole, part = media.read_audio(path), media.read_audio(path, start=65.5, seconds=1.0)
+    first = round(65.5 * 16000)
+    shifts = range(-16, 17)  # a millisecond
+    errors = [(part - whole[first + shift : first + shift + 16000]).abs().max() for shift in shifts]
+    assert min(errors) < 0.02
