@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import pickle
 import re
 import shutil
 import zipfile
@@ -81,10 +80,12 @@ def read(path: Path | str) -> Checkpoint:
     except OSError as error:
         raise CheckpointError(weights, error.strerror or "cannot be read", "a file of weights") from error
     try:
-        tensors = _read_safetensors(weights) if _is_safetensors(beginning) else _read_torch(weights, beginning)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError, EOFError, RuntimeError, ValueError) as error:
+        content = load_file(weights) if _is_safetensors(beginning) else _read_torch(weights, beginning)
+    except CheckpointError:
+        raise
+    except Exception as error:  # of any class: the readers trip over whatever a damaged file happens to say
         raise _damaged(weights, error) from error
-    return Checkpoint(_named_tensors(weights, tensors), config)
+    return Checkpoint(_named_tensors(weights, content), config)
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], config: Mapping) -> None:
@@ -204,10 +205,6 @@ def _read_config(path: Path) -> dict:
 def _is_safetensors(beginning: bytes) -> bool:
     """It begins with the length of a JSON header, in eight bytes, and that header."""
     return beginning[8:9] == b"{" and int.from_bytes(beginning[:8], "little") <= _LARGEST_HEADER
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    return load_file(path)
 
 
 def _read_torch(path: Path, beginning: bytes) -> object:

@@ -72,6 +72,12 @@ def sincos_positions(width: int, grid: tuple[int, int]) -> Float[Tensor, "1 patc
     return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1).float()[None]
 
 
+def check_fit(how: str) -> None:
+    """Refuse another `how` than `fit_positions` knows."""
+    if how not in POSITION_FITS:
+        raise ParameterError("positions", repr(how), f"one of {', '.join(POSITION_FITS)}")
+
+
 def fit_positions(
     positions: Float[Tensor, "1 patches width"], built: tuple[int, int], grid: tuple[int, int], how: str
 ) -> Float[Tensor, "1 fitted width"]:
@@ -87,8 +93,7 @@ def fit_positions(
     Raises:
         ParameterError: another `how`, or a picture that is larger than the grid that is to be cut.
     """
-    if how not in POSITION_FITS:
-        raise ParameterError("positions", repr(how), f"one of {', '.join(POSITION_FITS)}")
+    check_fit(how)
     if grid == built:
         return positions
     if how == "interpolate":

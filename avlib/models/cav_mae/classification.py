@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -46,7 +46,7 @@ class CAVMAEClassifier(Encoder):
         self._initialize()
 
     @classmethod
-    def from_pretraining(cls, path: Path | str, num_classes: int = 527, **settings) -> Self:
+    def from_pretraining(cls, path: Path | str, num_classes: int = 527, **settings) -> CAVMAEClassifier:
         """Begin with pretrained weights. Exactly the head must be missing, and is random; the decoder is ignored.
 
         Raises:

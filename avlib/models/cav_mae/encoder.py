@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ... import checkpoints
 from ...errors import ParameterError
-from ..patches import fit_positions, patch_grid, sincos_positions
+from ..patches import check_fit, fit_positions, patch_grid, sincos_positions
 from .sizes import Sizes, settings_of
 
 NAMES = {"a": "audio", "v": "image"}
@@ -56,6 +56,7 @@ class Encoder(nn.Module):
 
     def __init__(self, sizes: Sizes, tr_pos: bool, positions: str):
         super().__init__()
+        check_fit(positions)
         self.sizes, self.tr_pos, self.positions = sizes, tr_pos, positions
         D = sizes.width
         # In the published order, so that a seed gives the published initial weights.
@@ -162,7 +163,7 @@ class Encoder(nn.Module):
         checkpoints.save(Path(path), self.state_dict(), {"model": type(self).__name__, "settings": settings})
 
     @classmethod
-    def from_checkpoint(cls, path: Path | str, **settings) -> Self:
+    def from_checkpoint(cls, path: Path | str, **settings) -> Encoder:
         """Build a model from published weights, or from a folder that `save` wrote. Every parameter must fit.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -96,7 +96,7 @@ class CAVMAE(Encoder):
         self._initialize()
 
     @classmethod
-    def from_vit_mae(cls, path: Path | str, *, mean_colour: bool = False, **settings) -> Self:
+    def from_vit_mae(cls, path: Path | str, *, mean_colour: bool = False, **settings) -> CAVMAE:
         """Begin with a masked autoencoder of images; see `vit_mae.cav_mae_weights`, also for what can go wrong."""
         from .vit_mae import cav_mae_weights
 

@@ -92,7 +92,7 @@ def settings_of(
         known = {*options, *(field.name for field in fields(Sizes))}
         return {name: value for name, value in saved.items() if name in known} | dict(given)
 
-    def misfit(sizes: dict) -> float:
+    def misfit(sizes: dict) -> float | int:
         try:
             with torch.device("meta"):  # shapes alone; heads do not show in them
                 expected = model(**{**sizes, **given, "heads": 1, "decoder_heads": 1}).state_dict()
