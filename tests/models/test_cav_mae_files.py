@@ -87,6 +87,12 @@ def test_fine_tuning_refuses_a_tuned_model_and_a_damaged_one(pretrained, tuned, 
         CAVMAEClassifier.from_pretraining(as_published(state, path), 5, heads=4)
 
 
+def test_a_tuned_file_is_no_pretrained_one(tuned, tmp_path):
+    path = as_published(tuned.state_dict(), tmp_path / "tuned.pth")
+    with pytest.raises(CheckpointError, match=r"missing \(mask_token.*4 unexpected \(mlp_head.*a fine-tuned CAV-MAE\."):
+        CAVMAE.from_checkpoint(path, **HEADS)
+
+
 def test_number_of_classes(tuned, tmp_path):
     path = as_published(tuned.state_dict(), tmp_path / "tuned.pth")
     assert CAVMAEClassifier.from_checkpoint(path, heads=4)(torch.zeros(1, 192, 128), mode="audioonly").shape == (1, 5)

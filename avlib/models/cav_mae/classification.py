@@ -54,8 +54,9 @@ class CAVMAEClassifier(Encoder):
             ParameterError: a number of attention heads is needed, which weights do not tell.
         """
         tensors, config = checkpoints.read(path)
+        encoder = {name: tensor for name, tensor in tensors.items() if not name.startswith(cls.ignored)}
         given = {"num_classes": num_classes, **settings}
-        model = cls(**settings_of(cls, tensors, config, (), given))
+        model = cls(**settings_of(cls, encoder, config, (), given))
         checkpoints.load(model, path, tensors, absent=("mlp_head.",), ignored=cls.ignored)
         return model
 

@@ -87,9 +87,9 @@ def settings_of(
     Raises:
         ParameterError: a number of attention heads is needed, which weights do not tell.
     """
+    known = {*options, *(field.name for field in fields(Sizes))}
     saved = config.get("settings")
     if isinstance(saved, Mapping):
-        known = {*options, *(field.name for field in fields(Sizes))}
         return {name: value for name, value in saved.items() if name in known} | dict(given)
 
     def misfit(sizes: dict) -> float | int:
@@ -100,7 +100,8 @@ def settings_of(
             return math.inf
         return sum(map(len, checkpoints.differences(expected, tensors)))
 
-    sizes = min({}, _sizes_told_by(tensors), key=misfit)
+    told = {name: size for name, size in _sizes_told_by(tensors).items() if name in known}
+    sizes = min({}, told, key=misfit)
     for part in ("", "decoder_"):
         width, heads = f"{part}width", f"{part}heads"
         if sizes.get(width, getattr(Sizes, width)) != getattr(Sizes, width) and heads not in given:
