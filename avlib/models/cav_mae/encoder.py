@@ -59,7 +59,7 @@ class Encoder(nn.Module):
         check_fit(positions)
         self.sizes, self.tr_pos, self.positions = sizes, tr_pos, positions
         D = sizes.width
-        # In the published order, so that a seed gives the published initial weights.
+        # In the published order, since each part draws its initial weights when it is made.
         for m in self.modalities:
             setattr(self, f"patch_embed_{m}", PatchEmbed(None, sizes.patches[m], sizes.channels[m], D))
             setattr(self, f"modality_{m}", nn.Parameter(torch.zeros(1, 1, D)))

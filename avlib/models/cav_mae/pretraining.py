@@ -138,6 +138,9 @@ class CAVMAE(Encoder):
         if contrast_weight and len(pictures) < 2:
             raise ParameterError("contrast_weight", f"{contrast_weight} with one modality", "0, or both modalities")
         masks = self._masks(pictures, mask_ratio_audio, mask_ratio_image, mask_mode, noise_audio, noise_image)
+        for m, mask in masks.items():
+            if mae_weight and mask.kept == mask.removed.shape[1]:
+                raise ParameterError(f"mask_ratio_{NAMES[m]}", "nothing is removed", "more, or mae_weight=0")
         visible = self._visible(pictures, masks)
 
         zero = next(iter(visible.values())).new_zeros(())
@@ -145,8 +148,6 @@ class CAVMAE(Encoder):
         if mae_weight:
             predictions = self._predict(pictures, masks, visible)
             for m, picture in pictures.items():
-                if masks[m].kept == masks[m].removed.shape[1]:
-                    raise ParameterError(f"mask_ratio_{NAMES[m]}", "nothing is removed", "more, or mae_weight=0")
                 target = patchify(picture, self.sizes.patches[m])
                 target = normalize_patches(target) if self.norm_pix_loss else target
                 mae[m] = masked_patch_error(predictions[m], target, masks[m].removed)
@@ -200,19 +201,13 @@ class CAVMAE(Encoder):
     def _masks(self, pictures: dict, ratio_a, ratio_v, mode: str, noise_a, noise_v) -> dict[str, PatchMask]:
         """A mask for each modality, drawn for audio first; structured modes are for audio alone, as published."""
         how = {"a": (ratio_a, mode, noise_a), "v": (ratio_v, "unstructured", noise_v)}
-        masks = {}
-        for m, picture in pictures.items():
-            ratio, mode, noise = how[m]
-            masks[m] = random_mask(
-                len(picture),
-                self.grid(m, picture),
-                ratio,
-                mode,
-                noise=noise,
-                exact=self.exact_masks,
-                device=picture.device,
-            )
-        return masks
+
+        def draw(m: str, picture: Tensor) -> PatchMask:
+            ratio, way, noise = how[m]
+            grid, device = self.grid(m, picture), picture.device
+            return random_mask(len(picture), grid, ratio, way, noise=noise, exact=self.exact_masks, device=device)
+
+        return {m: draw(m, picture) for m, picture in pictures.items()}
 
     def _visible(self, pictures: dict, masks: dict[str, PatchMask]) -> dict[str, Tensor]:
         """Tokens of the kept patches after the blocks of their modality: (B, 128, 768) and (B, 49, 768)."""
