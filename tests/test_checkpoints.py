@@ -1,0 +1,168 @@
+import json
+import pickle
+import resource
+import signal
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from avlib import checkpoints
+from avlib.errors import CacheError, CheckpointError
+
+TENSORS = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.zeros(2)}
+
+
+class Marker:
+    """A pickle of it, once read without care, leaves a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def write(path, kind):
+    if kind == "safetensors":
+        save_file(TENSORS, path)
+    elif kind == "old":
+        torch.save(TENSORS, path, _use_new_zipfile_serialization=False)
+    elif kind == "module.":
+        torch.save({f"module.{name}": tensor for name, tensor in TENSORS.items()}, path)
+    elif kind in ("model", "state_dict"):
+        torch.save({kind: {f"module.{name}": tensor for name, tensor in TENSORS.items()}, "epoch": 3}, path)
+    else:
+        torch.save(TENSORS, path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["plain", "old", "safetensors", "module.", "model", "state_dict"])
+def test_reading(tmp_path, kind):
+    tensors, config = checkpoints.read(write(tmp_path / "weights", kind))  # the ending of the name does not matter
+    assert tensors.keys() == TENSORS.keys() and config == {}
+    assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
+
+
+def test_saving_and_reading_back(tmp_path):
+    path = tmp_path / "step"
+    for value in (1, 2):  # the second replaces the first
+        checkpoints.save(path, {"w": torch.full((3, 2), float(value)).T}, {"value": value})
+    tensors, config = checkpoints.read(str(path))
+    assert torch.equal(tensors["w"], torch.full((2, 3), 2.0)) and config == {"value": 2}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["step"]
+    assert json.loads((path / "config.json").read_text()) == config
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path):
+    path = tmp_path / "step"
+    checkpoints.save(path, {"w": torch.ones(4)}, {})
+    handler, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(CacheError, match="File too large"):
+            checkpoints.save(path, {"w": torch.zeros(100_000)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert checkpoints.read(path).tensors["w"].tolist() == [1.0] * 4
+    assert [entry.name for entry in tmp_path.iterdir()] == ["step"]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_malicious_pickle_is_refused_and_not_executed(tmp_path, old):
+    mark, path = tmp_path / "executed", tmp_path / "weights.pth"
+    torch.save({**TENSORS, "extra": Marker(mark)}, path, _use_new_zipfile_serialization=not old)
+    with pytest.raises(CheckpointError, match=r"more than tensors .*open.*nothing in it was executed"):
+        checkpoints.read(path)
+    path.write_bytes(pickle.dumps(Marker(mark), protocol=2))
+    with pytest.raises(CheckpointError):
+        checkpoints.read(path)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("kind", ["plain", "old", "safetensors"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+def test_truncated_files(tmp_path, kind, share):
+    path = write(tmp_path / "weights", kind)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(CheckpointError, match="weights: is "):
+        checkpoints.read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "an empty file"),
+        (b'{"data":{"video_id": "x"}}', "JSON"),
+        (b"\n <!DOCTYPE html>", "error page"),
+        (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
+        (b"PK\x03\x04 and no more", "truncated or damaged"),
+        (bytes(64), "something else"),
+    ],
+)
+def test_files_that_are_no_checkpoints(tmp_path, content, words):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=words):
+        checkpoints.read(path)
+
+
+def test_numpy_archives_and_other_contents(tmp_path):
+    np.savez(tmp_path / "a.npz", w=np.ones(3))
+    np.save(tmp_path / "a.npy", np.ones(3))
+    for name, content in {"list": [1, 2], "epoch": {"epoch": 3}, "empty": {}, "bare": torch.ones(2)}.items():
+        torch.save(content, tmp_path / name)
+    for name, words in {
+        "a.npz": r"zip archive.*npz.*w\.npy",
+        "a.npy": "NumPy array",
+        "list": "is a list",
+        "epoch": "other things than tensors.*epoch",
+        "empty": "other things than tensors",
+        "bare": "is a Tensor",
+    }.items():
+        with pytest.raises(CheckpointError, match=words):
+            checkpoints.read(tmp_path / name)
+
+
+def test_what_is_not_there(tmp_path):
+    with pytest.raises(CheckpointError, match=r"nothing\.pth: No such file"):
+        checkpoints.read(tmp_path / "nothing.pth")
+    with pytest.raises(CheckpointError, match=r"config\.json: No such file"):
+        checkpoints.read(tmp_path)
+    checkpoints.save(tmp_path / "step", TENSORS, {})
+    (tmp_path / "step" / "config.json").write_text("[1]")
+    with pytest.raises(CheckpointError, match="JSON object"):
+        checkpoints.read(tmp_path / "step")
+    (tmp_path / "step" / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="is not JSON"):
+        checkpoints.read(tmp_path / "step")
+
+
+def test_loading_says_all_that_does_not_fit():
+    model = nn.Sequential(nn.Linear(3, 2))
+    tensors = {"0.weight": torch.zeros(3, 2), **{f"other.{i}": torch.zeros(1) for i in range(5)}}
+    with pytest.raises(CheckpointError) as caught:
+        checkpoints.load(model, "weights.pth", tensors)
+    message = str(caught.value)
+    assert message.startswith("weights.pth: does not fit the model: 1 missing (0.bias)")
+    assert "5 unexpected (other.0, other.1, other.2, ...)" in message
+    assert "0.weight is (3, 2) for (2, 3)" in message and "something else, with 6 tensors" in message
+
+
+def test_loading_keeps_device_dtype_and_what_is_trained():
+    model = nn.Linear(3, 2).double().requires_grad_(False)
+    tensors = {"weight": torch.ones(2, 3, dtype=torch.float16), "bias": torch.ones(2), "decoder.x": torch.ones(1)}
+    checkpoints.load(model, "weights.pth", tensors, ignored=("decoder.",))
+    assert model.weight.dtype == torch.float64 and not model.weight.requires_grad and (model.weight == 1).all()
+
+
+def test_parts_that_must_be_absent():
+    model = nn.ModuleDict({"body": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    before, tensors = model["head"].weight.clone(), {"body.weight": torch.ones(2, 2), "body.bias": torch.ones(2)}
+    checkpoints.load(model, "weights.pth", tensors, absent=("head.",))
+    assert torch.equal(model["head"].weight, before) and (model["body"].weight == 1).all()
+    with pytest.raises(CheckpointError, match=r"1 unexpected \(head\.bias\)"):
+        checkpoints.load(model, "weights.pth", {**tensors, "head.bias": torch.ones(2)}, absent=("head.",))
