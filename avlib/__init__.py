@@ -9,7 +9,20 @@ import importlib
 
 __version__ = "0.1.0"
 
-_MODULES = ("cache", "clips", "errors", "features", "media", "shapes", "view", "workbook")
+_MODULES = (
+    "cache",
+    "checkpoints",
+    "clips",
+    "errors",
+    "features",
+    "losses",
+    "masking",
+    "media",
+    "models",
+    "shapes",
+    "view",
+    "workbook",
+)
 
 __all__ = ["__version__", *_MODULES]
 
