@@ -11,7 +11,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -165,7 +165,7 @@ class CAVMAEDataset(Dataset):
         shapes = (self.target_length, self.n_mels), (3, size, size), (len(self.table),)
         return Sample(*(torch.empty(0, *shape) for shape in shapes))
 
-    def at_frame(self, frame: int) -> Self:
+    def at_frame(self, frame: int) -> CAVMAEDataset:
         """The same data set for evaluation on another frame, as ensembling over the ten frames of a clip needs."""
         _check("frame", frame, 0, self.reading.total_frames - 1)
         other = copy.copy(self)
@@ -188,7 +188,7 @@ class CAVMAEDataset(Dataset):
         squares = deviations.sum() + count * (means - mean).square().sum()
         return mean.item(), (squares / (count * len(means) - 1)).sqrt().item()
 
-    def usable(self, jobs: int | None = None, progress: bool = True) -> Self:
+    def usable(self, jobs: int | None = None, progress: bool = True) -> CAVMAEDataset:
         """The data set without what cannot be used, found out by reading every item, whole, once.
 
         Do that where batches must all be of one size, as between processes that share their negatives. With
@@ -197,7 +197,7 @@ class CAVMAEDataset(Dataset):
         kept = [index for index, _ in self._survey(self._check_whole, "checking", jobs, progress)]
         return self._of(kept)
 
-    def prepared(self, jobs: int | None = None, progress: bool = True) -> Self:
+    def prepared(self, jobs: int | None = None, progress: bool = True) -> CAVMAEDataset:
         """The data set in memory, without what cannot be used: read once, in several processes, then fast.
 
         Spectrograms and all frames are kept, and the sounds if there is mixup: for 10 s at the published sizes 2 MB
@@ -351,7 +351,7 @@ class CAVMAEDataset(Dataset):
             return error
         return DatasetError(self.items[index], "could not be read before, though it can be now")
 
-    def _of(self, kept: list[int]) -> Self:
+    def _of(self, kept: list[int]) -> CAVMAEDataset:
         """The data set of these items only."""
         if not kept:
             raise DatasetError("items", "none can be used", advice=self.report())

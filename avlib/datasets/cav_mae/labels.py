@@ -40,14 +40,15 @@ class LabelTable:
         if not path.exists():
             raise DatasetError(path, "no such file", advice="Check the name and the folder from which it is given.")
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if rows.fieldnames != _HEADER:
-                raise DatasetError(path, f"its first line is {','.join(rows.fieldnames or ())!r}", ",".join(_HEADER))
-            classes = {row["index"]: (row["mid"], row["display_name"]) for row in rows}
-        if set(classes) != {str(index) for index in range(len(classes))} or rows.line_num < len(classes) + 1:
-            raise DatasetError(path, "its indices have gaps or come twice", f"each of 0 to {len(classes) - 1} once")
-        ordered = [classes[str(index)] for index in range(len(classes))]
-        table = cls(tuple(mid for mid, _ in ordered), tuple(name for _, name in ordered))
+            reader = csv.DictReader(file)
+            if reader.fieldnames != _HEADER:
+                raise DatasetError(path, f"its first line is {','.join(reader.fieldnames or ())!r}", ",".join(_HEADER))
+            rows = list(reader)
+        by_index = {row["index"]: row for row in rows}
+        ordered = [by_index.get(str(index)) for index in range(len(rows))]
+        if None in ordered:
+            raise DatasetError(path, "its indices have gaps or come twice", f"each of 0 to {len(ordered) - 1} once")
+        table = cls(tuple(row["mid"] for row in ordered), tuple(row["display_name"] for row in ordered))
         if len(set(table.mids)) < len(table):
             raise DatasetError(path, f"the mid {Counter(table.mids).most_common(1)[0][0]!r} comes twice")
         return table
