@@ -38,6 +38,7 @@ def each(
         results: Iterable = DataLoader(_Tasks(task, things), batch_size=None, collate_fn=_as_it_is, **spawn)
     else:
         results = map(task, things)
+    results = iter(results)  # once only: tqdm would start a second set of processes for itself
     for result in tqdm(results, desc=doing, total=len(things), disable=not progress):
         if isinstance(result, _Raised):
             raise result.error

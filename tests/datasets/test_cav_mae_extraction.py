@@ -60,7 +60,7 @@ def test_it_reads_back_as_the_published_pipeline_gives_it(tmp_path, name):
     assert samples.shape == first.shape and (samples - first).abs().max() <= 1.01 / 32768
 
     # ten frames: RGB -> Resize(224) -> CenterCrop(224) -> ToTensor -> save_image
-    count, rate = {"00W1lcxW-WU_40.000.mp4": (125, 12.5), "made.mp4": (250, 25)}.get(name, (299, 30000 / 1001))
+    count = {"00W1lcxW-WU_40.000.mp4": 125, "made.mp4": 250, "KlsG1EnBEjc_000361.mp4": 299}[name]  # of ten seconds
     steps = T.Compose([T.Resize(224), T.CenterCrop(224), T.ToTensor()])
     seeks = [max(0, int(i * (count / 10)) - 1) for i in range(10)]
     for i, frame in enumerate(media.read_frames(path, seeks)):
@@ -221,7 +221,8 @@ def test_killed_in_the_middle_and_resumed(tmp_path):
     resumed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert resumed.returncode == 0 and "0 of 39 items left out" in resumed.stdout, resumed.stderr
     assert "extracting" in resumed.stderr  # the progress bar
-    assert all(path.stat().st_mtime_ns == before for path, before in done.items())  # not done again
+    again = [path.name for path, before in done.items() if path.stat().st_mtime_ns != before]
+    assert not again
     assert not list(target.rglob(".unfinished-*"))
 
     cav_mae.extract(cav_mae.read_items(clips), whole, **QUIET)
