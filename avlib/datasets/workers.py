@@ -39,10 +39,15 @@ def each(
     else:
         results = map(task, things)
     results = iter(results)  # once only: tqdm would start a second set of processes for itself
+    raised = None
     for result in tqdm(results, desc=doing, total=len(things), disable=not progress):
         if isinstance(result, _Raised):
-            raise result.error
+            raised = result.error
+            break
         yield result
+    del results  # ends the processes now; an error holds on to what there is here, and would keep them waiting
+    if raised:
+        raise raised
 
 
 def describe(skipped: Sequence[AvlibError], count: int) -> str:
