@@ -106,11 +106,10 @@ class CAVMAEDataset(Dataset):
         on_error: str = "raise",
     ):
         self.frame = total_frames // 2 if frame is None else frame
-        _check("total_frames", total_frames, 1)
+        sizes = {"total_frames": total_frames, "image_size": image_size, "target_length": target_length}
+        for name, size in (sizes | {"n_mels": n_mels}).items():
+            _check(name, size, 1)
         _check("frame", self.frame, 0, total_frames - 1)
-        _check("image_size", image_size, 1)
-        _check("target_length", target_length, 1)
-        _check("n_mels", n_mels, 1)
         _check("seed", seed, 0)
         if not std > 0:
             raise ParameterError("std", f"{std}", "more than 0")
@@ -194,8 +193,9 @@ class CAVMAEDataset(Dataset):
         Do that where batches must all be of one size, as between processes that share their negatives. With
         `on_error="raise"` this raises at the first item that cannot be used.
         """
-        kept = [index for index, _ in self._survey(self._check_whole, "checking", jobs, progress)]
-        return self._of(kept)
+        if self._memory is not None:
+            return self
+        return self._of([index for index, _ in self._survey(self._check_whole, "checking", jobs, progress)])
 
     def prepared(self, jobs: int | None = None, progress: bool = True) -> CAVMAEDataset:
         """The data set in memory, without what cannot be used: read once, in several processes, then fast.
@@ -203,6 +203,8 @@ class CAVMAEDataset(Dataset):
         Spectrograms and all frames are kept, and the sounds if there is mixup: for 10 s at the published sizes 2 MB
         an item, and 0.6 MB. The items that it gives are the same.
         """
+        if self._memory is not None:
+            return self
         size, total = self.reading.image_size, self.reading.total_frames
         fbanks = torch.empty(len(self), self.target_length, self.n_mels)
         pictures = torch.empty(len(self), total, 3, size, size, dtype=torch.uint8)
@@ -359,7 +361,6 @@ class CAVMAEDataset(Dataset):
         other._left_out = self.skipped()
         other.items = [self.items[index] for index in kept]
         other._unusable = torch.zeros(len(kept), dtype=torch.bool).share_memory_()
-        other._memory = self._memory and self._memory.of(kept)
         return other
 
 
@@ -371,10 +372,6 @@ class _Memory:
     pictures: UInt8[Tensor, "items shown 3 size size"]
     there: Bool[Tensor, "items shown"]
     sounds: list[Tensor]  # of no samples where nothing is mixed
-
-    def of(self, kept: list[int]) -> _Memory:
-        tensors = (tensor[kept] for tensor in (self.fbanks, self.pictures, self.there))
-        return _Memory(*tensors, [self.sounds[index] for index in kept])
 
 
 def _check(name: str, value: float | int, lowest: int, highest: int | None = None) -> None:

@@ -160,9 +160,7 @@ def read_items(path: str | Path) -> list[Item]:
     Raises:
         DatasetError: there is no such file, nothing in it, or an entry lacks what it must have.
     """
-    path = Path(path)
-    if not path.exists():
-        raise DatasetError(path, "no such file or folder", advice="Check the name, and the folder it is given from.")
+    path = existing(path)
     try:
         if path.is_dir():
             items = list(_folder_items(path))
@@ -184,9 +182,8 @@ def read_audioset(path: str | Path, folder: str | Path, suffix: str = ".mp4") ->
     The clip from 40 s of video `00W1lcxW-WU` is `00W1lcxW-WU_40.000.mp4`. Whether it is there is seen when it is read:
     many videos of the list are no longer to be had, which is what `on_error="skip"` is for.
     """
-    rows = (row for row in _rows(Path(path)) if not row[0].startswith("#"))
-    found = [(row[0], _number(path, row[1]), row[3]) for row in _with_columns(path, rows, 4)]
-    return [ClipItem(_mids(mids), Path(folder) / f"{name}_{start:.3f}{suffix}") for name, start, mids in found]
+    rows = _segments(Path(path))
+    return [ClipItem(_mids(mids), Path(folder) / f"{name}_{start:.3f}{suffix}") for name, start, _, mids in rows]
 
 
 def read_vggsound(path: str | Path, folder: str | Path, split: str = "", suffix: str = ".mp4") -> list[Item]:
@@ -194,9 +191,17 @@ def read_vggsound(path: str | Path, folder: str | Path, split: str = "", suffix:
 
     The clip from 361 s of video `KlsG1EnBEjc` is `KlsG1EnBEjc_000361.mp4`. As for `read_audioset`, it may be missing.
     """
-    rows = [row for row in _with_columns(path, _rows(Path(path)), 4) if split in ("", row[3])]
-    found = [(row[0], _number(path, row[1]), row[2]) for row in rows]
-    return [ClipItem((label,), Path(folder) / f"{name}_{int(start):06d}{suffix}") for name, start, label in found]
+    rows = [row for row in _segments(Path(path)) if split in ("", row[3])]
+    return [ClipItem((label,), Path(folder) / f"{name}_{int(start):06d}{suffix}") for name, start, label, _ in rows]
+
+
+def existing(path: str | Path) -> Path:
+    """The path, if there is something."""
+    path = Path(path)
+    if not path.exists():
+        advice = "Check the name and the folder from which it is given."
+        raise DatasetError(path, "no such file or folder", advice=advice)
+    return path
 
 
 def _folder_items(folder: Path) -> Iterator[Item]:
@@ -243,25 +248,17 @@ def _list_items(path: Path) -> Iterator[Item]:
     return (ClipItem((), path.parent / line.removesuffix("\r")) for line in lines if line.strip())
 
 
-def _rows(path: Path) -> list[list[str]]:
-    if not path.exists():
-        raise DatasetError(path, "no such file", advice="Check the name and the folder from which it is given.")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        return [row for row in csv.reader(file, skipinitialspace=True) if row]
-
-
-def _with_columns(path: str | Path, rows: Iterator[list[str]] | list[list[str]], count: int) -> Iterator[list[str]]:
-    for row in rows:
-        if len(row) != count:
-            raise DatasetError(path, f"{len(row)} columns in {','.join(row)!r}", f"{count}")
-        yield row
-
-
-def _number(path: str | Path, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise DatasetError(path, f"{text!r} where a clip starts", "a number of seconds") from error
+def _segments(path: Path) -> Iterator[tuple[str, float, str, str]]:
+    """The lines of a list of pieces of videos: id, where the piece starts, and two more columns."""
+    with existing(path).open(newline="", encoding="utf-8-sig") as file:
+        for row in csv.reader(file, skipinitialspace=True):
+            if row and not row[0].startswith("# "):
+                try:
+                    name, start, third, fourth = row
+                    yield name, float(start), third, fourth
+                except ValueError as error:
+                    expected = "four columns, the second a number of seconds"
+                    raise DatasetError(path, f"the line {','.join(row)!r}", expected) from error
 
 
 def _mids(joined: str) -> tuple[str, ...]:

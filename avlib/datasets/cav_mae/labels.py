@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from ...errors import DatasetError, ParameterError
-from .items import Item
+from .items import Item, existing
 
 _HEADER = ["index", "mid", "display_name"]
 
@@ -36,9 +36,7 @@ class LabelTable:
         Raises:
             DatasetError: there is no such file, its header is another, or the indices are not 0, 1, 2, ...
         """
-        path = Path(path)
-        if not path.exists():
-            raise DatasetError(path, "no such file", advice="Check the name and the folder from which it is given.")
+        path = existing(path)
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             if reader.fieldnames != _HEADER:
