@@ -182,6 +182,133 @@ def test_image_is_resized_and_cropped_as_published(size):
     assert plain.min() >= 0 and plain.max() <= 1
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_pictures_are_cropped_then_normalised(interpolation):
+    from torchvision import transforms as T
+
+    frames = torch.randint(0, 256, (2, 3, 90, 130), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pictures = features.crop_pictures(frames, 64, interpolation=interpolation)
+    steps = [T.Resize(64, T.InterpolationMode(interpolation)), T.CenterCrop(64), T.ToTensor()]
+    steps += [T.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
+    expected = torch.stack([T.Compose(steps)(T.ToPILImage()(frame)) for frame in frames])
+    assert pictures.dtype == torch.uint8 and torch.equal(features.normalize_pictures(pictures), expected)
+    with pytest.raises(ParameterError, match="interpolation: 'nearest'"):
+        features.crop_pictures(frames, 64, interpolation="nearest")
+
+
+@pytest.mark.parametrize("others", [1, 900, 1000, 1700])
+def test_mixup_of_waveforms_is_the_published_one(others):
+    first, second, share = noise(1000) + 0.2, noise(others, seed=1) - 0.1, 0.37
+    one, two = (first - first.mean())[None], (second - second.mean())[None]  # `_wav2fbank`, its second half
+    if one.shape[1] > two.shape[1]:
+        padded = torch.zeros(1, one.shape[1])
+        padded[0, : two.shape[1]] = two
+        two = padded
+    else:
+        two = two[:, : one.shape[1]]
+    published = share * one + (1 - share) * two
+    published = published - published.mean()
+    ours = features.mix_waveforms(first, second, share)
+    torch.testing.assert_close(ours - ours.mean(), published[0])
+    torch.testing.assert_close(
+        features.cav_mae_fbank(ours, normalize=False, target_length=4),
+        published_fbank(published[0]),
+        atol=1e-4,
+        rtol=1e-5,
+    )
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_masked_bands_are_those_of_torchaudio():
+    from torchaudio import transforms as T
+
+    fbank = noise(2, 1024, 128)
+    for seed in range(100):
+        torch.manual_seed(seed)
+        published = T.TimeMasking(192)(T.FrequencyMasking(48)(fbank.transpose(1, 2))).transpose(1, 2)
+        assert torch.equal(features.mask_bands(fbank, 48, 192, generator(seed)), published)
+    assert features.mask_bands(fbank) is fbank
+
+
+def test_masked_bands_are_one_of_each_and_narrower_than_asked():
+    widths = []
+    for seed in range(300):
+        masked = features.mask_bands(torch.ones(20, 10), 4, 0, generator(seed))[0] == 0
+        edges = masked.int().diff(prepend=torch.zeros(1, dtype=torch.int), append=torch.zeros(1, dtype=torch.int))
+        assert (edges != 0).sum() in (0, 2)
+        widths.append(int(masked.sum()))
+    assert set(widths) == {0, 1, 2, 3} and min(map(widths.count, range(4))) > 50
+
+
+@pytest.mark.parametrize("widths", [(11, 0), (0, 21), (-1, 0)])
+def test_bands_that_do_not_fit_are_refused(widths):
+    with pytest.raises(ParameterError, match="_width"):
+        features.mask_bands(torch.ones(20, 10), *widths)
+
+
+def test_noise_is_uniform_times_uniform_over_ten():
+    scales = []
+    for seed in range(200):
+        added = features.add_noise(torch.zeros(64, 128), generator(seed))
+        assert added.min() >= 0
+        scales.append(float(added.max()))  # 8,192 draws come close to 1
+        torch.testing.assert_close(added.mean(), torch.tensor(scales[-1] / 2), rtol=0.05, atol=1e-6)
+    assert max(scales) < 0.1 and torch.tensor(scales).mean() == pytest.approx(0.05, abs=0.01)
+    fbank = noise(64, 128).half()
+    assert features.add_noise(fbank, generator()).dtype == torch.float16
+
+
+def test_roll_is_by_any_number_of_frames():
+    fbank = torch.arange(8.0)[:, None].expand(8, 3)
+    starts = set()
+    for seed in range(200):
+        rolled = features.roll_time(fbank, generator(seed))
+        shift = -int(rolled[0, 0]) % 8
+        assert torch.equal(rolled, torch.roll(fbank, shift, 0))
+        starts.add(shift)
+    assert starts == set(range(8))
+    torch.manual_seed(3)
+    shifts = [int(torch.randint(-1024, 1024, (1,))) for _ in range(1)]
+    assert torch.equal(features.roll_time(noise(1024, 4), generator(3)), noise(1024, 4).roll(shifts[0], 0))
+
+
+def published_labels(sets, shares, classes, smoothing):
+    """The loader's loops: positives set without mixup, added with it."""
+    labels = [smoothing / classes] * classes
+    for positives, share in zip(sets, shares, strict=True):
+        for index in positives:
+            labels[index] = (1 - smoothing) if len(sets) == 1 else labels[index] + share * (1 - smoothing)
+    return torch.tensor(labels)
+
+
+def test_labels_are_smoothed_as_published():
+    for positives in ([], [0], [3, 5, 526]):
+        ours = features.soft_labels(positives, 527, 0.1)
+        assert ours.shape == (527,)
+        torch.testing.assert_close(ours, published_labels([positives], [1], 527, 0.1))
+    assert features.soft_labels([2], 4).tolist() == [0, 0, 1, 0]
+    assert features.soft_labels([2], 4, 0.1).tolist() == pytest.approx([0.025, 0.025, 0.9, 0.025])
+
+
+def test_a_label_in_both_halves_of_a_mixup_counts_like_any_other():
+    one, two = [0, 1], [1, 2]
+    mixed = features.mix(features.soft_labels(one, 4, 0.1), features.soft_labels(two, 4, 0.1), 0.4)
+    assert mixed.tolist() == pytest.approx([0.4 * 0.9 + 0.6 * 0.025, 0.9, 0.6 * 0.9 + 0.4 * 0.025, 0.025])
+    assert published_labels([one, two], [0.4, 0.6], 4, 0.1)[1] == pytest.approx(0.925)  # the sum: more than one clip's
+    alone = features.mix(features.soft_labels(one, 4, 0.1), features.soft_labels(two, 4, 0.1), 1.0)
+    assert torch.equal(alone, features.soft_labels(one, 4, 0.1))
+
+
+def test_labels_that_cannot_be_are_refused():
+    with pytest.raises(ParameterError, match="smoothing"):
+        features.soft_labels([0], 4, 1.0)
+    with pytest.raises(ParameterError, match=r"positives: \[4\]; expected 0 to 3"):
+        features.soft_labels([4], 4)
+
+
 def test_shapes_are_checked_while_testing():
     with pytest.raises(Exception, match="frames"):
         features.cav_mae_image(torch.zeros(3, 224, 224, dtype=torch.uint8))
