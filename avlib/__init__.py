@@ -13,6 +13,7 @@ _MODULES = (
     "cache",
     "checkpoints",
     "clips",
+    "datasets",
     "errors",
     "features",
     "losses",
