@@ -23,6 +23,7 @@ _MODULES = (
     "shapes",
     "view",
     "workbook",
+    "workers",
 )
 
 __all__ = ["__version__", *_MODULES]

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
-import threading
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import astuple, dataclass
 from functools import lru_cache, partial
-from numbers import Integral
 from pathlib import Path
 
 from .. import cache
 from ..errors import ParameterError
+from ..workers import each
 from .scene import Scene
 
 
@@ -40,8 +36,7 @@ def render(
 ) -> list[Clip]:
     """Render scenes to mp4 files with 48 kHz stereo sound, those that are not in the cache yet.
 
-    A script that calls this with more than one job does so under `if __name__ == "__main__":`, as Python asks of
-    everything that starts processes; a notebook need not.
+    With more than one job, processes are started; see `avlib.workers.each`.
 
     Args:
         scenes: what to render.
@@ -60,32 +55,18 @@ def render(
     scenes = list(scenes)
     if not 1 <= frame_rate <= 120:
         raise ParameterError("frame_rate", f"{frame_rate!r}", "a number from 1 to 120", "25 is usual.")
-    if jobs is not None and (not isinstance(jobs, Integral) or jobs < 1):
-        raise ParameterError("jobs", f"{jobs!r}", "a whole number from 1, or None", "Leave it out for all cores.")
     for scene in scenes[:1]:
         scene.frame(0.0, size)  # refuses a wrong size before anything starts
     paths = [_path(scene, size, frame_rate) for scene in scenes]
     missing = {path: scene for path, scene in zip(paths, scenes, strict=True) if not path.exists()}
-    _work(partial(_render, size=size, frame_rate=frame_rate), missing, jobs or _cores(), progress)
+    task = partial(_render, size=size, frame_rate=frame_rate)
+    for _ in each(task, list(missing.items()), jobs=jobs, progress=progress, doing="rendering clips"):
+        pass  # what counts is the file
     return [Clip(path, scene) for path, scene in zip(paths, scenes, strict=True)]
 
 
-def _work(task, missing: dict[Path, Scene], jobs: int, progress: bool) -> None:
-    from tqdm.auto import tqdm
-
-    with tqdm(total=len(missing), desc="rendering clips", unit="clip", disable=not (progress and missing)) as shown:
-        if min(jobs, len(missing)) <= 1:
-            for path, scene in missing.items():
-                task(path, scene)
-                shown.update()
-            return
-        context = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's threads
-        with ProcessPoolExecutor(min(jobs, len(missing)), context, _follow_parent) as pool:
-            for _ in pool.map(task, missing.keys(), missing.values()):
-                shown.update()
-
-
-def _render(path: Path, scene: Scene, size: tuple[int, int], frame_rate: float | int) -> None:
+def _render(missing: tuple[Path, Scene], size: tuple[int, int], frame_rate: float | int) -> None:
+    path, scene = missing
     with cache.locked(path):
         if path.exists():  # another process was quicker
             return
@@ -119,17 +100,3 @@ def _recipe() -> str:
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _follow_parent() -> None:
-    """End this worker when the process that started it is killed; else it would wait for work for ever."""
-
-    def follow():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()

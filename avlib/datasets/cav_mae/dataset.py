@@ -21,7 +21,7 @@ from torch.utils.data import Dataset, default_collate
 
 from ... import features
 from ...errors import AvlibError, DatasetError, MediaError, ParameterError
-from ..workers import describe, each
+from ...workers import describe, each
 from .items import SAMPLE_RATE, Item, Reading
 from .labels import LabelTable
 
@@ -176,7 +176,7 @@ class CAVMAEDataset(Dataset):
     def statistics(self, jobs: int | None = None, progress: bool = True) -> tuple[float, float]:
         """Mean and standard deviation of all log energies, padding included as published, before normalisation.
 
-        Each spectrogram is made as for evaluation. `avlib.datasets.workers.each` says what `jobs` means.
+        Each spectrogram is made as for evaluation. `avlib.workers.each` says what `jobs` means.
         """
         rows = self._survey(self._moments, "measuring", jobs, progress)
         means, deviations = torch.tensor([row for _, row in rows], dtype=torch.float64).reshape(-1, 2).unbind(1)

@@ -26,7 +26,7 @@ import numpy as np
 
 from ... import cache, media
 from ...errors import AvlibError, CacheError, DatasetError, MediaError, ParameterError
-from ..workers import describe, each
+from ...workers import describe, each
 from .items import SAMPLE_RATE, ClipItem, Reading
 from .labels import LabelTable, balanced_weights
 
@@ -76,7 +76,7 @@ def extract(
         channel: None averages the channels of a sound, 0 takes the first as the published pipeline does.
         image_size: height and width of the pictures.
         total_frames: how many pictures of each clip.
-        jobs: how many processes work at once; `avlib.datasets.workers.each` says more.
+        jobs: how many processes work at once; `avlib.workers.each` says more.
         on_error: "raise", or "skip" to leave out what cannot be used, and tell so in the result.
         progress: whether a progress bar is shown.
 

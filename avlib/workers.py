@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset
-
-from ..errors import AvlibError, ParameterError
+from .errors import AvlibError, ParameterError
 
 
 def each(
@@ -34,13 +32,15 @@ def each(
         raise ParameterError("jobs", f"{jobs}", "1 or more, or None for as many as there are cores")
     jobs = min(jobs or _cores(), len(things))
     if jobs > 1:
+        from torch.utils.data import DataLoader  # its workers end with their parent, and hand tensors over cheaply
+
         spawn = {"num_workers": jobs, "multiprocessing_context": "spawn", "prefetch_factor": 4}
         results: Iterable = DataLoader(_Tasks(task, things), batch_size=None, collate_fn=_as_it_is, **spawn)
     else:
         results = map(task, things)
     results = iter(results)  # once only: tqdm would start a second set of processes for itself
     raised = None
-    for result in tqdm(results, desc=doing, total=len(things), disable=not progress):
+    for result in tqdm(results, desc=doing, total=len(things), disable=not (progress and len(things))):
         if isinstance(result, _Raised):
             raised = result.error
             break
@@ -61,7 +61,9 @@ class _Raised:
     error: AvlibError
 
 
-class _Tasks(Dataset):
+class _Tasks:
+    """What a DataLoader takes for a data set."""
+
     def __init__(self, task: Callable, things: Sequence):
         self.task, self.things = task, things
 
