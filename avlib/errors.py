@@ -46,3 +46,7 @@ class CacheError(AvlibError):
 
 class NotebookError(AvlibError):
     """A notebook is missing, is not in the form of the workbook, or failed while it ran."""
+
+
+class CheckpointError(AvlibError):
+    """A file of weights is missing, damaged, unsafe, or does not fit the model."""

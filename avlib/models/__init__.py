@@ -1,0 +1,1 @@
+"""Networks, one module for each; parameters carry the names of the published checkpoints."""

@@ -1,0 +1,104 @@
+"""A picture as a sequence of patches, and where in the picture each of them is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from timm.layers import resample_abs_pos_embed
+from torch import Tensor
+
+from ..errors import ParameterError
+
+POSITION_FITS = ("interpolate", "cut")
+
+
+def patch_grid(subject: str, sides: tuple[int, ...], patch: int) -> tuple[int, ...]:
+    """How many patches lie along each side: (8, 64) for 128 x 1024 and patches of 16.
+
+    Raises:
+        ParameterError: a side is not a multiple of the patch; says which sizes would be.
+    """
+    if any(side < 1 or side % patch for side in sides):
+        counts = [max(1, side // patch) for side in sides], [-(-side // patch) or 1 for side in sides]
+        found, smaller, larger = (_by(lengths) for lengths in (sides, *([patch * n for n in row] for row in counts)))
+        expected = f"multiples of {patch}, the side of a patch"
+        raise ParameterError(subject, found, expected, f"Cut or resize to {smaller}, or pad to {larger}.")
+    return tuple(side // patch for side in sides)
+
+
+def patchify(
+    picture: Float[Tensor, "batch channels height width"], patch: int
+) -> Float[Tensor, "batch patches values"]:
+    """Cut into square patches, row by row; the values of a patch are its rows, columns and then channels, fastest.
+
+    `(B, 3, 224, 224)` gives `(B, 196, 768)`. Source: CAV-MAE, `patchify`.
+
+    Raises:
+        ParameterError: a side is not a multiple of the patch.
+    """
+    batch, channels, *sides = picture.shape
+    h, w = patch_grid("picture", tuple(sides), patch)
+    cut = picture.reshape(batch, channels, h, patch, w, patch)
+    return cut.permute(0, 2, 4, 3, 5, 1).reshape(batch, h * w, patch * patch * channels)
+
+
+def unpatchify(
+    patches: Float[Tensor, "batch patches values"], grid: tuple[int, int], patch: int
+) -> Float[Tensor, "batch channels height width"]:
+    """Put patches together again: the inverse of `patchify`.
+
+    Raises:
+        ParameterError: the patches do not fill the grid, or their values no square of side `patch`.
+    """
+    (batch, count, values), (h, w) = patches.shape, grid
+    if count != h * w or values % patch**2:
+        found = f"{count} patches of {values} values for a grid of {h} x {w} and patches of {patch} x {patch}"
+        raise ParameterError("patches", found, f"{h * w} patches of a multiple of {patch**2} values")
+    cut = patches.reshape(batch, h, w, patch, patch, values // patch**2)
+    return cut.permute(0, 5, 1, 3, 2, 4).reshape(batch, -1, h * patch, w * patch)
+
+
+def sincos_positions(width: int, grid: tuple[int, int]) -> Float[Tensor, "1 patches width"]:
+    """Fixed positions: for patch (row, column) a vector whose first half tells the column, its second half the row.
+
+    Each half is sin(p / 10000^(4k / width)) for k = 0 ... width / 4 - 1, then the cosines of the same angles. Source:
+    MAE, `get_2d_sincos_pos_embed`, whose grid puts the column first.
+    """
+    rows, columns = torch.meshgrid(*(torch.arange(side, dtype=torch.float64) for side in grid), indexing="ij")
+    frequency = 10000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width / 4))
+    angles = [place.reshape(-1, 1) * frequency for place in (columns, rows)]  # twice (patches, width / 4)
+    return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1).float()[None]
+
+
+def fit_positions(
+    positions: Float[Tensor, "1 patches width"], built: tuple[int, int], grid: tuple[int, int], how: str
+) -> Float[Tensor, "1 fitted width"]:
+    """The positions of a model built for one grid, for a picture with another.
+
+    Args:
+        positions: `(1, patches, width)`, of the grid that the model was built for.
+        built: rows and columns of that grid.
+        grid: rows and columns of the picture.
+        how: "interpolate" stretches the grid (bicubic, anti-aliased, timm's); "cut" takes its first rows and columns,
+            so that a column keeps the moment that it meant in training.
+
+    Raises:
+        ParameterError: another `how`, or a picture that is larger than the grid that is to be cut.
+    """
+    if how not in POSITION_FITS:
+        raise ParameterError("positions", repr(how), f"one of {', '.join(POSITION_FITS)}")
+    if grid == built:
+        return positions
+    if how == "interpolate":
+        return resample_abs_pos_embed(positions, list(grid), list(built), num_prefix_tokens=0)
+    if grid[0] > built[0] or grid[1] > built[1]:
+        found = f"{grid[0]} x {grid[1]} patches, more than the {built[0]} x {built[1]} that can be cut from"
+        raise ParameterError("positions", found, advice='Give a smaller input, or set positions="interpolate".')
+    height, width = grid
+    return positions.unflatten(1, built)[:, :height, :width].flatten(1, 2)
+
+
+def _by(lengths: Iterable[int]) -> str:
+    return " x ".join(map(str, lengths))
