@@ -12,16 +12,19 @@ class AvlibError(Exception):
 
     Args:
         subject: the file, parameter or notebook that is wrong.
-        found: what was found there.
+        found: what was found there. Empty when `subject` is a whole message: so does torch hand on, in the same
+            class, what was raised in a worker process of a DataLoader.
         expected: what was expected instead.
         advice: what to do about it, as a sentence.
     """
 
-    def __init__(self, subject: object, found: str, expected: str = "", advice: str = ""):
+    def __init__(self, subject: object, found: str = "", expected: str = "", advice: str = ""):
         super().__init__(str(subject), found, expected, advice)  # these four survive pickling between processes
         self.subject, self.found, self.expected, self.advice = self.args
 
     def __str__(self) -> str:
+        if not self.found:
+            return str(self.subject)
         message = f"{self.subject}: {self.found}"
         if self.expected:
             message += f"; expected {self.expected}"
@@ -38,6 +41,10 @@ class TooShortError(MediaError):
 
 class ParameterError(AvlibError, ValueError):
     """A parameter is unknown, of the wrong type, or outside its range or choices."""
+
+
+class DatasetError(AvlibError):
+    """A table or folder of a data set, or one item of it, cannot be used."""
 
 
 class CacheError(AvlibError):

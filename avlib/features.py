@@ -4,7 +4,11 @@ CAV-MAE's two inputs are built from steps that can be called, and drawn, one by 
 
     frames -> minus their mean -> pre-emphasis -> window -> power spectrum -> mel filters -> log    (`kaldi_fbank`)
     fbank -> padded or cut -> normalised                                                            (`cav_mae_fbank`)
-    video -> ten frames (`cav_mae_frame_indices`) -> resized, cropped, normalised                   (`cav_mae_image`)
+    video -> ten frames (`cav_mae_frame_indices`) -> resized, cropped (`crop_pictures`)
+          -> normalised (`normalize_pictures`)                                                      (`cav_mae_image`)
+
+What training changes about them: `mix_waveforms` before the fbank, `mask_bands` on it, `add_noise` and `roll_time` on
+the normalised one, `soft_labels` and `mix` on what is to be predicted.
 
 Sources: Gong et al., "Contrastive Audio-Visual Masked Autoencoder", ICLR 2023, and its code (YuanGongND/cav-mae,
 `src/dataloader.py`, `src/preprocess`); Kaldi's `compute-fbank-feats` as torchaudio reproduces it.
@@ -13,6 +17,7 @@ Sources: Gong et al., "Contrastive Audio-Visual Masked Autoencoder", ICLR 2023, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 import torch
@@ -254,13 +259,132 @@ def cav_mae_image(
     Returns:
         `(frames, 3, size, size)`, float32, on the device of `frames`.
     """
+    pictures = crop_pictures(frames, size)
+    return normalize_pictures(pictures) if normalize else pictures.float() / 255
+
+
+def crop_pictures(
+    frames: UInt8[Tensor, "frames 3 height width"], size: int = 224, *, interpolation: str = "bilinear"
+) -> UInt8[Tensor, "frames 3 size size"]:
+    """Pictures with their shorter side resized to `size` by Pillow, with anti-aliasing, and their centre cropped.
+
+    Args:
+        frames: `(frames, 3, height, width)`, uint8 RGB, on any device; resized on the CPU.
+        size: height and width of the result.
+        interpolation: "bilinear" as the published extraction resizes, or "bicubic" as its loader does afterwards,
+            which changes nothing where the extracted pictures are of that size already.
+
+    Returns:
+        `(frames, 3, size, size)`, uint8, on the device of `frames`.
+
+    Raises:
+        ParameterError: another interpolation.
+    """
+    from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as T
 
-    pictures = [T.to_pil_image(frame.cpu()) for frame in frames]
-    pixels = torch.stack([T.to_tensor(T.center_crop(T.resize(picture, size), size)) for picture in pictures])
-    if normalize:
-        pixels = T.normalize(pixels, IMAGE_MEAN, IMAGE_STD)
-    return pixels.to(frames.device)
+    if interpolation not in ("bilinear", "bicubic"):
+        raise ParameterError("interpolation", repr(interpolation), '"bilinear" or "bicubic"')
+    mode = InterpolationMode(interpolation)
+    pictures = [T.resize(T.to_pil_image(frame.cpu()), size, mode) for frame in frames]
+    return torch.stack([T.pil_to_tensor(T.center_crop(picture, size)) for picture in pictures]).to(frames.device)
+
+
+def normalize_pictures(pictures: UInt8[Tensor, "*batch 3 height width"]) -> Float[Tensor, "*batch 3 height width"]:
+    """Pixels in [0, 1] minus ImageNet's mean, over its deviation, colour by colour; float32."""
+    mean, std = (
+        pictures.new_tensor(colours, dtype=torch.float32)[:, None, None] for colours in (IMAGE_MEAN, IMAGE_STD)
+    )
+    return (pictures.float() / 255 - mean) / std
+
+
+def mix(first: Float[Tensor, "*shape"], second: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
+    """`share` of the first and the rest of the second: mixup of two normalised images, or of two soft labels.
+
+    CAV-MAE draws `share` from Beta(10, 10). Its code adds up the labels of the two clips instead of mixing them, so
+    that the floor of `soft_labels` counts in full under each positive: a label that both clips have ends at
+    1 - s + s / N, where an unmixed clip has 1 - s. Mixed, it stays at 1 - s.
+    """
+    return share * first + (1 - share) * second
+
+
+def mix_waveforms(
+    first: Float[Tensor, " samples"], second: Float[Tensor, " others"], share: float
+) -> Float[Tensor, " samples"]:
+    """Mixup of two sounds, each minus its mean; the second is padded with zeros at its end, or cut, to the first.
+
+    As in the published `_wav2fbank`, where the mix then loses its mean once more, as `cav_mae_fbank` does.
+    """
+    first, second = first - first.mean(), second - second.mean()
+    second = F.pad(second, (0, max(0, len(first) - len(second))))[: len(first)]
+    return mix(first, second, share)
+
+
+def mask_bands(
+    fbank: Float[Tensor, "*batch frames mels"],
+    freq_width: int = 0,
+    time_width: int = 0,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "*batch frames mels"]:
+    """SpecAugment as torchaudio does it: one band of mel bins and one of frames become 0.
+
+    The width of each is uniform from 0 to below the given one, its place uniform where it fits; all of a batch share
+    them. CAV-MAE masks before it normalises, so that the bands end up at the level of the padding, +1.13.
+
+    Args:
+        fbank: `(..., frames, mels)`, not normalised.
+        freq_width: mel bins; 48 in the published fine-tuning. 0 masks none, and draws nothing.
+        time_width: frames; 192 there.
+        generator: where to draw from, on the CPU.
+
+    Raises:
+        ParameterError: a width is negative, or larger than the fbank.
+    """
+    for axis, width in ((-1, freq_width), (-2, time_width)):
+        size = fbank.shape[axis]
+        if not 0 <= width <= size:
+            raise ParameterError("freq_width" if axis == -1 else "time_width", f"{width}", f"0 to {size}")
+        if width:
+            drawn = float(torch.rand(1, generator=generator)) * width
+            start = int(float(torch.rand(1, generator=generator)) * (size - drawn))
+            position = torch.arange(size, device=fbank.device)
+            band = (position >= start) & (position < start + int(drawn))
+            fbank = fbank.masked_fill(band if axis == -1 else band[:, None], 0.0)
+    return fbank
+
+
+def add_noise(
+    fbank: Float[Tensor, "frames mels"], generator: torch.Generator | None = None
+) -> Float[Tensor, "frames mels"]:
+    """CAV-MAE's noise on a normalised fbank: uniform in [0, 1) in each bin, times one uniform number over 10."""
+    noise = torch.rand(fbank.shape, generator=generator) * torch.rand(1, generator=generator) / 10
+    return fbank + noise.to(fbank)
+
+
+def roll_time(
+    fbank: Float[Tensor, "frames mels"], generator: torch.Generator | None = None
+) -> Float[Tensor, "frames mels"]:
+    """The fbank shifted around by a number of frames that is uniform in [-frames, frames).
+
+    So that in CAV-MAE's training nothing tells when in the sound the picture was seen.
+    """
+    frames = len(fbank)
+    return fbank.roll(int(torch.randint(-frames, frames, (1,), generator=generator)), 0)
+
+
+def soft_labels(positives: Sequence[int], num_classes: int, smoothing: float = 0.0) -> Float[Tensor, " classes"]:
+    """Labels of one clip, smoothed as published: s / N everywhere, but 1 - s at what is there (s: `smoothing`).
+
+    Raises:
+        ParameterError: `smoothing` outside [0, 1), or a positive outside the classes.
+    """
+    if not 0 <= smoothing < 1:
+        raise ParameterError("smoothing", f"{smoothing}", "0 or more, and less than 1; 0.1 is published")
+    if not all(0 <= index < num_classes for index in positives):
+        raise ParameterError("positives", f"{list(positives)}", f"0 to {num_classes - 1}")
+    labels = torch.full((num_classes,), smoothing / max(1, num_classes))
+    labels[list(positives)] = 1 - smoothing
+    return labels
 
 
 def _checked_lengths(lengths: Tensor, waveform: Tensor, window: int) -> Int[Tensor, "batch 1"]:

@@ -1,0 +1,1 @@
+"""Files and tables to batches, one module for each system."""

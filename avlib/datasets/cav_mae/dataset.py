@@ -1,0 +1,383 @@
+"""Items to what CAV-MAE sees: a spectrogram, an image and soft labels, augmented for training or plain.
+
+The published loader is `src/dataloader.py`. Where it puts constants in the place of what cannot be read, this one
+raises or leaves the item out; where it takes the image of a mixup partner from the folder of the first clip, this one
+takes the partner's own; and labels of mixed clips are mixed, not added up (`avlib.features.mix`).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from ... import features
+from ...errors import AvlibError, DatasetError, MediaError, ParameterError
+from ..workers import describe, each
+from .items import SAMPLE_RATE, Item, Reading
+from .labels import LabelTable
+
+_UNUSABLE = (MediaError, DatasetError)  # what is wrong with one item; a wrong parameter is wrong for all
+_MIX = 10.0  # both parameters of the Beta distribution of a mixup's share
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What training changes about an item; by default only the frame is drawn.
+
+    mixup: in how many of the items another one is mixed, from 0 to 1.
+    label_smoothing: see `avlib.features.soft_labels`.
+    freq_mask, time_mask: see `avlib.features.mask_bands`.
+    noise: see `avlib.features.add_noise`.
+    roll: see `avlib.features.roll_time`.
+    """
+
+    mixup: float | int = 0.0
+    label_smoothing: float | int = 0.0
+    freq_mask: int = 0
+    time_mask: int = 0
+    noise: bool = False
+    roll: bool = False
+
+
+PRETRAINING = Augmentation(noise=True, roll=True)
+FINE_TUNING = Augmentation(mixup=0.5, label_smoothing=0.1, freq_mask=48, time_mask=192, noise=True, roll=True)
+
+
+class Sample(NamedTuple):
+    """One item, or a batch of them."""
+
+    fbank: Float[Tensor, "*batch frames mels"]
+    image: Float[Tensor, "*batch 3 size size"]
+    labels: Float[Tensor, "*batch classes"]
+
+
+class CAVMAEDataset(Dataset):
+    """Clips as CAV-MAE sees them.
+
+    What is random about an item follows from (seed, epoch, index) alone, in whatever process it is made. Use it with
+    any DataLoader; with `on_error="skip"` give that `collate_fn=dataset.collate`.
+
+    Args:
+        items: what `read_items`, `scene_items` and their like return.
+        table: the classes; None takes the labels that the items have.
+        augmentation: for training, such as `PRETRAINING` and `FINE_TUNING`, the published settings. None is for
+            evaluation: nothing is random.
+        frame: which of the frames evaluation sees, or the next lower one that there is; None is the middle one,
+            number 5 of 10. Training draws among all that there are.
+        total_frames: how many frames a clip is divided into; 10 as published.
+        image_size: height and width of the image.
+        target_length: frames of the spectrogram, each 10 ms.
+        n_mels: mel bins of the spectrogram.
+        mean: that the spectrogram is normalised by; AudioSet's as published. See `statistics`.
+        std: likewise.
+        channel: of the sound; None averages all, 0 takes the first as the published extraction does.
+        seed: of the augmentation.
+        on_error: "raise", or "skip" to leave out what cannot be used; `report` says what that was.
+
+    Raises:
+        DatasetError: no items, or a label that is not in the table.
+        ParameterError: a number or choice out of range.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        table: LabelTable | None = None,
+        augmentation: Augmentation | None = None,
+        *,
+        frame: int | None = None,
+        total_frames: int = 10,
+        image_size: int = 224,
+        target_length: int = features.CAV_MAE_FRAMES,
+        n_mels: int = features.CAV_MAE_MELS,
+        mean: float = features.CAV_MAE_MEAN,
+        std: float = features.CAV_MAE_STD,
+        channel: int | None = None,
+        seed: int = 0,
+        on_error: str = "raise",
+    ):
+        self.frame = total_frames // 2 if frame is None else frame
+        _check("total_frames", total_frames, 1)
+        _check("frame", self.frame, 0, total_frames - 1)
+        _check("image_size", image_size, 1)
+        _check("target_length", target_length, 1)
+        _check("n_mels", n_mels, 1)
+        _check("seed", seed, 0)
+        if not std > 0:
+            raise ParameterError("std", f"{std}", "more than 0")
+        if on_error not in ("raise", "skip"):
+            raise ParameterError("on_error", repr(on_error), '"raise" or "skip"')
+        if augmentation:
+            _check("mixup", augmentation.mixup, 0, 1)
+            _check("freq_mask", augmentation.freq_mask, 0, n_mels)
+            _check("time_mask", augmentation.time_mask, 0, target_length)
+            features.soft_labels([], 1, augmentation.label_smoothing)
+        if not len(items):
+            raise DatasetError("items", "none", "at least one")
+        self.items, self.augmentation = items, augmentation
+        self.table = LabelTable.of(items) if table is None else table
+        self.reading = Reading(total_frames, image_size, channel)
+        self.target_length, self.n_mels, self.mean, self.std = target_length, n_mels, mean, std
+        self.seed, self.on_error = seed, on_error
+        self._memory: _Memory | None = None
+        self._left_out: list[AvlibError] = []
+        # Shared with the processes of a DataLoader, also with those that stay alive from one epoch to the next.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._unusable = torch.zeros(len(items), dtype=torch.bool).share_memory_()
+        for index in range(len(items)):
+            self._attempt(self._classes, index)
+
+    def __setstate__(self, state: dict):
+        self.__dict__.update(state)
+        self._epoch, self._unusable = self._epoch.share_memory_(), self._unusable.share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Another epoch draws other frames, partners, masks and noise. Call it before a DataLoader is iterated."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int | tuple[int, int]) -> Sample | None:
+        """One item: fbank (frames, mels), image (3, size, size), labels (classes,); None when it is left out.
+
+        A pair (index, n) is the same item as it is drawn for the n-th time in an epoch (`BalancedSampler`).
+        """
+        index, draw = index if isinstance(index, tuple) else (index, 0)
+        index = range(len(self))[index]
+        return self._attempt(partial(self._sample, draw=draw), index)
+
+    def collate(self, samples: list[Sample | None]) -> Sample:
+        """A batch of those items that are not left out; of none, if all are."""
+        kept = [sample for sample in samples if sample is not None]
+        if kept:
+            return default_collate(kept)
+        size = self.reading.image_size
+        shapes = (self.target_length, self.n_mels), (3, size, size), (len(self.table),)
+        return Sample(*(torch.empty(0, *shape) for shape in shapes))
+
+    def at_frame(self, frame: int) -> Self:
+        """The same data set for evaluation on another frame, as ensembling over the ten frames of a clip needs."""
+        _check("frame", frame, 0, self.reading.total_frames - 1)
+        other = copy.copy(self)
+        other.frame = frame
+        return other
+
+    # Passes over the whole data set
+
+    def statistics(self, jobs: int | None = None, progress: bool = True) -> tuple[float, float]:
+        """Mean and standard deviation of all log energies, padding included as published, before normalisation.
+
+        Each spectrogram is made as for evaluation. `avlib.datasets.workers.each` says what `jobs` means.
+        """
+        rows = self._survey(self._moments, "measuring", jobs, progress)
+        means, deviations = torch.tensor([row for _, row in rows], dtype=torch.float64).reshape(-1, 2).unbind(1)
+        if not len(means):
+            raise DatasetError("items", "none can be used", advice=self.report())
+        count = self.target_length * self.n_mels
+        mean = means.mean()
+        squares = deviations.sum() + count * (means - mean).square().sum()
+        return mean.item(), (squares / (count * len(means) - 1)).sqrt().item()
+
+    def usable(self, jobs: int | None = None, progress: bool = True) -> Self:
+        """The data set without what cannot be used, found out by reading every item, whole, once.
+
+        Do that where batches must all be of one size, as between processes that share their negatives. With
+        `on_error="raise"` this raises at the first item that cannot be used.
+        """
+        kept = [index for index, _ in self._survey(self._check_whole, "checking", jobs, progress)]
+        return self._of(kept)
+
+    def prepared(self, jobs: int | None = None, progress: bool = True) -> Self:
+        """The data set in memory, without what cannot be used: read once, in several processes, then fast.
+
+        Spectrograms and all frames are kept, and the sounds if there is mixup: for 10 s at the published sizes 2 MB
+        an item, and 0.6 MB. The items that it gives are the same.
+        """
+        size, total = self.reading.image_size, self.reading.total_frames
+        fbanks = torch.empty(len(self), self.target_length, self.n_mels)
+        pictures = torch.empty(len(self), total, 3, size, size, dtype=torch.uint8)
+        there = torch.zeros(len(self), total, dtype=torch.bool)
+        sounds, kept = [], []
+        for index, (waveform, fbank, shown, frames) in self._survey(self._prepare, "preparing", jobs, progress):
+            row = len(kept)
+            fbanks[row], pictures[row, frames], there[row, frames] = *map(torch.from_numpy, (fbank, shown)), True
+            sounds.append(torch.from_numpy(waveform))
+            kept.append(index)
+        other, count = self._of(kept), len(kept)
+        other._memory = _Memory(fbanks[:count], pictures[:count], there[:count], sounds)
+        return other
+
+    def skipped(self, gather: bool = False) -> list[AvlibError]:
+        """Why items were left out until now, by this process and the workers of its DataLoaders.
+
+        With `gather`, by all processes of torch.distributed together: then each of them has to call it.
+        """
+        marked = set(self._unusable.nonzero().flatten().tolist())
+        if gather and torch.distributed.is_initialized():
+            everyone: list = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(everyone, marked)
+            marked = set().union(*everyone)
+        return [*self._left_out, *map(self._reason, sorted(marked))]
+
+    def report(self, gather: bool = False) -> str:
+        """How many items were left out until now, and why; see `skipped`."""
+        return describe(self.skipped(gather), len(self) + len(self._left_out))
+
+    # One item
+
+    def _sample(self, index: int, draw: int) -> Sample:
+        augment = self.augmentation or Augmentation()
+        dice = np.random.default_rng([self.seed, int(self._epoch), index, draw])
+        generator = torch.Generator().manual_seed(int(dice.integers(2**63)))
+
+        waveform, fbank, image, labels = self._load(index, self._wanted(dice))
+        if dice.random() < augment.mixup:
+            share = float(dice.beta(_MIX, _MIX))
+            others, _, other_image, other_labels = self._partner(dice)
+            fbank = self._fbank(features.mix_waveforms(waveform, others, share))
+            image = features.mix(image, other_image, share)
+            labels = features.mix(labels, other_labels, share)
+
+        fbank = fbank if fbank is not None else self._fbank(waveform)
+        fbank = features.mask_bands(fbank, augment.freq_mask, augment.time_mask, generator)
+        fbank = (fbank - self.mean) / self.std
+        if augment.noise:
+            fbank = features.add_noise(fbank, generator)
+        if augment.roll:
+            fbank = features.roll_time(fbank, generator)
+        return Sample(fbank, image, labels)
+
+    def _partner(self, dice: np.random.Generator) -> tuple:
+        """Another item to mix with, drawn again as long as one has to be left out."""
+        while True:
+            index, wanted = int(dice.integers(len(self))), self._wanted(dice)
+            loaded = self._attempt(partial(self._load, wanted=wanted), index)
+            if loaded is not None:
+                return loaded
+
+    def _wanted(self, dice: np.random.Generator) -> list[int]:
+        """The frames in the order of preference: the first one that there is will be seen."""
+        if self.augmentation:
+            return dice.permutation(self.reading.total_frames).tolist()
+        return list(range(self.frame, -1, -1))  # as the published loader looks for another one
+
+    def _load(self, index: int, wanted: list[int]) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+        """Sound, fbank if it is in memory, normalised image and labels."""
+        item = self.items[index]
+        smoothing = self.augmentation.label_smoothing if self.augmentation else 0.0
+        labels = features.soft_labels(self._classes(index), len(self.table), smoothing)
+        frame = self._first_there(index, wanted)
+        if self._memory is None:
+            waveform, pictures = item.read([frame], self.reading)
+            fbank, picture = None, pictures[0]
+        else:
+            waveform, fbank = self._memory.sounds[index], self._memory.fbanks[index]
+            picture = self._memory.pictures[index, frame]
+        return waveform, fbank, features.normalize_pictures(picture), labels
+
+    def _first_there(self, index: int, wanted: list[int]) -> int:
+        has = self.items[index].has if self._memory is None else self._memory.there[index].__getitem__
+        frame = next((frame for frame in wanted if has(frame)), None)
+        if frame is None:
+            found = f"has none of the frames {sorted(wanted)}"
+            raise MediaError(self.items[index], found, "at least one of them", "Extract the clip again.")
+        return frame
+
+    def _fbank(self, waveform: Float[Tensor, " samples"]) -> Float[Tensor, "frames mels"]:
+        shape = {"target_length": self.target_length, "n_mels": self.n_mels}
+        return features.cav_mae_fbank(waveform, SAMPLE_RATE, normalize=False, **shape)
+
+    def _classes(self, index: int) -> list[int]:
+        return self.table.indices(self.items[index])
+
+    def _moments(self, index: int) -> tuple[float, float]:
+        if self._memory is None:
+            self._classes(index)
+            fbank = self._fbank(self.items[index].read([], self.reading)[0]).double()
+        else:
+            fbank = self._memory.fbanks[index].double()
+        mean = fbank.mean()
+        return mean.item(), (fbank - mean).square().sum().item()
+
+    def _prepare(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[int]]:
+        """All that is ever read of an item; arrays, which pass between processes with less ado than tensors."""
+        item = self.items[index]
+        self._classes(index)
+        self._first_there(index, self._wanted(np.random.default_rng(0)))
+        frames = [frame for frame in range(self.reading.total_frames) if item.has(frame)]
+        waveform, pictures = item.read(frames, self.reading)
+        mixed = self.augmentation is not None and self.augmentation.mixup > 0
+        sound = waveform if mixed else waveform[:0]
+        return sound.numpy(), self._fbank(waveform).numpy(), pictures.numpy(), frames
+
+    def _check_whole(self, index: int) -> bool:
+        self._prepare(index)
+        return True
+
+    # What is left out
+
+    def _attempt(self, task: Callable[[int], Any], index: int) -> Any:
+        """What the task makes of an item, or None when that is left out, now or before."""
+        if self._unusable[index]:
+            return None
+        try:
+            return task(index)
+        except _UNUSABLE:
+            if self.on_error == "raise":
+                raise
+            self._unusable[index] = True
+            return None
+
+    def _survey(self, task: Callable[[int], Any], doing: str, jobs: int | None, progress: bool) -> Iterator:
+        """Pairs of index and what the task makes of it, for all items that are not left out."""
+        jobs = jobs if self._memory is None else 1
+        results = each(partial(self._attempt, task), range(len(self)), jobs=jobs, progress=progress, doing=doing)
+        return ((index, result) for index, result in enumerate(results) if result is not None)
+
+    def _reason(self, index: int) -> AvlibError:
+        try:
+            self._check_whole(index)
+        except _UNUSABLE as error:
+            return error
+        return DatasetError(self.items[index], "could not be read before, though it can be now")
+
+    def _of(self, kept: list[int]) -> Self:
+        """The data set of these items only."""
+        if not kept:
+            raise DatasetError("items", "none can be used", advice=self.report())
+        other = copy.copy(self)
+        other._left_out = self.skipped()
+        other.items = [self.items[index] for index in kept]
+        other._unusable = torch.zeros(len(kept), dtype=torch.bool).share_memory_()
+        other._memory = self._memory and self._memory.of(kept)
+        return other
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What was read of all items, row by row."""
+
+    fbanks: Float[Tensor, "items frames mels"]  # not normalised
+    pictures: UInt8[Tensor, "items shown 3 size size"]
+    there: Bool[Tensor, "items shown"]
+    sounds: list[Tensor]  # of no samples where nothing is mixed
+
+    def of(self, kept: list[int]) -> _Memory:
+        tensors = (tensor[kept] for tensor in (self.fbanks, self.pictures, self.there))
+        return _Memory(*tensors, [self.sounds[index] for index in kept])
+
+
+def _check(name: str, value: float | int, lowest: int, highest: int | None = None) -> None:
+    if value < lowest or (highest is not None and value > highest):
+        expected = f"{lowest} or more" if highest is None else f"{lowest} to {highest}"
+        raise ParameterError(name, f"{value}", expected)

@@ -1,0 +1,201 @@
+"""Clips to disk in the published layout, with the tables that the published code reads.
+
+    target/wav/ID.wav                     16 kHz, mono, 16 bit
+    target/frame_0/ID.jpg ... frame_9     224 x 224
+    target/data.json                      video_id, wav, video_path, labels
+    target/data_labels.csv                index, mid, display_name
+    target/data_weight.csv                how often to draw each item
+    target/done/ID.json                   which file this clip was made from
+
+Sources: `src/preprocess/extract_audio.py`, `extract_video_frame.py`, `create_json_as.py`, `gen_weight_file.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ... import cache, media
+from ...errors import AvlibError, CacheError, DatasetError, MediaError, ParameterError
+from ..workers import describe, each
+from .items import SAMPLE_RATE, ClipItem, Reading
+from .labels import LabelTable, balanced_weights
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What `extract` wrote, and what it left out.
+
+    table: the json file; `read_items` reads it.
+    labels: the csv file; `LabelTable.read` reads it.
+    weights: one number in each line, in the order of the json file.
+    skipped: why clips were left out.
+    report: how many that were, of how many, and why; a text of several lines.
+    """
+
+    table: Path
+    labels: Path
+    weights: Path
+    skipped: list[AvlibError]
+    report: str
+
+
+def extract(
+    items: Sequence[ClipItem],
+    target: str | Path,
+    table: LabelTable | None = None,
+    *,
+    name: str = "data",
+    channel: int | None = None,
+    image_size: int = 224,
+    total_frames: int = 10,
+    jobs: int | None = None,
+    on_error: str = "raise",
+    progress: bool = True,
+) -> Extraction:
+    """Extract sound and pictures of clips, in parallel, and write the tables.
+
+    Called again after it was interrupted, even killed, it does what is left: files appear whole or not at all, and a
+    clip counts as done when a note of what it was made from does. A clip that changed since is done again. Clips of
+    the same name from several folders are told apart by a mark that follows from where they are.
+
+    Args:
+        items: from `read_items`, `read_audioset` or `read_vggsound`.
+        target: the folder to write to; created when it does not exist.
+        table: the classes; None takes the labels that the items have.
+        name: of the json file, for several lists in one folder ("train", "eval").
+        channel: None averages the channels of a sound, 0 takes the first as the published pipeline does.
+        image_size: height and width of the pictures.
+        total_frames: how many pictures of each clip.
+        jobs: how many processes work at once; `avlib.datasets.workers.each` says more.
+        on_error: "raise", or "skip" to leave out what cannot be used, and tell so in the result.
+        progress: whether a progress bar is shown.
+
+    Raises:
+        MediaError, TooShortError: a clip cannot be used.
+        DatasetError: a label that is not in the table, a clip that comes twice, or a target in which another clip has
+            the same name.
+        CacheError: the target cannot be written, for example because the disk is full.
+    """
+    if on_error not in ("raise", "skip"):
+        raise ParameterError("on_error", repr(on_error), '"raise" or "skip"')
+    target = Path(target).absolute()
+    table = LabelTable.of(items) if table is None else table
+    if on_error == "raise":
+        for item in items:
+            table.indices(item)  # refuses an unknown label before hours have passed
+    reading = Reading(total_frames, image_size, channel)
+    folders = [target / "wav", target / "done", *(target / f"frame_{frame}" for frame in range(total_frames))]
+    with _writing(target):
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        with cache.locked(target / "done"):
+            for folder in folders:
+                cache.remove_unfinished(folder)
+            clips = list(zip(items, _names(items), strict=True))
+            task = partial(_extract, target=target, table=table, reading=reading, on_error=on_error)
+            outcomes = list(each(task, clips, jobs=jobs, progress=progress, doing="extracting"))
+            skipped = [outcome for outcome in outcomes if outcome is not None]
+            kept = [clip for clip, outcome in zip(clips, outcomes, strict=True) if outcome is None]
+            return _write_tables(target / f"{name}.json", kept, table, skipped)
+
+
+def _names(items: Sequence[ClipItem]) -> list[str]:
+    """A name of its own for each file: the published one, with a mark where another file has it too."""
+    paths = [item.path.absolute() for item in items]
+    often = Counter(path.stem.casefold() for path in set(paths))  # some file systems take Dog and dog for one
+
+    def mark(path: Path) -> str:
+        return f"-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}" if often[path.stem.casefold()] > 1 else ""
+
+    return [path.stem + mark(path) for path in paths]
+
+
+def _extract(
+    clip: tuple[ClipItem, str], *, target: Path, table: LabelTable, reading: Reading, on_error: str
+) -> AvlibError | None:
+    """Extract one clip, unless it is done; why it is left out, if it is."""
+    item, name = clip
+    try:
+        table.indices(item)
+        _write_clip(item, name, target, reading)
+    except (MediaError, DatasetError) as error:
+        if on_error == "raise":
+            raise
+        return error
+    return None
+
+
+def _write_clip(item: ClipItem, name: str, target: Path, reading: Reading) -> None:
+    from PIL import Image
+
+    source = item.path.absolute()
+    note = {"source": str(source), "made": asdict(reading)}
+    if source.exists():  # else reading says what is wrong
+        note |= {"size": source.stat().st_size, "modified": source.stat().st_mtime_ns}
+    done = target / "done" / f"{name}.json"
+    wav = target / "wav" / f"{name}.wav"
+    pictures = [target / f"frame_{frame}" / f"{name}.jpg" for frame in range(reading.total_frames)]
+    if done.exists():
+        found = json.loads(done.read_text())
+        if found["source"] != note["source"]:
+            advice = "Give another target, or one list of all clips, where equal names are told apart."
+            raise DatasetError(item, f"{target} has a clip {name} already, made from {found['source']}", advice=advice)
+        if found == note and all(path.exists() for path in (wav, *pictures)):
+            return
+    waveform, frames = item.read(range(reading.total_frames), reading)
+    with _writing(target):
+        done.unlink(missing_ok=True)
+        with cache.publishing(wav) as unfinished:
+            media.write_wav(unfinished, waveform, SAMPLE_RATE)
+        for path, frame in zip(pictures, frames, strict=True):
+            with cache.publishing(path) as unfinished:
+                Image.fromarray(frame.permute(1, 2, 0).numpy()).save(unfinished)  # quality 75, as published
+        _write_text(done, json.dumps(note))
+
+
+def _write_tables(
+    path: Path, kept: list[tuple[ClipItem, str]], table: LabelTable, skipped: list[AvlibError]
+) -> Extraction:
+    items = [item for item, _ in kept]
+    entries = [
+        {
+            "video_id": name,
+            "wav": str(path.parent / "wav" / f"{name}.wav"),
+            "video_path": str(path.parent),
+            "labels": ",".join(table.mids[index] for index in table.indices(item)),
+        }
+        for item, name in kept
+    ]
+    labels, weights = (path.with_name(path.stem + ending) for ending in ("_labels.csv", "_weight.csv"))
+    _write_text(path, json.dumps({"data": entries}, indent=1, ensure_ascii=False))
+    with cache.publishing(labels) as unfinished:
+        table.write(unfinished)
+    with cache.publishing(weights) as unfinished:
+        np.savetxt(unfinished, balanced_weights(items, table).numpy(), delimiter=",")
+    return Extraction(path, labels, weights, skipped, describe(skipped, len(kept) + len(skipped)))
+
+
+def _write_text(path: Path, text: str) -> None:
+    with cache.publishing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """What stands in the way of writing, with the advice that fits here."""
+    try:
+        yield
+    except (CacheError, OSError) as error:
+        subject, found = (error.subject, error.found) if isinstance(error, CacheError) else (target, str(error))
+        advice = "Free some space, or give another target."
+        raise CacheError(subject, found, "a folder that can be written", advice) from error

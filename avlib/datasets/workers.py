@@ -1,0 +1,77 @@
+"""The same task for many things, in several processes, in order, with a progress bar."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from ..errors import AvlibError, ParameterError
+
+
+def each(
+    task: Callable[[Any], Any], things: Sequence, *, jobs: int | None = None, progress: bool = True, doing: str = ""
+) -> Iterator:
+    """What `task` returns for each of `things`, in their order.
+
+    With more than one job the things are shared out to new processes, which end when this one is killed. A script
+    that asks for that does so under `if __name__ == "__main__":`, as Python asks of everything that starts processes;
+    a notebook need not.
+
+    Args:
+        task: can be pickled. An error that it raises is raised here, in its own class.
+        things: can be pickled as well.
+        jobs: how many processes work at once; as many as there are cores when it is None.
+        progress: whether a progress bar is shown.
+        doing: what the bar says.
+    """
+    from tqdm.auto import tqdm
+
+    if jobs is not None and jobs < 1:
+        raise ParameterError("jobs", f"{jobs}", "1 or more, or None for as many as there are cores")
+    jobs = min(jobs or _cores(), len(things))
+    if jobs > 1:
+        spawn = {"num_workers": jobs, "multiprocessing_context": "spawn", "prefetch_factor": 4}
+        results: Iterable = DataLoader(_Tasks(task, things), batch_size=None, collate_fn=_as_it_is, **spawn)
+    else:
+        results = map(task, things)
+    for result in tqdm(results, desc=doing, total=len(things), disable=not progress):
+        if isinstance(result, _Raised):
+            raise result.error
+        yield result
+
+
+def describe(skipped: Sequence[AvlibError], count: int) -> str:
+    """How many of `count` items were left out, and why, one in each line."""
+    lines = [f"{type(error).__name__}: {error}" for error in skipped]
+    return "\n  ".join([f"{len(skipped)} of {count} items left out", *lines])
+
+
+@dataclass
+class _Raised:
+    error: AvlibError
+
+
+class _Tasks(Dataset):
+    def __init__(self, task: Callable, things: Sequence):
+        self.task, self.things = task, things
+
+    def __len__(self) -> int:
+        return len(self.things)
+
+    def __getitem__(self, index: int):
+        try:
+            return self.task(self.things[index])
+        except AvlibError as error:  # handed over as it is, without the traceback of another process
+            return _Raised(error)
+
+
+def _as_it_is(result):
+    return result
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
