@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,7 +19,6 @@ from .data import batches, galleries, held_out, means
 from .learning import inputs_of, patch_counts
 from .settings import Settings
 
-WAYS = ("sound -> picture", "picture -> sound")
 _MODALITIES = {"audio": "a", "image": "v"}
 
 
@@ -74,20 +72,20 @@ def embeddings(model: nn.Module, batch: Sample) -> tuple[Float[Tensor, "clips wi
 
 def retrieval(model: nn.Module, searched: list[Sample]) -> dict[str, Figure]:
     """Is a sound's own picture the nearest in its gallery, and a picture's own sound? Over the queries of all."""
-    hits = {way: [] for way in WAYS}
-    right, alone, chance = [], [], []
-    for batch in searched:
-        audio, image = embeddings(model, batch)
-        alike = (batch.labels @ batch.labels.T > 0).float()
-        for way, queries, gallery in zip(WAYS, (audio, image), (image, audio), strict=True):
-            similarity = queries @ gallery.T
-            hits[way].append(metrics.ranks(similarity) == 1)
-            right.append(alike.gather(1, similarity.argmax(dim=1, keepdim=True)).squeeze(1))
-        alone.append(1 / alike.sum(dim=1))
-        chance.append(alike.mean(dim=1))
-    kind = float(torch.cat(alone).mean())
-    figures = {f"R@1 {way}": _share(torch.cat(found), kind, "knowing the kind alone") for way, found in hits.items()}
-    return figures | {"kind right": _share(torch.cat(right), float(torch.cat(chance).mean()), "chance")}
+    results = [metrics.retrieval(*embeddings(model, batch)) for batch in searched]
+    alike = [(batch.labels @ batch.labels.T > 0).float() for batch in searched]
+    kind_alone = float(torch.cat([1 / row.sum(dim=1) for row in alike]).mean())
+    figures, right = {}, []
+    for way, name in {"sound -> picture": "of_images", "picture -> sound": "of_audio"}.items():
+        found = metrics.Ranking(*map(torch.cat, zip(*(getattr(result, name) for result in results), strict=True)))
+        figures[f"R@1 {way}"] = _share(found.hits(), kind_alone, "knowing the kind alone")
+        figures |= {f"R@{k} {way}": _share(found.hits(k), k / len(alike[0]), "chance") for k in (5, 10)}
+        figures[f"median rank {way}"] = Figure(found.median_rank, (len(alike[0]) + 1) / 2, "chance")
+        for result, same in zip(results, alike, strict=True):
+            first = (result.similarity if name == "of_images" else result.similarity.T).argmax(dim=1, keepdim=True)
+            right.append(same.gather(1, first).squeeze(1))
+    chance = float(torch.cat([row.mean(dim=1) for row in alike]).mean())
+    return figures | {"kind right": _share(torch.cat(right), chance, "chance")}
 
 
 @torch.no_grad()
@@ -142,23 +140,20 @@ def reconstruction(
 def classification(model: nn.Module, settings: Settings, seed: int = 0, *, progress: bool = True) -> dict[str, Figure]:
     """Share of clips whose class is right, and mAP: by the middle frame, and by the mean over all frames."""
     dataset = held_out(settings, seed, progress=progress)
-    squash = torch.sigmoid if settings.fine_tuning.loss == "bce" else partial(torch.softmax, dim=-1)
-    mode, scores = settings.fine_tuning.mode, []
+    mode, task = settings.fine_tuning.mode, {"bce": "multi-label", "ce": "single-label"}[settings.fine_tuning.loss]
+    seen = []
     for frame in range(settings.data.frames):
         parts = batches(dataset.at_frame(frame))
-        logits = [model.eval()(*(x.to(_device(model)) for x in part[:2]), mode=mode).float().cpu() for part in parts]
-        labels = torch.cat([part.labels for part in parts])
-        scores.append(squash(torch.cat(logits)))
-    often = float(labels.mean(dim=0).max())
-    figures = {}
-    for name, score in {
-        "one frame": scores[dataset.frame],
-        f"{len(scores)} frames": torch.stack(scores).mean(0),
-    }.items():
-        right = labels.gather(1, score.argmax(dim=1, keepdim=True)).squeeze(1)
-        figures[f"right class, {name}"] = _share(right, often, "always the commonest")
-        precision = metrics.mean_average_precision(score, labels)
-        figures[f"mAP, {name}"] = Figure(float(precision), float(labels.mean()), "chance")
+        logits = [model.eval()(*(x.to(_device(model)) for x in part[:2]), mode=mode) for part in parts]
+        seen.append(torch.cat(logits).float().cpu())
+    labels = torch.cat([part.labels for part in parts])
+    logits = torch.stack(seen)  # (frames, clips, classes)
+    often, figures = float(labels.mean(dim=0).max()), {}
+    for name, frames in {"one frame": logits[[dataset.frame]], f"{len(logits)} frames": logits}.items():
+        scores = metrics.ensemble(frames, task)
+        figures[f"right class, {name}"] = _share(metrics.correct(scores, labels), often, "always the commonest")
+        precision = metrics.mean_average_precision(scores, labels)
+        figures[f"mAP, {name}"] = Figure(precision, float(labels.mean()), "chance")
     return figures
 
 
@@ -168,7 +163,7 @@ def _picture(name: str, tensor: Tensor) -> Tensor:
 
 
 def _share(hits: Tensor, reference: float, meaning: str) -> Figure:
-    return Figure(float(hits.float().mean()), reference, meaning, float(metrics.lower_bound(hits)))
+    return Figure(float(hits.float().mean()), reference, meaning, metrics.lower_bound(hits))
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -144,10 +144,10 @@ tiny = Settings(
         audio_length=192, image_size=64, image_patch=8, width=128, heads=4, modality_depth=2,
         decoder_width=64, decoder_heads=4, decoder_depth=1,
     ),
-    data=Data(seconds=1.94, training_frames=4, mean=-9.48, std=3.15, in_memory=True),
+    data=Data(clips=2048, seconds=1.94, training_frames=4, mean=-9.48, std=3.15, in_memory=True),
     pretraining=Pretraining(
         contrast_weight=1.0, both_directions=True, gather_negatives=True, mask_ratio_audio=0.5, mask_ratio_image=0.5,
-        training=training.Settings(steps=300, batch_size=64, learning_rate=2e-3, save_every=100),
+        training=training.Settings(steps=300, batch_size=64, learning_rate=3e-3, save_every=100),
     ),
     fine_tuning=FineTuning(
         labelled=256, loss="ce",
