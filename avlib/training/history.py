@@ -33,7 +33,7 @@ class History:
     def columns(self) -> list[str]:
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
-    def series(self, name: str) -> tuple[list[int], list[float]]:
+    def series(self, name: str) -> tuple[list[int], list[float | int]]:
         """Steps at which something was noted, and its values: a curve."""
         rows = [row for row in self.rows if name in row]
         return [row["step"] for row in rows], [row[name] for row in rows]

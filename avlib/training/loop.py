@@ -23,6 +23,7 @@ from .settings import OPTIMIZERS, Settings, parameter_groups
 from .stopping import Checkpoints, Interruptions, leave_to_main, random_numbers_apart
 
 
+@random_numbers_apart()
 def fit(
     model: nn.Module,
     step: Callable[[nn.Module, Any], tuple[Tensor, Mapping[str, Tensor]]],
@@ -82,41 +83,40 @@ def fit(
         expected = f"at least {shares}, one for each process and part, and at most the items, {len(dataset)}"
         raise ParameterError("batch_size", f"{size}", expected)
 
-    with random_numbers_apart():
-        set_seed(settings.seed, device_specific=True)
-        stepper = _Stepper(model, step, dataset, settings, accelerator)
-        folder = Path(folder) if folder else None
-        kept = Checkpoints(folder, model, stepper.adam, accelerator, settings, len(dataset))
-        done, before, history = kept.restore(resume)
+    set_seed(settings.seed, device_specific=True)
+    stepper = _Stepper(model, step, dataset, settings, accelerator)
+    folder = Path(folder) if folder else None
+    kept = Checkpoints(folder, model, stepper.adam, accelerator, settings, len(dataset))
+    done, before, history = kept.restore(resume)
 
-        model.train()
-        begun, picture = time.monotonic() - before, Picture(live and main)
-        with _bar(settings.steps, done, progress and main) as bar, Interruptions() as interruptions:
-            while done < settings.steps:
-                epoch, first = divmod(done, per_epoch)
-                order = _order(dataset, sampler, settings.seed, epoch)
-                for parts in _batches(dataset, order, settings, accelerator, first):
-                    rate = settings.rate(done, epoch)
-                    noted, stop = stepper.take(done, rate, parts, interruptions.received is not None)
-                    done += 1
+    model.train()
+    begun, picture = time.monotonic() - before, Picture(live and main)
+    with _bar(settings.steps, done, progress and main) as bar, Interruptions() as interruptions:
+        while done < settings.steps:
+            epoch, first = divmod(done, per_epoch)
+            order = _order(dataset, sampler, settings.seed, epoch)
+            for parts in _batches(dataset, order, settings, accelerator, first):
+                rate = settings.rate(done, epoch)
+                noted, stop = stepper.take(done, rate, parts, interruptions)
+                done += 1
 
-                    row = {"step": done, "epoch": epoch, "seconds": time.monotonic() - begun}
-                    row |= {"lr": settings.learning_rate * rate, **noted}
-                    evaluated = evaluate and _due(done, settings.evaluate_every, settings.steps)
-                    if evaluated:
-                        row |= _evaluation(model, evaluate, settings.seed)
-                    if evaluated or _due(done, settings.log_every, settings.steps):
-                        history.rows.append(row)
-                        picture.draw(history)
-                    bar.set_postfix({name: f"{value:.3g}" for name, value in noted.items()}, refresh=False)
-                    bar.update()
-                    if stop or _due(done, settings.save_every, settings.steps) or done in settings.keep:
-                        kept.save(done, time.monotonic() - begun, history)
-                    if stop:
-                        interruptions.stop()
-                    if done == settings.steps:
-                        break
-        picture.draw(history, at_once=True)
+                row = {"step": done, "epoch": epoch, "seconds": time.monotonic() - begun}
+                row |= {"lr": settings.learning_rate * rate, **noted}
+                evaluated = evaluate and _due(done, settings.evaluate_every, settings.steps)
+                if evaluated:
+                    row |= _evaluation(model, evaluate, settings.seed)
+                if evaluated or _due(done, settings.log_every, settings.steps):
+                    history.rows.append(row)
+                    picture.draw(history)
+                bar.set_postfix({name: f"{value:.3g}" for name, value in noted.items()}, refresh=False)
+                bar.update()
+                if stop or _due(done, settings.save_every, settings.steps) or done in settings.keep:
+                    kept.save(done, time.monotonic() - begun, history)
+                if stop:
+                    interruptions.stop()
+                if done == settings.steps:
+                    break
+    picture.draw(history, at_once=True)
     return history
 
 
@@ -158,8 +158,8 @@ class _Stepper:
         self.optimizer = accelerator.prepare_optimizer(self.adam)
         self.dataset, self.settings, self.accelerator = dataset, settings, accelerator
 
-    def take(self, done: int, rate: float, parts: Sequence[tuple], stop: bool) -> tuple[dict[str, float], bool]:
-        """Change the weights once. Gives what is noted of it, and whether any process wants to stop."""
+    def take(self, done: int, rate: float, parts: Sequence[tuple], interruptions: Interruptions) -> tuple[dict, bool]:
+        """Change the weights once. Gives what is noted of it, and whether any process was told to stop."""
         from accelerate.utils import find_batch_size, send_to_device
 
         accelerator, device = self.accelerator, self.accelerator.device
@@ -181,14 +181,15 @@ class _Stepper:
             summed = summed + share * torch.stack([value.detach().float() for value in (loss, *noted.values())])
         norm = accelerator.clip_grad_norm_(self.trained, self.settings.clip or math.inf)
 
-        # The step's one wait for the device. Processes agree to stop by adding up who wants to.
-        summed = accelerator.reduce(torch.cat([summed, torch.tensor([float(stop)], device=device)]), "sum")
-        *losses, stop, norm = torch.cat([summed, norm.float()[None]]).tolist()
+        # The step's one wait for the device. Processes agree to stop by adding up who was told to.
+        told = torch.tensor([float(interruptions.received is not None)], device=device)
+        summed = accelerator.reduce(torch.cat([summed, told]), "sum")
+        *losses, told, norm = torch.cat([summed, norm.float()[None]]).tolist()
         losses = dict(zip(["loss", *noted], losses, strict=True))
         _require_finite(done, losses, norm, scaled=accelerator.scaler is not None)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return losses | {"gradient": norm}, stop > 0
+        return losses | {"gradient": norm}, told > 0
 
     def _items(self, done: int, counts: list[int]) -> int:
         """How many items of the batch there are, over all parts and processes."""
