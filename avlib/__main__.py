@@ -1,9 +1,10 @@
-"""The command line of the workbook: `python -m avlib list`, `run` and `cache`."""
+"""The command line of the workbook: `python -m avlib list`, `run`, `train` and `cache`."""
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import importlib
 import itertools
 import json
 import shutil
@@ -16,7 +17,7 @@ from pathlib import Path
 from . import __version__, cache
 from .errors import AvlibError, CacheError, ParameterError
 from .workbook.notebooks import Notebook, choose
-from .workbook.parameters import writable_folder
+from .workbook.parameters import read_settings, writable_folder
 
 _RUN_HELP = """\
 Execute notebooks, each in a fresh kernel, and write what came of them below outputs/:
@@ -37,6 +38,21 @@ examples:
 The exit code is 0 when every notebook passed, 1 when one failed, 2 when nothing could start.
 """
 
+_TRAIN_HELP = """\
+Train a system without a notebook, or take it from the cache if that was done before; then print what it can do on
+clips that it was not trained on. With --out, its weights, history and figures are written to a folder.
+
+  -p size=tiny       the settings of the notebooks, for a CPU; size=full: the published ones
+  -p device=auto     or cpu, cuda
+  -p seed=0          and any other setting by its name; `stage` says how far to go (cav_mae: fine_tuning)
+"""
+_TRAIN_EXAMPLES = """\
+examples:
+  python -m avlib train cav_mae -p steps=300 -p fine_tuning.steps=50 -p stage=fine_tuning
+  python -m avlib train cav_mae --settings mine.yaml --data clips/ --out trained/
+  torchrun --standalone --nproc_per_node 2 -m avlib train cav_mae -p steps=20
+"""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
@@ -46,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         options.numbers, rest = options.numbers + rest, []  # argparse takes numbers in one place only
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    commands = {"list": _list, "run": _run, "cache": _cache}
+    commands = {"list": _list, "run": _run, "train": _train, "cache": _cache}
     if options.command is None:
         parser.print_help()
         return 0
@@ -88,6 +104,22 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--cell-timeout", type=float, default=600, metavar="SECONDS", help="what one cell may take (default: 600)"
     )
+
+    train = commands.add_parser(
+        "train", help="train a system", description=_TRAIN_HELP, epilog=_TRAIN_EXAMPLES, formatter_class=form
+    )
+    train.add_argument("system", metavar="SYSTEM", help="cav_mae")
+    train.add_argument("--settings", metavar="FILE", help="a JSON or YAML file of settings; -p goes before it")
+    train.add_argument(
+        "-p",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting; may be repeated",
+    )
+    train.add_argument("--data", metavar="PATH", help="a folder of clips, or a table that lists them")
+    train.add_argument("--out", metavar="DIR", help="an empty or new folder for the trained model")
 
     store = commands.add_parser("cache", help="show or clear the cache of clips and trained models")
     store.add_argument("--clear", action="store_true", help="remove everything in it")
@@ -144,12 +176,7 @@ def _size(count: float) -> str:
 
 def _run(options: argparse.Namespace) -> int:
     notebooks = choose(options.numbers)
-    given = {}
-    for text in options.parameters:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise ParameterError(f"-p {text}", "no name and value", "-p NAME=VALUE")
-        given[name.strip()] = value
+    given = _given(options.parameters)
 
     from .workbook import report, run  # papermill and nbconvert take a second to import
 
@@ -190,12 +217,65 @@ def _run(options: argparse.Namespace) -> int:
     return {run.PASSED: 0, run.FAILED: 1, run.INTERRUPTED: 130}[facts["state"]]
 
 
+def _train(options: argparse.Namespace) -> int:
+    from . import systems  # no torch yet: what is wrong is said at once
+
+    known = systems.names()
+    if options.system not in known:
+        raise ParameterError("SYSTEM", f"{options.system!r} is unknown", f"one of {', '.join(known)}")
+    values = read_settings(options.settings) if options.settings else {}
+    values |= _given(options.parameters) | ({"data": options.data} if options.data else {})
+    size, device = values.pop("size", "tiny"), values.pop("device", None)
+    if size not in ("tiny", "full"):
+        raise ParameterError("size", f"{size!r}", '"tiny" or "full"')
+    first = systems.is_first()
+    out = _empty_folder(options.out) if options.out and first else None
+
+    system = importlib.import_module(f".systems.{options.system}", __package__)
+    settings = systems.changed(getattr(system, size), values)
+    with systems.processes():
+        began = time.monotonic()
+        trained = system.trained(settings, device=device, progress=first)
+        seconds = time.monotonic() - began
+        figures = system.evaluate(trained.model, settings, progress=first)
+    if not first:
+        return 0
+    training = trained.history.rows[-1]
+    print(f"\n{options.system}, {size}, {settings.stage}: {training['step']} steps, {training['seconds']:.1f} s when")
+    print(f"they were done; {seconds:.1f} s now, with data. On clips that it was not trained on:\n")
+    width = max(map(len, figures))
+    for name, figure in figures.items():
+        print(f"  {name:<{width}}  {figure}")
+    print(f"\n{trained.folder}")
+    if out:
+        shutil.copytree(trained.folder, out, dirs_exist_ok=True)
+        trained.history.to_csv(out / "history.csv")
+        facts = {name: figure._asdict() for name, figure in figures.items()}
+        (out / "figures.json").write_text(json.dumps(facts, indent=1) + "\n")
+        print(out)
+    return 0
+
+
+def _given(parameters: list[str]) -> dict[str, str]:
+    given = {}
+    for text in parameters:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ParameterError(f"-p {text}", "no name and value", "-p NAME=VALUE")
+        given[name.strip()] = value
+    return given
+
+
+def _empty_folder(out: str) -> Path:
+    folder = writable_folder(out).absolute()
+    if any(folder.iterdir()):
+        raise CacheError(folder, "holds files already", "an empty or a new folder", "Name another one.")
+    return folder
+
+
 def _output_folder(out: str | None) -> Path:
     if out is not None:
-        folder = writable_folder(out).absolute()
-        if any(folder.iterdir()):
-            raise CacheError(folder, "holds files already", "an empty or a new folder", "Name another one.")
-        return folder
+        return _empty_folder(out)
     parent = writable_folder("outputs").absolute()
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for suffix in itertools.chain([""], (f"-{count}" for count in itertools.count(2))):

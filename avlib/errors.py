@@ -57,3 +57,7 @@ class NotebookError(AvlibError):
 
 class CheckpointError(AvlibError):
     """A file of weights is missing, damaged, unsafe, or does not fit the model."""
+
+
+class TrainingError(AvlibError):
+    """Training cannot go on: a loss is not finite, or a batch has nothing left in it."""

@@ -1,0 +1,232 @@
+"""Where a row is put together: one module for each system, with `tiny`, `full`, `build`, `step` and `trained`.
+
+This file holds what they share: settings whose every field has a name, which a notebook, a file or the command line can
+set, and a place in the cache where each piece of work is done once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import pkgutil
+import shutil
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import fields, is_dataclass, replace
+from functools import cache as remembered
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from .. import cache
+from ..errors import ParameterError
+
+_Settings = TypeVar("_Settings")
+_Result = TypeVar("_Result")
+
+# The parts of avlib whose source decides what a scene looks like, and those that decide what is learned from it.
+CLIPS = ("clips", "datasets", "features")
+LEARNING = (*CLIPS, "losses", "masking", "models", "systems", "training")
+
+
+def names() -> list[str]:
+    """The systems that there are."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+# Settings
+
+
+def changed(settings: _Settings, values: Mapping[str, Any]) -> _Settings:
+    """Settings with other values in some fields, however deep these lie.
+
+    A name alone sets each field of that name: `steps` those of all stages. `fine_tuning.steps` sets that below
+    `fine_tuning`, and wins over `steps`. A table of names and values is the same as dotted names. Text is read as what
+    the field holds: `"1e-3"`, `"true"`, `"[0.9, 0.95]"`.
+
+    Args:
+        settings: a dataclass, whose fields may be dataclasses.
+        values: by name.
+
+    Raises:
+        ParameterError: no such field, or a value of another type; or what the dataclasses themselves refuse.
+    """
+    known = dict(_leaves(settings))
+    chosen: dict[tuple[str, ...], Any] = {}
+    for name, value in sorted(_flat(values), key=lambda pair: pair[0].count(".")):
+        places = [path for path in known if _leads_to(name.split("."), path)]
+        if not places:
+            _refuse(name, list(known))
+        chosen |= {path: _converted(name, value, known[path]) for path in places}
+    return _rebuilt(settings, chosen)
+
+
+def _leaves(settings: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Path and type of each field that is no dataclass itself."""
+    types_of = get_type_hints(type(settings))
+    for field in fields(settings):
+        value, path = getattr(settings, field.name), (*above, field.name)
+        if is_dataclass(value):
+            yield from _leaves(value, path)
+        else:
+            yield path, types_of[field.name]
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+def _leads_to(words: Sequence[str], path: tuple[str, ...]) -> bool:
+    """Whether the words come in the path, in their order, the last of them last."""
+    rest = iter(path)
+    return words[-1] == path[-1] and all(word in rest for word in words)
+
+
+def _refuse(name: str, paths: list[tuple[str, ...]]) -> None:
+    single = sorted({path[-1] for path in paths})
+    dotted = [".".join(path) for path in paths]
+    near = difflib.get_close_matches(name, single + dotted, 2) or difflib.get_close_matches(
+        name.rpartition(".")[2], single, 2
+    )
+    advice = f"Did you mean {' or '.join(near)}?" if near else ""
+    raise ParameterError(name, "no such parameter", f"one of {', '.join(single)}", advice)
+
+
+def _rebuilt(settings: _Settings, chosen: Mapping[tuple[str, ...], Any]) -> _Settings:
+    """All fields at once, so that values which only fit together are checked together."""
+    new = {}
+    for head in {path[0] for path in chosen}:
+        below = {path[1:]: value for path, value in chosen.items() if path[0] == head}
+        new[head] = below[()] if () in below else _rebuilt(getattr(settings, head), below)
+    return replace(settings, **new) if new else settings
+
+
+def _converted(name: str, value: Any, kind: Any) -> Any:
+    if isinstance(value, str) and not _is(value, kind):
+        text = value.strip()
+        plain = {"true": "true", "false": "false", "none": "null"}.get(text.lower(), text)
+        for candidate in (plain, f"[{plain}]"):  # `0.9, 0.95` is a list without its brackets
+            try:
+                value = json.loads(candidate)
+            except ValueError:
+                continue
+            if _is(value, kind):
+                break
+    if not _is(value, kind):
+        raise ParameterError(name, f"found {type(value).__name__} {value!r}", _words(kind))
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a plain value is of an annotated type; a whole number is a float too, a list may stand for a tuple."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return any(_is(value, each) for each in inner)
+    if isinstance(value, bool) or kind in (bool, None, type(None)):
+        return isinstance(value, bool) if kind is bool else value is None and kind in (None, type(None))
+    if kind is float:
+        return isinstance(value, int | float)
+    if isinstance(value, list | tuple):
+        if origin in (tuple, list, Sequence) and inner:
+            fixed = origin is tuple and inner[-1] is not Ellipsis
+            kinds = inner if fixed else inner[:1] * len(value)
+            return len(kinds) == len(value) and all(map(_is, value, kinds))
+        return kind in (tuple, list, Sequence)
+    return isinstance(kind, type) and isinstance(value, kind)
+
+
+def _words(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
+
+
+# Work that is done once
+
+
+def done_once(
+    group: str,
+    name: str,
+    recipe: Any,
+    make: Callable[[Path], _Result],
+    write: Callable[[_Result, Path], None],
+    *,
+    source: Sequence[str],
+    together: bool = False,
+) -> Path:
+    """Where in the cache a result lies, whole, made now if no process made it before. One that makes it at the same
+    time is waited for; where one was killed, `make` can go on from what that left.
+
+    Args:
+        group: a folder of the cache.
+        name: what the folder below it begins with; a mark of all that the result depends on follows.
+        recipe: what that is: values that JSON can hold, or whose `repr` tells them apart.
+        make: called with a folder that outlives a killed process.
+        write: called with the result and a name, under which it writes a file or a folder.
+        source: parts of avlib whose source the result depends on as well.
+        together: where several processes were started (torchrun), whether all of them make the result, of which the
+            first writes its own; otherwise the first makes it alone.
+
+    Raises:
+        CacheError: the cache cannot be written.
+    """
+    text = json.dumps(recipe, sort_keys=True, default=repr)
+    mark = hashlib.sha256(f"{_digest(tuple(source))} {text}".encode()).hexdigest()[:12]
+    folder = cache.folder(group, f"{name}-{mark}")
+    result, progress, first = folder / "result", folder / "progress", is_first()
+    with cache.locked(result) if first else nullcontext():
+        if not _of_the_first(result.exists()):
+            if first:
+                cache.remove_unfinished(folder)  # of a killed process; nobody else writes here
+                progress.mkdir(exist_ok=True)
+            made = make(progress) if first or together else None
+            if first:
+                with cache.publishing(result) as unfinished:
+                    write(made, unfinished)
+                shutil.rmtree(progress, ignore_errors=True)
+        _of_the_first(True)  # whose result is there now
+    return result
+
+
+@remembered
+def _digest(parts: tuple[str, ...]) -> str:
+    digest, root = hashlib.sha256(), Path(__file__).parents[1]
+    for part in parts:
+        for path in sorted([*root.glob(f"{part}.py"), *root.glob(f"{part}/**/*.py")]):
+            digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def is_first() -> bool:
+    """Whether this is the only process, or the one of several (torchrun) that prints and writes."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """Within, the processes that torchrun started know of each other; afterwards they may end one by one."""
+    try:
+        yield
+    finally:
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            from torch import distributed
+
+            if distributed.is_initialized():
+                distributed.destroy_process_group()
+
+
+def _of_the_first(value: bool) -> bool:
+    """What the first process says; until it does, the others wait."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return value
+    from torch import distributed
+
+    if not distributed.is_initialized():
+        distributed.init_process_group()  # gloo for the CPU, and NCCL for GPUs where there are any
+    said = [value]
+    distributed.broadcast_object_list(said, device="cpu")
+    return said[0]

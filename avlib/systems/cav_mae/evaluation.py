@@ -1,0 +1,170 @@
+"""What a model can do with clips that no training sees; each figure stands beside one that needs no model."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ... import metrics
+from ...datasets.cav_mae import Sample
+from ...losses import normalize_patches
+from ...models.cav_mae import OBJECTIVES, CAVMAEClassifier
+from ...models.patches import patchify
+from .data import batches, galleries, held_out, means
+from .learning import inputs_of, patch_counts
+from .settings import Settings
+
+_MODALITIES = {"audio": "a", "image": "v"}
+
+
+class Figure(NamedTuple):
+    """A measured number, and what it is to be compared with.
+
+    value: the number.
+    reference: what needs no model, or no more than a trivial one.
+    meaning: which one that is.
+    low: of a share, the lower end of its 95 % interval over queries; NaN for others.
+    """
+
+    value: float
+    reference: float
+    meaning: str
+    low: float = math.nan
+
+    def __str__(self) -> str:
+        low = "" if math.isnan(self.low) else f"(at least {self.low:.3f})"
+        return f"{self.value:7.3f}  {low:<16}  {self.meaning}: {self.reference:.3f}"
+
+
+def evaluate(
+    model: nn.Module, settings: Settings, seed: int = 0, *, mask_ratio: float | int | None = None, progress: bool = True
+) -> dict[str, Figure]:
+    """All figures of a model, by name: of a classifier `classification`, else `retrieval` and `reconstruction`.
+
+    Args:
+        model: as `trained` gives it.
+        settings: that it was trained with.
+        seed: of the held-out scenes, and of masks.
+        mask_ratio: of audio and image; None takes those of the training.
+        progress: whether bars are shown.
+    """
+    if isinstance(model, CAVMAEClassifier):
+        return classification(model, settings, seed, progress=progress)
+    searched = galleries(settings, seed, progress=progress)
+    figures = retrieval(model, searched)
+    if OBJECTIVES[settings.pretraining.objective]["mae_weight"]:
+        figures |= reconstruction(model, searched, settings, seed, mask_ratio=mask_ratio, progress=progress)
+    return figures
+
+
+@torch.no_grad()
+def embeddings(model: nn.Module, batch: Sample) -> tuple[Float[Tensor, "clips width"], Float[Tensor, "clips width"]]:
+    """One vector of length 1 for each sound and each picture: the mean of its tokens, nothing hidden."""
+    tokens = model.eval().encode(*(part.to(_device(model)) for part in batch[:2]))
+    audio, image = (F.normalize(each.mean(dim=1), dim=-1).float().cpu() for each in tokens)
+    return audio, image
+
+
+def retrieval(model: nn.Module, searched: list[Sample]) -> dict[str, Figure]:
+    """Is a sound's own picture the nearest in its gallery, and a picture's own sound? Over the queries of all."""
+    results = [metrics.retrieval(*embeddings(model, batch)) for batch in searched]
+    alike = [(batch.labels @ batch.labels.T > 0).float() for batch in searched]
+    kind_alone = float(torch.cat([1 / row.sum(dim=1) for row in alike]).mean())
+    figures, right = {}, []
+    for way, name in {"sound -> picture": "of_images", "picture -> sound": "of_audio"}.items():
+        found = metrics.Ranking(*map(torch.cat, zip(*(getattr(result, name) for result in results), strict=True)))
+        figures[f"R@1 {way}"] = _share(found.hits(), kind_alone, "knowing the kind alone")
+        figures |= {f"R@{k} {way}": _share(found.hits(k), k / len(alike[0]), "chance") for k in (5, 10)}
+        figures[f"median rank {way}"] = Figure(found.median_rank, (len(alike[0]) + 1) / 2, "chance")
+        for result, same in zip(results, alike, strict=True):
+            first = (result.similarity if name == "of_images" else result.similarity.T).argmax(dim=1, keepdim=True)
+            right.append(same.gather(1, first).squeeze(1))
+    chance = float(torch.cat([row.mean(dim=1) for row in alike]).mean())
+    return figures | {"kind right": _share(torch.cat(right), chance, "chance")}
+
+
+@torch.no_grad()
+def reconstruction(
+    model: nn.Module,
+    searched: list[Sample],
+    settings: Settings,
+    seed: int = 0,
+    *,
+    mask_ratio: float | int | None = None,
+    progress: bool = True,
+) -> dict[str, Figure]:
+    """Mean squared error on hidden patches that are not constant, of audio and image by themselves.
+
+    With norm_pix_loss it stands beside that of predicting each patch by its own mean, without beside that of the
+    training clips' mean of each mel row and each pixel.
+    """
+    stage, device = settings.pretraining, _device(model)
+    own_mean = stage.norm_pix_loss
+    everywhere = {} if own_mean else dict(zip(_MODALITIES, means(settings, progress=progress), strict=True))
+    ratios = {f"mask_ratio_{m}": mask_ratio or getattr(stage, f"mask_ratio_{m}") for m in _MODALITIES}
+    dice = torch.Generator().manual_seed(seed)
+    sums = {m: torch.zeros(3, dtype=torch.float64) for m in _MODALITIES}  # of both errors, and how many patches
+    for batch in searched:
+        inputs = {m: inputs_of(batch, stage.objective)[m] for m in _MODALITIES}
+        noise = {
+            f"noise_{m}": torch.rand(len(batch.fbank), count, generator=dice).to(device)
+            for m, count in zip(_MODALITIES, patch_counts(settings), strict=True)
+        }
+        there = {m: None if tensor is None else tensor.to(device) for m, tensor in inputs.items()}
+        output = model.eval()(**there, **noise, **ratios, contrast_weight=0.0)
+        for m, letter in _MODALITIES.items():
+            if inputs[m] is None:
+                continue
+            patch = settings.sizes.patches[letter]
+            target = patchify(_picture(m, inputs[m]), patch)
+            simple = torch.zeros(()) if own_mean else patchify(_picture(m, everywhere[m][None]), patch)
+            counted = getattr(output, f"mask_{m}").cpu().bool() & (target.var(dim=-1) > 1e-6)
+            target = normalize_patches(target) if own_mean else target
+            guesses = getattr(output, f"prediction_{m}").float().cpu(), simple
+            errors = [(guess - target).square().mean(dim=-1)[counted].double().sum() for guess in guesses]
+            sums[m] += torch.stack([*errors, counted.sum()])
+    meaning = "the patch's own mean" if own_mean else "the mean of all clips"
+    return {
+        f"{m} error": Figure(float(error / count), float(simple / count), meaning)
+        for m, (error, simple, count) in sums.items()
+        if count
+    }
+
+
+@torch.no_grad()
+def classification(model: nn.Module, settings: Settings, seed: int = 0, *, progress: bool = True) -> dict[str, Figure]:
+    """Share of clips whose class is right, and mAP: by the middle frame, and by the mean over all frames."""
+    dataset = held_out(settings, seed, progress=progress)
+    mode, task = settings.fine_tuning.mode, {"bce": "multi-label", "ce": "single-label"}[settings.fine_tuning.loss]
+    seen = []
+    for frame in range(settings.data.frames):
+        parts = batches(dataset.at_frame(frame))
+        logits = [model.eval()(*(x.to(_device(model)) for x in part[:2]), mode=mode) for part in parts]
+        seen.append(torch.cat(logits).float().cpu())
+    labels = torch.cat([part.labels for part in parts])
+    logits = torch.stack(seen)  # (frames, clips, classes)
+    often, figures = float(labels.mean(dim=0).max()), {}
+    for name, frames in {"one frame": logits[[dataset.frame]], f"{len(logits)} frames": logits}.items():
+        scores = metrics.ensemble(frames, task)
+        figures[f"right class, {name}"] = _share(metrics.correct(scores, labels), often, "always the commonest")
+        precision = metrics.mean_average_precision(scores, labels)
+        figures[f"mAP, {name}"] = Figure(precision, float(labels.mean()), "chance")
+    return figures
+
+
+def _picture(name: str, tensor: Tensor) -> Tensor:
+    """As the model sees it: an fbank with mel as rows, and one channel."""
+    return tensor.transpose(1, 2).unsqueeze(1) if name == "audio" else tensor
+
+
+def _share(hits: Tensor, reference: float, meaning: str) -> Figure:
+    return Figure(float(hits.float().mean()), reference, meaning, metrics.lower_bound(hits))
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device

@@ -1,0 +1,301 @@
+"""The loop: batches, parts and shares of them, losses, steps."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from os import environ
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from ..errors import ParameterError, TrainingError
+from .history import History, Picture
+from .settings import OPTIMIZERS, Settings, parameter_groups
+from .stopping import Checkpoints, Interruptions, leave_to_main, random_numbers_apart
+
+
+@random_numbers_apart()
+def fit(
+    model: nn.Module,
+    step: Callable[[nn.Module, Any], tuple[Tensor, Mapping[str, Tensor]]],
+    dataset: Dataset,
+    settings: Settings,
+    *,
+    folder: Path | str | None = None,
+    evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+    live: bool = False,
+    resume: bool = True,
+    sampler: Any = None,
+) -> History:
+    """Train a model in place.
+
+    Ctrl-C stops after the step that is under way, and leaves a checkpoint to go on from if there is a folder; so does
+    SIGTERM. A second Ctrl-C stops at once. The caller's random numbers are as they were when this returns.
+
+    Args:
+        model: is moved to the device. Parameters that do not require gradients are left alone.
+        step: of model and batch; gives the loss, an average over the items of the batch, and its parts by name, which
+            are only noted. It sees the model itself, whatever is wrapped around it. Random numbers that should not
+            depend on how a batch is shared out are drawn by `uniform`.
+        dataset: batches are what its `collate` makes, if it has one; their first tensor's first axis counts items. Its
+            `set_epoch` is called before each epoch. What is random about an item must follow from its index and the
+            epoch, as in CAVMAEDataset, for workers and stopping not to matter.
+        settings: how to train.
+        folder: where checkpoints go: folders `step-...`, each with the weights as `model.save` writes them, if the
+            model can. They are written at the end, as `settings` say, and when training is interrupted.
+        evaluate: gives figures by name. It is called with the model in evaluation mode, without gradients, with the
+            same random numbers each time; by every process, each of which evaluates everything.
+        device: None or "auto" takes a GPU if there is one, for each process its own.
+        progress: whether a progress bar is shown.
+        live: draw the loss while it falls, in a notebook; at most once a second.
+        resume: go on from the newest checkpoint in the folder. False removes those that are there.
+        sampler: gives an epoch's indices in order, with `set_epoch`, alike in all processes:
+            `BalancedSampler(weights, seed, num_replicas=1)`. None takes each item once, in random order.
+
+    Returns:
+        What happened, before an interruption too.
+
+    Raises:
+        TrainingError: a loss or gradient is not finite, or no item of a batch can be used. Weights are those before
+            that step.
+        ParameterError: settings that do not go with the model, the data, the device, or the run to go on from.
+        CheckpointError: the checkpoint does not fit the model.
+        CacheError: a checkpoint cannot be written; the ones before are still there.
+    """
+    from accelerate.utils import set_seed
+
+    accelerator = _accelerator(settings, device)
+    main = accelerator.is_main_process
+    size, shares = settings.batch_size, settings.accumulate * accelerator.num_processes
+    per_epoch = len(dataset if sampler is None else sampler) // size
+    if not per_epoch or size < shares:
+        expected = f"at least {shares}, one for each process and part, and at most the items, {len(dataset)}"
+        raise ParameterError("batch_size", f"{size}", expected)
+
+    set_seed(settings.seed, device_specific=True)
+    stepper = _Stepper(model, step, dataset, settings, accelerator)
+    folder = Path(folder) if folder else None
+    kept = Checkpoints(folder, model, stepper.adam, accelerator, settings, len(dataset))
+    done, before, history = kept.restore(resume)
+
+    model.train()
+    begun, picture = time.monotonic() - before, Picture(live and main)
+    with _bar(settings.steps, done, progress and main) as bar, Interruptions() as interruptions:
+        while done < settings.steps:
+            epoch, first = divmod(done, per_epoch)
+            order = _order(dataset, sampler, settings.seed, epoch)
+            for parts in _batches(dataset, order, settings, accelerator, first):
+                rate = settings.rate(done, epoch)
+                noted, stop = stepper.take(done, rate, parts, interruptions)
+                done += 1
+
+                row = {"step": done, "epoch": epoch, "seconds": time.monotonic() - begun}
+                row |= {"lr": settings.learning_rate * rate, **noted}
+                evaluated = evaluate and _due(done, settings.evaluate_every, settings.steps)
+                if evaluated:
+                    row |= _evaluation(model, evaluate, settings.seed)
+                if evaluated or _due(done, settings.log_every, settings.steps):
+                    history.rows.append(row)
+                    picture.draw(history)
+                bar.set_postfix({name: f"{value:.3g}" for name, value in noted.items()}, refresh=False)
+                bar.update()
+                if stop or _due(done, settings.save_every, settings.steps) or done in settings.keep:
+                    kept.save(done, time.monotonic() - begun, history)
+                if stop:
+                    interruptions.stop()
+                if done == settings.steps:
+                    break
+    picture.draw(history, at_once=True)
+    return history
+
+
+def uniform(count: int, *shape: int, device: torch.device | str = "cpu") -> Float[Tensor, "*shape"]:
+    """Random numbers in [0, 1) for the `count` items of a batch, `(count, *shape)`: the noise that decides a mask.
+
+    While `fit` trains they follow from its seed, the step, and an item's place in the whole batch, so that they are the
+    same however the batch is shared out over processes and parts. Elsewhere they are `torch.rand`.
+    """
+    place = _PLACE.get()
+    if place is None:
+        return torch.rand(count, *shape, device=device)
+    generator, batch_size, start = place
+    return torch.rand(batch_size, *shape, generator=generator)[start : start + count].to(device)
+
+
+class _Objective(nn.Module):
+    """The step as a module, so that what is wrapped around it (DDP, autocast) sees all of the step's work."""
+
+    def __init__(self, model: nn.Module, step: Callable):
+        super().__init__()
+        self.model, self.step = model, step
+
+    def forward(self, batch):
+        loss, parts = self.step(self.model, batch)
+        return loss, {name: value.detach() for name, value in parts.items()}
+
+
+class _Stepper:
+    """What takes a step: the model behind DDP and autocast, the optimiser behind the scaler of fp16."""
+
+    def __init__(self, model: nn.Module, step: Callable, dataset: Dataset, settings: Settings, accelerator):
+        self.objective = accelerator.prepare_model(_Objective(model, step))
+        groups = parameter_groups(model, settings)
+        self.highest = [group["lr"] for group in groups]
+        self.trained = [parameter for group in groups for parameter in group["params"]]
+        options = {"betas": settings.betas, "weight_decay": settings.weight_decay}
+        self.adam = OPTIMIZERS[settings.optimizer](groups, lr=settings.learning_rate, **options)
+        self.optimizer = accelerator.prepare_optimizer(self.adam)
+        self.dataset, self.settings, self.accelerator = dataset, settings, accelerator
+
+    def take(self, done: int, rate: float, parts: Sequence[tuple], interruptions: Interruptions) -> tuple[dict, bool]:
+        """Change the weights once. Gives what is noted of it, and whether any process was told to stop."""
+        from accelerate.utils import find_batch_size, send_to_device
+
+        accelerator, device = self.accelerator, self.accelerator.device
+        counts = [find_batch_size(batch) for batch, _ in parts]  # `collate` may have left items out
+        items = self._items(done, counts)
+        self.optimizer.zero_grad()
+        for group, highest in zip(self.adam.param_groups, self.highest, strict=True):
+            group["lr"] = highest * rate
+
+        summed = 0
+        for number, ((batch, start), count) in enumerate(zip(parts, counts, strict=True)):
+            if not count:
+                continue
+            last = number == len(parts) - 1  # with it DDP averages the gradients of processes
+            with _place(self.settings, done, start), nullcontext() if last else accelerator.no_sync(self.objective):
+                loss, noted = self.objective(send_to_device(batch, device, non_blocking=True))
+                share = count / items  # weighted by these, the means over parts add up to that over the batch
+                accelerator.backward(loss * (share * accelerator.num_processes))
+            summed = summed + share * torch.stack([value.detach().float() for value in (loss, *noted.values())])
+        norm = accelerator.clip_grad_norm_(self.trained, self.settings.clip or math.inf)
+
+        # The step's one wait for the device. Processes agree to stop by adding up who was told to.
+        told = torch.tensor([float(interruptions.received is not None)], device=device)
+        summed = accelerator.reduce(torch.cat([summed, told]), "sum")
+        *losses, told, norm = torch.cat([summed, norm.float()[None]]).tolist()
+        losses = dict(zip(["loss", *noted], losses, strict=True))
+        _require_finite(done, losses, norm, scaled=accelerator.scaler is not None)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return losses | {"gradient": norm}, told > 0
+
+    def _items(self, done: int, counts: list[int]) -> int:
+        """How many items of the batch there are, over all parts and processes."""
+        if self.accelerator.num_processes > 1:
+            counts = self.accelerator.gather(torch.tensor(counts, device=self.accelerator.device)).tolist()
+        if not any(counts) or (self.accelerator.num_processes > 1 and not all(counts)):
+            found = "a process has no item that can be used" if any(counts) else "no item of the batch can be used"
+            raise TrainingError(f"step {done + 1}", found, advice=getattr(self.dataset, "report", str)())
+        return sum(counts)
+
+
+def _accelerator(settings: Settings, device: torch.device | str | None):
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    wanted = torch.device(device).type if device not in (None, "auto") else None
+    here = torch.accelerator.current_accelerator(check_available=True)
+    found = here.type if here and wanted != "cpu" else "cpu"
+    if wanted not in (None, found):
+        raise ParameterError("device", f"{device}", f'"auto" or "{found}", which is what there is')
+    if settings.precision == "fp16" and found == "cpu":
+        raise ParameterError("precision", '"fp16" on a CPU', '"no" or "bf16"', "fp16 needs a GPU.")
+    # Accelerate remembers device and precision of an earlier training in this process, and would refuse others.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    # Published models have parameters that never get a gradient: without this, DDP waits for those.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = Accelerator(cpu=found == "cpu", mixed_precision=settings.precision, kwargs_handlers=[unused])
+    if accelerator.num_processes != int(environ.get("WORLD_SIZE", 1)):
+        raise ParameterError("WORLD_SIZE", environ["WORLD_SIZE"], f"{accelerator.num_processes}", "Use torchrun.")
+    return accelerator
+
+
+def _order(dataset: Dataset, sampler: Any, seed: int, epoch: int) -> list:
+    """Of an epoch, the indices."""
+    if hasattr(dataset, "set_epoch"):
+        dataset.set_epoch(epoch)
+    if sampler is None:
+        return np.random.default_rng([seed, epoch]).permutation(len(dataset)).tolist()
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def _batches(dataset: Dataset, order: list, settings: Settings, accelerator, first: int) -> Iterator[list]:
+    """For each step of an epoch from the `first` on, what this process works through: parts, and where they begin.
+
+    A batch is cut into parts, and each part into shares, one for each process: together they always work on
+    neighbouring items, and one process sees the same parts as several do.
+    """
+    shares, size = settings.accumulate * accelerator.num_processes, settings.batch_size
+    edges = [size * share // shares for share in range(shares + 1)]
+    mine = range(accelerator.process_index, shares, accelerator.num_processes)
+    batches = range(first * size, len(order) - size + 1, size)
+    loader = DataLoader(
+        dataset,
+        batch_sampler=[order[begin + edges[share] : begin + edges[share + 1]] for begin in batches for share in mine],
+        num_workers=settings.workers,
+        collate_fn=getattr(dataset, "collate", None),
+        pin_memory=accelerator.device.type == "cuda",
+        worker_init_fn=leave_to_main,
+        generator=torch.Generator().manual_seed(settings.seed),  # so that loading draws nothing from training's numbers
+    )
+    parts = iter(loader)
+    for _ in batches:
+        yield [(next(parts), edges[share]) for share in mine]
+
+
+_PLACE: ContextVar[tuple[torch.Generator, int, int] | None] = ContextVar("place", default=None)
+
+
+@contextmanager
+def _place(settings: Settings, step: int, start: int) -> Iterator[None]:
+    """Within, `uniform` knows which items of which batch it draws for."""
+    seed = int(np.random.default_rng([settings.seed, step, 1]).integers(2**63))
+    token = _PLACE.set((torch.Generator().manual_seed(seed), settings.batch_size, start))
+    try:
+        yield
+    finally:
+        _PLACE.reset(token)
+
+
+def _require_finite(step: int, losses: Mapping[str, float], norm: float, scaled: bool) -> None:
+    wrong = [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]
+    if not wrong and not scaled and not math.isfinite(norm):  # scaled gradients may overflow; then a step is left out
+        wrong = [f"the gradient's norm is {norm}, though the loss is {losses['loss']:.4g}"]
+    if wrong:
+        advice = "The weights are those before it. Look at the data; a lower learning_rate or a longer warmup may help."
+        raise TrainingError(f"step {step + 1}", ", ".join(wrong), "finite numbers", advice)
+
+
+def _due(step: int, every: int, steps: int) -> bool:
+    return step == steps or bool(every and step % every == 0)
+
+
+def _evaluation(model: nn.Module, evaluate: Callable, seed: int) -> dict[str, float]:
+    from accelerate.utils import set_seed
+
+    model.eval()
+    with random_numbers_apart(), torch.no_grad():
+        set_seed(seed)
+        figures = {name: float(value) for name, value in evaluate(model).items()}
+    model.train()
+    return figures
+
+
+def _bar(steps: int, done: int, shown: bool):
+    from tqdm.auto import tqdm
+
+    return tqdm(total=steps, initial=done, desc="training", unit="step", disable=not shown)

@@ -1,0 +1,220 @@
+"""To stop and to go on: checkpoints, random numbers, and what happens at Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import threading
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import cache, checkpoints
+from ..errors import CacheError, CheckpointError, ParameterError
+from .history import History
+from .settings import Settings
+
+_TRAINING = "training"  # beside a checkpoint's weights: tensors of the optimiser, and all else in their config
+
+_FREE = ("workers", "evaluate_every", "save_every", "log_every", "keep")  # what may change when a run goes on
+
+
+def saved(folder: Path | str) -> list[Path]:
+    """Checkpoints that `fit` wrote to a folder, oldest first; `checkpoints.read` takes each."""
+    return sorted(Path(folder).glob("step-*"))
+
+
+def average(paths: Sequence[Path | str]) -> dict[str, Tensor]:
+    """The plain mean of each tensor over several checkpoints, as published for CAV-MAE's fine-tuned models.
+
+    Raises:
+        ParameterError: no paths.
+        CheckpointError: one cannot be read, or differs from the first in names or shapes.
+    """
+    if not paths:
+        raise ParameterError("paths", "none", "at least one checkpoint")
+    first = checkpoints.read(paths[0]).tensors
+    total = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in first.items()}
+    for path in paths:
+        tensors = checkpoints.read(path).tensors
+        checkpoints.require_fit(path, first, tensors)
+        for name, tensor in tensors.items():
+            total[name] += tensor
+    return {name: (tensor / len(paths)).to(first[name].dtype) for name, tensor in total.items()}
+
+
+class Checkpoints:
+    """Those of one run, in one folder, or nowhere if that is None. All processes call, the first one writes.
+
+    A checkpoint is a folder `step-...` that appears whole or not at all, without a pickle in it.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        accelerator,
+        settings: Settings,
+        items: int,
+    ):
+        self.folder, self.model, self.optimizer, self.accelerator = folder, model, optimizer, accelerator
+        self.trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self.names = {parameter: name for name, parameter in model.named_parameters()}
+        self.kept = settings.keep
+        # What must be as it was for a run to go on from a checkpoint, as JSON has it.
+        same = {name: value for name, value in asdict(settings).items() if name not in _FREE}
+        if settings.schedule in ("constant", "multistep"):
+            del same["steps"]  # no rate depends on it, so that a run can be made longer
+        self.same = json.loads(json.dumps({**same, "items": items, "trained parameters": len(self.trained)}))
+
+    def save(self, done: int, seconds: float, history: History) -> None:
+        """Publish a checkpoint, then remove those before it that are not to be kept."""
+        from accelerate.utils import gather_object
+
+        if self.folder is None:
+            return
+        config = {"same": self.same, "done": done, "seconds": seconds, "rows": history.rows}
+        config["random"] = gather_object([random_state()])  # of each process
+        config["scaler"] = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
+        if self.accelerator.is_main_process:
+            path = self.folder / f"step-{done:08d}"
+            self._publish(path, config)
+            for older in saved(self.folder):
+                if older != path and int(older.name.removeprefix("step-")) not in self.kept:
+                    shutil.rmtree(older)
+        self.accelerator.wait_for_everyone()
+
+    def _publish(self, path: Path, config: Mapping) -> None:
+        states = self.optimizer.state.items()
+        tensors = {f"{self.names[p]}:{key}": value for p, state in states for key, value in state.items()}
+        try:
+            with cache.publishing(path) as unfinished:
+                if hasattr(self.model, "save"):
+                    self.model.save(unfinished)
+                else:
+                    checkpoints.save(unfinished, self.model.state_dict(), {"model": type(self.model).__name__})
+                checkpoints.save(unfinished / _TRAINING, tensors, config)
+                if path.exists():  # a damaged one, or that of a run that was longer
+                    shutil.rmtree(path)
+        except CacheError as error:
+            last = saved(self.folder)
+            advice = f"The last whole checkpoint is {last[-1].name}." if last else "There is no checkpoint yet."
+            raise CacheError(
+                path, error.found, error.expected, f"{advice} Free some space and go on from it."
+            ) from error
+
+    def restore(self, resume: bool) -> tuple[int, float, History]:
+        """Go on from the newest checkpoint that can be read: steps done, seconds spent and the history until then."""
+        if self.folder is None:
+            return 0, 0.0, History()
+        if self.accelerator.is_main_process:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            cache.remove_unfinished(self.folder)
+            for path in [] if resume else saved(self.folder):
+                shutil.rmtree(path)
+        self.accelerator.wait_for_everyone()
+        for path in reversed(saved(self.folder)):
+            try:
+                weights, (tensors, config) = checkpoints.read(path).tensors, checkpoints.read(path / _TRAINING)
+            except CheckpointError as error:
+                warnings.warn(f"{error} Training goes on from the checkpoint before it, if any.", stacklevel=3)
+                continue
+            self._require_same(path, config["same"])
+            checkpoints.load(self.model, path, weights)
+            self._load_optimizer(tensors)
+            if config["scaler"]:
+                self.accelerator.scaler.load_state_dict(config["scaler"])
+            rank = self.accelerator.process_index
+            if rank < len(config["random"]):  # there may be more processes than there were
+                set_random_state(config["random"][rank])
+            return config["done"], config["seconds"], History(config["rows"])
+        return 0, 0.0, History()
+
+    def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
+        places = {self.names[parameter]: place for place, parameter in enumerate(self.trained)}
+        state = defaultdict(dict)
+        for label, tensor in tensors.items():
+            name, _, key = label.rpartition(":")
+            state[places[name]][key] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": dict(state)})
+
+    def _require_same(self, path: Path, before: Mapping) -> None:
+        changed = [name for name, value in self.same.items() if value != before.get(name)]
+        if changed:
+            now, then = (", ".join(f"{name} {of.get(name)}" for name in changed) for of in (self.same, before))
+            advice = "Give another folder, or resume=False to begin anew in this one."
+            raise ParameterError("settings", now, f"{then}, as in the checkpoint {path}", advice)
+
+
+def random_state() -> dict:
+    """Of all generators that training draws from by default, as JSON can hold it."""
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002
+    return {
+        "python": random.getstate(),
+        "numpy": [name, keys.tolist(), *rest],
+        "torch": torch.get_rng_state().tolist(),
+        "cuda": torch.cuda.get_rng_state().tolist() if torch.cuda.is_available() else None,
+    }
+
+
+def set_random_state(state: Mapping) -> None:
+    """The reverse of `random_state`."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.array(keys, np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8))
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state(torch.tensor(state["cuda"], dtype=torch.uint8))
+
+
+@contextmanager
+def random_numbers_apart() -> Iterator[None]:
+    """What is drawn within does not change what is drawn after."""
+    state = random_state()
+    try:
+        yield
+    finally:
+        set_random_state(state)
+
+
+class Interruptions:
+    """Within, Ctrl-C and SIGTERM are only noted, so that training can stop between two steps; a second one acts."""
+
+    def __enter__(self):
+        self.received, self._before = None, {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) not in (None, signal.SIG_IGN):
+                    self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number, _):
+        if self.received is not None:
+            self.stop()
+        self.received = number
+
+    def stop(self):
+        """Let happen what would have; a process that was told by another one raises KeyboardInterrupt."""
+        self.__exit__()
+        signal.raise_signal(self.received or signal.SIGINT)
+        raise KeyboardInterrupt
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def leave_to_main(worker: int) -> None:
+    """For workers that load data: Ctrl-C reaches them too, but the step that is under way still needs them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
