@@ -1,11 +1,13 @@
 """CAV-MAE's row: its settings, steps, held-out clips, figures, and training that is done once."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,18 +16,19 @@ from conftest import ROOT
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from avlib import training
-from avlib.errors import ParameterError
+from avlib import clips, training
+from avlib.__main__ import main
+from avlib.errors import MediaError, ParameterError
 from avlib.models.cav_mae import OBJECTIVES, CAVMAEClassifier
 from avlib.models.patches import patchify
 from avlib.systems import cav_mae
+from avlib.systems.cav_mae.data import _items
 
 # A few steps of a smaller model, on few clips.
 SMALL = {
     "width": 32, "decoder_width": 32, "modality_depth": 1, "clips": 16, "held_out": 64, "frames": 2,
-    "training_frames": 2, "batch_size": 8, "steps": 3, "warmup": 1, "labelled": 16, "progress": False,
+    "training_frames": 2, "batch_size": 8, "steps": 3, "warmup": 1, "labelled": 16,
 }  # fmt: skip
-SMALL.pop("progress")
 small = cav_mae.changed(cav_mae.tiny, SMALL)
 
 
@@ -154,8 +157,6 @@ def test_the_fine_tuning_step_is_the_published_loss(batch, loss):
 
 def test_galleries_are_balanced_and_were_not_trained_on(searched):
     settings = cav_mae.changed(cav_mae.tiny, {"clips": 999_999, "held_out": 320})
-    from avlib.systems.cav_mae.data import _items
-
     held_out = [item.scene.seed for seed in (0, 1) for item in _items(settings, seed)[0]]
     assert len(set(held_out)) == 640 and min(held_out) >= 1_000_000_000
     trained_on = _items(replace(settings, data=replace(settings.data, clips=4096, clips_seed=999)), None)[0]
@@ -269,19 +270,36 @@ def test_it_is_trained_once_and_then_read(monkeypatch):
     assert len(calls) == 4
 
 
-def test_weights_are_averaged_over_the_steps_to_keep():
-    settings = cav_mae.changed(small, {"keep": [2, 3], "pretraining.seed": 8})
-    averaged = cav_mae.trained(settings, progress=False).model
-    single = [cav_mae.build(settings) for _ in range(2)]
-    for model, steps in zip(single, (2, 3), strict=True):
-        own = replace(settings.pretraining.training, keep=())
-        step = lambda model, batch: cav_mae.step(model, batch, settings)  # noqa: E731
-        dataset = cav_mae.data(settings, progress=False)
-        part = own if steps == 3 else replace(own, steps=3)
-        folder = None
-        del folder, part
-        training.fit(model, step, dataset, replace(own, steps=3, save_every=0), progress=False)
-    assert not all(torch.equal(a, b) for a, b in zip(averaged.parameters(), single[0].parameters(), strict=True))
+def test_weights_are_averaged_over_the_steps_to_keep(tmp_path):
+    settings = cav_mae.changed(small, {"keep": [2, 3]})
+    averaged = cav_mae.trained(settings, progress=False).model.state_dict()
+    model, step = cav_mae.build(settings), partial(cav_mae.step, settings=settings)
+    dataset = cav_mae.data(settings, progress=False)
+    training.fit(model, step, dataset, settings.pretraining.training, folder=tmp_path, progress=False)
+    expected = training.average(training.saved(tmp_path))
+    assert len(training.saved(tmp_path)) == 2
+    assert all(torch.equal(averaged[name], tensor) for name, tensor in expected.items())
+    assert not all(torch.equal(averaged[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_the_users_clips_are_trained_on_and_a_changed_file_is_noticed(tmp_path):
+    for clip in clips.render(clips.scenes(16, 7, 2.0), size=(64, 64), jobs=1, progress=False):
+        (tmp_path / clip.scene.kind).mkdir(exist_ok=True)
+        shutil.copy(clip.path, tmp_path / clip.scene.kind)
+    settings = cav_mae.changed(small, {"data": str(tmp_path), "held_out": 8, "batch_size": 4})
+    assert len(cav_mae.data(settings, progress=False)) == 8
+    first = cav_mae.trained(settings, progress=False)
+    figures = cav_mae.evaluate(first.model, settings, progress=False)
+    assert figures["R@1 sound -> picture"].reference == 1  # one of each kind: to know the kind is enough
+    assert cav_mae.trained(settings, progress=False).folder == first.folder
+    next(tmp_path.rglob("*.mp4")).touch()
+    assert cav_mae.trained(settings, progress=False).folder != first.folder
+
+    (tmp_path / "bell" / "broken.mp4").write_bytes(b"nothing")
+    with pytest.raises(MediaError, match="broken"):
+        cav_mae.data(settings, progress=False)
+    kept = cav_mae.data(cav_mae.changed(settings, {"on_error": "skip", "held_out": 0}), progress=False)
+    assert len(kept) == 16 and "broken" in kept.report()
 
 
 def command(*arguments, cache, cwd, processes=1, **options):
@@ -350,15 +368,11 @@ def test_a_killed_training_goes_on_and_two_at_once_train_once(tmp_path):
     ],
 )
 def test_the_command_says_what_is_wrong(arguments, message, capsys):
-    from avlib.__main__ import main
-
     assert main(["train", *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_a_settings_file_is_read_and_single_settings_win(tmp_path, capsys):
-    from avlib.__main__ import main
-
     (tmp_path / "mine.yaml").write_text("steps: 3\nfine_tuning: {steps: 2}\nlearning_rate: 1e-3\n")
     given = [word for name, value in SMALL.items() if name != "steps" for word in ("-p", f"{name}={value}")]
     assert main(["train", "cav_mae", "--settings", str(tmp_path / "mine.yaml"), "-p", "seed=4", *given]) == 0
