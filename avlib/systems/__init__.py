@@ -55,7 +55,8 @@ def changed(settings: _Settings, values: Mapping[str, Any]) -> _Settings:
     """
     known = dict(_leaves(settings))
     chosen: dict[tuple[str, ...], Any] = {}
-    for name, value in sorted(_flat(values), key=lambda pair: pair[0].count(".")):
+    tables = {path[-1] for path, kind in known.items() if get_origin(kind) is Mapping}
+    for name, value in sorted(_flat(values, tables), key=lambda pair: pair[0].count(".")):
         places = [path for path in known if _leads_to(name.split("."), path)]
         if not places:
             _refuse(name, list(known))
@@ -74,10 +75,11 @@ def _leaves(settings: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
             yield path, types_of[field.name]
 
 
-def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(values: Mapping[str, Any], tables: set[str], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Values by dotted names; a table stays one where a field holds a table."""
     for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{name}.")
+        if isinstance(value, Mapping) and name.rpartition(".")[2] not in tables:
+            yield from _flat(value, tables, f"{above}{name}.")
         else:
             yield f"{above}{name}", value
 
@@ -132,6 +134,8 @@ def _is(value: Any, kind: Any) -> bool:
         return isinstance(value, bool) if kind is bool else value is None and kind in (None, type(None))
     if kind is float:
         return isinstance(value, int | float)
+    if isinstance(value, Mapping):
+        return origin is Mapping and all(_is(key, inner[0]) and _is(each, inner[1]) for key, each in value.items())
     if isinstance(value, list | tuple):
         if origin in (tuple, list, Sequence) and inner:
             fixed = origin is tuple and inner[-1] is not Ellipsis

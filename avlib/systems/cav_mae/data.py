@@ -21,7 +21,7 @@ from ...datasets.cav_mae import (
 )
 from ...datasets.cav_mae.dataset import _Memory
 from .. import CLIPS, done_once
-from .settings import GALLERIES, GALLERY, HELD_OUT, Settings
+from .settings import GALLERY, HELD_OUT, Settings
 
 
 def data(settings: Settings, *, progress: bool = True) -> CAVMAEDataset:
@@ -34,7 +34,7 @@ def data(settings: Settings, *, progress: bool = True) -> CAVMAEDataset:
 
 
 def held_out(settings: Settings, seed: int = 0, *, progress: bool = True) -> CAVMAEDataset:
-    """Clips that no training sees, nothing about them random; of built-in scenes `GALLERIES` times `GALLERY`.
+    """Clips that no training sees, nothing about them random.
 
     Args:
         settings: what clips are like.
@@ -45,7 +45,7 @@ def held_out(settings: Settings, seed: int = 0, *, progress: bool = True) -> CAV
 
 
 def galleries(settings: Settings, seed: int = 0, *, progress: bool = True) -> list[Sample]:
-    """The held-out clips in batches to search in, of built-in scenes five of 64 with eight of each kind."""
+    """The held-out clips in batches to search in: five of 64 by default, of built-in scenes with eight of each kind."""
     return batches(held_out(settings, seed, progress=progress))
 
 
@@ -78,7 +78,7 @@ def _items(settings: Settings, held_out_seed: int | None) -> tuple[list[Item], L
     if held_out_seed is None:
         items = scene_items(data.clips, data.clips_seed, data.seconds)
     else:
-        items = scene_items(GALLERIES * GALLERY, HELD_OUT + held_out_seed, data.seconds)
+        items = scene_items(data.held_out, HELD_OUT + held_out_seed, data.seconds)
     return items, LabelTable.of(scene_items(GALLERY))
 
 

@@ -12,7 +12,7 @@ from ...masking import MASK_MODES
 from ...models.cav_mae import CLASSIFIER_MODES, OBJECTIVES, Sizes
 
 STAGES = ("pretraining", "fine_tuning")
-GALLERIES, GALLERY = 5, 64  # held-out clips are searched in galleries; of built-in scenes each has eight of a kind
+GALLERY = 64  # held-out clips are searched in galleries of so many; of built-in scenes each has eight of a kind
 HELD_OUT = 1000  # scenes of this seed and above are never trained on
 
 
@@ -27,9 +27,9 @@ class Data:
 
     data: a folder of clips, or a .csv or .json that lists them (`read_items`); "" takes built-in scenes.
     labels: the table of the classes; "" takes the labels that the items have.
-    held_out: how many of the clips are for evaluation; of built-in scenes others are made.
-    clips, seconds: number and duration of the scenes.
-    clips_seed: which scenes; with `data`, which clips are held out.
+    held_out: how many clips are for evaluation: of those in `data`, or scenes besides those that are trained on.
+    clips, seconds: number and duration of the scenes that are trained on.
+    clips_seed: which scenes these are; with `data`, which clips are held out.
     frames: in how many parts a clip shows its pictures; in training `training_frames`.
     mean, std: by which spectrograms are normalised.
     in_memory: whether everything is read before the first step.
@@ -38,14 +38,14 @@ class Data:
 
     data: str = ""
     labels: str = ""
-    held_out: int = GALLERIES * GALLERY
+    held_out: int = 5 * GALLERY
     clips: int = 4096
-    seconds: float = 10.0
+    seconds: float | int = 10.0
     clips_seed: int = 0
     frames: int = 10
     training_frames: int = 10
-    mean: float = -5.081
-    std: float = 4.4849
+    mean: float | int = -5.081
+    std: float | int = 4.4849
     in_memory: bool = False
     on_error: str = "raise"
 
@@ -59,13 +59,13 @@ class Pretraining:
     """The first stage. `objective` is one of the model's `OBJECTIVES`; what that leaves out, no weight brings back."""
 
     objective: str = "CAV-MAE"
-    mae_weight: float = 1.0
-    contrast_weight: float = 0.01
+    mae_weight: float | int = 1.0
+    contrast_weight: float | int = 0.01
     both_directions: bool = False
     gather_negatives: bool = False
     norm_pix_loss: bool = True
-    mask_ratio_audio: float = 0.75
-    mask_ratio_image: float = 0.75
+    mask_ratio_audio: float | int = 0.75
+    mask_ratio_image: float | int = 0.75
     mask_mode: str = "unstructured"
     augmentation: Augmentation = PRETRAINING
     training: training.Settings = field(default_factory=training.Settings)

@@ -1,0 +1,379 @@
+"""CAV-MAE's row: its settings, steps, held-out clips, figures, and training that is done once."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from avlib import clips, training
+from avlib.__main__ import main
+from avlib.errors import MediaError, ParameterError
+from avlib.models.cav_mae import OBJECTIVES, CAVMAEClassifier
+from avlib.models.patches import patchify
+from avlib.systems import cav_mae
+from avlib.systems.cav_mae.data import _items
+
+# A few steps of a smaller model, on few clips.
+SMALL = {
+    "width": 32, "decoder_width": 32, "modality_depth": 1, "clips": 16, "held_out": 64, "frames": 2,
+    "training_frames": 2, "batch_size": 8, "steps": 3, "warmup": 1, "labelled": 16,
+}  # fmt: skip
+small = cav_mae.changed(cav_mae.tiny, SMALL)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return cav_mae.build(small)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    dataset = cav_mae.data(small, progress=False)
+    return dataset.collate([dataset[index] for index in range(8)])
+
+
+@pytest.fixture(scope="module")
+def searched():
+    return cav_mae.galleries(small, progress=False)
+
+
+# Settings
+
+
+def test_full_holds_the_published_numbers():
+    first, second = cav_mae.full.pretraining, cav_mae.full.fine_tuning
+    assert (first.mae_weight, first.contrast_weight, first.mask_ratio_audio, first.mask_ratio_image) == (
+        1,
+        0.01,
+        0.75,
+        0.75,
+    )
+    assert first.norm_pix_loss and not first.both_directions and first.mask_mode == "unstructured"
+    assert first.training.rate(0, epoch=9) == 1 and first.training.rate(0, epoch=10) == 0.5
+    assert first.training.rate(0, epoch=24) == 0.5**3 and first.training.betas == (0.95, 0.999)
+    assert second.training.rate(0, epoch=5) == 0.5 and second.training.group_rates == {"mlp_head": 100}
+    assert len(second.training.keep) == 13  # epochs 3 to 15
+    assert second.augmentation.mixup == 0.5 and second.loss == "bce"
+
+
+def test_full_builds_without_memory():
+    with torch.device("meta"):
+        pretraining = cav_mae.build(cav_mae.full)
+        tuned = CAVMAEClassifier(527)
+    assert sum(parameter.numel() for parameter in pretraining.parameters()) == 191_036_160
+    assert sum(parameter.numel() for parameter in tuned.parameters()) == 164_907_023
+
+
+def test_tiny_is_tiny():
+    assert 1.1e6 < sum(parameter.numel() for parameter in cav_mae.build(cav_mae.tiny).parameters()) < 1.2e6
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("objective", "CAVMAE"),
+        ("mask_mode", "all"),
+        ("loss", "mse"),
+        ("mode", "both"),
+        ("stage", "3"),
+        ("clips_seed", 1000),
+    ],
+)
+def test_other_choices_are_refused(name, value):
+    with pytest.raises(ParameterError, match=name):
+        cav_mae.changed(cav_mae.tiny, {name: value})
+
+
+def test_a_seed_decides_the_weights_and_leaves_the_callers_numbers_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    one, same, other = (cav_mae.build(cav_mae.changed(small, {"seed": seed})) for seed in (0, 0, 1))
+    assert torch.equal(torch.rand(1), expected)
+    assert torch.equal(one.blocks_u[0].attn.qkv.weight, same.blocks_u[0].attn.qkv.weight)
+    assert not torch.equal(one.blocks_u[0].attn.qkv.weight, other.blocks_u[0].attn.qkv.weight)
+
+
+# Steps
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_step_is_the_models_loss(model, batch, objective):
+    settings = cav_mae.changed(small, {"objective": objective, "contrast_weight": 0.3, "mae_weight": 2})
+    torch.manual_seed(1)
+    loss, parts = cav_mae.step(model, batch, settings)
+    loss.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+
+    asked = OBJECTIVES[objective]
+    weights = {"mae_weight": 2 if asked["mae_weight"] else 0, "contrast_weight": 0.3 if asked["contrast_weight"] else 0}
+    torch.manual_seed(1)
+    noise = [torch.rand(8, 96), torch.rand(8, 64)]
+    out = model(
+        asked.get("audio", batch.fbank), asked.get("image", batch.image), 0.5, 0.5, **weights,
+        noise_audio=noise[0], noise_image=noise[1],
+    )  # fmt: skip
+    out.loss.backward()
+    assert torch.equal(loss, out.loss) and all(torch.equal(parts[name], getattr(out, name)) for name in parts)
+    expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert gradients.keys() == expected.keys()
+    assert all(torch.equal(gradients[name], expected[name]) for name in expected)
+    model.zero_grad()
+    there = {"mae_audio", "mae_image"} if asked["mae_weight"] else set()
+    there -= {f"mae_{name}" for name in asked if name in ("audio", "image")}
+    assert parts.keys() == there | ({"contrast", "contrast_accuracy"} if asked["contrast_weight"] else set())
+
+
+@pytest.mark.parametrize("loss", ["bce", "ce"])
+def test_the_fine_tuning_step_is_the_published_loss(batch, loss):
+    settings = cav_mae.changed(small, {"loss": loss})
+    torch.manual_seed(0)
+    model = CAVMAEClassifier(8, **vars(small.sizes)).eval()
+    given, parts = cav_mae.fine_tuning_step(model, batch, settings)
+    logits = model(batch.fbank, batch.image)
+    if loss == "ce":
+        expected = -(batch.labels * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    else:
+        p = logits.double().sigmoid()
+        expected = -(batch.labels * p.log() + (1 - batch.labels) * (1 - p).log()).mean()
+    assert torch.allclose(given.double(), expected.double(), rtol=1e-5)
+    assert float(parts["right"]) == float((logits.argmax(1) == batch.labels.argmax(1)).float().mean())
+
+
+# Clips that no training sees
+
+
+def test_galleries_are_balanced_and_were_not_trained_on(searched):
+    settings = cav_mae.changed(cav_mae.tiny, {"clips": 999_999, "held_out": 320})
+    held_out = [item.scene.seed for seed in (0, 1) for item in _items(settings, seed)[0]]
+    assert len(set(held_out)) == 640 and min(held_out) >= 1_000_000_000
+    trained_on = _items(replace(settings, data=replace(settings.data, clips=4096, clips_seed=999)), None)[0]
+    assert max(item.scene.seed for item in trained_on) < min(held_out)
+    assert [len(batch.fbank) for batch in searched] == [64]
+    assert all((batch.labels.sum(dim=0) == 8).all() for batch in searched)
+    again = cav_mae.galleries(small, progress=False)  # nothing about them is random
+    assert torch.equal(again[0].fbank, searched[0].fbank) and torch.equal(again[0].image, searched[0].image)
+    assert not torch.equal(cav_mae.galleries(small, 1, progress=False)[0].fbank, searched[0].fbank)
+
+
+def test_clips_from_the_cache_are_those_that_were_prepared():
+    dataset = cav_mae.data(small, progress=False)
+    fresh = cav_mae.data(cav_mae.changed(small, {"in_memory": False}), progress=False)
+    for index in (0, 9):
+        for cached, expected in zip(dataset[index], fresh[index], strict=True):
+            assert torch.equal(cached, expected)
+
+
+# Figures
+
+
+class Perfect(torch.nn.Module):
+    """Gives each sound and its picture the same vector, different from all others."""
+
+    def __init__(self):
+        super().__init__()
+        self.nothing = torch.nn.Parameter(torch.zeros(()))
+
+    def encode(self, audio, image):
+        return torch.eye(len(audio))[:, None], torch.eye(len(image))[:, None]
+
+
+def test_retrieval_of_a_perfect_and_of_a_blind_model(searched):
+    figures = cav_mae.retrieval(Perfect(), searched)
+    assert figures["R@1 sound -> picture"].value == figures["R@1 picture -> sound"].value == 1
+    assert figures["R@1 sound -> picture"].reference == 0.125 and figures["kind right"].value == 1
+    assert figures["kind right"].reference == 0.125 and 0.9 < figures["kind right"].low < 1
+    blind = Perfect()
+    blind.encode = lambda audio, image: (torch.ones(len(audio), 1, 2), torch.ones(len(image), 1, 2))
+    assert cav_mae.retrieval(blind, searched)["R@1 sound -> picture"].value == pytest.approx(1 / 64)
+
+
+@pytest.mark.parametrize("own_mean", [True, False])
+def test_reconstruction_errors_are_those_computed_patch_by_patch(searched, own_mean):
+    settings = cav_mae.changed(small, {"norm_pix_loss": own_mean})
+    model = cav_mae.build(settings).eval()
+    batch = searched[0]._replace(image=searched[0].image.clone())
+    batch.image[:, :, :8, :8] = 0.5  # the first patch of all is constant and must not count
+    figures = cav_mae.reconstruction(model, [batch], settings, seed=3, mask_ratio=0.75, progress=False)
+
+    dice = torch.Generator().manual_seed(3)
+    noise = torch.rand(64, 96, generator=dice), torch.rand(64, 64, generator=dice)
+    with torch.no_grad():
+        out = model(batch.fbank, batch.image, contrast_weight=0, noise_audio=noise[0], noise_image=noise[1])
+    fbank_mean, image_mean = cav_mae.means(settings, progress=False)
+    cases = {
+        "audio": (batch.fbank.transpose(1, 2)[:, None], 16, fbank_mean.T[None], out.prediction_audio, out.mask_audio),
+        "image": (batch.image, 8, image_mean, out.prediction_image, out.mask_image),
+    }
+    for name, (picture, side, mean, predicted, removed) in cases.items():
+        errors, simple = [], []
+        for clip in range(64):
+            patches, usual = patchify(picture[clip : clip + 1], side)[0], patchify(mean[None], side)[0]
+            for index in removed[clip].nonzero().flatten().tolist():
+                patch, guess = patches[index].double(), predicted[clip, index].double()
+                if patch.var() < 1e-6:
+                    continue
+                scale = (patch.var() + 1e-6).sqrt() if own_mean else 1
+                errors.append(((patch - patch.mean()) / scale - guess if own_mean else patch - guess).square().mean())
+                simple.append(((patch - patch.mean()) / scale if own_mean else patch - usual[index]).square().mean())
+        assert figures[f"{name} error"].value == pytest.approx(float(torch.stack(errors).mean()), rel=1e-4)
+        assert figures[f"{name} error"].reference == pytest.approx(float(torch.stack(simple).mean()), rel=1e-4)
+        assert len(errors) < removed.sum() or name == "audio"
+
+
+def test_means_are_of_training_clips():
+    fbank, image = cav_mae.means(small, progress=False)
+    dataset = cav_mae.data(small, progress=False)
+    expected = (dataset._memory.fbanks.mean(dim=(0, 1)) - small.data.mean) / small.data.std
+    assert torch.allclose(fbank, expected.expand(192, 128), atol=1e-4) and image.shape == (3, 64, 64)
+
+
+# Training that is done once
+
+
+def test_it_is_trained_once_and_then_read(monkeypatch):
+    calls = []
+    fit = training.fit
+    monkeypatch.setattr(training, "fit", lambda *args, **kwargs: calls.append(1) or fit(*args, **kwargs))
+    tuning = cav_mae.changed(small, {"stage": "fine_tuning"})
+    first = cav_mae.trained(tuning, progress=False)  # pretrains on its way
+    pretrained = cav_mae.trained(small, progress=False)
+    again = cav_mae.trained(tuning, progress=False)
+    assert len(calls) == 2 and first.folder == again.folder
+    assert first.history.rows == again.history.rows and len(pretrained.history) == 3
+    assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), again.model.parameters(), strict=True))
+    assert not first.model.training
+    figures = cav_mae.evaluate(first.model, tuning, progress=False)
+    assert figures.keys() == {"right class, one frame", "mAP, one frame", "right class, 2 frames", "mAP, 2 frames"}
+
+    frozen = cav_mae.trained(cav_mae.changed(tuning, {"frozen": True}), progress=False)
+    begun = {
+        name: p for name, p in pretrained.model.named_parameters() if name in dict(frozen.model.named_parameters())
+    }
+    assert all(torch.equal(p, dict(frozen.model.named_parameters())[name]) for name, p in begun.items())
+    assert len(calls) == 3  # pretrained weights were there
+
+    cav_mae.trained(cav_mae.changed(small, {"contrast_weight": 0.5}), progress=False)
+    cav_mae.trained(cav_mae.changed(small, {"fine_tuning.steps": 9}), progress=False)  # says nothing about pretraining
+    assert len(calls) == 4
+
+
+def test_weights_are_averaged_over_the_steps_to_keep(tmp_path):
+    settings = cav_mae.changed(small, {"keep": [2, 3]})
+    averaged = cav_mae.trained(settings, progress=False).model.state_dict()
+    model, step = cav_mae.build(settings), partial(cav_mae.step, settings=settings)
+    dataset = cav_mae.data(settings, progress=False)
+    training.fit(model, step, dataset, settings.pretraining.training, folder=tmp_path, progress=False)
+    expected = training.average(training.saved(tmp_path))
+    assert len(training.saved(tmp_path)) == 2
+    assert all(torch.equal(averaged[name], tensor) for name, tensor in expected.items())
+    assert not all(torch.equal(averaged[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_the_users_clips_are_trained_on_and_a_changed_file_is_noticed(tmp_path):
+    for clip in clips.render(clips.scenes(16, 7, 2.0), size=(64, 64), jobs=1, progress=False):
+        (tmp_path / clip.scene.kind).mkdir(exist_ok=True)
+        shutil.copy(clip.path, tmp_path / clip.scene.kind)
+    settings = cav_mae.changed(small, {"data": str(tmp_path), "held_out": 8, "batch_size": 4})
+    assert len(cav_mae.data(settings, progress=False)) == 8
+    first = cav_mae.trained(settings, progress=False)
+    figures = cav_mae.evaluate(first.model, settings, progress=False)
+    assert figures["R@1 sound -> picture"].reference == 1  # one of each kind: to know the kind is enough
+    assert cav_mae.trained(settings, progress=False).folder == first.folder
+    next(tmp_path.rglob("*.mp4")).touch()
+    assert cav_mae.trained(settings, progress=False).folder != first.folder
+
+    (tmp_path / "bell" / "broken.mp4").write_bytes(b"nothing")
+    with pytest.raises(MediaError, match="broken"):
+        cav_mae.data(settings, progress=False)
+    kept = cav_mae.data(cav_mae.changed(settings, {"on_error": "skip", "held_out": 0}), progress=False)
+    assert len(kept) == 16 and "broken" in kept.report()
+
+
+def command(*arguments, cache, cwd, processes=1, **options):
+    start = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    given = [word for name, value in SMALL.items() for word in ("-p", f"{name}={value}")]
+    environment = os.environ | {"AVLIB_CACHE": str(cache), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, *start, "-m", "avlib", "train", "cav_mae", *given, *arguments],
+        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+def finish(process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out, err
+
+
+def test_the_command_trains_and_two_processes_give_what_one_gives(tmp_path):
+    runs = {}
+    for processes in (1, 2):
+        out, err = finish(
+            command("--out", f"out{processes}", cache=tmp_path / f"{processes}", cwd=tmp_path, processes=processes)
+        )
+        assert out.count("R@1 sound -> picture") == 1, "one process prints"
+        folder = tmp_path / f"out{processes}"
+        assert {path.name for path in folder.iterdir()} >= {
+            "model.safetensors",
+            "config.json",
+            "history.csv",
+            "figures.json",
+        }
+        runs[processes] = load_file(folder / "model.safetensors"), (folder / "history.csv").read_text().splitlines()
+        assert "Warning" not in err or processes == 2, err
+    assert len(runs[1][1]) == len(runs[2][1]) == 4  # a header and three steps
+    for name, tensor in runs[1][0].items():
+        assert torch.allclose(tensor, runs[2][0][name], atol=2e-4), name
+    assert F.mse_loss(*(runs[n][0]["blocks_u.0.attn.qkv.weight"] for n in (1, 2))) < 1e-9
+
+
+def test_a_killed_training_goes_on_and_two_at_once_train_once(tmp_path):
+    many = ("-p", "pretraining.steps=30", "-p", "save_every=1")
+    killed = command(*many, cache=tmp_path / "a", cwd=tmp_path)
+    until = time.monotonic() + 120
+    while not list(Path(tmp_path).glob("a/trained/*/progress/step-*")) and time.monotonic() < until:
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert not list(tmp_path.glob("a/trained/*/result"))
+    both = [command(*many, cache=tmp_path / "a", cwd=tmp_path) for _ in range(2)]
+    said = [finish(process)[1] for process in both]
+    assert sum("training:" in err for err in said) == 1, "one trains, the other waits"
+    finish(command(*many, cache=tmp_path / "b", cwd=tmp_path))
+    weights = [load_file(next(tmp_path.glob(f"{name}/trained/*/result/model.safetensors"))) for name in "ab"]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "SYSTEM: 'nothing' is unknown; expected one of cav_mae"),
+        (["cav_mae", "-p", "size=huge"], 'size: \'huge\'; expected "tiny" or "full"'),
+        (["cav_mae", "-p", "stpes=3"], "Did you mean steps"),
+        (["cav_mae", "--settings", "none.yaml"], "no such file"),
+        (["cav_mae", "--data", "none"], "none: no such file or folder"),
+    ],
+)
+def test_the_command_says_what_is_wrong(arguments, message, capsys):
+    assert main(["train", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_settings_file_is_read_and_single_settings_win(tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text("steps: 3\nfine_tuning: {steps: 2}\nlearning_rate: 1e-3\n")
+    given = [word for name, value in SMALL.items() if name != "steps" for word in ("-p", f"{name}={value}")]
+    assert main(["train", "cav_mae", "--settings", str(tmp_path / "mine.yaml"), "-p", "seed=4", *given]) == 0
+    assert "cav_mae, tiny, pretraining: 3 steps" in capsys.readouterr().out
