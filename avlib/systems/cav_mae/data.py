@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ... import checkpoints
 from ...datasets.cav_mae import (
     Augmentation,
     CAVMAEDataset,
@@ -100,9 +100,10 @@ def _dataset(
         return dataset.prepared(jobs, progress)
 
     def write(prepared: CAVMAEDataset, path: Path) -> None:
-        save_file({name: getattr(prepared._memory, name) for name in ("fbanks", "pictures", "there")}, path)
+        tensors = {name: getattr(prepared._memory, name) for name in ("fbanks", "pictures", "there")}
+        checkpoints.save(path, tensors, {})
 
     recipe = [frames, sizes.image_size, sizes.audio_length, sizes.mel_bins, list(map(repr, items))]
     path = done_once("arrays", "cav_mae", recipe, lambda _: dataset.prepared(jobs, progress), write, source=CLIPS)
-    dataset._memory = _Memory(**load_file(path), sounds=[torch.empty(0)] * len(items))
+    dataset._memory = _Memory(**checkpoints.read(path).tensors, sounds=[torch.empty(0)] * len(items))
     return dataset

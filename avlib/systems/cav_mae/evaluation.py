@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -28,16 +27,16 @@ class Figure(NamedTuple):
     value: the number.
     reference: what needs no model, or no more than a trivial one.
     meaning: which one that is.
-    low: of a share, the lower end of its 95 % interval over queries; NaN for others.
+    low: of a share, the lower end of its 95 % interval over queries; None for others.
     """
 
     value: float
     reference: float
     meaning: str
-    low: float = math.nan
+    low: float | None = None
 
     def __str__(self) -> str:
-        low = "" if math.isnan(self.low) else f"(at least {self.low:.3f})"
+        low = "" if self.low is None else f"(at least {self.low:.3f})"
         return f"{self.value:7.3f}  {low:<16}  {self.meaning}: {self.reference:.3f}"
 
 
