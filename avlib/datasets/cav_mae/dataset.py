@@ -8,7 +8,7 @@ takes the partner's own; and labels of mixed clips are mixed, not added up (`avl
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -217,6 +217,16 @@ class CAVMAEDataset(Dataset):
             kept.append(index)
         other, count = self._of(kept), len(kept)
         other._memory = _Memory(fbanks[:count], pictures[:count], there[:count], sounds)
+        return other
+
+    def arrays(self) -> dict[str, Tensor]:
+        """What `prepared` read, by name, for a file to keep; without the sounds, which only mixup needs."""
+        return {name: getattr(self._memory, name) for name in ("fbanks", "pictures", "there")}
+
+    def with_arrays(self, arrays: Mapping[str, Tensor]) -> CAVMAEDataset:
+        """The data set in memory, by what `arrays` gave of one with these items and sizes."""
+        other = copy.copy(self)
+        other._memory = _Memory(**arrays, sounds=[torch.empty(0)] * len(self))
         return other
 
     def skipped(self, gather: bool = False) -> list[AvlibError]:

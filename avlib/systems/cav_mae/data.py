@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,7 +18,6 @@ from ...datasets.cav_mae import (
     scene_items,
     split,
 )
-from ...datasets.cav_mae.dataset import _Memory
 from .. import CLIPS, done_once
 from .settings import GALLERY, HELD_OUT, Settings
 
@@ -100,10 +98,8 @@ def _dataset(
         return dataset.prepared(jobs, progress)
 
     def write(prepared: CAVMAEDataset, path: Path) -> None:
-        tensors = {name: getattr(prepared._memory, name) for name in ("fbanks", "pictures", "there")}
-        checkpoints.save(path, tensors, {})
+        checkpoints.save(path, prepared.arrays(), {})
 
     recipe = [frames, sizes.image_size, sizes.audio_length, sizes.mel_bins, list(map(repr, items))]
     path = done_once("arrays", "cav_mae", recipe, lambda _: dataset.prepared(jobs, progress), write, source=CLIPS)
-    dataset._memory = _Memory(**checkpoints.read(path).tensors, sounds=[torch.empty(0)] * len(items))
-    return dataset
+    return dataset.with_arrays(checkpoints.read(path).tensors)
