@@ -78,7 +78,7 @@ def retrieval(model: nn.Module, searched: list[Sample]) -> dict[str, Figure]:
     for way, name in {"sound -> picture": "of_images", "picture -> sound": "of_audio"}.items():
         found = metrics.Ranking(*map(torch.cat, zip(*(getattr(result, name) for result in results), strict=True)))
         figures[f"R@1 {way}"] = _share(found.hits(), kind_alone, "knowing the kind alone")
-        figures |= {f"R@{k} {way}": _share(found.hits(k), k / len(alike[0]), "chance") for k in (5, 10)}
+        figures |= {f"R@{k} {way}": _share(found.hits(k), min(1.0, k / len(alike[0])), "chance") for k in (5, 10)}
         figures[f"median rank {way}"] = Figure(found.median_rank, (len(alike[0]) + 1) / 2, "chance")
         for result, same in zip(results, alike, strict=True):
             first = (result.similarity if name == "of_images" else result.similarity.T).argmax(dim=1, keepdim=True)
