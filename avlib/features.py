@@ -292,10 +292,18 @@ def crop_pictures(
 
 def normalize_pictures(pictures: UInt8[Tensor, "*batch 3 height width"]) -> Float[Tensor, "*batch 3 height width"]:
     """Pixels in [0, 1] minus ImageNet's mean, over its deviation, colour by colour; float32."""
-    mean, std = (
-        pictures.new_tensor(colours, dtype=torch.float32)[:, None, None] for colours in (IMAGE_MEAN, IMAGE_STD)
-    )
+    mean, std = _colour_statistics(pictures)
     return (pictures.float() / 255 - mean) / std
+
+
+def denormalize_pictures(images: Float[Tensor, "*batch 3 height width"]) -> Float[Tensor, "*batch 3 height width"]:
+    """Back to pixels in [0, 1], to be looked at; what a model predicts beyond black and white is cut off there."""
+    mean, std = _colour_statistics(images)
+    return (images * std + mean).clamp(0, 1)
+
+
+def _colour_statistics(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    return tuple(pictures.new_tensor(c, dtype=torch.float32)[:, None, None] for c in (IMAGE_MEAN, IMAGE_STD))
 
 
 def mix(first: Float[Tensor, "*shape"], second: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:

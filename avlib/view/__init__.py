@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from .players import play, play_video, slide
 from .plots import (
+    cover,
     figure,
     patch_grid,
     pictures,
     plot_curve,
+    plot_picture,
+    plot_similarity,
     plot_spectrogram,
     plot_waveform,
     show,
@@ -19,12 +22,15 @@ from .plots import (
 )
 
 __all__ = [
+    "cover",
     "figure",
     "patch_grid",
     "pictures",
     "play",
     "play_video",
     "plot_curve",
+    "plot_picture",
+    "plot_similarity",
     "plot_spectrogram",
     "plot_waveform",
     "show",

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
@@ -76,6 +77,40 @@ def plot_curve(axes: Axes, values: Float[Tensor, " points"], *, color: str = pal
     """One value per index."""
     axes.plot(values.detach().cpu().float().numpy(), color=color, linewidth=1.0, label=label)
     axes.set_xlim(0, len(values) - 1)
+
+
+def plot_picture(axes: Axes, picture: Float[Tensor, "3 height width"]) -> None:
+    """A picture, its pixels in [0, 1], without axes."""
+    height, width = picture.shape[-2:]
+    axes.set_axis_off()
+    axes.imshow(picture.detach().cpu().permute(1, 2, 0).numpy(), extent=(0, width, height, 0))
+
+
+def plot_similarity(
+    axes: Axes,
+    values: Float[Tensor, "rows columns"],
+    rows: str = "sound",
+    columns: str = "picture",
+    *,
+    limits: tuple[float, float] = (-1, 1),
+    label: str = "cosine similarity",
+) -> None:
+    """How alike two lists of things are: a row for each of the first, downwards; a column for each of the second."""
+    low, high = limits
+    image = axes.imshow(values.detach().cpu().float().numpy(), cmap=palette.SIGNED, vmin=low, vmax=high)
+    axes.set(xlabel=columns, ylabel=rows)
+    axes.figure.colorbar(image, ax=axes, label=label, pad=0.01)
+
+
+def cover(axes: Axes, removed: Float[Tensor, "rows columns"]) -> None:
+    """Grey over the patches that are removed (1) in what was drawn on `axes` last, a picture or a spectrogram.
+
+    `removed` is on the grid of the patches, whose first row is the lowest frequency, or the top of the picture.
+    """
+    below = axes.get_images()[-1]
+    grey = np.ones((*removed.shape, 4)) * to_rgba(palette.MASKED)
+    grey[..., 3] = removed.detach().cpu().numpy()
+    axes.imshow(grey, extent=below.get_extent(), origin=below.origin, aspect=axes.get_aspect())
 
 
 def patch_grid(axes: Axes, width: float, height: float, patch_width: float, patch_height: float) -> None:

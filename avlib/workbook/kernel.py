@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, SupportsFloat
 
 from ..errors import NotebookError, ParameterError
-from .parameters import injected_names, is_parameters_cell, parse, resolve
+from .parameters import injected_names, is_parameters_cell, parse, resolve, system_settings
 
 if TYPE_CHECKING:
     import torch
@@ -34,10 +34,11 @@ _URL = re.compile(r"https?://(?:[^\s<>\"'&]|&amp;)*[\w/]")  # in escaped text
 
 @dataclass(frozen=True)
 class Checked:
-    """What `check` worked out."""
+    """What `check` worked out: the device, the parameters, and what the settings file says about the system."""
 
     device: torch.device | None
     values: dict[str, object]
+    settings: dict[str, object]
 
     def _ipython_display_(self) -> None:
         """Show nothing: `check` has shown the table already."""
@@ -83,17 +84,19 @@ def check(namespace: MutableMapping[str, object]) -> Checked:
     if "seed" in values:
         seed_everything(values["seed"])
     device = choose_device(values["device"]) if "device" in values else None
+    settings = system_settings(declared, str(values.get("settings", "")))
     rows = []
     for name, parameter in declared.items():
         value = f"{values[name]!r} → {device}" if name == "device" and values[name] == "auto" else repr(values[name])
         changed = f"● default {parameter.default!r}" if values[name] != parameter.default else ""
         rows.append((name, value, changed, parameter.help))
+    rows += [(name, repr(value), "● from the file", "a setting of the system") for name, value in settings.items()]
     text = "\n".join(f"{name:<12} {value}  {changed}".rstrip() for name, value, changed, _ in rows)
-    record = {"parameters": values}
+    record = {"parameters": values} | ({"settings": settings} if settings else {})
     if "torch" in sys.modules:
         record |= {"device": str(device or ""), "threads": sys.modules["torch"].get_num_threads(), "gpu": _gpu()}
     _show("parameters", record, text, _table(rows))
-    return Checked(device, values)
+    return Checked(device, values, settings)
 
 
 def claim(statement: str, *, source: str, measured: str, holds: object, when: str = "") -> None:

@@ -6,14 +6,18 @@ Each line of the cell reads `name: type = default  # help`, and the help says fi
     steps: int = 300  # 1 or more: training steps
     size: str = "tiny"  # "tiny" or "full": which settings
 
+The help of `settings` may name a module, as in `avlib.systems.cav_mae`: its file may then hold that system's settings.
+
 The runner reads the cell from the file, the kernel from its history; both through this module, which therefore needs
-the standard library alone. papermill reads the same lines with a regular expression: what it would misread is refused.
+the standard library alone (a system is loaded when a file holds its settings). papermill reads the same lines with a
+regular expression: what it would misread is refused.
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
+import importlib
 import io
 import json
 import math
@@ -35,6 +39,7 @@ _NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 _CHOICE = rf'(?:"[^"]*"|{_NUMBER})'
 _CHOICES = re.compile(rf"{_CHOICE}(?:, {_CHOICE})*,? or {_CHOICE}(?!\d)")
 _RANGE = re.compile(rf"({_NUMBER}) to ({_NUMBER})(?!\d)")
+_SYSTEM = re.compile(r"avlib\.systems\.(\w+)")
 _BOUND = re.compile(rf"(above )?({_NUMBER})(?: or (more|less))?(?!\w)")
 
 
@@ -182,8 +187,9 @@ def resolve(
     path = values.get("settings", "")
     if isinstance(path, str) and path:
         from_file = read_settings(path)
-        refuse_unknown(from_file, declared, f" (it is in {path})")
-        values |= {name: value for name, value in from_file.items() if name not in passed}
+        for_system = _of_the_system(from_file, declared)
+        refuse_unknown(from_file.keys() - for_system.keys(), declared, f" (it is in {path})")
+        values |= {name: value for name, value in from_file.items() if name not in {*passed, *for_system}}
     values = {name: declared[name].convert(value) for name, value in values.items()}
     for name in filter(values.get, _PATHS):
         values[name] = str(Path(values[name]).expanduser())
@@ -194,6 +200,23 @@ def resolve(
     if values.get("out_dir"):
         values["out_dir"] = str(writable_folder(values["out_dir"]))
     return values
+
+
+def system_settings(declared: Mapping[str, Parameter], path: str) -> dict[str, object]:
+    """What a settings file says beyond the notebook's own parameters, for `avlib.systems.changed`."""
+    return _of_the_system(read_settings(path), declared) if path else {}
+
+
+def _of_the_system(from_file: Mapping[str, object], declared: Mapping[str, Parameter]) -> dict[str, object]:
+    """The names in a settings file that the notebook does not declare, if its system knows them."""
+    beyond = {name: value for name, value in from_file.items() if name not in declared}
+    system = _SYSTEM.search(declared["settings"].help)
+    if not (beyond and system):
+        return {}
+    from .. import systems
+
+    systems.changed(importlib.import_module(f"avlib.systems.{system[1]}").tiny, beyond)  # refuses what it does not know
+    return beyond
 
 
 def refuse_unknown(names: Iterable[str], declared: Iterable[str], where: str = "") -> None:

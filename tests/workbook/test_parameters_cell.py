@@ -7,7 +7,7 @@ from small_notebooks import PARAMETERS, write
 from avlib.errors import CacheError, NotebookError, ParameterError
 from avlib.workbook import discover
 from avlib.workbook.notebooks import Notebook
-from avlib.workbook.parameters import parse, resolve
+from avlib.workbook.parameters import parse, resolve, system_settings
 
 DECLARED = parse(PARAMETERS)
 
@@ -154,6 +154,21 @@ def test_bad_settings_are_refused(tmp_path, text, problem):
         (tmp_path / "s").write_text(text)
     with pytest.raises(ParameterError, match=problem):
         resolve(DECLARED, {"settings": str(tmp_path / "s")})
+
+
+def test_a_settings_file_may_set_what_the_system_knows(tmp_path):
+    own = parse(
+        'steps: int = 3  # 1 or more: training steps\n'
+        'settings: str = ""  # a JSON or YAML file with any of these, or of avlib.systems.cav_mae.Settings\n'
+    )
+    path = tmp_path / "s"
+    path.write_text("steps: 7\nmask_ratio_audio: 0.6\nfine_tuning: {labelled: 128}\n")
+    assert resolve(own, {"settings": str(path)})["steps"] == 7
+    assert system_settings(own, str(path)) == {"mask_ratio_audio": 0.6, "fine_tuning": {"labelled": 128}}
+    assert system_settings(own, "") == {}
+    path.write_text("mask_ratio_adio: 0.6")
+    with pytest.raises(ParameterError, match=r"mask_ratio_adio.*Did you mean mask_ratio_audio"):
+        resolve(own, {"settings": str(path)})
 
 
 def test_files_and_folders(tmp_path):

@@ -70,19 +70,26 @@ def embeddings(model: nn.Module, batch: Sample) -> tuple[Float[Tensor, "clips wi
 
 
 def retrieval(model: nn.Module, searched: list[Sample]) -> dict[str, Figure]:
-    """Is a sound's own picture the nearest in its gallery, and a picture's own sound? Over the queries of all."""
+    """Is a sound's own picture the nearest in its gallery, and a picture's own sound? Over the queries of all.
+
+    Where each clip has a class (or several), also: is the nearest of the same class, "kind right".
+    """
     results = [metrics.retrieval(*embeddings(model, batch)) for batch in searched]
     alike = [(batch.labels @ batch.labels.T > 0).float() for batch in searched]
-    kind_alone = float(torch.cat([1 / row.sum(dim=1) for row in alike]).mean())
+    labelled = all(bool(same.diagonal().all()) for same in alike)
+    blind = [1 / same.sum(dim=1) if labelled else torch.full((len(same),), 1 / len(same)) for same in alike]
+    simple = float(torch.cat(blind).mean()), "knowing the kind alone" if labelled else "chance"
     figures, right = {}, []
     for way, name in {"sound -> picture": "of_images", "picture -> sound": "of_audio"}.items():
         found = metrics.Ranking(*map(torch.cat, zip(*(getattr(result, name) for result in results), strict=True)))
-        figures[f"R@1 {way}"] = _share(found.hits(), kind_alone, "knowing the kind alone")
+        figures[f"R@1 {way}"] = _share(found.hits(), *simple)
         figures |= {f"R@{k} {way}": _share(found.hits(k), min(1.0, k / len(alike[0])), "chance") for k in (5, 10)}
         figures[f"median rank {way}"] = Figure(found.median_rank, (len(alike[0]) + 1) / 2, "chance")
         for result, same in zip(results, alike, strict=True):
             first = (result.similarity if name == "of_images" else result.similarity.T).argmax(dim=1, keepdim=True)
             right.append(same.gather(1, first).squeeze(1))
+    if not labelled:
+        return figures
     chance = float(torch.cat([row.mean(dim=1) for row in alike]).mean())
     return figures | {"kind right": _share(torch.cat(right), chance, "chance")}
 
@@ -136,20 +143,22 @@ def reconstruction(
 
 
 @torch.no_grad()
-def classification(model: nn.Module, settings: Settings, seed: int = 0, *, progress: bool = True) -> dict[str, Figure]:
-    """Share of clips whose class is right, and mAP: by the middle frame, and by the mean over all frames."""
+def classification(
+    model: nn.Module, settings: Settings, seed: int = 0, *, ensemble: bool = True, progress: bool = True
+) -> dict[str, Figure]:
+    """Share of clips whose class is right, and mAP: by the middle frame, and (`ensemble`) by the mean over all."""
     dataset = held_out(settings, seed, progress=progress)
     mode, task = settings.fine_tuning.mode, {"bce": "multi-label", "ce": "single-label"}[settings.fine_tuning.loss]
-    seen = []
-    for frame in range(settings.data.frames):
+    seen = {}
+    for frame in range(settings.data.frames) if ensemble else [dataset.frame]:
         parts = batches(dataset.at_frame(frame))
         logits = [model.eval()(*(x.to(_device(model)) for x in part[:2]), mode=mode) for part in parts]
-        seen.append(torch.cat(logits).float().cpu())
+        seen[frame] = torch.cat(logits).float().cpu()  # (clips, classes)
     labels = torch.cat([part.labels for part in parts])
-    logits = torch.stack(seen)  # (frames, clips, classes)
     often, figures = float(labels.mean(dim=0).max()), {}
-    for name, frames in {"one frame": logits[[dataset.frame]], f"{len(logits)} frames": logits}.items():
-        scores = metrics.ensemble(frames, task)
+    answers = {"one frame": [seen[dataset.frame]]} | ({f"{len(seen)} frames": list(seen.values())} if ensemble else {})
+    for name, frames in answers.items():
+        scores = metrics.ensemble(torch.stack(frames), task)
         figures[f"right class, {name}"] = _share(metrics.correct(scores, labels), often, "always the commonest")
         precision = metrics.mean_average_precision(scores, labels)
         figures[f"mAP, {name}"] = Figure(precision, float(labels.mean()), "chance")
