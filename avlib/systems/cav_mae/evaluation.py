@@ -102,11 +102,13 @@ def reconstruction(
     seed: int = 0,
     *,
     mask_ratio: float | int | None = None,
+    mask_mode: str | None = None,
     progress: bool = True,
 ) -> dict[str, Figure]:
     """Mean squared error on hidden patches that are not constant, of audio and image by themselves.
 
-    With norm_pix_loss it stands beside that of predicting each patch by its own mean, without beside that of the
+    `mask_ratio` (of both) and `mask_mode` are those of the training if they are None. With norm_pix_loss the error stands
+    beside that of predicting each patch by its own mean, without beside that of the
     training clips' mean of each mel row and each pixel.
     """
     stage, device = settings.pretraining, _device(model)
@@ -122,7 +124,7 @@ def reconstruction(
             for m, count in zip(_MODALITIES, patch_counts(settings), strict=True)
         }
         there = {m: None if tensor is None else tensor.to(device) for m, tensor in inputs.items()}
-        output = model.eval()(**there, **noise, **ratios, contrast_weight=0.0)
+        output = model.eval()(**there, **noise, **ratios, contrast_weight=0.0, mask_mode=mask_mode or stage.mask_mode)
         for m, letter in _MODALITIES.items():
             if inputs[m] is None:
                 continue
