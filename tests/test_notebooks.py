@@ -21,7 +21,14 @@ VERDICTS = {
     "00": "holds",
     "11": """does not hold, does not hold, holds, does not hold, holds, does not hold, does not hold, holds, holds when,
     does not hold, holds, holds, holds""",
+    "13": """holds, does not hold, does not hold, does not hold, does not hold, does not hold, holds, does not hold, holds,
+    holds, does not hold, holds, holds, does not hold, holds, holds, holds when, does not hold, holds when""",
+    "14": "holds, holds, does not hold, holds when, holds, holds, holds",
+    "15": "does not hold",
 }
+# Of what the models of these have learned, by the training that is the default. With shorter ones claims may come out
+# otherwise, and others are not made of your own clips.
+LEARNED = {"13": slice(13, 18), "14": slice(3, 5)}
 
 
 def run(number, tmp_path, **parameters):
@@ -30,6 +37,11 @@ def run(number, tmp_path, **parameters):
     assert result.state == "passed", f"{result.message}\n{result.source}\n{result.traceback}"
     verdicts = [claim["verdict"] for claim in result.claims]
     expected = [verdict.strip() for verdict in VERDICTS[number].split(",")]
+    if {"steps", "data", "checkpoint"} & set(parameters) and number in LEARNED:
+        learned = LEARNED[number]
+        after = len(expected) - learned.stop
+        verdicts = verdicts[: learned.start] + verdicts[len(verdicts) - after :]
+        del expected[learned]
     assert len(verdicts) == len(expected), verdicts
     for verdict, known in zip(verdicts, expected, strict=True):
         assert verdict.startswith(known), verdicts
@@ -49,7 +61,11 @@ def test_form(number):
 def test_runs_with_its_defaults(number, tmp_path):
     result = run(number, tmp_path, out_dir=str(tmp_path / "files"))
     assert "Warning" not in (tmp_path / f"{number}.ipynb").read_text(), "a reader would see a warning"
-    assert result.seconds < 60
+    if number == "13":
+        learned = {figure["name"]: figure["value"] for figure in result.measured}
+        assert min(learned[f"R@1 {way}"] for way in ("sound -> picture", "picture -> sound")) > 0.25  # the kind: 0.125
+        assert learned["kind right"] > 0.8  # chance: 0.125
+        assert learned["image error"] < 0.5 and learned["audio error"] < 0.95  # each patch's own mean: 0.995
 
 
 def test_picture_of_the_readme_is_the_one_that_00_draws(tmp_path):
@@ -90,6 +106,63 @@ def test_11_runs_on_any_clip(make, tmp_path):
 @pytest.mark.parametrize("name", ["00W1lcxW-WU_40.000.mp4", "KlsG1EnBEjc_000361.mp4"])
 def test_11_runs_on_recordings(name, tmp_path):
     run("11", tmp_path, clip=str(recording(name)), seconds=5)
+
+
+@pytest.mark.parametrize("number", ["14", "15"])
+def test_cav_mae_runs_on_a_recording(number, tmp_path):
+    run(number, tmp_path, clip=str(recording("00W1lcxW-WU_40.000.mp4")))
+
+
+@pytest.mark.parametrize("number", ["14", "15"])
+@pytest.mark.parametrize("make", [silent, short])
+def test_cav_mae_runs_on_any_clip(number, make, tmp_path):
+    clip = tmp_path / "종 100%d.mp4"
+    make(clip)
+    run(number, tmp_path, clip=str(clip))
+
+
+@pytest.fixture(scope="module")
+def folder_of_clips(tmp_path_factory):
+    """Sixteen clips in two folders, which are their labels."""
+    from avlib import clips
+
+    folder = tmp_path_factory.mktemp("clips")
+    for clip in clips.render([clips.Scene(kind, seed, 2.0) for kind in ("bell", "rain") for seed in range(8)]):
+        (folder / clip.scene.kind).mkdir(exist_ok=True)
+        (folder / clip.scene.kind / f"{clip.scene.seed}.mp4").symlink_to(clip.path)
+    return folder
+
+
+@pytest.mark.parametrize("below", ["", "bell"])  # with labels and without
+def test_13_learns_from_your_own_clips(below, folder_of_clips, tmp_path):
+    steps = {"steps": 3, "comparison_steps": 2, "tuning_steps": 2}
+    run("13", tmp_path, data=str(folder_of_clips / below), **steps)
+
+
+def test_13_takes_settings_of_the_system_and_hands_its_model_on(tmp_path):
+    (tmp_path / "more.yaml").write_text("mask_ratio_audio: 0.75\nclips: 128\nheld_out: 64\n")
+    steps = {"steps": 3, "comparison_steps": 2, "tuning_steps": 2}
+    run("13", tmp_path, settings=str(tmp_path / "more.yaml"), out_dir=str(tmp_path / "made"), **steps)
+    assert "hidden: 75% of the sound, 50% of the picture" in (tmp_path / "13.ipynb").read_text()
+    assert (tmp_path / "made/history.csv").read_text().count("\n") == 4
+    for number in ("14", "15"):
+        run(number, tmp_path, checkpoint=str(tmp_path / "made/cav_mae"))
+
+
+def test_13_at_the_published_size(tmp_path):
+    run("13", tmp_path, size="full", steps=2)
+
+
+def test_published_weights_in_14_and_15(tmp_path):
+    """Files of the published layout; the numbers in them are random."""
+    from avlib.models.cav_mae import CAVMAE, CAVMAEClassifier
+
+    for model, name in ((CAVMAE(), "pretrained.pth"), (CAVMAEClassifier(), "tuned.pth")):
+        torch.save({f"module.{key}": tensor for key, tensor in model.state_dict().items()}, tmp_path / name)
+    recorded = str(recording("00W1lcxW-WU_40.000.mp4"))
+    run("14", tmp_path, clip=recorded, checkpoint=str(tmp_path / "pretrained.pth"))
+    own = {"checkpoint": str(tmp_path / "pretrained.pth"), "classifier": str(tmp_path / "tuned.pth")}
+    run("15", tmp_path, clip=recorded, **own)
 
 
 def test_11_writes_what_it_made(tmp_path):
