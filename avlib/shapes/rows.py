@@ -86,6 +86,7 @@ class TensorInfo:
     bytes: int | None = 0
     statistics: Statistics | None = None
     picture: Picture | None = None
+    identity: int | None = None  # in one trace, the same number is the same tensor; None where it was not followed
 
     @property
     def axes(self) -> tuple[str, ...]:
