@@ -1,0 +1,157 @@
+"""All that is used of torch's private parts: fake tensors, and sizes that are symbols.
+
+Torch changes these without notice. Where they are missing or behave otherwise, `AVAILABLE` is False or a run fails, and
+formulas come from running the model at several sizes alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ParameterError
+from .formula import Formula
+
+try:
+    import sympy
+    from torch._dispatch.python import enable_python_dispatcher
+    from torch._dynamo.source import ConstantSource
+    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
+
+    AVAILABLE = True
+except ImportError:  # pragma: no cover
+    AVAILABLE = False
+    FakeTensor, FakeTensorMode, ShapeEnv = (), None, object
+
+# A function mode sees attributes too; inside this context nothing does. Public in torch's notes on extending it.
+unseen = torch._C.DisableTorchFunction
+
+CALL = "_call_impl"  # of nn.Module: the frame in which hooks run
+
+
+class Guard(NamedTuple):
+    """What a symbolic run took for granted about sizes, and which line made it do so."""
+
+    relation: Any  # of sympy
+    file: str
+    line: int
+    scope: dict[str, Any]  # the globals of that line
+    direct: bool  # the line itself compared sizes; otherwise torch did, in an operation that it called
+
+
+class _Env(ShapeEnv):
+    """Sizes that stay symbols, whatever a model compares them with, and a list of what it compared."""
+
+    def __init__(self, user_frame: Callable[[FrameType | None], FrameType | None]):
+        super().__init__()
+        self.user_frame = user_frame
+        self.assumed: list[Guard] = []
+
+    def _log_guard(self, prefix, g, forcing_spec) -> None:
+        frame = inner = sys._getframe(1)
+        user = self.user_frame(frame)
+        while inner is not None and ("/torch/fx/" in (name := inner.f_code.co_filename) or name == torch.__file__):
+            inner = inner.f_back
+        if user is not None:
+            direct = inner is user
+            self.assumed.append(Guard(g, user.f_code.co_filename, user.f_lineno, user.f_globals, direct))
+
+    def _maybe_guard_rel(self, expr) -> None:
+        # Torch would now replace a symbol by the number that it was compared with, in all that follows. A model that
+        # compared `len(x)` with 1000 only to see whether it is long enough would so get numbers where formulas hold.
+        pinned = isinstance(expr, sympy.Eq) and (expr.lhs.is_number or expr.rhs.is_number)
+        if not pinned or any(type(part).__name__ in ("Mod", "PythonMod") for part in expr.atoms(sympy.Function)):
+            super()._maybe_guard_rel(expr)
+
+
+class Fake:
+    """A world in which tensors have sizes and no values; sizes may be symbols.
+
+    Args:
+        user_frame: finds, from a frame, the frame of the reader's or the model's own code.
+
+    Raises:
+        ParameterError: this torch has no such world that is known here.
+    """
+
+    def __init__(self, user_frame: Callable[[FrameType | None], FrameType | None]):
+        if not AVAILABLE:
+            raise ParameterError("fake", f"not possible with torch {torch.__version__}", "fake=False")
+        self.env = _Env(user_frame)
+        self.mode = FakeTensorMode(shape_env=self.env, allow_non_fake_inputs=True)
+        self.names: dict[str, str] = {}  # of torch's symbols
+        self._read: dict[Any, Formula | None] = {}
+
+    @contextlib.contextmanager
+    def running(self, symbolic: bool = False) -> Iterator[None]:
+        """Tensors that are made here are fake; with `symbolic`, operations made of others keep symbols too."""
+        loggers = [logging.getLogger(f"torch.{name}") for name in ("_subclasses.fake_tensor", "fx.experimental")]
+        loggers += [logging.getLogger(f"torch.fx.experimental.{name}") for name in ("symbolic_shapes", "recording")]
+        levels = [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)  # a failed run is expected, and reported by us
+        try:
+            with enable_python_dispatcher() if symbolic else contextlib.nullcontext(), self.mode:
+                yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+    def symbol(self, name: str, hint: int) -> torch.SymInt:
+        """A size that stays a symbol, and is `hint` where a model must decide something."""
+        source = ConstantSource(f"size_{name}")
+        made = self.env.create_symbol(hint, source, dynamic_dim=DimDynamic.DYNAMIC)
+        self.names[str(made)] = name
+        return self.env.create_symintnode(made, hint=hint, source=source)
+
+    def formula(self, size: int | torch.SymInt) -> Formula | None:
+        """What a size is made of; None where it is no formula. Sizes that depend on data are names such as `u0`."""
+        if isinstance(size, int):
+            return Formula(size)
+        expression = size.node._expr  # as it was made, before anything was learned about its symbols
+        if expression not in self._read:
+            self._read[expression] = self._formula(expression)
+        return self._read[expression]
+
+    def _formula(self, expression: Any) -> Formula | None:
+        try:
+            found = Formula(expression)
+        except (ParameterError, ZeroDivisionError):
+            return None
+        return found.substitute(**{name: self.names[name] for name in found.names if name in self.names})
+
+    def like(self, tensor: Tensor, sizes: Mapping[int, int | torch.SymInt]) -> Tensor:
+        """A fake tensor like a real one, with other sizes on some axes."""
+        with unseen():
+            order = sorted(range(tensor.dim()), key=lambda axis: -tensor.stride(axis))  # channels last stays so
+            shape = [sizes.get(axis, tensor.shape[axis]) for axis in order]
+            with self.mode:
+                made = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
+                back = sorted(range(len(order)), key=order.__getitem__)
+                return made.permute(back).requires_grad_(tensor.requires_grad)
+
+
+def is_fake(tensor: Tensor) -> bool:
+    """Whether a tensor has no values."""
+    return isinstance(tensor, FakeTensor) or tensor.is_meta
+
+
+def memory(tensor: Tensor) -> int | None:
+    """What tells the memory of one tensor from that of another; None where a tensor has none of its own."""
+    try:
+        return tensor.untyped_storage()._cdata
+    except (RuntimeError, NotImplementedError):
+        return None
+
+
+def is_script(module: nn.Module) -> bool:
+    """Whether a module runs outside of Python, where nothing can be seen."""
+    return isinstance(module, torch.jit.ScriptModule)
