@@ -374,11 +374,12 @@ def _place(layers: list[list[_Box]]) -> None:
                 wanted.append(sum(other.x for other in others) / len(others) if others else box.x)
             _spread(layer, wanted)
     left = min((box.x - box.width / 2 for layer in layers for box in layer), default=0)
+    for box in (box for layer in layers for box in layer):
+        box.x += MARGIN - left
     y = float(MARGIN)
     for number, layer in enumerate(layers):
         height = max((box.height for box in layer), default=0)
         for box in layer:
-            box.x += MARGIN - left
             box.y = y + (0 if box.kind == "passing" else (height - box.height) / 2)
             if box.kind == "passing":
                 box.height = height
