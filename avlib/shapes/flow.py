@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import pairwise
 
 from ..errors import ParameterError
 from . import wording
 from .drawing import text_width
-from .outline import Node, outline
+from .outline import kinds_of, outline
 from .palette import AUDIO, IMAGE, INK, JOINT, OTHER, PAPER
 from .rows import Row, TensorInfo, Trace
 
@@ -26,6 +27,7 @@ SOFT = "#5b6570"
 LINE = 16  # height of a line of text
 GAP = 28  # between neighbours
 MARGIN = 14
+ROUNDS = 150  # of moving boxes to where they want to be
 
 _AUDIO = re.compile(r"wav|audio|sound|speech|mel|fbank|spec|pitch|f0|voice|input_values|input_features", re.IGNORECASE)
 _IMAGE = re.compile(r"image|img|pixel|frame|video|face|picture", re.IGNORECASE)
@@ -41,6 +43,7 @@ class _Box:
     row: Row | None = None
     alike: object = None  # the same for stages that are equal
     times: int = 1
+    parameters: int = 0
     streams: frozenset[str] = frozenset()
     above: list[_Box] = field(default_factory=list)
     below: list[_Box] = field(default_factory=list)
@@ -106,29 +109,30 @@ class _Graph:
         self.trace = trace
         if not trace.rows:
             return
-        nodes = {node.row.index: node for root in outline(trace, depth) for node in root.walk()}
+        self.nodes = {node.row.index: node for root in outline(trace, depth, fold=False) for node in root.walk()}
+        self.kinds = kinds_of(trace)
         ops_alone = depth > 0 and not any(row.kind == "module" for row in trace.rows[1:])
         root = trace.rows[0]
         for info in root.inputs:
             self.input(info)
         if depth == 0 or (len(trace.rows) == 1):
-            self.stage(root, nodes.get(0))
+            self.stage(root)
         else:
-            self.inside(root, depth, nodes, ops_alone)
+            self.inside(root, depth, ops_alone)
         for name, info in wording.together(root.outputs):
             self.output(name, info)
         self.contract()
         self.colour()
 
-    def inside(self, row: Row, depth: int, nodes: dict[int, Node], ops_alone: bool) -> None:
+    def inside(self, row: Row, depth: int, ops_alone: bool) -> None:
         """The stages inside a row."""
         for inner in self.trace.children(row):
             if inner.kind == "op":
                 self.operation(inner, ops_alone)
             elif inner.depth < depth and any(other.kind == "module" for other in self.trace.children(inner)):
-                self.inside(inner, depth, nodes, ops_alone)
+                self.inside(inner, depth, ops_alone)
             else:
-                self.stage(inner, nodes.get(inner.index))
+                self.stage(inner)
 
     def input(self, info: TensorInfo) -> None:
         name = info.path or "input"
@@ -136,11 +140,11 @@ class _Graph:
         self.boxes.append(box)
         self.makes(box, [info])
 
-    def stage(self, row: Row, node: Node | None) -> None:
-        box = _Box("stage", row=row)
-        box.alike = None if node is None else (re.sub(r"\d+", "#", node.name), row.name, node.parameters, _kind(row))
+    def stage(self, row: Row) -> None:
+        box = _Box("stage", row=row, alike=(re.sub(r"\d+", "#", row.path), self.kinds[row.index]))
         label = row.path if row.kind == "module" and row.path else row.name
-        count = 0 if node is None else node.parameters
+        count = self.nodes[row.index].parameters if row.index in self.nodes else 0
+        box.parameters = count
         told = [row.name if label != row.name else "", f"{wording.count(count)} parameters" if count else ""]
         label += f" #{row.call}" if row.kind == "module" and row.call > 1 else ""
         box.lines = [(label, "name")]
@@ -158,10 +162,12 @@ class _Graph:
         for info in row.inputs:
             for box, trail in self.made.get(info.identity, ()):
                 sources.setdefault(box, trail)
+        if re.fullmatch(r"new_\w+|\w+_like", row.name):
+            return  # takes a size, and nothing of the values
         before = {info.shape for info in row.inputs}
         changes = any(info.shape not in before for info in row.outputs)
         if row.open or (alone and (changes or len(sources) > 1)):
-            self.stage(row, None)
+            self.stage(row)
         elif len(sources) > 1:
             box = _Box("join", [(_NAMES.get(row.name, row.name), "join")], row)
             self.boxes.append(box)
@@ -213,7 +219,7 @@ class _Graph:
     def contract(self) -> None:
         """Put stages together that are equal and follow one another with nothing between."""
         for box in list(self.boxes):
-            if box.kind != "stage" or box.alike is None or box not in self.boxes:
+            if box.kind != "stage" or box not in self.boxes:
                 continue
             while True:
                 following = [other for other in dict.fromkeys(box.below) if other.kind != "output"]
@@ -236,19 +242,15 @@ class _Graph:
                 self.connect(arrow)
         names = [box.lines[0][0].split(" … ")[0], other.lines[0][0]]
         box.lines[0] = (" … ".join(names), "name")
-        name, count = box.row.name, box.alike[2]
-        told = f"{box.times} × {name}" + (f" · {wording.count(count * box.times)} parameters" if count else "")
+        box.parameters += other.parameters
+        name, count = box.row.name, box.parameters
+        told = f"{box.times} × {name}" + (f" · {wording.count(count)} parameters" if count else "")
         box.lines[1:] = [(told, "kind"), *(line for line in other.lines[1:] if line[1] == "failed")]
 
     def colour(self) -> None:
         for box in self.boxes:  # in the order in which they were made, so that what is above comes first
             for above in box.above:
                 box.streams |= above.streams
-
-
-def _kind(row: Row) -> tuple:
-    """What equal stages have in common."""
-    return tuple((i.shape, i.dtype, i.formula) for i in (*row.inputs, *row.outputs)) + (row.flops, row.bytes)
 
 
 def _streams(info: TensorInfo) -> frozenset[str]:
@@ -363,16 +365,23 @@ def _order(layers: list[list[_Box]]) -> None:
 
 def _place(layers: list[list[_Box]]) -> None:
     """From left to right: each box as near to those above and below as its neighbours allow."""
-    for layer in layers:
-        _spread(layer, [box.x for box in layer])
-    for turn in range(24):
-        down = turn % 2 == 0
-        for layer in layers if down else reversed(layers):
-            wanted = []
-            for box in layer:
-                others = (box.above if down else box.below) if turn < 20 else [*box.above, *box.below]
-                wanted.append(sum(other.x for other in others) / len(others) if others else box.x)
-            _spread(layer, wanted)
+    lines, bounds = _lines(layers)
+    number = {box: i for i, line in enumerate(lines) for box in line}
+    tied = [
+        [number[other] for box in line for other in (*box.above, *box.below) if number[other] != i]
+        for i, line in enumerate(lines)
+    ]
+    mass = [len(line) for line in lines]
+    places = [0.0] * len(lines)
+    _keep_apart(places, mass, bounds, exactly=True)
+    for _ in range(ROUNDS):
+        wanted = [sum(places[j] for j in others) / len(others) if others else x for x, others in zip(places, tied, strict=True)]
+        places = [x + (want - x) / 2 for x, want in zip(places, wanted, strict=True)]
+        for _ in range(3):
+            _keep_apart(places, mass, bounds)
+    _keep_apart(places, mass, bounds, exactly=True)
+    for box, line in number.items():
+        box.x = places[line]
     left = min((box.x - box.width / 2 for layer in layers for box in layer), default=0)
     for box in (box for layer in layers for box in layer):
         box.x += MARGIN - left
@@ -389,25 +398,63 @@ def _place(layers: list[list[_Box]]) -> None:
             y += min(44, 14 + bend * 0.15) + (6 if number % 2 else 0)  # above a block there is an arrowhead, too
 
 
-def _spread(layer: list[_Box], wanted: Sequence[float]) -> None:
-    """Put boxes where they want to be, or as near as they can without touching: least squares, in order."""
-    offsets, total = [], 0.0
-    for i, box in enumerate(layer):
-        if i:
-            total += (layer[i - 1].width + box.width) / 2 + GAP
-        offsets.append(total)
-    groups: list[list[float]] = []  # weight times place, weight, how many: neighbours that touch move as one
-    for box, want, offset in zip(layer, wanted, offsets, strict=True):
-        weight = 4.0 if box.kind == "passing" else 1.0
-        groups.append([(want - offset) * weight, weight, 1])
-        while len(groups) > 1 and groups[-2][0] / groups[-2][1] > groups[-1][0] / groups[-1][1]:
-            total, weight, count = groups.pop()
-            groups[-1] = [groups[-1][0] + total, groups[-1][1] + weight, groups[-1][2] + count]
-    i = 0
-    for total, weight, count in groups:
-        for _ in range(int(count)):
-            layer[i].x = total / weight + offsets[i]
-            i += 1
+def _lines(layers: list[list[_Box]]) -> tuple[list[list[_Box]], list[tuple[int, int, float]]]:
+    """Boxes that stand straight above one another, and how far apart neighbours are at least, from left to right.
+
+    A line is what leads from one box to the next and to no other. Where lines cross, one of them is parted.
+    """
+    lines: list[list[_Box]] = []
+    of: dict[_Box, list[_Box]] = {}
+    for box in (box for layer in layers for box in layer):
+        if len(box.above) == 1 == len(box.above[0].below):
+            of[box] = of[box.above[0]]
+        else:
+            of[box] = []
+            lines.append(of[box])
+        of[box].append(box)
+    while True:
+        number = {box: i for i, line in enumerate(lines) for box in line}
+        bounds = [
+            (number[left], number[right], (left.width + right.width) / 2 + GAP)
+            for layer in layers
+            for left, right in pairwise(layer)
+        ]
+        order, crossing = _sorted(len(lines), bounds)
+        if not crossing:
+            rank = {line: i for i, line in enumerate(order)}
+            return lines, sorted(bounds, key=lambda bound: rank[bound[0]])
+        longest = max(crossing, key=lambda i: len(lines[i]))
+        half = len(lines[longest]) // 2
+        lines.append(lines[longest][half:])
+        del lines[longest][half:]
+
+
+def _sorted(count: int, bounds: Sequence[tuple[int, int, float]]) -> tuple[list[int], list[int]]:
+    """An order from left to right, and those that have none, since they are both left and right of another."""
+    waits = [0] * count
+    after: list[list[int]] = [[] for _ in range(count)]
+    for left, right, _ in bounds:
+        after[left].append(right)
+        waits[right] += 1
+    order = [i for i in range(count) if not waits[i]]
+    for i in order:
+        for other in after[i]:
+            waits[other] -= 1
+            if not waits[other]:
+                order.append(other)
+    return order, [i for i in range(count) if waits[i]]
+
+
+def _keep_apart(
+    places: list[float], mass: Sequence[int], bounds: Sequence[tuple[int, int, float]], exactly: bool = False
+) -> None:
+    """Move neighbours apart that are too near, the heavier one less; exactly: the right one, and all the way."""
+    for left, right, distance in bounds:
+        lacks = distance - (places[right] - places[left])
+        if lacks > 0:
+            share = 1.0 if exactly else mass[left] / (mass[left] + mass[right])
+            places[right] += lacks * share
+            places[left] -= lacks * (1 - share)
 
 
 # drawing

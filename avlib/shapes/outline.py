@@ -76,7 +76,7 @@ def outline(trace: Trace, depth: int | None = None, ops: bool = False, fold: boo
     _count_parameters(trace, nodes)
     if not fold:
         return roots
-    kinds = _kinds(trace)
+    kinds = kinds_of(trace)
     for node in reversed(nodes.values()):
         node.inner = _folded(node.inner, kinds)
     return _folded(roots, kinds)
@@ -146,7 +146,7 @@ def _folded(nodes: list[Node], kinds: dict[int, int]) -> list[Node]:
     return found
 
 
-def _kinds(trace: Trace) -> dict[int, int]:
+def kinds_of(trace: Trace) -> dict[int, int]:
     """A number for each row, the same for rows that are equal with all that is inside them."""
     numbers: dict[tuple, int] = {}
     tensors: dict[int, tuple] = {}
