@@ -259,7 +259,7 @@ def _streams(info: TensorInfo) -> frozenset[str]:
         return frozenset()
     if _AUDIO.search(info.path):
         return frozenset(["audio"])
-    if _IMAGE.search(info.path) or len(info.shape) in (4, 5) and info.shape[-3] == 3:
+    if _IMAGE.search(info.path) or (len(info.shape) in (4, 5) and info.shape[-3] == 3):
         return frozenset(["image"])
     return frozenset()
 
@@ -375,7 +375,10 @@ def _place(layers: list[list[_Box]]) -> None:
     places = [0.0] * len(lines)
     _keep_apart(places, mass, bounds, exactly=True)
     for _ in range(ROUNDS):
-        wanted = [sum(places[j] for j in others) / len(others) if others else x for x, others in zip(places, tied, strict=True)]
+        wanted = [
+            sum(places[j] for j in others) / len(others) if others else x
+            for x, others in zip(places, tied, strict=True)
+        ]
         places = [x + (want - x) / 2 for x, want in zip(places, wanted, strict=True)]
         for _ in range(3):
             _keep_apart(places, mass, bounds)
@@ -502,10 +505,8 @@ def _colour(box: _Box) -> tuple[str, str]:
         box = box.above[0]
     if box.row is not None and box.row.open:
         return IMAGE, PAPER
-    if len(box.streams) > 1:
-        edge = JOINT
-    else:
-        edge = {"audio": AUDIO, "image": IMAGE}.get(next(iter(box.streams), ""), OTHER)
+    single = {"audio": AUDIO, "image": IMAGE}.get(next(iter(box.streams), ""), OTHER)
+    edge = JOINT if len(box.streams) > 1 else single
     return edge, _mixed(edge, PAPER, 0.13)
 
 
@@ -526,7 +527,9 @@ def _line(box: _Box, below: _Box) -> str:
         path = f"M{box.x:.1f} {top:.1f}V{bottom - head:.1f}"
     else:
         middle = (top + bottom - head) / 2
-        path = f"M{box.x:.1f} {top:.1f}C{box.x:.1f} {middle:.1f} {end_x:.1f} {middle:.1f} {end_x:.1f} {bottom - head:.1f}"
+        path = (
+            f"M{box.x:.1f} {top:.1f}C{box.x:.1f} {middle:.1f} {end_x:.1f} {middle:.1f} {end_x:.1f} {bottom - head:.1f}"
+        )
     guessed = ' stroke-dasharray="4 3"' if "label" in (box.kind, below.kind) and 0 in (box.times, below.times) else ""
     drawn = f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.4"{guessed}/>'
     if head:
@@ -540,11 +543,11 @@ def _block(box: _Box) -> str:
     left, parts = box.x - box.width / 2, []
     if box.kind != "label":
         radius = {"stage": 5}.get(box.kind, box.height / 2)
-        for shift in (6, 3) if box.times > 1 else ():
-            parts.append(
-                f'<rect x="{left + shift:.1f}" y="{box.y + shift:.1f}" width="{box.width:.1f}" '
-                f'height="{box.height:.1f}" rx="{radius:g}" fill="{inside}" stroke="{edge}"/>'
-            )
+        parts += [
+            f'<rect x="{left + shift:.1f}" y="{box.y + shift:.1f}" width="{box.width:.1f}" '
+            f'height="{box.height:.1f}" rx="{radius:g}" fill="{inside}" stroke="{edge}"/>'
+            for shift in ((6, 3) if box.times > 1 else ())
+        ]
         dashes = ' stroke-dasharray="5 3"' if box.row is not None and box.row.open else ""
         parts.append(
             f'<rect x="{left:.1f}" y="{box.y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" '

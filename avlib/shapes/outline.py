@@ -35,7 +35,7 @@ class Node:
         """`layers.0 … layers.11 (12 alike)`."""
         if not self.alike:
             return self.name
-        turn = f", every {self.every}{ {2: 'nd', 3: 'rd'}.get(self.every, 'th')}" if self.every > 1 else ""
+        turn = f", every {self.every}{ {2: 'nd', 3: 'rd'}.get(self.every, 'th') }" if self.every > 1 else ""
         name = self.name if self.last == self.name else f"{self.name} … {self.last}"
         return f"{name} ({len(self.alike)} alike{turn})"
 

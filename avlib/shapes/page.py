@@ -19,68 +19,101 @@ PICTURES = 1_000_000  # characters that pictures may take in all
 FIGURES = ("parameters", "FLOPs", "memory", "time")  # columns that are set to the right
 
 STYLE = """
-.av-shapes{--page:#fff;--text:#1d2329;--soft:#5b6570;--line:#e1e5e9;--panel:#f5f7f9;--link:#0b62a8;--bad:#b34700;
---bad-back:#fcebdf;background:var(--page);color:var(--text);font:13px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,
-"Noto Sans",sans-serif;padding:.7em .9em;border-radius:6px;text-align:left;overflow-x:auto}
-@media(prefers-color-scheme:dark){.av-shapes{DARK}}
-[data-jp-theme-light="true"] .av-shapes{LIGHT}
-[data-jp-theme-light="false"] .av-shapes,.vscode-dark .av-shapes{DARK}
-.av-shapes :is(code,.t,td){font-family:ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:12px}
-.av-shapes code{background:none;color:inherit;padding:0;user-select:all}
-.av-shapes h4{margin:0 0 .15em;font-size:15px;font-weight:650}.av-shapes p{margin:.1em 0;color:var(--soft)}
-.av-shapes p.bad{background:var(--bad-back);color:var(--bad);border-left:4px solid var(--bad);padding:.3em .7em;margin:.5em 0}
-.av-shapes .t{margin-top:.6em;min-width:MINIMUM;border-bottom:1px solid var(--line)}
-.av-shapes .r{display:grid;grid-template-columns:COLUMNS;column-gap:.8em;padding:.12em 0;border-top:1px solid var(--line)}
-.av-shapes .r>*{overflow-wrap:anywhere}
-.av-shapes .r>:is(.f,.h){text-align:right;white-space:nowrap;overflow-wrap:normal}
-.av-shapes .r>:last-child{color:var(--soft)}
-.av-shapes summary.r{cursor:pointer;list-style:none}.av-shapes summary.r::-webkit-details-marker{display:none}
-.av-shapes summary.r:hover{background:var(--panel)}
-.av-shapes summary.r>:first-child::before{content:"▸";display:inline-block;width:1.2em;color:var(--soft)}
-.av-shapes details[open]>summary.r>:first-child::before{content:"▾"}
-.av-shapes .head{color:var(--soft);border:0;font-family:system-ui,sans-serif}
-.av-shapes .i{padding-left:1.2em;box-shadow:inset 1px 0 var(--line)}
-.av-shapes .p{color:var(--soft);padding:.2em .2em .4em 0;line-height:1.6}.av-shapes .p b{font-weight:400;color:var(--text)}
-.av-shapes .o>summary{color:var(--soft)}
-.av-shapes small{color:var(--soft);font-size:11px}.av-shapes .r small{display:inline-block;max-width:100%;overflow:hidden;
-text-overflow:ellipsis;white-space:nowrap;vertical-align:bottom}
-.av-shapes .e>summary>:first-child{color:var(--bad);font-weight:600}
-.av-shapes :is(img,svg){vertical-align:middle;margin:.2em .6em .2em 0;max-width:none;background:#fff}
-.av-shapes table{border-collapse:collapse;margin:.3em 0}
-.av-shapes :is(th,td){text-align:left;padding:.15em 1.2em .15em 0;border-bottom:1px solid var(--line);background:none;
-color:inherit;vertical-align:top;white-space:normal}
-.av-shapes td:first-child{white-space:nowrap}.av-shapes td:nth-child(3){font-family:inherit}
-.av-shapes th{color:var(--soft);font-weight:400}.av-shapes .m{margin-top:.5em}.av-shapes .m>summary{cursor:pointer}
-.av-shapes input{font:inherit;color:inherit;background:var(--panel);border:1px solid var(--line);border-radius:4px;
-padding:.2em .6em;width:22em;max-width:100%;margin:.5em .8em 0 0}
+.av-shapes { LIGHT; background: var(--page); color: var(--text); text-align: left; overflow-x: auto;
+  font: 13px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; padding: .7em .9em;
+  border-radius: 6px; --mono: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace }
+@media (prefers-color-scheme: dark) { .av-shapes { DARK } }
+[data-jp-theme-light="true"] .av-shapes { LIGHT }
+[data-jp-theme-light="false"] .av-shapes, .vscode-dark .av-shapes { DARK }
+.av-shapes :is(code, .t, td) { font-family: var(--mono); font-size: 12px }
+.av-shapes code { background: none; color: inherit; padding: 0; user-select: all }
+.av-shapes h4 { margin: 0 0 .15em; font-size: 15px; font-weight: 650 }
+.av-shapes p { margin: .1em 0; color: var(--soft) }
+.av-shapes p.bad { background: var(--bad-back); color: var(--bad); border-left: 4px solid; padding: .3em .7em }
+.av-shapes .t { margin-top: .6em; border-bottom: 1px solid var(--line) }
+.av-shapes .r { display: grid; column-gap: .8em; padding: .12em 0; border-top: 1px solid var(--line) }
+.av-shapes .r > * { overflow-wrap: anywhere }
+.av-shapes .r > :is(.f, .h) { text-align: right; white-space: nowrap; overflow-wrap: normal }
+.av-shapes .r > :last-child { color: var(--soft) }
+.av-shapes summary.r { cursor: pointer; list-style: none }
+.av-shapes summary.r::-webkit-details-marker { display: none }
+.av-shapes summary.r:hover { background: var(--panel) }
+.av-shapes summary.r > :first-child::before { content: "▸"; display: inline-block; width: 1.2em; color: var(--soft) }
+.av-shapes details[open] > summary.r > :first-child::before { content: "▾" }
+.av-shapes .head { color: var(--soft); border: 0; font-family: system-ui, sans-serif }
+.av-shapes .i { padding-left: 1.2em; box-shadow: inset 1px 0 var(--line) }
+.av-shapes .p { color: var(--soft); padding: .2em .2em .4em 0; line-height: 1.6 }
+.av-shapes .p b { font-weight: 400; color: var(--text) }
+.av-shapes .o > summary { color: var(--soft) }
+.av-shapes .e > summary > :first-child { color: var(--bad); font-weight: 600 }
+.av-shapes small { color: var(--soft); font-size: 11px }
+.av-shapes .r small { display: inline-block; max-width: 100%; overflow: hidden; text-overflow: ellipsis;
+  white-space: nowrap; vertical-align: bottom }
+.av-shapes :is(img, svg) { vertical-align: middle; margin: .2em .6em .2em 0; max-width: none; background: #fff }
+.av-shapes table { border-collapse: collapse; margin: .3em 0 }
+.av-shapes :is(th, td) { text-align: left; padding: .15em 1.2em .15em 0; border-bottom: 1px solid var(--line);
+  background: none; color: inherit; vertical-align: top; white-space: normal }
+.av-shapes th { color: var(--soft); font-weight: 400 }
+.av-shapes td:first-child, .av-shapes .s td:nth-child(2) { white-space: nowrap }
+.av-shapes .m { margin-top: .5em }
+.av-shapes .m > summary { cursor: pointer }
+.av-shapes .m td:nth-child(3) { font: inherit }
+.av-shapes input { font: inherit; color: inherit; background: var(--panel); border: 1px solid var(--line);
+  border-radius: 4px; padding: .2em .6em; width: 22em; max-width: 100%; margin: .5em .8em 0 0 }
 """.strip()
 _LIGHT = "--page:#fff;--text:#1d2329;--soft:#5b6570;--line:#e1e5e9;--panel:#f5f7f9;--bad:#b34700;--bad-back:#fcebdf"
 _DARK = "--page:#14181d;--text:#dde3e9;--soft:#97a3af;--line:#2b323a;--panel:#1c2229;--bad:#f0955a;--bad-back:#43230f"
 
 # Finds rows, and copies a path on a click. What stands for several is found under each of their names.
 SCRIPT = """
-(()=>{const root=document.getElementById("ID");if(!root||root.dataset.on)return;root.dataset.on=1;
-const tree=root.querySelector(".t"),box=document.createElement("input"),told=document.createElement("small");
-box.type="search";box.placeholder="find a path, operation, size or formula";box.setAttribute("aria-label",box.placeholder);
-told.setAttribute("role","status");tree.before(box,told);
-const all=[...tree.querySelectorAll("details")],was=all.map(e=>e.open),
-text=all.map(e=>(e.firstElementChild.textContent+" "+(e.querySelector(".p")?.textContent??"")+" "+(e.dataset.m??"")).toLowerCase()),
-groups=all.filter(e=>e.dataset.m).map(e=>e.dataset.m.toLowerCase().split(" "));
-const tail=path=>path.split(".").slice(-2).join(".");
-box.oninput=()=>{let q=box.value.trim().toLowerCase();
-if(!q){all.forEach((e,k)=>{e.hidden=false;e.open=was[k]});told.textContent="";return}
-let found=text.map(t=>t.includes(q));
-if(!found.some(Boolean)){for(const names of groups)for(const name of names){const at=q.indexOf(tail(name));
-if(at>=0&&!/^\\d/.test(q.slice(at+tail(name).length)))q=q.replace(tail(name),tail(names[0]))}
-found=text.map(t=>t.includes(q))}
-const shown=new Set(),up=new Set();
-all.forEach((e,k)=>{if(found[k])for(let p=e;p&&tree.contains(p);p=p.parentElement.closest("details")){shown.add(p);if(p!==e)up.add(p)}});
-all.forEach((e,k)=>{let p=e.parentElement.closest("details"),inside=false;
-for(;p&&tree.contains(p);p=p.parentElement.closest("details"))inside||=found[all.indexOf(p)]&&!up.has(p);
-e.hidden=!shown.has(e)&&!inside;e.open=up.has(e)});
-told.textContent=`${found.filter(Boolean).length} found`};
-root.addEventListener("click",event=>{const code=event.target.closest("code");
-if(code&&navigator.clipboard)navigator.clipboard.writeText(code.textContent).then(()=>{code.title="copied"},()=>{})})})()
+(() => {
+  const root = document.getElementById("ID");
+  if (!root || root.dataset.on) return;
+  root.dataset.on = 1;
+  const tree = root.querySelector(".t"), box = document.createElement("input"), told = document.createElement("small");
+  box.type = "search";
+  box.placeholder = "find a path, operation, size or formula";
+  box.setAttribute("aria-label", box.placeholder);
+  told.setAttribute("role", "status");
+  tree.before(box, told);
+  const all = [...tree.querySelectorAll("details")], number = new Map(all.map((e, k) => [e, k]));
+  const was = all.map(e => e.open);
+  const above = all.map(e => number.get(e.parentElement.closest("details")) ?? -1);
+  const panel = e => e.querySelector(":scope > .i > .p")?.textContent ?? "";
+  const text = all.map(e => `${e.firstElementChild.textContent} ${panel(e)} ${e.dataset.m ?? ""}`.toLowerCase());
+  const groups = all.filter(e => e.dataset.m).map(e => e.dataset.m.toLowerCase().split(" "));
+  const tail = path => path.split(".").slice(-2).join(".");
+  const asFirst = query => {
+    for (const names of groups) for (const name of names.map(tail)) {
+      const at = query.indexOf(name);
+      if (at >= 0 && !/^\\d/.test(query.slice(at + name.length))) query = query.replace(name, tail(names[0]));
+    }
+    return query;
+  };
+  box.oninput = () => {
+    const query = box.value.trim().toLowerCase();
+    if (!query) {
+      all.forEach((e, k) => { e.hidden = false; e.open = was[k]; });
+      told.textContent = "";
+      return;
+    }
+    let found = text.map(t => t.includes(query));
+    if (!found.includes(true)) { const other = asFirst(query); found = text.map(t => t.includes(other)); }
+    const leads = all.map(() => false), within = all.map(() => false);
+    for (let k = all.length - 1; k >= 0; k--) if ((found[k] || leads[k]) && above[k] >= 0) leads[above[k]] = true;
+    all.forEach((e, k) => {
+      within[k] = above[k] >= 0 && (within[above[k]] || (found[above[k]] && !leads[above[k]]));
+      e.hidden = !(found[k] || leads[k] || within[k]);
+      e.open = leads[k];
+    });
+    told.textContent = `${found.filter(Boolean).length} found`;
+  };
+  root.addEventListener("click", event => {
+    const code = event.target.closest("code");
+    if (code && navigator.clipboard)
+      navigator.clipboard.writeText(code.textContent).then(() => { code.title = "copied"; }, () => {});
+  });
+})()
 """.strip()
 
 
@@ -107,18 +140,22 @@ def html(trace: Trace, depth: int | None = None) -> str:
     trouble = "<br>".join(map(escape, wording.troubles(trace)))
     name = f"av-{uuid.uuid4().hex[:10]}"
     columns = " ".join(["minmax(0,1fr)", *(f"{width:g}em" for _, width, _ in page.columns)])
-    style = STYLE.replace("COLUMNS", columns).replace("MINIMUM", f"{page.minimum:g}em")
-    style = style.replace("DARK", _DARK).replace("LIGHT", _LIGHT)
-    return (
-        f'<div class="av-shapes" id="{name}"><style>{style}</style>'
+    return framed(
         f"<h4>{escape(trace.name or 'trace')}</h4><p>{escape(wording.headline(trace))}</p>{facts}"
         + (f'<p class="bad">{trouble}</p>' if trouble else "")
         + body
         + page.left_out(nodes)
         + _meanings(trace)
-        + (f"<script>{SCRIPT.replace('ID', name)}</script>" if nodes else "")
-        + "</div>"
+        + (f"<script>{SCRIPT.replace('ID', name)}</script>" if nodes else ""),
+        f' id="{name}"',
+        f"#{name} .t{{min-width:{page.minimum:g}em}}#{name} .r{{grid-template-columns:{columns}}}",
     )
+
+
+def framed(body: str, attributes: str = "", style: str = "") -> str:
+    """Escaped HTML in a block that has its own colours, light and dark."""
+    both = STYLE.replace("DARK", _DARK).replace("LIGHT", _LIGHT)
+    return f'<div class="av-shapes"{attributes}><style>{both}{style}</style>{body}</div>'
 
 
 def _open_depth(nodes: list[Node]) -> int:
@@ -145,7 +182,11 @@ class _Page:
             ("FLOPs", 5, any(row.flops != 0 for row in trace.rows)),
             ("memory", 5.5, any(row.bytes != 0 for row in trace.rows)),
             ("time", 5, any(row.seconds is not None for row in trace.rows)),
-            ("source", _width((wording.place(row.source) for row in trace.rows), 6, 11.5), any(row.source for row in trace.rows)),
+            (
+                "source",
+                _width((wording.place(row.source) for row in trace.rows), 6, 11.5),
+                any(row.source for row in trace.rows),
+            ),
         ]
         self.columns = [(title, width, title in FIGURES) for title, width, tells in told if tells]
         self.minimum = 13 + sum(width + 0.8 for _, width, _ in self.columns)
@@ -200,7 +241,8 @@ class _Page:
         if row.inputs:
             parts.append(f"from <b>{'; '.join(escape(wording.tensor(info)) for _, info in _some(row.inputs))}</b>")
         if len(row.outputs) > 1 or any(info.path for info in row.outputs):
-            parts.append(f"gives <b>{'; '.join(escape(f'{name} {wording.shape(i.shape)}') for name, i in _some(row.outputs))}</b>")
+            given = "; ".join(f"{name} {wording.shape(info.shape)}" for name, info in _some(row.outputs))
+            parts.append(f"gives <b>{escape(given)}</b>")
         for name in sorted(self.mixed):
             values = dict.fromkeys(getattr(info, name) for info in row.outputs)
             parts += [escape(", ".join(values))] if values else []
@@ -246,7 +288,7 @@ def statistics(values: Statistics) -> str:
             f"mean {wording.number(values.mean)}, std {wording.number(values.std)}"
         )
     bad = [f"{n:,} {kind}" for n, kind in ((values.nan, "NaN"), (values.inf, "infinite")) if n]
-    return told + (f', <b>{" and ".join(bad)}</b>, the first at {values.first_bad}' if bad else "")
+    return told + (f", <b>{' and '.join(bad)}</b>, the first at {values.first_bad}" if bad else "")
 
 
 def _width(texts: Iterable[str], least: float, most: float) -> float:
@@ -292,7 +334,7 @@ def _meanings(trace: Trace) -> str:
         return ""
     rows = "".join(
         f"<tr><td>{escape(text)}</td><td>{'?' if size is None else size}</td><td>{escape(formula.meaning())}</td>"
-        f"<td>{escape(row.label if row.kind == 'module' else f'{row.name} in {row.path}' if row.path else row.name)}</td></tr>"
+        f"<td>{escape(wording.where(row))}</td></tr>"
         for text, (formula, size, row) in list(found.items())[:60]
     )
     more = f"<p>and {len(found) - 60:,} more</p>" if len(found) > 60 else ""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..errors import ParameterError
 from . import wording
 from .outline import Node, fitting, hidden_in
-from .rows import Row, TensorInfo, Trace
+from .rows import TensorInfo, Trace
 
 WIDTH = 120  # columns of a terminal that a table fits into
 LINES = 90  # rows that a table has where no depth is given
@@ -17,7 +17,7 @@ _CUT = (60, 20)  # of more rows than that at the lowest depth, so many first and
 
 
 class Column(NamedTuple):
-    """A column: its title, its text for an entry, the least width that it can be brought to, and where its text stands."""
+    """A column: its title, its text for an entry, and how narrow it can be made."""
 
     title: str
     text: Callable[[Node], list[str]]  # lines

@@ -87,6 +87,11 @@ def local(row: Row, parent: Row | None) -> str:
     return (name or row.name) + (f" #{row.call}" if row.call > 1 else "")
 
 
+def where(row: Row) -> str:
+    """`encoder.layers.3 #2`, `add in encoder.layers.3`."""
+    return f"{row.name} in {row.path}" if row.kind == "op" and row.path else row.label
+
+
 def headline(trace: Trace) -> str:
     """One line on the whole run: parameters, FLOPs, bytes, operations."""
     ops = sum(row.kind == "op" for row in trace.rows)
@@ -118,18 +123,16 @@ def troubles(trace: Trace) -> list[str]:
         row = failed[-1]  # the innermost; those around it are open because of it
         given = "; ".join(tensor(info) for info in row.inputs)
         at = f" at {row.source}" if row.source else ""
-        within = f" in {row.path}" if row.kind == "op" and row.path else ""
-        found.append(f"{row.label}{within} failed{at}: {' '.join(str(row.error).split())}")
+        found.append(f"{where(row)} failed{at}: {' '.join(str(row.error).split())}")
         found += [f"its inputs: {given}"] if given else []
     elif trace.error:
         found.append(f"failed: {' '.join(trace.error.split())}")
     bad = trace.first_bad
     if bad is not None:
         info = next(o for o in bad.outputs if o.statistics and not o.statistics.finite)
-        within = f" in {bad.path}" if bad.kind == "op" and bad.path else ""
         at = f", {place(bad.source)}" if bad.source else ""
         kinds = f"{info.statistics.nan:,} NaN, {info.statistics.inf:,} infinite"
-        found.append(f"first value that is not finite: {bad.label}{within}{at}, at {info.statistics.first_bad} ({kinds})")
+        found.append(f"first value that is not finite: {where(bad)}{at}, at {info.statistics.first_bad} ({kinds})")
     return found
 
 
