@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from .formula import Formula
 
-FAR = (2**24, 2**36, 2**20, 2**16, 2**12, 2**9, 2**7, 48)  # steps; some models take no more, some round at more
+FAR = (2**12, 2**9, 2**7, 48, 2**16, 2**20, 2**24)  # steps; some models take no more, some round at more
 NEAR = (1, 2, 3, 5, -1, -2, 11)
 STEPS = 64  # how many sizes in a row are tried to find a floor of a floor
 

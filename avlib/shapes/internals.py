@@ -24,7 +24,7 @@ try:
     from torch._dispatch.python import enable_python_dispatcher
     from torch._dynamo.source import ConstantSource
     from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-    from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
+    from torch.fx.experimental.symbolic_shapes import DimDynamic, GuardOnDataDependentSymNode, ShapeEnv
 
     AVAILABLE = True
 except ImportError:  # pragma: no cover
@@ -34,7 +34,7 @@ except ImportError:  # pragma: no cover
 # A function mode sees attributes too; inside this context nothing does. Public in torch's notes on extending it.
 unseen = torch._C.DisableTorchFunction
 
-CALL = "_call_impl"  # of nn.Module: the frame in which hooks run
+SEVERAL = 7  # what a number that depends on data is taken for
 
 
 class Guard(NamedTuple):
@@ -54,15 +54,32 @@ class _Env(ShapeEnv):
         super().__init__()
         self.user_frame = user_frame
         self.assumed: list[Guard] = []
+        self.deciding = False  # a tensor is being made a truth
 
     def _log_guard(self, prefix, g, forcing_spec) -> None:
-        frame = inner = sys._getframe(1)
-        user = self.user_frame(frame)
-        while inner is not None and ("/torch/fx/" in (name := inner.f_code.co_filename) or name == torch.__file__):
-            inner = inner.f_back
+        user = self.user_frame(sys._getframe(1))
         if user is not None:
-            direct = inner is user
-            self.assumed.append(Guard(g, user.f_code.co_filename, user.f_lineno, user.f_globals, direct))
+            place = user.f_code.co_filename, user.f_lineno
+            self.assumed.append(Guard(g, *place, user.f_globals, self._asked_by(user)))
+
+    @staticmethod
+    def _asked_by(user: FrameType | None) -> bool:
+        """Whether own code, not torch, made a truth or a number of a symbol: by a method of `torch.SymInt` and such."""
+        frame, before = sys._getframe(1), None
+        while frame is not None and frame is not user:
+            frame, before = frame.f_back, frame
+        return before is not None and before.f_code.co_filename == torch.__file__
+
+    def evaluate_expr(self, orig_expr, *args, **kwargs):
+        try:
+            return super().evaluate_expr(orig_expr, *args, **kwargs)
+        except GuardOnDataDependentSymNode:
+            # How many are True in a mask is not known. Torch asks whether it is 1, or enough; it is what it mostly is,
+            # several. What a model itself asks about data is another matter: there it goes one of two ways.
+            if self.deciding or self._asked_by(self.user_frame(sys._getframe(1))):
+                raise
+            known = {symbol: self.backed_var_to_val.get(symbol, SEVERAL) for symbol in orig_expr.free_symbols}
+            return orig_expr.xreplace(known)
 
     def _maybe_guard_rel(self, expr) -> None:
         # Torch would now replace a symbol by the number that it was compared with, in all that follows. A model that
@@ -104,6 +121,34 @@ class Fake:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+    @contextlib.contextmanager
+    def doing(self, name: str) -> Iterator[None]:
+        """An operation; where it makes a truth of a tensor, no answer is made up."""
+        self.env.deciding = name == "__bool__"
+        try:
+            yield
+        finally:
+            self.env.deciding = False
+
+    @staticmethod
+    def lacks_values(error: BaseException) -> bool:
+        """Whether a run failed for want of values, not for what it was given."""
+        kinds = (
+            "DataDependent",
+            "DynamicOutputShape",
+            "UnsupportedFakeTensor",
+            "UnsupportedOperator",
+            "MetadataMismatch",
+        )
+        told = str(error)
+        signs = (
+            "numpy() is not supported",
+            "data pointer",
+            "Cannot copy out of meta",
+            "item() cannot be called on meta",
+        )
+        return any(kind in type(error).__name__ for kind in kinds) or any(sign in told for sign in signs)
 
     def symbol(self, name: str, hint: int) -> torch.SymInt:
         """A size that stays a symbol, and is `hint` where a model must decide something."""

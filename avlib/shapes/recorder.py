@@ -9,7 +9,7 @@ import time
 import weakref
 from collections import Counter, namedtuple
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -28,7 +28,10 @@ Leaf = namedtuple("Leaf", "path shape dtype device look identity")
 DEPTH = 6  # how deep an object of an unknown class is searched for tensors
 VIEWS = {"T", "H", "mT", "mH", "real", "imag"}  # attributes that are operations
 SILENT = {"requires_grad_", "_set_grad_enabled", "register_hook", "retain_grad"}
-ATOMS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, slice, type(...))
+_nothing = nullcontext()
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, slice, type(...))
+_TORCHS = (torch.dtype, torch.device, torch.Size, torch.SymInt, torch.SymFloat, torch.SymBool, torch.Generator)
+ATOMS = (*_PLAIN, *_TORCHS)  # what holds no tensors
 
 
 class Event:
@@ -83,7 +86,8 @@ class Recorder:
             arguments that are given by name are not seen the first time.
         look: what to find out of the values of each tensor.
         timed: measure the seconds of each row.
-        replace: for symbolic runs: may give another tensor in the place of an operation's output.
+        replace: for runs with symbols: may give another tensor in the place of an operation's output.
+        world: of fake tensors, that the run is in.
     """
 
     def __init__(
@@ -92,9 +96,10 @@ class Recorder:
         look: Look | None = None,
         timed: bool = False,
         replace: Callable[[Event, Any], Any] | None = None,
+        world: internals.Fake | None = None,
     ):
         self.events: list[Event] = []
-        self.look, self.timed, self.replace = look, timed, replace
+        self.look, self.timed, self.replace, self.world = look, timed, replace, world
         self.paths: dict[int, str] = {}
         self.held: list[nn.Module] = []  # so that no id is given to another module meanwhile
         self._calls: Counter[int] = Counter()
@@ -214,8 +219,11 @@ class Recorder:
             return function(*args, **kwargs)
         started = self._now() if self.timed else None
         try:
-            output = function(*args, **kwargs)
+            with self.world.doing(name) if self.world is not None else _nothing:
+                output = function(*args, **kwargs)
         except Exception as error:
+            if self.world is not None and name == "__setitem__" and self.world.lacks_values(error):
+                return None  # it changes no shape
             with internals.unseen():
                 event = self._operation(function, name, args, kwargs)
                 event.error = _told(error)

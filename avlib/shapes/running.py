@@ -9,7 +9,7 @@ import random
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from . import frames
 from .inputs import Inputs, Sizes, resized
 from .internals import Fake
-from .recorder import Event, Recorder, tensors_in
+from .recorder import Event, Recorder
 from .values import Look
 
 Slot = tuple[tuple, int, str, int]  # key of a row, 0 in and 1 out, path of the tensor, axis
@@ -112,7 +112,7 @@ class Model:
         with preserved(self.known, values=real):
             args, kwargs = self.inputs.made(sizes, resized if real else fake.like)
             with nullcontext() if real else fake.running(symbolic):
-                return self._recorded(args, kwargs, Recorder(self.modules, replace=replace))
+                return self._recorded(args, kwargs, Recorder(self.modules, replace=replace, world=fake))
 
     def _recorded(self, args: tuple, kwargs: Mapping[str, Any], recorder: Recorder) -> Run:
         run = Run(recorder.events)
@@ -160,7 +160,7 @@ def modules_of(fn: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = Non
                 take("self", value.__self__, depth + 1)
             elif isinstance(value, types.FunctionType) and (depth == 0 or frames.is_own(value.__code__)):
                 for key, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
-                    with _ignored(ValueError):  # a cell that is still empty
+                    with suppress(ValueError):  # a cell that is still empty
                         take(key, cell.cell_contents, depth + 1)
                 for key in value.__code__.co_names:
                     take(key, value.__globals__.get(key), depth + 1)
@@ -181,14 +181,6 @@ def modules_of(fn: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = Non
     for key, value in (*enumerate(args), *(kwargs or {}).items()):
         take(str(key), value)
     return found
-
-
-@contextmanager
-def _ignored(*errors: type[Exception]) -> Iterator[None]:
-    try:
-        yield
-    except errors:
-        pass
 
 
 @contextmanager
@@ -238,7 +230,8 @@ class _State:
 
     def _hold(self, container: dict | list | set) -> None:
         if id(container) not in self.held and type(container) in (dict, list, set, collections.OrderedDict):
-            self.held[id(container)] = container, container.copy()
+            copied = dict(container) if isinstance(container, dict) else list(container)
+            self.held[id(container)] = container, copied
 
     def restore(self) -> None:
         for container, before in self.held.values():
@@ -247,7 +240,7 @@ class _State:
             elif isinstance(container, list):
                 same = len(container) == len(before) and all(map(operator.is_, container, before))
             else:
-                same = container == before
+                same = container == set(before)
             if not same:
                 container.clear()
                 container.extend(before) if isinstance(container, list) else container.update(before)

@@ -123,7 +123,7 @@ def _traced(model: Model, fake: bool, look: Look | None, timed: bool) -> Trace:
     found = Trace(name=model.name, dims=dict(model.inputs.sizes))
     if fake:
         base = model.at(model.inputs.sizes)
-        if base.error is not None and _needs_values(base.error) and model.builder is None:
+        if base.error is not None and internals.Fake.lacks_values(base.error) and model.builder is None:
             told = str(base.error).partition("\n")[0][:160]
             where = base.raised_at
             at = f" at {where[0]}:{where[1]}" if where else ""
@@ -148,22 +148,6 @@ def _traced(model: Model, fake: bool, look: Look | None, timed: bool) -> Trace:
         formulas = derived.formulas
     _fill(found, base, roots, formulas if model.inputs.sizes else None)
     return found
-
-
-def _needs_values(error: BaseException) -> bool:
-    """Whether a run failed for want of values, not for what it was given."""
-    told = f"{type(error).__name__} {error}"
-    signs = (
-        "DataDependent",
-        "FakeTensor",
-        "fake tensor",
-        "meta tensor",
-        "numpy",
-        "data pointer",
-        "Unsupported",
-        "SymIntArrayRef",
-    )
-    return any(sign in told for sign in signs)
 
 
 def _annotate(error: BaseException, found: Trace) -> None:
