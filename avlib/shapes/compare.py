@@ -53,7 +53,7 @@ class Change:
         return wording.where(self.row or self.other)
 
     def __str__(self) -> str:
-        more = f" (with {self.inside} rows inside)" if self.inside else ""
+        more = f" (with {wording.many(self.inside, 'row')} inside)" if self.inside else ""
         return f"{self.label}: {'; '.join(map(str, self.differences))}{more}"
 
 
@@ -94,12 +94,14 @@ class Diff:
         ]
         found = [f"sizes: {', '.join(told)}"] if told else []
         if self.same:
-            found.append(f"no difference in {self.rows:,} rows")
+            found.append(f"no difference in {wording.many(self.rows, 'row')}")
         if self.changes:
             kinds = Counter(d.what for change in self.changes for d in dict.fromkeys(change.differences))
             words = {"size": "in size, as the same formula says"}
             parts = ", ".join(f"{count:,} {words.get(kind, kind)}" for kind, count in kinds.most_common())
-            found.append(f"{len(self.changes):,} changes ({self.rows:,} rows are in both): {parts}")
+            found.append(
+                f"{wording.many(len(self.changes), 'change')}, {wording.many(self.rows, 'row')} in both: {parts}"
+            )
         if self.first:
             found.append(f"first difference: {self.first}")
         for name, bad, which in zip(self.names, self.first_bad, ("first", "second"), strict=True):

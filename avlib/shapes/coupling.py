@@ -50,7 +50,7 @@ class Coupling:
     pairs: tuple[Pair, ...]
     start: int  # the shortest length at which each has at least one frame
     tolerance: int = 0
-    sample_rate: float | None = None
+    sample_rate: float | int | None = None
     limit: int = LIMIT
 
     @property
@@ -122,7 +122,7 @@ class Coupling:
 
 
 def couple(
-    *lengths: Any, tolerance: int = 0, sample_rate: float | None = None, limit: int = LIMIT, **named: Any
+    *lengths: Any, tolerance: int = 0, sample_rate: float | int | None = None, limit: int = LIMIT, **named: Any
 ) -> Coupling:
     """Whether lengths stay compatible, whatever the length of what they come from.
 

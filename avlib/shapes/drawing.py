@@ -30,7 +30,7 @@ _ADVANCES = {
 }
 
 
-def text_width(text: str, size: float, mono: bool = False, bold: bool = False) -> float:
+def text_width(text: str, size: float | int, mono: bool = False, bold: bool = False) -> float:
     """How wide a line is at most, in the unit of `size`, in whichever usual font it is set."""
     total = 0.0
     for sign in text:
@@ -72,7 +72,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _signed_levels(low: float, high: float) -> bytes:
+def _signed_levels(low: float | int, high: float | int) -> bytes:
     """For each of 256 values the colour, such that zero has the one in the middle."""
     reach = max(-low, high)
     values = (low + (high - low) * value / 255 for value in range(256))

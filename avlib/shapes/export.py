@@ -214,11 +214,9 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def _read_row(content: dict[str, Any]) -> Row:
-    row = Row(**content)
-    row.source = Source(**content["source"]) if content["source"] else None
-    row.inputs, row.outputs = (tuple(map(_read_tensor, content[side])) for side in ("inputs", "outputs"))
-    row.work = None if row.flops == 0 else _unknown
-    return row
+    sides = {side: tuple(map(_read_tensor, content[side])) for side in ("inputs", "outputs")}
+    source = Source(**content["source"]) if content["source"] else None
+    return Row(**content | sides | {"source": source, "work": None if content["flops"] == 0 else _unknown})
 
 
 def _unknown(inputs: Any, outputs: Any) -> None:
@@ -243,7 +241,7 @@ def _tensor(info: TensorInfo) -> dict[str, Any]:
     return found
 
 
-def _finite(value: float | None) -> float | None:
+def _finite(value: float | int | None) -> float | int | None:
     """JSON has no NaN and no infinity."""
     return value if value is not None and math.isfinite(value) else None
 

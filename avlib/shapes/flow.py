@@ -27,6 +27,7 @@ SOFT = "#5b6570"
 LINE = 16  # height of a line of text
 GAP = 28  # between neighbours
 MARGIN = 14
+STACK = 6  # how far the last of several that are alike looks out behind the first
 ROUNDS = 150  # of moving boxes to where they want to be
 
 _AUDIO = re.compile(r"wav|audio|sound|speech|mel|fbank|spec|pitch|f0|voice|input_values|input_features", re.IGNORECASE)
@@ -105,21 +106,27 @@ class _Graph:
     def __init__(self, trace: Trace, depth: int):
         self.boxes: list[_Box] = []
         self.arrows: list[_Arrow] = []
+        self.known: set[tuple] = set()
         self.made: dict[int, list[tuple[_Box, tuple[str, ...]]]] = {}  # where a tensor comes from, and by what way
         self.trace = trace
         if not trace.rows:
             return
         self.nodes = {node.row.index: node for root in outline(trace, depth, fold=False) for node in root.walk()}
         self.kinds = kinds_of(trace)
-        ops_alone = depth > 0 and not any(row.kind == "module" for row in trace.rows[1:])
-        root = trace.rows[0]
-        for info in root.inputs:
-            self.input(info)
-        if depth == 0 or (len(trace.rows) == 1):
-            self.stage(root)
-        else:
-            self.inside(root, depth, ops_alone)
-        for name, info in wording.together(root.outputs):
+        roots = [row for row in trace.rows if row.parent is None]  # explain may see several
+        ops_alone = depth > 0 and not any(row.kind == "module" and row.parent is not None for row in trace.rows)
+        for root in roots:
+            if root.kind == "op":
+                self.operation(root, len(roots) == len(trace.rows))
+                continue
+            for info in root.inputs:
+                if info.identity not in self.made:
+                    self.input(info)
+            if depth == 0 or not trace.children(root):
+                self.stage(root)
+            else:
+                self.inside(root, depth, ops_alone)
+        for name, info in wording.together(roots[-1].outputs):
             self.output(name, info)
         self.contract()
         self.colour()
@@ -209,43 +216,49 @@ class _Graph:
     def connect(self, arrow: _Arrow) -> None:
         if arrow.start is arrow.end:
             return
-        known = (a for a in self.arrows if a.start is arrow.start and a.end is arrow.end)
-        if any(a.lines == arrow.lines for a in known):
+        key = arrow.start, arrow.end, tuple(arrow.lines)
+        if key in self.known:
             return
+        self.known.add(key)
         self.arrows.append(arrow)
         arrow.start.below.append(arrow.end)
         arrow.end.above.append(arrow.start)
 
     def contract(self) -> None:
         """Put stages together that are equal and follow one another with nothing between."""
-        for box in list(self.boxes):
-            if box.kind != "stage" or box not in self.boxes:
+        into: dict[_Box, _Box] = {}
+        for box in self.boxes:
+            if box.kind != "stage" or box in into:
                 continue
+            last = box
             while True:
-                following = [other for other in dict.fromkeys(box.below) if other.kind != "output"]
-                if len(following) != 1 or following[0].kind != "stage" or following[0].alike != box.alike:
+                below = {other for other in last.below if other.kind != "output"}
+                following = [o for o in below if o.kind == "stage" and o.alike == box.alike and o not in into]
+                if len(following) != 1:
                     break
-                other = following[0]
-                if not {above for above in other.above if above is not box} <= set(box.above):
+                (other,) = following
+                # Both are given the same besides, and give to the same, as the steps of a loop do
+                if not (
+                    below - {other} <= set(box.below) and {a for a in other.above if a is not last} <= set(box.above)
+                ):
                     break
-                self.absorb(box, other)
-
-    def absorb(self, box: _Box, other: _Box) -> None:
-        box.times += 1
-        self.boxes.remove(other)
-        arrows, self.arrows = self.arrows, []
-        for each in self.boxes:
-            each.above, each.below = [], []
+                into[other] = box
+                box.times += 1
+                box.parameters += other.parameters
+                last = other
+            if last is not box:
+                count = f" · {wording.count(box.parameters)} parameters" if box.parameters else ""
+                failed = [line for line in last.lines if line[1] == "failed"]
+                name = f"{box.lines[0][0]} … {last.lines[0][0]}"
+                box.lines = [(name, "name"), (f"{box.times} × {box.row.name}{count}", "kind"), *failed]
+        arrows, self.arrows, self.known = self.arrows, [], set()
+        self.boxes = [box for box in self.boxes if box not in into]
+        for box in self.boxes:
+            box.above, box.below = [], []
         for arrow in arrows:
-            if arrow.end is not other:  # what went between the two, and what both are given
-                arrow.start = box if arrow.start is other else arrow.start
+            if arrow.end not in into:  # what goes between those that are one now, or to all of them, goes once
+                arrow.start = into.get(arrow.start, arrow.start)
                 self.connect(arrow)
-        names = [box.lines[0][0].split(" … ")[0], other.lines[0][0]]
-        box.lines[0] = (" … ".join(names), "name")
-        box.parameters += other.parameters
-        name, count = box.row.name, box.parameters
-        told = f"{box.times} × {name}" + (f" · {wording.count(count)} parameters" if count else "")
-        box.lines[1:] = [(told, "kind"), *(line for line in other.lines[1:] if line[1] == "failed")]
 
     def colour(self) -> None:
         for box in self.boxes:  # in the order in which they were made, so that what is above comes first
@@ -338,8 +351,9 @@ def _measure(box: _Box) -> None:
     box.width = max(widths, default=0) + wide
     if box.kind == "stage":
         box.width = max(box.width, 120)
+    box.width += STACK * (box.times > 1)
     tall = {"stage": 16, "input": 10, "output": 10, "join": 8, "label": 4}.get(box.kind, 0)
-    box.height = LINE * len(box.lines) + tall
+    box.height = LINE * len(box.lines) + tall + STACK * (box.times > 1)
 
 
 def _order(layers: list[list[_Box]]) -> None:
@@ -472,6 +486,7 @@ def _drawn(trace: Trace, graph: _Graph, layers: list[list[_Box]]) -> str:
         footer = "Nothing was called"
     if footer:
         height += LINE
+        width = max(width, text_width(footer, 11) + 2 * MARGIN)
     scale = min(1.0, WIDTH / width)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width * scale:.0f}" '
@@ -510,7 +525,7 @@ def _colour(box: _Box) -> tuple[str, str]:
     return edge, _mixed(edge, PAPER, 0.13)
 
 
-def _mixed(colour: str, other: str, share: float) -> str:
+def _mixed(colour: str, other: str, share: float | int) -> str:
     pairs = zip(bytes.fromhex(colour[1:]), bytes.fromhex(other[1:]), strict=True)
     return "#" + "".join(f"{round(a * share + b * (1 - share)):02x}" for a, b in pairs)
 
@@ -540,20 +555,18 @@ def _line(box: _Box, below: _Box) -> str:
 
 def _block(box: _Box) -> str:
     edge, inside = _colour(box)
-    left, parts = box.x - box.width / 2, []
+    stack = STACK * (box.times > 1)
+    width, height = box.width - stack, box.height - stack
+    left, middle, parts = box.x - box.width / 2, box.x - stack / 2, []
     if box.kind != "label":
-        radius = {"stage": 5}.get(box.kind, box.height / 2)
-        parts += [
-            f'<rect x="{left + shift:.1f}" y="{box.y + shift:.1f}" width="{box.width:.1f}" '
-            f'height="{box.height:.1f}" rx="{radius:g}" fill="{inside}" stroke="{edge}"/>'
-            for shift in ((6, 3) if box.times > 1 else ())
-        ]
+        radius = 5 if box.kind == "stage" else height / 2
         dashes = ' stroke-dasharray="5 3"' if box.row is not None and box.row.open else ""
-        parts.append(
-            f'<rect x="{left:.1f}" y="{box.y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" '
+        parts += [
+            f'<rect x="{left + shift:.1f}" y="{box.y + shift:.1f}" width="{width:.1f}" height="{height:.1f}" '
             f'rx="{radius:g}" fill="{inside}" stroke="{edge}" stroke-width="1.4"{dashes}/>'
-        )
-    y = box.y + (box.height - LINE * len(box.lines)) / 2 - 4
+            for shift in ((stack, stack / 2, 0) if stack else (0,))
+        ]
+    y = box.y + (height - LINE * len(box.lines)) / 2 - 4
     for text, style in box.lines:
         y += LINE
         look = {
@@ -563,5 +576,5 @@ def _block(box: _Box) -> str:
             "way": f'font-style="italic" fill="{SOFT}"',
             "failed": f'fill="{IMAGE}"',
         }.get(style, f'fill="{SOFT}"')
-        parts.append(f'<text x="{box.x:.1f}" y="{y:.1f}" font-size="{_SIZES[style]}" {look}>{escape(text)}</text>')
+        parts.append(f'<text x="{middle:.1f}" y="{y:.1f}" font-size="{_SIZES[style]}" {look}>{escape(text)}</text>')
     return "".join(parts)

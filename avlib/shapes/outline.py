@@ -8,6 +8,7 @@ those are shown, they are of the first.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -28,6 +29,7 @@ class Node:
     last: str = ""  # name of the last of them
     every: int = 1  # they are every so-manieth of their siblings
     hidden: int = 0  # how many rows inside are not shown
+    skipped: int = 0  # how many siblings before it are not shown
     parameters: int = 0  # of the module and of all inside it that was not counted before
 
     @property
@@ -84,7 +86,7 @@ def outline(trace: Trace, depth: int | None = None, ops: bool = False, fold: boo
 
 def hidden_in(nodes: list[Node]) -> int:
     """How many rows an outline leaves out, those in alike ones counted for each."""
-    return sum(node.times * (node.hidden + hidden_in(node.inner)) for node in nodes)
+    return sum(node.skipped + node.times * (node.hidden + hidden_in(node.inner)) for node in nodes)
 
 
 def _count_parameters(trace: Trace, nodes: dict[int, Node]) -> None:
@@ -101,30 +103,46 @@ def fitting(
 ) -> tuple[list[Node], int]:
     """The outline down to the depth at which it has at most so many entries, and that depth.
 
-    It has more where a depth is given, or where the outermost modules alone are more.
+    Where the rows right inside the outermost are more, the first and the last of them are kept. With a depth,
+    everything down to there.
     """
     nodes = outline(trace, depth, ops, fold)
-    counts: dict[int, int] = {}
-    for node in (inner for root in nodes for inner in root.walk()):
-        counts[node.row.depth] = counts.get(node.row.depth, 0) + 1
-    deepest = max(counts, default=0)
     if depth is not None:
         return nodes, depth
-    total, fits = 0, 0
-    for level in range(deepest + 1):
-        total += counts.get(level, 0)
-        if total > most and level > 1:
-            break
-        fits = level
-    if fits == deepest:
-        return nodes, deepest
-    return outline(trace, fits, ops, fold), fits
+    counts = Counter(node.row.depth for root in nodes for node in root.walk())
+    deepest = max(counts, default=0)
+    fits = max((level for level in counts if sum(counts[i] for i in range(level + 1)) <= most), default=0)
+    fits = max(fits, min(deepest, 1))
+    if fits < deepest:
+        nodes = outline(trace, fits, ops, fold)
+    return [_shortened(node, most) for node in _kept(nodes, most)], fits
+
+
+def _shortened(node: Node, most: int) -> Node:
+    node.inner = [_shortened(inner, most) for inner in _kept(node.inner, most)]
+    return node
+
+
+def _kept(nodes: list[Node], most: int) -> list[Node]:
+    """The first and the last of too many."""
+    if len(nodes) <= most:
+        return nodes
+    head, tail = nodes[: most * 2 // 3], nodes[len(nodes) - most // 3 :]
+    tail[0].skipped = sum(
+        node.times * (1 + hidden_in(node.inner) + _size(node.inner)) for node in nodes[len(head) : -len(tail)]
+    )
+    return head + tail
+
+
+def _size(nodes: list[Node]) -> int:
+    return sum(node.times * (1 + _size(node.inner)) for node in nodes)
 
 
 def _folded(nodes: list[Node], kinds: dict[int, int]) -> list[Node]:
     """Siblings, with those put together that repeat."""
     found: list[Node] = []
-    keys = [(kinds[node.row.index], re.sub(r"\d+", "#", node.name), bool(node.inner)) for node in nodes]
+    names = (re.sub(r"\d+", "#", node.name.partition(" #")[0]) for node in nodes)
+    keys = [(kinds[node.row.index], name, bool(node.inner)) for node, name in zip(nodes, names, strict=True)]
     start = 0
     while start < len(nodes):
         period, times, most = 1, 1, 0

@@ -208,8 +208,9 @@ class _Page:
             + (f' data-m="{escape(paths)}"' if paths else "")
             + " open" * (row.depth < opened and bool(node.inner))
         )
+        gap = f'<div class="p">… {wording.many(node.skipped, "row")} …</div>' if node.skipped else ""
         return (
-            f'<details{attributes}><summary class="r">{self.cells(node)}</summary>'
+            f'{gap}<details{attributes}><summary class="r">{self.cells(node)}</summary>'
             f'<div class="i">{self.panel(node)}{inner}</div></details>'
         )
 
@@ -272,9 +273,9 @@ class _Page:
         if any(inner.alike for node in nodes for inner in node.walk()):
             told.append("Rows that are alike share one line, with the figures of one of them.")
         if hidden:
-            told.append(f"{hidden:,} rows further inside are not shown; to_json() and table(depth=...) have them.")
+            told.append(f"Not shown: {wording.many(hidden, 'row')}; to_json() and table(depth=...) have them.")
         if self.unseen:
-            told.append(f"{self.unseen:,} pictures are left out, so that the page stays small.")
+            told.append(f"Left out, so that the page stays small: {wording.many(self.unseen, 'picture')}.")
         return "".join(f"<p>{sentence}</p>" for sentence in told)
 
 
@@ -291,7 +292,7 @@ def statistics(values: Statistics) -> str:
     return told + (f", <b>{' and '.join(bad)}</b>, the first at {values.first_bad}" if bad else "")
 
 
-def _width(texts: Iterable[str], least: float, most: float) -> float:
+def _width(texts: Iterable[str], least: float | int, most: float | int) -> float | int:
     """Of a column, in em, such that most texts fit on one line."""
     return min(most, max(least, round(0.62 * max(map(len, texts), default=0), 1)))
 

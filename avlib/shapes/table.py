@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 from ..errors import ParameterError
@@ -13,7 +15,6 @@ from .rows import TensorInfo, Trace
 
 WIDTH = 120  # columns of a terminal that a table fits into
 LINES = 90  # rows that a table has where no depth is given
-_CUT = (60, 20)  # of more rows than that at the lowest depth, so many first and last ones are shown
 
 
 class Column(NamedTuple):
@@ -64,7 +65,7 @@ def _bad(info: TensorInfo) -> str:
 
 COLUMNS = {
     "input": Column("input", lambda node: [wording.tensor(info) for info in node.row.inputs] or ["no tensor"], 14),
-    "output": Column("output", _outputs, 16),
+    "output": Column("output", _outputs, 20),
     "formula": Column("formula", _each(lambda info: info.formula), 30),
     "class": Column("class", lambda node: [node.row.name if node.row.kind == "module" else ""], 10),
     "dtype": Column("dtype", _each(lambda info: info.dtype), 7),
@@ -101,9 +102,6 @@ def text(trace: Trace, depth: int | None = None, columns: Sequence[str] | None =
         ops = not any(row.kind == "module" for row in trace.rows[1:])
     nodes, level = fitting(trace, LINES, depth, ops)
     flat = [inner for node in nodes for inner in node.walk()]
-    skipped = len(flat) - sum(_CUT) if depth is None and len(flat) > 2 * LINES else 0
-    if skipped:
-        flat = [*flat[: _CUT[0]], *flat[-_CUT[1] :]]
     lines = [f"{trace.name or 'trace'}: {wording.headline(trace)}"]
     for title, fact in wording.facts(trace):
         lines += textwrap.wrap(f"{title} {fact}", WIDTH, subsequent_indent="    ")
@@ -113,13 +111,12 @@ def text(trace: Trace, depth: int | None = None, columns: Sequence[str] | None =
             lines[0] += f" · {values.pop()}"
     lines[:1] = textwrap.wrap(lines[0], WIDTH, subsequent_indent="    ")
     if flat:
-        lines += ["", *_grid(flat, [COLUMNS[name] for name in chosen], _CUT[0] if skipped else None, skipped)]
-    hidden = hidden_in(nodes) + skipped
-    if hidden:
+        lines += ["", *_grid(flat, [COLUMNS[name] for name in chosen])]
+    if hidden := hidden_in(nodes):
         deeper = f"what is deeper than {level}" if level < max(row.depth for row in trace.rows) else ""
         what = " and ".join(filter(None, ["operations" * (not ops), deeper]))
-        told = f"{hidden:,} rows are not shown{f': {what}' if what else ''}. table(depth=..., ops=True) has them."
-        lines += ["", told]
+        left = f"Not shown: {wording.many(hidden, 'row')}{f' ({what})' if what else ''}."
+        lines += ["", f"{left} table(depth=..., ops=True) has them."]
     if any(node.alike for node in flat):
         lines += ["", "Rows that are alike share one line, with the figures of one of them."]
     trouble = wording.troubles(trace)
@@ -159,7 +156,7 @@ def parameters(node: Node) -> str:
     return wording.count(node.parameters) if node.parameters else "shared"
 
 
-def _grid(flat: list[Node], columns: list[Column], cut_at: int | None, skipped: int) -> list[str]:
+def _grid(flat: list[Node], columns: list[Column]) -> list[str]:
     """The table: texts in columns, those that are too wide wrapped or cut."""
     first = min(node.row.depth for node in flat)
     cells = []
@@ -168,7 +165,7 @@ def _grid(flat: list[Node], columns: list[Column], cut_at: int | None, skipped: 
         cells.append([[name], *(column.text(node) for column in columns)])
     everything = [Column("", lambda node: [], 24), *columns]
     widths = [
-        max(wording.width(column.title), *(wording.width(line) for row in cells for line in row[i]))
+        max([wording.width(column.title), *(wording.width(line) for row in cells for line in row[i])])
         for i, column in enumerate(everything)
     ]
     gaps = 2 * len(columns)
@@ -182,19 +179,17 @@ def _grid(flat: list[Node], columns: list[Column], cut_at: int | None, skipped: 
     right = [column.least is None for column in everything]
     header = "  ".join(_padded(column.title, w, r) for column, w, r in zip(everything, widths, right, strict=True))
     lines = [header, "─" * min(WIDTH, sum(widths) + gaps)]
-    for number, row in enumerate(cells):
-        if number == cut_at:
-            lines.append(f"… {skipped:,} rows …")
-        wrapped = [
-            [part for line in texts for part in _wrapped(line, widths[i], everything[i], indent=i == 0)]
-            for i, texts in enumerate(row)
-        ]
-        for k in range(max(map(len, wrapped))):
-            parts = (
-                _padded(texts[k] if k < len(texts) else "", w, r)
-                for texts, w, r in zip(wrapped, widths, right, strict=True)
-            )
-            lines.append("  ".join(parts).rstrip())
+    for node, row in zip(flat, cells, strict=True):
+        if node.skipped:
+            lines.append(f"{'  ' * (node.row.depth - first)}… {wording.many(node.skipped, 'row')} …")
+        for k in range(max(map(len, row))):  # the k-th output of each column on the same line, however they wrap
+            wrapped = [
+                _wrapped(texts[k], widths[i], everything[i], indent=i == 0) if k < len(texts) else []
+                for i, texts in enumerate(row)
+            ]
+            for parts in zip_longest(*wrapped, fillvalue=""):
+                padded = (_padded(part, w, r) for part, w, r in zip(parts, widths, right, strict=True))
+                lines.append("  ".join(padded).rstrip())
     return lines
 
 
@@ -224,7 +219,7 @@ def _wrapped(text: str, width: int, column: Column, indent: bool) -> list[str]:
             name = f"{name[: keep - keep // 2]}…{name[len(name) - keep // 2 :]}"
         return [name, f"{space}({alike}"] if bracket else [name]
     lines, line = [], ""
-    for part in _parts(text):
+    for part in _parts(text, width):
         if line and wording.width(line + part.rstrip()) > width:
             lines.append(line.rstrip())
             line = " "
@@ -233,15 +228,19 @@ def _wrapped(text: str, width: int, column: Column, indent: bool) -> list[str]:
     return [line if wording.width(line) <= width else f"{line[: width - 1]}…" for line in lines]
 
 
-def _parts(text: str) -> list[str]:
-    """A text in parts that may stand on lines of their own: behind commas, and before `+` and `-`."""
-    parts, depth = [""], 0
-    for sign in text.replace(" + ", " \0+ ").replace(" - ", " \0- "):
-        if sign == "\0":
-            parts.append("")
-            continue
-        parts[-1] += sign
-        depth += (sign == "(") - (sign == ")")
-        if sign == " " and parts[-1].endswith(", "):
-            parts.append("")
-    return [part for part in parts if part]
+def _parts(text: str, width: int) -> list[str]:
+    """A text in parts that may stand on lines of their own: behind commas, and before `+` and `-` outside of brackets.
+
+    Where such a part is wider than a line, before every `+` and `-`.
+    """
+    for deepest in (1, len(text)):
+        parts, depth = [""], 0
+        for word in re.split(r"(?<= )", text):
+            operator = word in ("+ ", "- ") and depth <= deepest
+            if operator or parts[-1].endswith(", "):
+                parts.append("")
+            parts[-1] += word
+            depth += word.count("(") - word.count(")")
+        if max(map(len, parts)) < width:
+            break
+    return parts

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 
-from .rows import Row, Shape, Source, TensorInfo, Trace
+from .rows import Row, Shape, Source, TensorInfo, Trace, total
 
 _STEPS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -16,10 +17,10 @@ def count(number: int | None) -> str:
     """`94.4 M`; a number of up to four digits in full; `unknown` for None."""
     if number is None:
         return "unknown"
-    for step, sign in _STEPS:
-        if number >= max(step, 10_000) * 0.9995:
-            return f"{_three(number / step)} {sign}"
-    return f"{number:,}"
+    if number < 10_000:
+        return f"{number:,}"
+    step, sign = next((step, sign) for step, sign in _STEPS if number >= step * 0.9995)
+    return f"{_three(number / step)} {sign}"
 
 
 def flops(row: Row) -> str:
@@ -27,6 +28,11 @@ def flops(row: Row) -> str:
     if row.flops is None and row.flops_at_least:
         return f"≥ {count(row.flops_at_least)}"
     return count(row.flops)
+
+
+def many(number: int, what: str) -> str:
+    """`1 row`, `2,500 rows`."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def memory(size: int | None) -> str:
@@ -41,7 +47,7 @@ def memory(size: int | None) -> str:
     return f"{_three(value)} TiB"
 
 
-def seconds(value: float | None) -> str:
+def seconds(value: float | int | None) -> str:
     """`2.3 ms`; empty where no time was taken."""
     if value is None:
         return ""
@@ -51,12 +57,12 @@ def seconds(value: float | None) -> str:
     return f"{_three(value / 1e-6)} µs"
 
 
-def number(value: complex | None) -> str:
+def number(value: float | int | None) -> str:
     """A value of a tensor with four digits."""
     return "" if value is None else f"{value:.4g}"
 
 
-def _three(value: float) -> str:
+def _three(value: float | int) -> str:
     return f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"
 
 
@@ -96,9 +102,11 @@ def headline(trace: Trace) -> str:
     """One line on the whole run: parameters, FLOPs, bytes, operations."""
     ops = sum(row.kind == "op" for row in trace.rows)
     parts = [f"{count(trace.parameters)} parameters"] if trace.parameters else []
-    if trace.rows:
-        parts += [f"{flops(trace.rows[0])} FLOPs", f"{memory(trace.rows[0].bytes)} of activations"]
-    counts = f"{len(trace.rows) - ops:,} calls of modules, {ops:,} operations"
+    whole = Row(0, "", 1, "module", "", None, 0)  # explain may see several that are inside nothing
+    total([whole, *(replace(row, parent=0) for row in trace.rows if row.parent is None)])
+    parts += [f"{flops(whole)} FLOPs"] if whole.flops != 0 else []
+    parts += [f"{memory(whole.bytes)} of activations"] if whole.bytes != 0 else []
+    counts = f"{many(len(trace.rows) - ops, 'module call')}, {many(ops, 'operation')}"
     parts += [counts if trace.rows else "nothing was called"]
     parts += ["run without values"] if trace.fake else []
     return " · ".join(parts)

@@ -42,9 +42,8 @@ class Summary:
     @property
     def _headline(self) -> str:
         size = sum(info.bytes or 0 for info in self.tensors)
-        count = len(self.tensors)
-        told = f"{count:,} tensor{'s' * (count != 1)}, {wording.memory(size)}"
-        return f"{self.name}: {told}" + (f", {self.others:,} other{'s' * (self.others > 1)}" if self.others else "")
+        told = f"{wording.many(len(self.tensors), 'tensor')}, {wording.memory(size)}"
+        return f"{self.name}: {told}" + (f", {wording.many(self.others, 'other')}" if self.others else "")
 
     def __str__(self) -> str:
         if not self.tensors:
