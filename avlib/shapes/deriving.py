@@ -29,11 +29,11 @@ from .recorder import Event
 from .rows import Requirement
 from .running import Model, Run, Slot
 
-ROUNDS = 10  # how often what was fitted is put in and the rest derived anew
+MOST_OVERRIDES = 40  # operations whose sizes are fitted, before what follows from them is derived
 MOST_RUNS = 120  # at other sizes, in all
 REAL_SECONDS = 2.0  # to spend on runs with values
 MOST_GUARDS = 12
-SLOW = 2.0  # seconds; a run that takes longer ends the search at larger sizes
+SLOW = 0.5  # seconds; a run that takes longer ends the search at larger sizes
 
 _lock = threading.RLock()  # names are put into modules for a moment; one at a time
 
@@ -62,6 +62,8 @@ class Derivation:
         self.unknown: dict[str, str] = {}
         self.steps: dict[str, int] = {}  # by how much each name can change
         self.fixed: dict[str, Run] = {}  # names that cannot, and a run that shows it
+        # Where a model must decide something with symbols. A size of 1 would be taken for one that is stretched.
+        self._hints = {name: size if size > 1 else 3 for name, size in self.sizes.items()}
         self.guards: list[Guard] = []
         self.by_data: set[Slot] = set()
         self._runs: dict[tuple[int, ...], Run] = {}
@@ -69,6 +71,7 @@ class Derivation:
         self._tried, self._most = 0, MOST_RUNS
         self._scopes: dict[int, dict[str, Any]] = {}  # modules in which `int` and its like are to keep symbols
         self._slow: list[tuple[int, ...]] = []  # no sizes beyond these are tried
+        self._fits: dict[tuple, Formula] = {}
         self._grows: set[str] = set()  # names that rows depend on
         with _lock:
             self._derive()
@@ -88,19 +91,24 @@ class Derivation:
         self._break_guards()
         if self._real:
             self._find_data_dependent()
-        overrides: dict[tuple, dict[tuple[str, int], Formula]] = {}
+        if symbolic is not None and (special := self._special()):
+            self._hints |= special
+            symbolic = self._symbolic({}) or symbolic
         candidates = self._read(symbolic)
-        if symbolic is not None:
-            for _ in range(ROUNDS):
-                wrong = self._wrong(candidates)
-                origin = next((key for key in self._origins(wrong) if key not in overrides), None)
-                if origin is None:
-                    break
-                overrides[origin] = self._fitted({slot for slot in wrong if slot[0] == origin and slot[1]}, candidates)
-                if overrides[origin]:
-                    again = self._symbolic(overrides)
-                    if again is not None:
-                        candidates = self._read(again)
+        overrides: dict[tuple, dict[tuple[str, int], Formula]] = {}
+        while symbolic is not None and len(overrides) < MOST_OVERRIDES:
+            wrong = self._wrong(candidates)
+            origins = [key for key in self._origins(wrong) if key not in overrides]
+            if not origins:
+                break
+            for key in origins[:MOST_OVERRIDES]:
+                overrides[key] = self._fitted({slot for slot in wrong if slot[0] == key and slot[1]}, candidates)
+            if not any(overrides[key] for key in origins[:MOST_OVERRIDES]):
+                break
+            again = self._symbolic(overrides)
+            if again is None:
+                break
+            candidates = self._read(again)
         self._keep(candidates)
         self._fit_what_is_left(candidates)
         self._find_requirements()
@@ -145,9 +153,7 @@ class Derivation:
         """The run with symbols, in which some sizes are replaced by formulas; None where it fails."""
         fake = self.model.enter_fake()
         for _ in range(4):
-            # A size of 1 would be taken for one that is stretched to others.
-            hints = {name: size if size > 1 else 3 for name, size in self.sizes.items()}
-            symbols = {name: fake.symbol(name, hint) for name, hint in hints.items()}
+            symbols = {name: fake.symbol(name, hint) for name, hint in self._hints.items()}
             del fake.env.assumed[:]
             counts: dict[tuple, int] = {}
 
@@ -200,6 +206,19 @@ class Derivation:
         """All sizes that can change, each by another number of steps."""
         far = {name: way + 2 * i for i, (name, way) in enumerate(ways.items())}
         return {name: size + far.get(name, 0) * self.steps.get(name, 0) for name, size in self.sizes.items()}
+
+    def _special(self) -> dict[str, int]:
+        """Sizes that are not special to the model, for names whose own size it asked for: the one it was built for."""
+        asked: set[str] = set()
+        for guard in self.guards:
+            need = _relation(guard, self.model.fake) if guard.direct else None
+            if need is not None and " == " in need[0] and " % " not in need[0]:
+                asked |= need[1] & self.steps.keys()
+        for point, run in self._runs.items() if asked else ():
+            sizes = dict(zip(self.sizes, point, strict=True))
+            if run.error is None and all((sizes[n] != self.sizes[n]) == (n in asked) and sizes[n] > 1 for n in asked):
+                return {name: sizes[name] for name in asked}
+        return {name: self.sizes[name] + 7 * self.steps[name] for name in asked}
 
     def _break_guards(self) -> None:
         """Runs at sizes at which what the model itself asked about sizes would have another answer."""
@@ -281,6 +300,20 @@ class Derivation:
 
     def _fit(self, slot: Slot, candidate: Formula | None) -> Formula | None:
         """A formula that agrees with all runs, found from more of them."""
+        alike = tuple(
+            run.sizes.get(slot) if isinstance(run.sizes.get(slot), int) else None for _, run in self._points()
+        )
+        if alike in self._fits and self._holds(slot, self._fits[alike], {}):
+            return self._fits[alike]
+        found = self._fit_anew(slot, candidate)
+        if found is not None:
+            alike = tuple(
+                run.sizes.get(slot) if isinstance(run.sizes.get(slot), int) else None for _, run in self._points()
+            )
+            self._fits[alike] = found
+        return found
+
+    def _fit_anew(self, slot: Slot, candidate: Formula | None) -> Formula | None:
 
         def seen(sizes: Mapping[str, int]) -> int | None:
             if all(sizes[name] == size for name, size in self.sizes.items()):

@@ -81,10 +81,12 @@ def fit_one(seen: Seen, far: Sequence[int] = FAR, deeper: bool = True) -> Formul
         close = {j: values[j] for j in values if j in NEAR} | {0: values[0]} | apart if limits else values
         common = math.gcd(*(value - values[0] for value in close.values()))
         # What all differences share may be more than k by chance.
-        for k in sorted((d for d in range(1, min(common, 4096) + 1) if common % d == 0), reverse=True)[:8] or [0]:
+        for k in sorted((d for d in range(1, min(common, 4096) + 1) if common % d == 0), reverse=True)[:8]:
             found = _limited(_line(seen, close, distance, k), values, limits)
             if found is not None:
                 return found
+    if not limits and len(set(values.values())) == 1:
+        return Formula(values[0])
     return _two_floors(seen, far) if deeper and not limits else None
 
 
@@ -105,8 +107,6 @@ def _between(distance: int) -> tuple[int, ...]:
 def _line(seen: Seen, values: dict[int, int], distance: int, k: int) -> Formula | None:
     """`k*((p*j + c)//s) + start` through what was seen."""
     start = values[0]
-    if k == 0:
-        return Formula(start)
     if values[distance] < start:
         k = -k
 
