@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import linecache
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,18 +22,18 @@ import torch
 from torch import Tensor
 
 from . import frames
-from .fitting import FAR, fit
+from .fitting import fit
 from .formula import Formula
 from .internals import AVAILABLE, Fake, Guard
 from .recorder import Event
 from .rows import Requirement
 from .running import Model, Run, Slot
 
-ROUNDS = 10  # how often what was fitted is put in and the rest derived anew
+MOST_OVERRIDES = 40  # operations whose sizes are fitted, before what follows from them is derived
 MOST_RUNS = 120  # at other sizes, in all
-MOST_REAL = 24
-SLOW = 2.0  # seconds; a run that takes longer ends the search at larger sizes
-SHIMMED = ("len", "int", "float", "max", "min", "round")
+REAL_SECONDS = 2.0  # to spend on runs with values
+MOST_GUARDS = 12
+SLOW = 0.5  # seconds; a run that takes longer ends the search at larger sizes
 
 _lock = threading.RLock()  # names are put into modules for a moment; one at a time
 
@@ -61,11 +62,17 @@ class Derivation:
         self.unknown: dict[str, str] = {}
         self.steps: dict[str, int] = {}  # by how much each name can change
         self.fixed: dict[str, Run] = {}  # names that cannot, and a run that shows it
+        # Where a model must decide something with symbols. A size of 1 would be taken for one that is stretched.
+        self._hints = {name: size if size > 1 else 3 for name, size in self.sizes.items()}
         self.guards: list[Guard] = []
+        self.by_data: set[Slot] = set()
         self._runs: dict[tuple[int, ...], Run] = {}
         self._real = not AVAILABLE
-        self._tried = 0
-        self._slow: dict[str, int] = {}  # no size above these is tried
+        self._tried, self._most = 0, MOST_RUNS
+        self._scopes: dict[int, dict[str, Any]] = {}  # modules in which `int` and its like are to keep symbols
+        self._slow: list[tuple[int, ...]] = []  # no sizes beyond these are tried
+        self._fits: dict[tuple, Formula] = {}
+        self._grows: set[str] = set()  # names that rows depend on
         with _lock:
             self._derive()
 
@@ -81,19 +88,27 @@ class Derivation:
         for name in self.sizes:
             self._find_step(name)
         self._look_around()
-        overrides: dict[tuple, dict[tuple[str, int], Formula]] = {}
+        self._break_guards()
+        if self._real:
+            self._find_data_dependent()
+        if symbolic is not None and (special := self._special()):
+            self._hints |= special
+            symbolic = self._symbolic({}) or symbolic
         candidates = self._read(symbolic)
-        if symbolic is not None:
-            for _ in range(ROUNDS):
-                wrong = self._wrong(candidates)
-                origin = next((key for key in self._origins(wrong) if key not in overrides), None)
-                if origin is None:
-                    break
-                overrides[origin] = self._fitted({slot for slot in wrong if slot[0] == origin and slot[1]}, candidates)
-                if overrides[origin]:
-                    again = self._symbolic(overrides)
-                    if again is not None:
-                        candidates = self._read(again)
+        overrides: dict[tuple, dict[tuple[str, int], Formula]] = {}
+        while symbolic is not None and len(overrides) < MOST_OVERRIDES:
+            wrong = self._wrong(candidates)
+            origins = [key for key in self._origins(wrong) if key not in overrides]
+            if not origins:
+                break
+            for key in origins[:MOST_OVERRIDES]:
+                overrides[key] = self._fitted({slot for slot in wrong if slot[0] == key and slot[1]}, candidates)
+            if not any(overrides[key] for key in origins[:MOST_OVERRIDES]):
+                break
+            again = self._symbolic(overrides)
+            if again is None:
+                break
+            candidates = self._read(again)
         self._keep(candidates)
         self._fit_what_is_left(candidates)
         self._find_requirements()
@@ -113,27 +128,32 @@ class Derivation:
         """The run at some sizes; None where no more are allowed."""
         point = tuple(sizes[name] for name in self.sizes)
         if point not in self._runs:
-            if self._tried >= (MOST_REAL if self._real else MOST_RUNS):
+            if self._tried >= self._most:
                 return None
-            if self._real and any(size > 4 * max(self.sizes[name], 8) for name, size in sizes.items()):
+            if self._real and any(size > self._limit(name) for name, size in sizes.items()):
                 return None
-            if self._slow and any(size > self._slow[name] for name, size in sizes.items()):
+            if any(all(a >= b for a, b in zip(point, slow, strict=True)) for slow in self._slow):
                 return None
             self._tried += 1
             begun = time.process_time()
-            self._runs[point] = self.model.at(sizes, real=self._real)
-            if time.process_time() - begun > SLOW:  # it does something for each sample in Python
-                self._slow = {name: max(size, self.sizes[name]) - 1 for name, size in sizes.items()}
+            with shims(self._scopes.values()):
+                self._runs[point] = self.model.at(sizes, real=self._real)
+            spent = time.process_time() - begun
+            if self._real:
+                self._most = min(self._most, max(12, int(REAL_SECONDS / max(spent, 1e-3))))
+            if spent > SLOW:  # it does something for each sample in Python
+                self._slow.append(point)
         return self._runs[point]
+
+    def _limit(self, name: str) -> int:
+        """How large a size may be in a run with values."""
+        return max(4 * self.sizes[name], 64)
 
     def _symbolic(self, overrides: Mapping[tuple, Mapping[tuple[str, int], Formula]]) -> Run | None:
         """The run with symbols, in which some sizes are replaced by formulas; None where it fails."""
         fake = self.model.enter_fake()
-        shimmed: dict[int, dict[str, Any]] = {}
         for _ in range(4):
-            # A size of 1 would be taken for one that is stretched to others.
-            hints = {name: size if size > 1 else 3 for name, size in self.sizes.items()}
-            symbols = {name: fake.symbol(name, hint) for name, hint in hints.items()}
+            symbols = {name: fake.symbol(name, hint) for name, hint in self._hints.items()}
             del fake.env.assumed[:]
             counts: dict[tuple, int] = {}
 
@@ -143,12 +163,16 @@ class Derivation:
                 changed = overrides.get((*key, counts[key]))
                 return _replaced(event, output, changed, symbols, fake) if changed else output
 
-            with shims(shimmed.values()):
+            with shims(self._scopes.values()):
                 run = self.model.at(symbols, replace=replace)
-            scopes = {id(guard.scope): guard.scope for guard in fake.env.assumed if _is_pin(guard)}
-            if not scopes.keys() - shimmed.keys():
+            places = [(guard.file, guard.line, guard.scope) for guard in fake.env.assumed]
+            if run.error is not None and (part := frames.raising(run.error.__traceback__)) is not None:
+                frame = part.tb_frame
+                places.append((frame.f_code.co_filename, part.tb_lineno, frame.f_globals))
+            scopes = {id(scope): scope for file, line, scope in places if _makes_numbers(file, line)}
+            if not scopes.keys() - self._scopes.keys():
                 break
-            shimmed |= scopes  # once more, with `len` and `int` that leave symbols what they are
+            self._scopes |= scopes  # once more, with `len` and `int` that leave symbols what they are
         self.guards = list(fake.env.assumed)
         return None if run.error is not None and not isinstance(run.error, _expected(self.base)) else run
 
@@ -156,11 +180,13 @@ class Derivation:
         """By how much a size can change so that the model still runs."""
         size = self.sizes[name]
         multiples = [m for guard in self.guards if (m := _modulus(guard, name, self.model.fake))]
-        failed = None
+        failed, start = None, self._run(self.sizes)
         for step in (1, *sorted(set(multiples)), 2, 4, 8, 16, 32, 64, size):
             run = self._run({**self.sizes, name: size + step})
             if run is not None and run.error is None:
                 self.steps[name] = step
+                if len(run.events) > len(self.base.events if start is None else start.events):
+                    self._grows.add(name)
                 return
             failed = failed or run
         if failed is not None:
@@ -174,12 +200,51 @@ class Derivation:
                 if size + away * step > 0:
                     self._run({**self.sizes, name: size + away * step})
         for way in (3, 101) if len(self.steps) > 1 else ():
-            moved = {
-                name: size + (way + i) * self.steps[name]
-                for i, (name, size) in enumerate(self.sizes.items())
-                if name in self.steps
-            }
-            self._run({**self.sizes, **moved})
+            self._run(self._moved({name: way if name not in self._grows else way % 23 for name in self.steps}))
+
+    def _moved(self, ways: Mapping[str, int]) -> dict[str, int]:
+        """All sizes that can change, each by another number of steps."""
+        far = {name: way + 2 * i for i, (name, way) in enumerate(ways.items())}
+        return {name: size + far.get(name, 0) * self.steps.get(name, 0) for name, size in self.sizes.items()}
+
+    def _special(self) -> dict[str, int]:
+        """Sizes that are not special to the model, for names whose own size it asked for: the one it was built for."""
+        asked: set[str] = set()
+        for guard in self.guards:
+            need = _relation(guard, self.model.fake) if guard.direct else None
+            if need is not None and " == " in need[0] and " % " not in need[0]:
+                asked |= need[1] & self.steps.keys()
+        for point, run in self._runs.items() if asked else ():
+            sizes = dict(zip(self.sizes, point, strict=True))
+            if run.error is None and all((sizes[n] != self.sizes[n]) == (n in asked) and sizes[n] > 1 for n in asked):
+                return {name: sizes[name] for name in asked}
+        return {name: self.sizes[name] + 7 * self.steps[name] for name in asked}
+
+    def _break_guards(self) -> None:
+        """Runs at sizes at which what the model itself asked about sizes would have another answer."""
+        broken = 0
+        for guard in self.guards:
+            need = _relation(guard, self.model.fake) if guard.direct and broken < MOST_GUARDS else None
+            if need is None or not need[1] <= self.steps.keys():
+                continue
+            for name in need[1]:
+                step, size = self.steps[name], self.sizes[name]
+                away = [size + step * 2**i for i in range(20)] + [
+                    size - step * (size // step) // 2**i for i in range(6)
+                ]
+                point = next((n for n in away if n > 0 and not need[2]({**self.sizes, name: n})), None)
+                if point is not None:
+                    self._run({**self.sizes, name: point})
+                    broken += 1
+
+    def _find_data_dependent(self) -> None:
+        """With real tensors, a size may be what it is because of values: with other values it is another."""
+        run = self.model.at(self.sizes, real=True, other_values=True)
+        if run.error is None:
+            seen = run.sizes
+            self.by_data = {slot for slot, size in self.base.sizes.items() if seen.get(slot, size) != size}
+        if self.by_data:
+            self.notes.append("Some sizes depend on values, as lengths or masks: they have no formula.")
 
     # formulas
 
@@ -192,7 +257,7 @@ class Derivation:
 
     def _holds(self, slot: Slot, formula: Formula | None, cache: dict) -> bool:
         """Whether a formula agrees with every run that has this size."""
-        if formula is None:
+        if formula is None or slot in self.by_data:
             return False
         if set(formula.names) - self.sizes.keys():
             return False
@@ -235,6 +300,20 @@ class Derivation:
 
     def _fit(self, slot: Slot, candidate: Formula | None) -> Formula | None:
         """A formula that agrees with all runs, found from more of them."""
+        alike = tuple(
+            run.sizes.get(slot) if isinstance(run.sizes.get(slot), int) else None for _, run in self._points()
+        )
+        if alike in self._fits and self._holds(slot, self._fits[alike], {}):
+            return self._fits[alike]
+        found = self._fit_anew(slot, candidate)
+        if found is not None:
+            alike = tuple(
+                run.sizes.get(slot) if isinstance(run.sizes.get(slot), int) else None for _, run in self._points()
+            )
+            self._fits[alike] = found
+        return found
+
+    def _fit_anew(self, slot: Slot, candidate: Formula | None) -> Formula | None:
 
         def seen(sizes: Mapping[str, int]) -> int | None:
             if all(sizes[name] == size for name, size in self.sizes.items()):
@@ -250,23 +329,16 @@ class Derivation:
                 alone = candidate.substitute(**{n: size for n, size in self.sizes.items() if n != name})
                 if self._holds_alone(slot, alone, name):
                     known[name] = alone
-        far = FAR
+        far = {name: (48, 24) for name in self._grows}
         if self._real:
-            far = (
-                tuple(max(3 * min(self.sizes[n] // s for n, s in self.steps.items()), 16) // d for d in (1, 2, 4))
-                if self.steps
-                else ()
-            )
+            room = {name: (self._limit(name) - self.sizes[name]) // step for name, step in self.steps.items()}
+            far = {name: tuple(sorted({most, most // 2, min(most, 48)}, reverse=True)) for name, most in room.items()}
         found = fit(seen, self.sizes, self.steps, known, far)
         if found is None:
             return None
-        for way in (5, 37, 1009):  # at sizes that fitting did not see
-            moved = {
-                name: size + (way + 2 * i) * self.steps[name]
-                for i, (name, size) in enumerate(self.sizes.items())
-                if name in self.steps
-            }
-            self._run({**self.sizes, **moved})
+        for way in (5, 37, 1009, *(() if self._real else (20_011, 5_000_011))):  # sizes that fitting did not see
+            ways = {name: way if name not in self._grows else way % 31 for name in self.steps}
+            self._run(self._moved(ways))
         return found if self._holds(slot, found, {}) else None
 
     def _holds_alone(self, slot: Slot, formula: Formula, name: str) -> bool:
@@ -314,12 +386,11 @@ class Derivation:
         """A size that depends on data is a name of its own; what is computed from it could not be checked."""
         if formula.names != (str(formula),):
             return
-        name = str(formula)
+        name, (kind, _, _, call, place, _) = str(formula), slot[0]
         self.formulas[slot] = formula
-        if name not in self.unknown:
-            key = slot[0]
-            where = f" at {key[4][0]}:{key[4][1]}" if key[4] else ""
-            self.unknown[name] = f"how many {key[3]} gives{where}, which depends on values"
+        if name not in self.unknown and kind == "op":
+            where = f" at {place[0]}:{place[1]}" if place else ""
+            self.unknown[name] = f"depends on values: given by {call}{where}"
 
     def _fit_what_is_left(self, candidates: Mapping[Slot, Formula | None]) -> None:
         """Sizes that no run with symbols explains, alike ones together."""
@@ -327,7 +398,7 @@ class Derivation:
             return
         groups: dict[tuple, list[Slot]] = {}
         for slot, size in self.base.sizes.items():
-            if slot not in self.formulas and isinstance(size, int):
+            if slot not in self.formulas and slot not in self.by_data and isinstance(size, int):
                 seen = tuple(
                     run.sizes.get(slot) if isinstance(run.sizes.get(slot), int) else None for _, run in self._points()
                 )
@@ -338,9 +409,7 @@ class Derivation:
             if formula is not None:
                 cache: dict = {}
                 self.formulas.update((slot, formula) for slot in slots if self._holds(slot, formula, cache))
-        if any(slot not in self.formulas for slots in groups.values() for slot in slots) and self._tried >= (
-            MOST_REAL if self._real else MOST_RUNS
-        ):
+        if self._tried >= self._most and any(slot not in self.formulas for slots in groups.values() for slot in slots):
             self.notes.append(f"Some sizes have no formula after {self._tried} runs at other sizes.")
 
     # requirements
@@ -378,7 +447,10 @@ class Derivation:
         return None
 
     def _note_other_ways(self) -> None:
-        rows = set(self.base.keys)
+        start = self._run(self.sizes)  # without values a model may take another way than with them
+        if start is None or start.error is not None:
+            return
+        rows = set(start.keys)
         for name in self.steps:
             place = list(self.sizes).index(name)
             for point, run in self._runs.items():
@@ -423,10 +495,10 @@ def _replaced(event: Event, output: Any, changed: Mapping[tuple[str, int], Formu
 # guards
 
 
-def _is_pin(guard: Guard) -> bool:
-    """Whether a size was compared with a number in a line that has one of the functions that make it one."""
-    line = frames.source((guard.file, guard.line))
-    return any(f"{name}(" in line.code for name in SHIMMED) if line else False
+def _makes_numbers(file: str, line: int) -> bool:
+    """Whether a line has one of the functions that make numbers of symbols."""
+    code = linecache.getline(file, line)
+    return any(f"{name}(" in code for name in _SHIMS)
 
 
 def _sides(guard: Guard, fake: Fake | None) -> tuple[str, Formula, Formula] | None:
@@ -525,10 +597,6 @@ def _of_symbols(symbolic: Callable, plain: Callable) -> Callable:
         return plain(*args, **kwargs)
 
     return either
-
-
-def _round(value: Any, *digits: Any) -> Any:
-    return builtins.round(value, *digits)
 
 
 _SHIMS = {

@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from .formula import Formula
 
-FAR = (2**12, 2**9, 2**7, 48, 2**16, 2**20, 2**24)  # steps; some models take no more, some round at more
+FAR = (2**12, 2**22, 2**9, 2**7, 48, 2**24, 2**16)  # steps; some models take no more, some round at more
 NEAR = (1, 2, 3, 5, -1, -2, 11)
 STEPS = 64  # how many sizes in a row are tried to find a floor of a floor
 
@@ -27,7 +27,7 @@ def fit(
     base: Mapping[str, int],
     steps: Mapping[str, int],
     known: Mapping[str, Formula] | None = None,
-    far: Sequence[int] = FAR,
+    far: Mapping[str, Sequence[int]] | None = None,
 ) -> Formula | None:
     """The formula of a size that depends on several names.
 
@@ -36,7 +36,7 @@ def fit(
         base: sizes from which to go.
         steps: by how much each name can change; names that cannot are left out.
         known: for some names, how the size depends on that name alone.
-        far: how many steps away to look.
+        far: for some names, how many steps away to look.
     """
     start = seen(base)
     if start is None:
@@ -47,7 +47,7 @@ def fit(
         def along(j: int, name: str = name, step: int = step) -> int | None:
             return seen({**base, name: base[name] + j * step}) if base[name] + j * step > 0 else None
 
-        alone = (known or {}).get(name) or fit_one(along, far)
+        alone = (known or {}).get(name) or fit_one(along, (far or {}).get(name, FAR))
         if alone is None:
             return None
         if name not in (known or {}):
@@ -81,10 +81,12 @@ def fit_one(seen: Seen, far: Sequence[int] = FAR, deeper: bool = True) -> Formul
         close = {j: values[j] for j in values if j in NEAR} | {0: values[0]} | apart if limits else values
         common = math.gcd(*(value - values[0] for value in close.values()))
         # What all differences share may be more than k by chance.
-        for k in sorted((d for d in range(1, min(common, 4096) + 1) if common % d == 0), reverse=True)[:8] or [0]:
+        for k in sorted((d for d in range(1, min(common, 4096) + 1) if common % d == 0), reverse=True)[:8]:
             found = _limited(_line(seen, close, distance, k), values, limits)
             if found is not None:
                 return found
+    if not limits and len(set(values.values())) == 1:
+        return Formula(values[0])
     return _two_floors(seen, far) if deeper and not limits else None
 
 
@@ -105,8 +107,6 @@ def _between(distance: int) -> tuple[int, ...]:
 def _line(seen: Seen, values: dict[int, int], distance: int, k: int) -> Formula | None:
     """`k*((p*j + c)//s) + start` through what was seen."""
     start = values[0]
-    if k == 0:
-        return Formula(start)
     if values[distance] < start:
         k = -k
 
@@ -138,14 +138,20 @@ def _slope(floor: Seen, values: Mapping[int, int], distance: int) -> Fraction | 
     grown = floor(distance)
     if grown is None:
         return None
-    slope = _simplest(Fraction(grown - 1, distance), Fraction(grown + 1, distance))
-    if 2 * slope.denominator**2 < distance or grown < 3:
+    slope = _sure(Fraction(grown - 1, distance), Fraction(grown + 1, distance))
+    if slope is not None or grown < 3:
         return slope
     first, last = _step_after(floor, 0, distance), _step_after(floor, distance, 0)
     if first is None or last is None or last <= first:
         return None
     count, gap = floor(last) - floor(first), last - first
-    return _simplest(Fraction(count, gap + 1), Fraction(count, gap - 1)) if count > 0 and gap > 1 else None
+    return _sure(Fraction(count, gap + 1), Fraction(count, gap - 1)) if count > 0 and gap > 1 else None
+
+
+def _sure(low: Fraction, high: Fraction) -> Fraction | None:
+    """The simplest fraction between two, where it is so simple that it is hardly there by chance."""
+    found = _simplest(low, high)
+    return found if 4 * found.denominator**2 * (high - low) < 1 else None
 
 
 def _step_after(floor: Seen, place: int, end: int) -> int | None:

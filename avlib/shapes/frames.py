@@ -70,9 +70,15 @@ def source(place: tuple[str, int] | None) -> Source | None:
 
 def raised_at(trace: TracebackType | None) -> tuple[str, int] | None:
     """The innermost own line that an error went through."""
+    frame = raising(trace)
+    return None if frame is None else (frame.tb_frame.f_code.co_filename, frame.tb_lineno)
+
+
+def raising(trace: TracebackType | None) -> TracebackType | None:
+    """The part of a traceback that is of the innermost own code."""
     found = None
     while trace is not None:
         if is_own(trace.tb_frame.f_code):
-            found = trace.tb_frame.f_code.co_filename, trace.tb_lineno
+            found = trace
         trace = trace.tb_next
     return found

@@ -163,6 +163,18 @@ def resized(tensor: Tensor, axes: dict[int, int]) -> Tensor:
     return new.requires_grad_(tensor.requires_grad)
 
 
+def revalued(tensor: Tensor, axes: dict[int, int]) -> Tensor:
+    """A real tensor of other values, as plausible: random ones, half of whole numbers, the opposite of truths."""
+    with torch.no_grad():
+        if tensor.dtype is torch.bool:
+            new = ~tensor
+        elif tensor.is_floating_point() or tensor.is_complex():
+            new = torch.randn_like(tensor)
+        else:
+            new = (tensor + 1) // 2
+    return new.requires_grad_(tensor.requires_grad)
+
+
 def _axes(text: str, rank: int, path: str, shape: tuple[int, ...]) -> dict[int, Formula]:
     """A formula for each axis that has one."""
     before, dots, after = text.partition("...")

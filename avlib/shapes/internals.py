@@ -55,12 +55,7 @@ class _Env(ShapeEnv):
         self.user_frame = user_frame
         self.assumed: list[Guard] = []
         self.deciding = False  # a tensor is being made a truth
-
-    def _log_guard(self, prefix, g, forcing_spec) -> None:
-        user = self.user_frame(sys._getframe(1))
-        if user is not None:
-            place = user.f_code.co_filename, user.f_lineno
-            self.assumed.append(Guard(g, *place, user.f_globals, self._asked_by(user)))
+        self._answers: dict[Any, Any] = {}
 
     @staticmethod
     def _asked_by(user: FrameType | None) -> bool:
@@ -70,23 +65,35 @@ class _Env(ShapeEnv):
             frame, before = frame.f_back, frame
         return before is not None and before.f_code.co_filename == torch.__file__
 
-    def evaluate_expr(self, orig_expr, *args, **kwargs):
-        try:
-            return super().evaluate_expr(orig_expr, *args, **kwargs)
-        except GuardOnDataDependentSymNode:
-            # How many are True in a mask is not known. Torch asks whether it is 1, or enough; it is what it mostly is,
-            # several. What a model itself asks about data is another matter: there it goes one of two ways.
-            if self.deciding or self._asked_by(self.user_frame(sys._getframe(1))):
-                raise
-            known = {symbol: self.backed_var_to_val.get(symbol, SEVERAL) for symbol in orig_expr.free_symbols}
-            return orig_expr.xreplace(known)
+    def evaluate_expr(self, orig_expr, hint=None, *args, **kwargs):
+        """What an expression is at the hints.
 
-    def _maybe_guard_rel(self, expr) -> None:
-        # Torch would now replace a symbol by the number that it was compared with, in all that follows. A model that
-        # compared `len(x)` with 1000 only to see whether it is long enough would so get numbers where formulas hold.
-        pinned = isinstance(expr, sympy.Eq) and (expr.lhs.is_number or expr.rhs.is_number)
-        if not pinned or any(type(part).__name__ in ("Mod", "PythonMod") for part in expr.atoms(sympy.Function)):
-            super()._maybe_guard_rel(expr)
+        Torch would first try to prove it from all that it knows, which takes ten times as long as the rest, and then
+        learn from the answer: a symbol that was compared with 1000, only to see whether it is long enough, would be
+        1000 from there on. Here nothing is learned, and the question is noted.
+        """
+        if orig_expr in self._answers:
+            return self._answers[orig_expr]
+        if orig_expr.is_number or orig_expr in (sympy.true, sympy.false):
+            return orig_expr
+        user = self.user_frame(sys._getframe(1))
+        backed = orig_expr.free_symbols <= self.backed_var_to_val.keys()
+        if not backed:
+            try:
+                return super().evaluate_expr(orig_expr, hint, *args, **kwargs)
+            except GuardOnDataDependentSymNode:
+                # How many are True in a mask is not known. Torch asks whether it is 1, or enough; it is taken for what
+                # it mostly is, several. What a model itself asks about data is another matter: it goes one of two ways.
+                if self.deciding or self._asked_by(user):
+                    raise
+        known = {symbol: self.backed_var_to_val.get(symbol, SEVERAL) for symbol in orig_expr.free_symbols}
+        answer = self._answers[orig_expr] = orig_expr.xreplace(known)
+        if backed and user is not None:
+            relation = orig_expr if answer is sympy.true else sympy.Not(orig_expr) if answer is sympy.false else None
+            relation = sympy.Eq(orig_expr, answer) if relation is None else relation
+            place = user.f_code.co_filename, user.f_lineno
+            self.assumed.append(Guard(relation, *place, user.f_globals, self._asked_by(user)))
+        return answer
 
 
 class Fake:

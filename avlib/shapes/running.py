@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from . import frames
-from .inputs import Inputs, Sizes, resized
+from .inputs import Inputs, Sizes, resized, revalued
 from .internals import Fake
 from .recorder import Event, Recorder
 from .values import Look
@@ -105,12 +105,18 @@ class Model:
         """With the very inputs that were given."""
         return self._recorded(self.inputs.args, self.inputs.kwargs, Recorder(self.modules, look, timed))
 
-    def at(self, sizes: Sizes, real: bool = False, replace: Callable[[Event, Any], Any] | None = None) -> Run:
+    def at(
+        self,
+        sizes: Sizes,
+        real: bool = False,
+        replace: Callable[[Event, Any], Any] | None = None,
+        other_values: bool = False,
+    ) -> Run:
         """At other sizes, or with symbols for them; the model and the world are left as they were."""
         symbolic = any(not isinstance(size, int) for size in sizes.values())
         fake = None if real else self.enter_fake()
         with preserved(self.known, values=real):
-            args, kwargs = self.inputs.made(sizes, resized if real else fake.like)
+            args, kwargs = self.inputs.made(sizes, (revalued if other_values else resized) if real else fake.like)
             with nullcontext() if real else fake.running(symbolic):
                 return self._recorded(args, kwargs, Recorder(self.modules, replace=replace, world=fake))
 

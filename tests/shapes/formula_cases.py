@@ -429,10 +429,10 @@ class ResampledMel(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.resample, self.mel, self.half = resample(16000), mel(), nn.Conv1d(20, 8, 3, 2, 1)
+        self.resample, self.mel, self.halve = resample(16000), mel(), nn.Conv1d(20, 8, 3, 2, 1)
 
     def forward(self, wav: Tensor) -> Tensor:
-        return self.half(self.mel(self.resample(wav)))
+        return self.halve(self.mel(self.resample(wav)))
 
 
 case(
