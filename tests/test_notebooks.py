@@ -22,8 +22,8 @@ VERDICTS = {
     "11": """does not hold, does not hold, holds, does not hold, holds, does not hold, does not hold, holds, holds when,
     does not hold, holds, holds, holds""",
     "12": "holds, does not hold, does not hold, holds, holds, holds, does not hold, holds, holds when",
-    "13": """holds, does not hold, does not hold, does not hold, does not hold, does not hold, holds, does not hold, holds,
-    holds, does not hold, holds, holds, does not hold, holds, holds, holds when, does not hold, holds when""",
+    "13": """holds, does not hold, does not hold, does not hold, does not hold, does not hold, holds, does not hold,
+    holds, holds, does not hold, holds, holds, does not hold, holds, holds, holds when, does not hold, holds when""",
     "14": "holds, holds, does not hold, holds when, holds, holds, holds",
     "15": "does not hold",
 }
