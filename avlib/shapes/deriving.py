@@ -16,6 +16,7 @@ import linecache
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from statistics import median
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ MOST_OVERRIDES = 40  # operations whose sizes are fitted, before what follows fr
 MOST_RUNS = 120  # at other sizes, in all
 REAL_SECONDS = 2.0  # to spend on runs with values
 MOST_GUARDS = 12
-SLOW = 0.5  # seconds; a run that takes longer ends the search at larger sizes
+SLOW = 0.3  # seconds; a run that takes longer ends the search at larger sizes
 
 _lock = threading.RLock()  # names are put into modules for a moment; one at a time
 
@@ -70,8 +71,10 @@ class Derivation:
         self._real = not AVAILABLE
         self._tried, self._most = 0, MOST_RUNS
         self._scopes: dict[int, dict[str, Any]] = {}  # modules in which `int` and its like are to keep symbols
+        self._spent: list[float] = []
         self._slow: list[tuple[int, ...]] = []  # no sizes beyond these are tried
         self._fits: dict[tuple, Formula] = {}
+        self._pool: list[Formula] = []  # what was found for other sizes
         self._grows: set[str] = set()  # names that rows depend on
         with _lock:
             self._derive()
@@ -83,8 +86,11 @@ class Derivation:
 
     def _derive(self) -> None:
         symbolic = None if self._real else self._symbolic({})
-        if symbolic is None and not self._real and self._run(self.sizes).error is not None:
-            self._fall_back(self._run(self.sizes).error)
+        if symbolic is not None and not self._as_expected(symbolic):
+            start = self._run(self.sizes)
+            if not self._as_expected(start):
+                self._fall_back(start.error)
+                symbolic = None
         for name in self.sizes:
             self._find_step(name)
         self._look_around()
@@ -93,10 +99,11 @@ class Derivation:
             self._find_data_dependent()
         if symbolic is not None and (special := self._special()):
             self._hints |= special
-            symbolic = self._symbolic({}) or symbolic
+            symbolic = self._symbolic({})
         candidates = self._read(symbolic)
         overrides: dict[tuple, dict[tuple[str, int], Formula]] = {}
         while symbolic is not None and len(overrides) < MOST_OVERRIDES:
+            self._pool = list({id(formula): formula for formula in candidates.values() if formula is not None}.values())
             wrong = self._wrong(candidates)
             origins = [key for key in self._origins(wrong) if key not in overrides]
             if not origins:
@@ -105,11 +112,9 @@ class Derivation:
                 overrides[key] = self._fitted({slot for slot in wrong if slot[0] == key and slot[1]}, candidates)
             if not any(overrides[key] for key in origins[:MOST_OVERRIDES]):
                 break
-            again = self._symbolic(overrides)
-            if again is None:
-                break
-            candidates = self._read(again)
+            candidates |= self._read(self._symbolic(overrides))
         self._keep(candidates)
+        self._pool = list({id(formula): formula for formula in self.formulas.values()}.values())
         self._fit_what_is_left(candidates)
         self._find_requirements()
 
@@ -141,7 +146,9 @@ class Derivation:
             spent = time.process_time() - begun
             if self._real:
                 self._most = min(self._most, max(12, int(REAL_SECONDS / max(spent, 1e-3))))
-            if spent > SLOW:  # it does something for each sample in Python
+            self._spent.append(spent)
+            far = any(size > 8 * self.sizes[name] + 64 for name, size in sizes.items())
+            if far and spent > max(SLOW, 3 * median(self._spent)):  # it does something for each sample in Python
                 self._slow.append(point)
         return self._runs[point]
 
@@ -149,8 +156,8 @@ class Derivation:
         """How large a size may be in a run with values."""
         return max(4 * self.sizes[name], 64)
 
-    def _symbolic(self, overrides: Mapping[tuple, Mapping[tuple[str, int], Formula]]) -> Run | None:
-        """The run with symbols, in which some sizes are replaced by formulas; None where it fails."""
+    def _symbolic(self, overrides: Mapping[tuple, Mapping[tuple[str, int], Formula]]) -> Run:
+        """The run with symbols, in which some sizes are replaced by formulas; it may end early."""
         fake = self.model.enter_fake()
         for _ in range(4):
             symbols = {name: fake.symbol(name, hint) for name, hint in self._hints.items()}
@@ -174,7 +181,11 @@ class Derivation:
                 break
             self._scopes |= scopes  # once more, with `len` and `int` that leave symbols what they are
         self.guards = list(fake.env.assumed)
-        return None if run.error is not None and not isinstance(run.error, _expected(self.base)) else run
+        return run
+
+    def _as_expected(self, run: Run) -> bool:
+        """Whether a run went as far as the one that was asked for."""
+        return run.error is None or type(run.error) is type(self.base.error)
 
     def _find_step(self, name: str) -> None:
         """By how much a size can change so that the model still runs."""
@@ -185,8 +196,10 @@ class Derivation:
             run = self._run({**self.sizes, name: size + step})
             if run is not None and run.error is None:
                 self.steps[name] = step
-                if len(run.events) > len(self.base.events if start is None else start.events):
-                    self._grows.add(name)
+                if len(run.events) != len(self.base.events if start is None else start.events):
+                    more = self._run({**self.sizes, name: size + 3 * step})
+                    if more is not None and len(more.events) != len(run.events):
+                        self._grows.add(name)
                 return
             failed = failed or run
         if failed is not None:
@@ -194,18 +207,20 @@ class Derivation:
 
     def _look_around(self) -> None:
         """Runs to compare with: each name smaller and larger, odd and even, alone and with the others."""
-        for name, step in self.steps.items():
-            size = self.sizes[name]
-            for away in (7, size // (2 * step) | 1, -(size // (3 * step) | 1)):
-                if size + away * step > 0:
-                    self._run({**self.sizes, name: size + away * step})
-        for way in (3, 101) if len(self.steps) > 1 else ():
-            self._run(self._moved({name: way if name not in self._grows else way % 23 for name in self.steps}))
+        for name, step in self.steps.items() if len(self.steps) < 3 else ():
+            for away in (self.sizes[name] // (2 * step) | 1, -(self.sizes[name] // (3 * step) | 1)):
+                if self.sizes[name] + away * step > 0:
+                    self._run({**self.sizes, name: self.sizes[name] + away * step})
+        if len(self.steps) > 1:
+            half = {name: -(self.sizes[name] // (2 * step)) // 2 for name, step in self.steps.items()}
+            for ways in (dict.fromkeys(self.steps, 3), dict.fromkeys(self.steps, 101), half):
+                self._run(self._moved({n: way % 23 if n in self._grows else way for n, way in ways.items()}))
 
     def _moved(self, ways: Mapping[str, int]) -> dict[str, int]:
         """All sizes that can change, each by another number of steps."""
         far = {name: way + 2 * i for i, (name, way) in enumerate(ways.items())}
-        return {name: size + far.get(name, 0) * self.steps.get(name, 0) for name, size in self.sizes.items()}
+        moved = {name: size + far.get(name, 0) * self.steps.get(name, 0) for name, size in self.sizes.items()}
+        return {name: size if size > 0 else self.sizes[name] for name, size in moved.items()}
 
     def _special(self) -> dict[str, int]:
         """Sizes that are not special to the model, for names whose own size it asked for: the one it was built for."""
@@ -257,22 +272,22 @@ class Derivation:
 
     def _holds(self, slot: Slot, formula: Formula | None, cache: dict) -> bool:
         """Whether a formula agrees with every run that has this size."""
-        if formula is None or slot in self.by_data:
+        if formula is None or slot in self.by_data or set(formula.names) - self.sizes.keys():
             return False
-        if set(formula.names) - self.sizes.keys():
-            return False
+        compared = False
         for point, run in self._points():
             seen = run.sizes.get(slot)
-            if not isinstance(seen, int):
-                if run is self.base or (seen is None and run.error is None and run.ranks.get(slot[:3]) is not None):
+            if seen is None:
+                if run is self.base or run.ranks.get(slot[:3]) is not None:  # there, with fewer axes
                     return False
                 continue
             told = cache.get((id(formula), point))
             if told is None:
                 told = cache[id(formula), point] = _value(formula, dict(zip(self.sizes, point, strict=True)))
-            if told != seen:
+            if not isinstance(seen, int) or told != seen:  # a symbol stands for what depends on values
                 return False
-        return True
+            compared = compared or run is not self.base
+        return compared
 
     def _points(self) -> Iterator[tuple[tuple[int, ...], Run]]:
         yield tuple(self.sizes.values()), self.base
@@ -305,13 +320,26 @@ class Derivation:
         )
         if alike in self._fits and self._holds(slot, self._fits[alike], {}):
             return self._fits[alike]
-        found = self._fit_anew(slot, candidate)
+        found = self._known_elsewhere(slot) or self._fit_anew(slot, candidate)
         if found is not None:
             alike = tuple(
                 run.sizes.get(slot) if isinstance(run.sizes.get(slot), int) else None for _, run in self._points()
             )
             self._fits[alike] = found
         return found
+
+    def _known_elsewhere(self, slot: Slot) -> Formula | None:
+        """A formula of another size that this one agrees with in all runs, or a name alone."""
+        pool = {
+            str(formula): formula
+            for formula in (Formula(self.base.sizes[slot]), *map(Formula, self.sizes), *self._pool)
+        }
+        for formula in pool.values():
+            if self._holds(slot, formula, {}):
+                self._run(self._moved({name: 29 if name in self._grows else 1009 for name in self.steps}))
+                if self._holds(slot, formula, {}):
+                    return formula
+        return None
 
     def _fit_anew(self, slot: Slot, candidate: Formula | None) -> Formula | None:
 
@@ -368,9 +396,9 @@ class Derivation:
                 if set(unseen) - pinned.keys():
                     continue
                 formula = formula.substitute(**{name: pinned[name] for name in unseen})
-            elif self.fixed and isinstance(size, int) and not any(slot in seen for seen in reached.values()):
-                formula = Formula(size)
-            if self._holds(slot, formula, cache):
+            if isinstance(size, int) and not self.steps and not any(slot in seen for seen in reached.values()):
+                self.formulas[slot] = Formula(size)  # at other sizes the model does not get there
+            elif self._holds(slot, formula, cache):
                 self.formulas[slot] = formula
 
     def _reached(self, name: str) -> set[Slot]:
@@ -469,11 +497,6 @@ def _value(formula: Formula, sizes: Mapping[str, int]) -> int | None:
         return formula._value(sizes)
     except (ZeroDivisionError, KeyError):
         return None
-
-
-def _expected(base: Run) -> tuple[type[BaseException], ...]:
-    """The error that the run itself ended with, which a run with symbols is to end with too."""
-    return () if base.error is None else (type(base.error),)
 
 
 def _reason(run: Run) -> str:

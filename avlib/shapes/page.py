@@ -15,7 +15,7 @@ from .table import parameters
 
 ENTRIES = 1500  # rows that a page has at most, where no depth is given
 OPEN = 30  # rows that are seen at first
-PICTURES = 1_000_000  # characters that pictures may take in all
+PICTURES = 600_000  # characters that pictures may take in all
 FIGURES = ("parameters", "FLOPs", "memory", "time")  # columns that are set to the right
 
 STYLE = """
@@ -34,7 +34,8 @@ STYLE = """
 .av-shapes .r { display: grid; column-gap: .8em; padding: .12em 0; border-top: 1px solid var(--line) }
 .av-shapes .r > * { overflow-wrap: anywhere }
 .av-shapes .r > :is(.f, .h) { text-align: right; white-space: nowrap; overflow-wrap: normal }
-.av-shapes .r > :last-child { color: var(--soft) }
+.av-shapes .r > .w { color: var(--soft) }
+.av-shapes .r > .n { grid-column: 2 }
 .av-shapes summary.r { cursor: pointer; list-style: none }
 .av-shapes summary.r::-webkit-details-marker { display: none }
 .av-shapes summary.r:hover { background: var(--panel) }
@@ -172,12 +173,13 @@ class _Page:
 
     def __init__(self, trace: Trace):
         self.rows, self.bad, self.room, self.unseen = trace.rows, trace.first_bad, PICTURES, 0
+        self.shown: set[int | None] = set()
         outputs = [info for row in trace.rows for info in row.outputs]
         self.formulas = any(info.formulas is not None for info in outputs)
         self.mixed = {name for name in ("dtype", "device") if len({getattr(info, name) for info in outputs}) > 1}
         told = [
             ("size", _width((wording.shape(info.shape) for info in outputs), 6, 20), True),
-            ("formula", _width((info.formula for info in outputs), 10, 20), self.formulas),
+            ("formula", _width((info.formula for info in outputs), 10, 19), self.formulas),
             ("parameters", 5.5, any(row.parameters for row in trace.rows)),
             ("FLOPs", 5, any(row.flops != 0 for row in trace.rows)),
             ("memory", 5.5, any(row.bytes != 0 for row in trace.rows)),
@@ -189,7 +191,7 @@ class _Page:
             ),
         ]
         self.columns = [(title, width, title in FIGURES) for title, width, tells in told if tells]
-        self.minimum = 13 + sum(width + 0.8 for _, width, _ in self.columns)
+        self.minimum = 11.5 + sum(width + 0.8 for _, width, _ in self.columns)
 
     def tree(self, nodes: list[Node], opened: int) -> str:
         if not nodes:
@@ -201,6 +203,7 @@ class _Page:
     def entry(self, node: Node, opened: int) -> str:
         row = node.row
         kinds = "".join([" o" * (row.kind == "op"), " e" * (row.open or row is self.bad)]).strip()
+        panel = self.panel(node)  # before those inside, so that the picture of what both give is here
         inner = "".join(self.entry(below, opened) for below in node.inner)
         paths = " ".join(other.path for other in node.alike) if row.kind == "module" and node.alike else ""
         attributes = (
@@ -211,28 +214,30 @@ class _Page:
         gap = f'<div class="p">… {wording.many(node.skipped, "row")} …</div>' if node.skipped else ""
         return (
             f'{gap}<details{attributes}><summary class="r">{self.cells(node)}</summary>'
-            f'<div class="i">{self.panel(node)}{inner}</div></details>'
+            f'<div class="i">{panel}{inner}</div></details>'
         )
 
     def cells(self, node: Node) -> str:
         row = node.row
         kind = f" <small>{escape(row.name)}</small>" if row.kind == "module" and row.name != node.name else ""
-        shown = wording.together(row.outputs)
-        sizes = "<br>".join(escape(wording.shape(info.shape)) for _, info in shown)
-        formulas = "<br>".join(map(_formula, (info for _, info in shown)))
+        (size, formula), *others = [
+            (escape(wording.shape(info.shape)), _formula(info)) for _, info in wording.together(row.outputs)
+        ] or [("failed" if row.open else "no tensor", "")]
         texts = {
-            "size": sizes or ("failed" if row.open else "no tensor"),
-            "formula": formulas,
+            "size": size,
+            "formula": formula,
             "parameters": parameters(node),
             "FLOPs": wording.flops(row),
             "memory": wording.memory(row.bytes),
             "time": wording.seconds(row.seconds),
             "source": _place(row, None if row.parent is None else self.rows[row.parent]),
         }
-        cells = "".join(
-            f"<span{' class=f' if figure else ''}>{texts[title]}</span> " for title, _, figure in self.columns
+        classes = {title: " class=f" for title in FIGURES} | {"source": " class=w"}
+        cells = "".join(f"<span{classes.get(title, '')}>{texts[title]}</span> " for title, _, _ in self.columns)
+        more = "".join(  # each on a line of its own, in the columns of sizes and formulas
+            f"<span class=n>{size}</span> <span>{formula if self.formulas else ''}</span> " for size, formula in others
         )
-        return f"<span>{escape(node.label)}{kind}</span> {cells}"
+        return f"<span>{escape(node.label)}{kind}</span> {cells}{more}"
 
     def panel(self, node: Node) -> str:
         """What is known of a row beside its columns."""
@@ -258,7 +263,8 @@ class _Page:
 
     def values(self, info: TensorInfo) -> str:
         shown = ""
-        if info.picture:
+        if info.picture and (info.identity is None or info.identity not in self.shown):  # each tensor once
+            self.shown.add(info.identity)
             shown = image(info.picture)
             self.room -= len(shown)
             if self.room < 0:

@@ -118,7 +118,12 @@ def test_alike_siblings_share_a_line():
 
 def test_siblings_are_only_alike_when_all_inside_is():
     nodes = outline(encoder(extra="add"))
-    assert [node.label for node in nodes[0].inner] == ["front", "layers.0", "layers.1", "layers.2 … layers.11 (10 alike)"]
+    assert [node.label for node in nodes[0].inner] == [
+        "front",
+        "layers.0",
+        "layers.1",
+        "layers.2 … layers.11 (10 alike)",
+    ]
     for change in ("parameters", "flops", "error", "source"):
         trace = encoder()
         setattr(trace["layers.5"], change, None if change == "source" else "odd" if change == "error" else 7)
@@ -158,9 +163,9 @@ def test_ten_thousand_rows_are_short():
     trace = flat(10_000)
     text = table.text(trace)
     assert len(text.splitlines()) < 100 and "… 9,909 rows …" in text and "op9999" in text
-    assert len(table.text(trace, depth=1).splitlines()) > 10_000
-    assert len(page.html(trace)) < 400_000 and "… 8,499 rows …" in page.html(trace)
-    assert len(flow.svg(trace)) < 5_000 and len(export.to_csv(trace).splitlines()) == 10_001
+    assert len(table.text(flat(400), depth=1).splitlines()) > 400  # all of them where a depth is asked for
+    text = page.html(trace)
+    assert len(text) < 400_000 and "… 8,499 rows …" in text and len(flow.svg(trace)) < 5_000
 
 
 # the page
@@ -298,7 +303,7 @@ def test_functions_show_what_changes_a_shape():
     text = flow.svg(shapes.trace(front_end, torch.zeros(2, 16000), dims={"waveform": "B T"}))
     check_layout(text)
     found = {arrow.partition(":")[0] for arrow in arrows(text)}
-    assert "waveform to stft" in found and "stft to transpose" in found and "abs, pow, log" in text
+    assert {"ones to stft", "stft to transpose", "transpose to output"} <= found and "abs, pow, log" in text
 
 
 def test_what_was_not_followed_is_said_to_be_guessed():
