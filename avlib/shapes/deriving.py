@@ -207,10 +207,8 @@ class Derivation:
             run = self._run({**self.sizes, name: size + step})
             if run is not None and run.error is None:
                 self.steps[name] = step
-                if len(run.events) != len(self.base.events if start is None else start.events):
-                    more = self._run({**self.sizes, name: size + 3 * step})
-                    if more is not None and len(more.events) != len(run.events):
-                        self._grows.add(name)
+                if start is not None and len(run.events) != len(start.events):
+                    self._grows.add(name)  # until it is seen that it does not
                 return
             failed = failed or run
         if failed is not None:
@@ -222,10 +220,12 @@ class Derivation:
             for away in (self.sizes[name] // (2 * step) | 1, -(self.sizes[name] // (3 * step) | 1)):
                 if self.sizes[name] + away * step > 0:
                     self._run({**self.sizes, name: self.sizes[name] + away * step})
-        if len(self.steps) > 1:
-            half = {name: -(self.sizes[name] // (2 * step)) // 2 for name, step in self.steps.items()}
-            for ways in (dict.fromkeys(self.steps, 3), dict.fromkeys(self.steps, 101), half):
-                self._run(self._moved({n: way % 23 if n in self._grows else way for n, way in ways.items()}))
+        half = {name: -(self.sizes[name] // (2 * step)) // 2 for name, step in self.steps.items()}
+        few, more, _ = (
+            self._run(self._moved(ways)) for ways in (dict.fromkeys(self.steps, 3), dict.fromkeys(self.steps, 13), half)
+        )
+        if few is not None and more is not None and len(few.events) == len(more.events):
+            self._grows.clear()  # rows differ at the sizes that the model was built for, and nowhere else
 
     def _moved(self, ways: Mapping[str, int]) -> dict[str, int]:
         """All sizes that can change, each by another number of steps."""
