@@ -9,13 +9,18 @@ from __future__ import annotations
 import importlib
 
 _HOMES = {
+    "check": "compare",
+    "couple": "coupling",
+    "diff": "compare",
+    "explain": "tracing",
     "Formula": "formula",
+    "from_json": "export",
     "Requirement": "rows",
     "Row": "rows",
     "Source": "rows",
+    "summary": "summaries",
     "TensorInfo": "rows",
     "Trace": "rows",
-    "explain": "tracing",
     "trace": "tracing",
     "trace_build": "tracing",
 }

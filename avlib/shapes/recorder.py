@@ -6,6 +6,7 @@ import dataclasses
 import sys
 import threading
 import time
+import weakref
 from collections import Counter, namedtuple
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -21,7 +22,8 @@ from .flops import Work, work_of
 from .values import Look
 
 # A tensor at the moment when it was seen. `shape` may hold symbols; `look` is what was asked about its values.
-Leaf = namedtuple("Leaf", "path shape dtype device look")
+# `identity` is the same number for the same tensor.
+Leaf = namedtuple("Leaf", "path shape dtype device look identity")
 
 DEPTH = 6  # how deep an object of an unknown class is searched for tensors
 VIEWS = {"T", "H", "mT", "mH", "real", "imag"}  # attributes that are operations
@@ -104,6 +106,8 @@ class Recorder:
         self._open: list[Event] = []
         self._handles: list[Any] = []
         self._names: dict[Any, str] = {}
+        self._tensors: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+        self._numbered = 0
         self._thread = 0
         self._mode = _Mode(self)
         self._first = dict(modules)
@@ -267,7 +271,15 @@ class Recorder:
 
     def _leaf(self, path: str, tensor: Tensor) -> Leaf:
         shape = tuple(tensor.shape)
-        return Leaf(path, shape, tensor.dtype, tensor.device, self.look(tensor) if self.look else None)
+        look = self.look(tensor) if self.look else None
+        return Leaf(path, shape, tensor.dtype, tensor.device, look, self._identity(tensor))
+
+    def _identity(self, tensor: Tensor) -> int:
+        known = self._tensors.get(id(tensor))
+        if known is None or known[0]() is not tensor:  # the id of one that is gone may be that of another
+            self._numbered += 1
+            known = self._tensors[id(tensor)] = weakref.ref(tensor), self._numbered
+        return known[1]
 
     @staticmethod
     def _memory(value: Any) -> set[int]:

@@ -86,6 +86,7 @@ class TensorInfo:
     bytes: int | None = 0
     statistics: Statistics | None = None
     picture: Picture | None = None
+    identity: int | None = None  # in one trace, the same number is the same tensor; None where it was not followed
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -284,11 +285,11 @@ class Trace:
 
     # shown and compared elsewhere
 
-    def table(self, depth: int | None = None, columns: Sequence[str] | None = None) -> str:
+    def table(self, depth: int | None = None, columns: Sequence[str] | None = None, ops: bool | None = None) -> str:
         """A table for a terminal; see `avlib.shapes.table`."""
         from . import table
 
-        return table.text(self, depth=depth, columns=columns)
+        return table.text(self, depth=depth, columns=columns, ops=ops)
 
     def diff(self, other: Trace) -> Diff:
         """What is different in another trace; see `avlib.shapes.compare`."""
@@ -296,7 +297,7 @@ class Trace:
 
         return compare.diff(self, other)
 
-    def check(self, expected: Mapping[str, str]) -> None:
+    def check(self, expected: Mapping[Any, Any]) -> None:
         """Raise ShapeError where a module's output is not as expected; see `avlib.shapes.compare`."""
         from . import compare
 
@@ -312,10 +313,10 @@ class Trace:
 
         return export.to_csv(self, path)
 
-    def to_markdown(self, depth: int | None = None) -> str:
+    def to_markdown(self, path: Any = None, depth: int | None = None) -> str:
         from . import export
 
-        return export.to_markdown(self, depth=depth)
+        return export.to_markdown(self, path, depth=depth)
 
     def to_pandas(self) -> pandas.DataFrame:
         from . import export

@@ -272,6 +272,7 @@ def _info(leaf: Leaf, key: tuple, side: int, names: tuple[str, ...], formulas: M
         size,
         look.statistics if look else None,
         look.picture if look else None,
+        leaf.identity,
     )
 
 
