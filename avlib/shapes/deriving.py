@@ -16,7 +16,7 @@ import contextlib
 import linecache
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -457,8 +457,8 @@ class Derivation:
     # requirements
 
     def _find_requirements(self) -> None:
-        """Guards that a run at a size which breaks them confirms."""
-        told, pinned = set(), set()
+        """Guards that a run at a size which breaks them confirms, and which no guard before them implies."""
+        told, pinned, known = set(), set(), []
         for guard in self.guards:
             need = _relation(guard, self.model.fake)
             if need is None:
@@ -469,8 +469,9 @@ class Derivation:
             if names & pinned:  # what follows from a size that cannot change is no news
                 continue
             told.add(text)
-            broken = self._breaking(names, holds)
+            broken = self._breaking(names, holds, known)
             if broken is not None:
+                known.append(holds)
                 self.requires.append(Requirement(text, guard.file, guard.line, broken))
                 pinned |= {name for name in names if text == f"{name} == {self.sizes[name]}"}
         for name, run in self.fixed.items():
@@ -479,12 +480,20 @@ class Derivation:
                 self.requires.append(Requirement(f"{name} == {self.sizes[name]}", *run.raised_at, reason))
         self._note_other_ways()
 
-    def _breaking(self, names: set[str], holds: Callable[[Mapping[str, int]], bool]) -> str | None:
-        """What the model says at sizes that break a guard; None where it runs, or no such sizes are known."""
+    def _breaking(
+        self,
+        names: set[str],
+        holds: Callable[[Mapping[str, int]], bool],
+        known: Sequence[Callable[[Mapping[str, int]], bool]],
+    ) -> str | None:
+        """What the model says at sizes that break a guard, but none of those that are known already.
+
+        None where it runs, or no such sizes have been tried.
+        """
         for point, run in list(self._runs.items()):
             sizes = dict(zip(self.sizes, point, strict=True))
             only = all(sizes[n] == self.sizes[n] for n in sizes if n not in names)
-            if only and not holds(sizes):
+            if only and not holds(sizes) and all(other(sizes) for other in known):
                 return _reason(run) if run.error is not None else None
         return None
 

@@ -117,7 +117,9 @@ def facts(trace: Trace) -> list[tuple[str, str]]:
     found = [("sizes", sizes(trace.dims))] if trace.dims else []
     if trace.checked:
         found.append(("formulas checked at", sizes(trace.checked)))
-    found += [("valid when", str(need)) for need in trace.requires]
+    for need in trace.requires:
+        reason = f" ({need.reason})" if need.reason else ""
+        found.append(("valid when", f"{need.formula} @ {PurePath(need.file).name}:{need.line}{reason}"))
     found += [(f"{name} is", meaning) for name, meaning in trace.unknown.items()]
     found += [("note", note) for note in trace.notes]
     return [(title, " ".join(text.split())) for title, text in found]

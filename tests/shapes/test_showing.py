@@ -111,7 +111,7 @@ def test_names_cannot_become_markup(kinds):
 def test_alike_siblings_share_a_line():
     text = table.text(encoder())
     assert "layers.0 … layers.11 (12 alike)" in text and "layers.3" not in text
-    assert "the figures of one of them" in text and "valid when T >= 400 @ /models/net.py:11" in text
+    assert "the figures of one of them" in text and "valid when T >= 400 @ net.py:11" in text
     assert "(B, (T - 400)//320 + 1, 768)" in text and "net.py:20" in text and "float32" in text.splitlines()[0]
     assert "≥ 6,200" in text  # gelu is unknown
 
