@@ -134,6 +134,9 @@ class _Graph:
     def inside(self, row: Row, depth: int, ops_alone: bool) -> None:
         """The stages inside a row."""
         for inner in self.trace.children(row):
+            given = {info.identity for info in inner.inputs} - {None}
+            if inner.kind == "module" and not self.trace.within(inner) and {i.identity for i in inner.outputs} <= given:
+                continue  # an identity: it gives back what it was given, untouched
             if inner.kind == "op":
                 self.operation(inner, ops_alone)
             elif inner.depth < depth and any(other.kind == "module" for other in self.trace.children(inner)):

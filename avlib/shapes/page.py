@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from html import escape
+from itertools import groupby
 
 from ..errors import ParameterError
 from . import wording
@@ -161,7 +162,8 @@ def framed(body: str, attributes: str = "", style: str = "") -> str:
 
 def _open_depth(nodes: list[Node]) -> int:
     """How deep the tree can be open so that it is seen at once."""
-    depths = [inner.row.depth for node in nodes for inner in node.walk()]
+    inside = [inner.row for node in nodes for inner in node.walk()]
+    depths = [row.depth for row in inside if row.kind == "module"] or [row.depth for row in inside]
     opened = max(depths, default=0)
     while opened > 1 and sum(depth <= opened for depth in depths) > OPEN:
         opened -= 1
@@ -197,14 +199,36 @@ class _Page:
         if not nodes:
             return ""
         head = "".join(f"<span{' class=h' if figure else ''}>{title}</span> " for title, _, figure in self.columns)
-        rows = "".join(self.entry(node, opened) for node in nodes)
+        rows = self.entries(nodes, opened)
         return f'<div class="t"><div class="r head"><span>module or operation</span> {head}</div>{rows}</div>'
+
+    def entries(self, nodes: list[Node], opened: int) -> str:
+        """Rows in turn. Operations in a row between modules share a line that opens."""
+        modules = any(node.row.kind == "module" for node in nodes)
+        shown = []
+        for apart, group in groupby(nodes, lambda node: self.is_aside(node) and modules):
+            several = list(group)
+            inner = "".join(self.entry(node, opened) for node in several)
+            if apart and len(several) > 2:
+                count = wording.many(sum(node.times for node in several), "operation")
+                names = f"{several[0].name} … {several[-1].name}"
+                cells = [f"{escape(names)} <small>{count}</small>"]
+                for last in several[-1].row.outputs[:1]:  # what flows on
+                    cells += [escape(wording.shape(last.shape)), *([_formula(last)] if self.formulas else [])]
+                head = " ".join(f"<span>{cell}</span>" for cell in cells)
+                inner = f'<details class="o"><summary class="r">{head}</summary><div class="i">{inner}</div></details>'
+            shown.append(inner)
+        return "".join(shown)
+
+    def is_aside(self, node: Node) -> bool:
+        """Whether it is an operation that nothing is wrong with."""
+        return node.row.kind == "op" and not node.row.open and node.row is not self.bad and not node.skipped
 
     def entry(self, node: Node, opened: int) -> str:
         row = node.row
         kinds = "".join([" o" * (row.kind == "op"), " e" * (row.open or row is self.bad)]).strip()
         panel = self.panel(node)  # before those inside, so that the picture of what both give is here
-        inner = "".join(self.entry(below, opened) for below in node.inner)
+        inner = self.entries(node.inner, opened)
         paths = " ".join(other.path for other in node.alike) if row.kind == "module" and node.alike else ""
         attributes = (
             (f' class="{kinds}"' if kinds else "")
