@@ -314,6 +314,12 @@ def test_weights_are_averaged_over_the_steps_to_keep(tmp_path):
     assert not all(torch.equal(averaged[name], tensor) for name, tensor in model.state_dict().items())
 
 
+def test_a_training_that_ends_before_the_steps_to_keep_has_its_last_weights(tmp_path):
+    last = cav_mae.trained(small, progress=False).model.state_dict()
+    early = cav_mae.trained(cav_mae.changed(small, {"keep": [7, 8]}), progress=False).model.state_dict()
+    assert all(torch.equal(early[name], tensor) for name, tensor in last.items())
+
+
 def test_the_users_clips_are_trained_on_and_a_changed_file_is_noticed(tmp_path):
     for clip in clips.render(clips.scenes(16, 7, 2.0), size=(64, 64), jobs=1, progress=False):
         (tmp_path / clip.scene.kind).mkdir(exist_ok=True)
