@@ -61,3 +61,7 @@ class CheckpointError(AvlibError):
 
 class TrainingError(AvlibError):
     """Training cannot go on: a loss is not finite, or a batch has nothing left in it."""
+
+
+class ShapeError(AvlibError):
+    """A tensor does not have the shape that is expected of it."""

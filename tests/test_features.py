@@ -192,6 +192,8 @@ def test_pictures_are_cropped_then_normalised(interpolation):
     steps += [T.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
     expected = torch.stack([T.Compose(steps)(T.ToPILImage()(frame)) for frame in frames])
     assert pictures.dtype == torch.uint8 and torch.equal(features.normalize_pictures(pictures), expected)
+    torch.testing.assert_close(features.denormalize_pictures(expected), pictures / 255)
+    assert features.denormalize_pictures(torch.full((3, 2, 2), 9.0)).max() == 1
     with pytest.raises(ParameterError, match="interpolation: 'nearest'"):
         features.crop_pictures(frames, 64, interpolation="nearest")
 

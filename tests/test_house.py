@@ -15,7 +15,7 @@ HOUSE = [
     "extract", "clips", "datasets", "metrics", "training", "systems", "view", "workbook", "__main__",
 ]
 # fmt: on
-APART = {"models": {"media", "clips", "datasets"}, "shapes": set(HOUSE) - {"shapes"}}
+APART = {"models": {"media", "clips", "datasets"}, "shapes": set(HOUSE) - {"errors", "shapes"}}
 LAZY = {
     "errors",
     "cache",

@@ -21,8 +21,9 @@ VERDICTS = {
     "00": "holds",
     "11": """does not hold, does not hold, holds, does not hold, holds, does not hold, does not hold, holds, holds when,
     does not hold, holds, holds, holds""",
-    "13": """holds, does not hold, does not hold, does not hold, does not hold, does not hold, holds, does not hold, holds,
-    holds, does not hold, holds, holds, does not hold, holds, holds, holds when, does not hold, holds when""",
+    "12": "holds, does not hold, does not hold, holds, holds, holds, does not hold, holds, holds when",
+    "13": """holds, does not hold, does not hold, does not hold, does not hold, does not hold, holds, does not hold,
+    holds, holds, does not hold, holds, holds, does not hold, holds, holds, holds when, does not hold, holds when""",
     "14": "holds, holds, does not hold, holds when, holds, holds, holds",
     "15": "does not hold",
 }
@@ -108,7 +109,7 @@ def test_11_runs_on_recordings(name, tmp_path):
     run("11", tmp_path, clip=str(recording(name)), seconds=5)
 
 
-@pytest.mark.parametrize("number", ["14", "15"])
+@pytest.mark.parametrize("number", ["12", "14", "15"])
 def test_cav_mae_runs_on_a_recording(number, tmp_path):
     run(number, tmp_path, clip=str(recording("00W1lcxW-WU_40.000.mp4")))
 

@@ -1,1 +1,38 @@
-"""What draws tensors and their shapes the same way everywhere; it needs neither torch nor matplotlib."""
+"""What happens to shapes inside a model: traces, formulas for every size, and what they mean. Needs torch alone.
+
+`trace` runs any module or callable and records each call and each operation; with names for sizes, it finds the
+formulas that shapes follow. Drawing needs neither torch nor matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+_HOMES = {
+    "check": "compare",
+    "couple": "coupling",
+    "diff": "compare",
+    "explain": "tracing",
+    "Formula": "formula",
+    "from_json": "export",
+    "Requirement": "rows",
+    "Row": "rows",
+    "Source": "rows",
+    "summary": "summaries",
+    "TensorInfo": "rows",
+    "Trace": "rows",
+    "trace": "tracing",
+    "trace_build": "tracing",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -76,7 +76,7 @@ def test_full_builds_without_memory():
 
 
 def test_tiny_is_tiny():
-    assert 1.1e6 < sum(parameter.numel() for parameter in cav_mae.build(cav_mae.tiny).parameters()) < 1.2e6
+    assert 2.8e5 < sum(parameter.numel() for parameter in cav_mae.build(cav_mae.tiny).parameters()) < 2.9e5
 
 
 @pytest.mark.parametrize(
@@ -200,6 +200,38 @@ def test_retrieval_of_a_perfect_and_of_a_blind_model(searched):
     assert cav_mae.retrieval(blind, searched)["R@1 sound -> picture"].value == pytest.approx(1 / 64)
 
 
+def test_retrieval_without_labels_is_compared_with_chance(searched):
+    unlabelled = [batch._replace(labels=batch.labels[:, :0]) for batch in searched]
+    figures = cav_mae.retrieval(Perfect(), unlabelled)
+    assert figures["R@1 sound -> picture"].value == 1 and "kind right" not in figures
+    assert figures["R@1 sound -> picture"][1:3] == (pytest.approx(1 / 64), "chance")
+
+
+def test_reconstruction_hides_as_it_is_told(searched, model):
+    hidden = []
+
+    def note(module, arguments, named, output):
+        hidden.append(output.mask_audio.reshape(-1, 8, 12))
+
+    handle = model.register_forward_hook(note, with_kwargs=True)
+    for mode in (None, "time"):
+        cav_mae.reconstruction(model, searched, small, mask_ratio=0.5, mask_mode=mode, progress=False)
+    cav_mae.reconstruction(model, searched, cav_mae.changed(small, {"mask_mode": "time"}), progress=False)
+    handle.remove()
+    plain, asked, trained = (mask.all(dim=1).sum(dim=1) for mask in hidden)
+    assert plain.max() < 6 and (asked == 6).all() and (trained == 6).all()
+
+
+def test_classification_with_and_without_the_ensemble(tmp_path):
+    settings = cav_mae.changed(small, {"stage": "fine_tuning"})
+    cav_mae.build(settings).save(tmp_path / "pretrained")
+    judge = cav_mae.classifier(settings, tmp_path / "pretrained", 8)
+    whole = cav_mae.classification(judge, settings, progress=False)
+    one = cav_mae.classification(judge, settings, ensemble=False, progress=False)
+    assert list(one) == ["right class, one frame", "mAP, one frame"]
+    assert all(whole[name] == figure for name, figure in one.items()) and "mAP, 2 frames" in whole
+
+
 @pytest.mark.parametrize("own_mean", [True, False])
 def test_reconstruction_errors_are_those_computed_patch_by_patch(searched, own_mean):
     settings = cav_mae.changed(small, {"norm_pix_loss": own_mean})
@@ -280,6 +312,12 @@ def test_weights_are_averaged_over_the_steps_to_keep(tmp_path):
     assert len(training.saved(tmp_path)) == 2
     assert all(torch.equal(averaged[name], tensor) for name, tensor in expected.items())
     assert not all(torch.equal(averaged[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_training_that_ends_before_the_steps_to_keep_has_its_last_weights(tmp_path):
+    last = cav_mae.trained(small, progress=False).model.state_dict()
+    early = cav_mae.trained(cav_mae.changed(small, {"keep": [7, 8]}), progress=False).model.state_dict()
+    assert all(torch.equal(early[name], tensor) for name, tensor in last.items())
 
 
 def test_the_users_clips_are_trained_on_and_a_changed_file_is_noticed(tmp_path):

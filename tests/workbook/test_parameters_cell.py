@@ -158,7 +158,7 @@ def test_bad_settings_are_refused(tmp_path, text, problem):
 
 def test_a_settings_file_may_set_what_the_system_knows(tmp_path):
     own = parse(
-        'steps: int = 3  # 1 or more: training steps\n'
+        "steps: int = 3  # 1 or more: training steps\n"
         'settings: str = ""  # a JSON or YAML file with any of these, or of avlib.systems.cav_mae.Settings\n'
     )
     path = tmp_path / "s"

@@ -107,9 +107,9 @@ def reconstruction(
 ) -> dict[str, Figure]:
     """Mean squared error on hidden patches that are not constant, of audio and image by themselves.
 
-    `mask_ratio` (of both) and `mask_mode` are those of the training if they are None. With norm_pix_loss the error stands
-    beside that of predicting each patch by its own mean, without beside that of the
-    training clips' mean of each mel row and each pixel.
+    `mask_ratio` (of both) and `mask_mode` are those of the training if they are None. With norm_pix_loss the error
+    stands beside that of predicting each patch by its own mean, without beside that of the training clips' mean of each
+    mel row and each pixel.
     """
     stage, device = settings.pretraining, _device(model)
     own_mean = stage.norm_pix_loss

@@ -122,9 +122,10 @@ def trained(
         history = training.fit(
             model, partial(used, settings=settings), dataset, settings.now.training, folder=progress_folder, **how
         )
-        if settings.now.training.keep:  # fine-tuned models are published as the mean over epochs
-            last = [path for path in training.saved(progress_folder) if _step(path) in settings.now.training.keep]
-            model.load_state_dict(training.average(last))
+        # Fine-tuned models are published as the mean over epochs; a training that ends before these has no mean
+        kept = [path for path in training.saved(progress_folder) if _step(path) in settings.now.training.keep]
+        if kept:
+            model.load_state_dict(training.average(kept))
         return model, history
 
     def write(made: tuple[nn.Module, training.History], path: Path) -> None:

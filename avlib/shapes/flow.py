@@ -1,0 +1,587 @@
+"""A trace as a picture of its flow: stages as blocks, with shapes and formulas on the arrows between them.
+
+What flows where is read from the tensors themselves: a stage that takes a tensor is drawn below the stage that made
+it. Operations between stages are named on the arrows, and drawn where streams meet. The shapes on the arrows are laid
+out like blocks of their own, in layers between those of the stages, so that no text can cover another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from itertools import pairwise
+
+from ..errors import ParameterError
+from . import wording
+from .drawing import text_width
+from .outline import kinds_of, outline
+from .palette import AUDIO, IMAGE, INK, JOINT, OTHER, PAPER
+from .rows import Row, TensorInfo, Trace
+
+WIDTH = 864  # 9 inches; what is wider is made smaller
+STAGES = 60  # blocks that a picture has at most
+SANS, MONO = "Helvetica,Arial,'DejaVu Sans',sans-serif", "Menlo,Consolas,'DejaVu Sans Mono',monospace"
+SOFT = "#5b6570"
+LINE = 16  # height of a line of text
+GAP = 28  # between neighbours
+MARGIN = 14
+STACK = 6  # how far the last of several that are alike looks out behind the first
+ROUNDS = 150  # of moving boxes to where they want to be
+
+_AUDIO = re.compile(r"wav|audio|sound|speech|mel|fbank|spec|pitch|f0|voice|input_values|input_features", re.IGNORECASE)
+_IMAGE = re.compile(r"image|img|pixel|frame|video|face|picture", re.IGNORECASE)
+_NAMES = {"__getitem__": "index", "__add__": "add", "__mul__": "mul", "__sub__": "sub", "__matmul__": "matmul"}
+
+
+@dataclass(slots=True, eq=False)
+class _Box:
+    """A stage, an input, an output, a place where streams meet; or what is on an arrow, or where one passes."""
+
+    kind: str  # "stage", "join", "input", "output"; "label", "passing"
+    lines: list[tuple[str, str]] = field(default_factory=list)  # text and style
+    row: Row | None = None
+    alike: object = None  # the same for stages that are equal
+    times: int = 1
+    parameters: int = 0
+    streams: frozenset[str] = frozenset()
+    above: list[_Box] = field(default_factory=list)
+    below: list[_Box] = field(default_factory=list)
+    layer: int = 0
+    x: float = 0.0  # of the middle
+    y: float = 0.0  # of the top
+    width: float = 0.0
+    height: float = 0.0
+
+
+@dataclass(slots=True)
+class _Arrow:
+    start: _Box
+    end: _Box
+    info: TensorInfo
+    trail: tuple[str, ...]  # operations on the way
+    guessed: bool = False
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """What stands on it."""
+        on_way = list(dict.fromkeys(self.trail))
+        text = ", ".join(on_way[:3]) + (", …" if len(on_way) > 3 else "")
+        size, formula = wording.shape(self.info.shape), self.info.formula
+        found = [(text, "way")] if text else []
+        found.append((size, "size"))
+        if formula != size:
+            found += [(part, "formula") for part in _broken(formula, 46)]
+        return found
+
+
+def svg(trace: Trace, depth: int = 1) -> str:
+    """The flow of a trace as SVG, at most 9 inches wide.
+
+    Sound is blue, pictures are vermilion, and what comes of both is green; what a stream is, is told by the names of
+    the inputs. Stages in a row that are equal share one block.
+
+    Args:
+        trace: what is shown.
+        depth: how deep modules are taken apart; 1 is what is right inside the whole. A function without modules is
+            shown by its operations that change a shape. Where there are more than 60 stages, it is less deep.
+
+    Raises:
+        ParameterError: the depth is negative.
+    """
+    if depth < 0:
+        raise ParameterError("depth", str(depth), "0 or more")
+    graph = _Graph(trace, depth)
+    while sum(box.kind in ("stage", "join") for box in graph.boxes) > STAGES and depth > 0:
+        depth -= 1
+        graph = _Graph(trace, depth)
+    columns = _laid_out(graph)
+    return _drawn(trace, graph, columns)
+
+
+class _Graph:
+    """Blocks and arrows of a trace, to a depth."""
+
+    def __init__(self, trace: Trace, depth: int):
+        self.boxes: list[_Box] = []
+        self.arrows: list[_Arrow] = []
+        self.known: set[tuple] = set()
+        self.made: dict[int, list[tuple[_Box, tuple[str, ...]]]] = {}  # where a tensor comes from, and by what way
+        self.trace = trace
+        if not trace.rows:
+            return
+        self.nodes = {node.row.index: node for root in outline(trace, depth, fold=False) for node in root.walk()}
+        self.kinds = kinds_of(trace)
+        roots = [row for row in trace.rows if row.parent is None]  # explain may see several
+        ops_alone = depth > 0 and not any(row.kind == "module" and row.parent is not None for row in trace.rows)
+        for root in roots:
+            if root.kind == "op":
+                self.operation(root, len(roots) == len(trace.rows))
+                continue
+            for info in root.inputs:
+                if info.identity not in self.made:
+                    self.input(info)
+            if depth == 0 or not trace.children(root):
+                self.stage(root)
+            else:
+                self.inside(root, depth, ops_alone)
+        for name, info in wording.together(roots[-1].outputs):
+            self.output(name, info)
+        self.contract()
+        self.colour()
+
+    def inside(self, row: Row, depth: int, ops_alone: bool) -> None:
+        """The stages inside a row."""
+        for inner in self.trace.children(row):
+            given = {info.identity for info in inner.inputs} - {None}
+            if inner.kind == "module" and not self.trace.within(inner) and {i.identity for i in inner.outputs} <= given:
+                continue  # an identity: it gives back what it was given, untouched
+            if inner.kind == "op":
+                self.operation(inner, ops_alone)
+            elif inner.depth < depth and any(other.kind == "module" for other in self.trace.children(inner)):
+                self.inside(inner, depth, ops_alone)
+            else:
+                self.stage(inner)
+
+    def input(self, info: TensorInfo) -> None:
+        box = _Box("input", [(_called(info.path, "input"), "name")], streams=_streams(info))
+        self.boxes.append(box)
+        self.makes(box, [info])
+
+    def stage(self, row: Row) -> None:
+        box = _Box("stage", row=row, alike=(re.sub(r"\d+", "#", row.path), self.kinds[row.index]))
+        label = row.path if row.kind == "module" and row.path else row.name
+        count = self.nodes[row.index].parameters if row.index in self.nodes else 0
+        box.parameters = count
+        told = [row.name if label != row.name else "", f"{wording.count(count)} parameters" if count else ""]
+        label += f" #{row.call}" if row.kind == "module" and row.call > 1 else ""
+        box.lines = [(label, "name")]
+        if any(told):
+            box.lines.append((" · ".join(filter(None, told)), "kind"))
+        if row.open:
+            box.lines.append(("failed", "failed"))
+        self.boxes.append(box)
+        self.takes(box, row.inputs)
+        self.makes(box, row.outputs)
+
+    def operation(self, row: Row, alone: bool) -> None:
+        """An operation between stages: a block where streams meet, otherwise a word on an arrow."""
+        sources: dict[_Box, tuple[str, ...]] = {}
+        for info in row.inputs:
+            for box, trail in self.made.get(info.identity, ()):
+                sources.setdefault(box, trail)
+        if re.fullmatch(r"new_\w+|\w+_like", row.name):
+            return  # takes a size, and nothing of the values
+        before = {info.shape for info in row.inputs}
+        changes = any(info.shape not in before for info in row.outputs)
+        if row.open or (alone and (changes or len(sources) > 1)):
+            self.stage(row)
+        elif len(sources) > 1:
+            box = _Box("join", [(_NAMES.get(row.name, row.name), "join")], row)
+            self.boxes.append(box)
+            self.takes(box, row.inputs)
+            self.makes(box, row.outputs)
+        else:
+            for info in row.outputs:
+                if info.identity is not None and sources:
+                    name = _NAMES.get(row.name, row.name)
+                    self.made[info.identity] = [(box, (*trail, name)) for box, trail in sources.items()]
+
+    def output(self, name: str, info: TensorInfo) -> None:
+        box = _Box("output", [(_called(name, "output"), "name")])
+        self.takes(box, [info])
+        if box.above or not info.identity:
+            self.boxes.append(box)
+
+    def makes(self, box: _Box, infos: Iterable[TensorInfo]) -> None:
+        for info in infos:
+            if info.identity is not None:
+                self.made[info.identity] = [(box, ())]
+
+    def takes(self, box: _Box, infos: Sequence[TensorInfo]) -> None:
+        for info in infos:
+            for source, trail in self.made.get(info.identity, ()):
+                self.connect(_Arrow(source, box, info, trail))
+        if not box.above and any(info.identity is None for info in infos):
+            self.guess(box, infos)
+
+    def guess(self, box: _Box, infos: Sequence[TensorInfo]) -> None:
+        """Where tensors were not followed: from the last stage with an output of this shape, or the last stage."""
+        earlier = [other for other in self.boxes if other is not box and other.kind != "output"]
+        for info in infos[:1]:
+            same = [other for other in earlier if other.row and info.shape in {o.shape for o in other.row.outputs}]
+            if same or earlier:
+                source = (same or earlier)[-1]
+                self.connect(_Arrow(source, box, info, (), guessed=True))
+
+    def connect(self, arrow: _Arrow) -> None:
+        if arrow.start is arrow.end:
+            return
+        key = arrow.start, arrow.end, tuple(arrow.lines)
+        if key in self.known:
+            return
+        self.known.add(key)
+        self.arrows.append(arrow)
+        arrow.start.below.append(arrow.end)
+        arrow.end.above.append(arrow.start)
+
+    def contract(self) -> None:
+        """Put stages together that are equal and follow one another with nothing between."""
+        into: dict[_Box, _Box] = {}
+        for box in self.boxes:
+            if box.kind != "stage" or box in into:
+                continue
+            last = box
+            while True:
+                below = {other for other in last.below if other.kind != "output"}
+                following = [o for o in below if o.kind == "stage" and o.alike == box.alike and o not in into]
+                if len(following) != 1:
+                    break
+                (other,) = following
+                # Both are given the same besides, and give to the same, as the steps of a loop do
+                if not (
+                    below - {other} <= set(box.below) and {a for a in other.above if a is not last} <= set(box.above)
+                ):
+                    break
+                into[other] = box
+                box.times += 1
+                box.parameters += other.parameters
+                last = other
+            if last is not box:
+                count = f" · {wording.count(box.parameters)} parameters" if box.parameters else ""
+                failed = [line for line in last.lines if line[1] == "failed"]
+                name = f"{box.lines[0][0]} … {last.lines[0][0]}"
+                box.lines = [(name, "name"), (f"{box.times} × {box.row.name}{count}", "kind"), *failed]
+        arrows, self.arrows, self.known = self.arrows, [], set()
+        self.boxes = [box for box in self.boxes if box not in into]
+        for box in self.boxes:
+            box.above, box.below = [], []
+        for arrow in arrows:
+            if arrow.end not in into:  # what goes between those that are one now, or to all of them, goes once
+                arrow.start = into.get(arrow.start, arrow.start)
+                self.connect(arrow)
+
+    def colour(self) -> None:
+        for box in self.boxes:  # in the order in which they were made, so that what is above comes first
+            for above in box.above:
+                box.streams |= above.streams
+
+
+def _called(path: str, what: str) -> str:
+    """`tokens`, `output`, `output 0`."""
+    return re.sub(r"^\[(\d+)\]", rf"{what} \1", path) or what
+
+
+def _streams(info: TensorInfo) -> frozenset[str]:
+    """Whether an input is sound or a picture, by its name; masks and numbers are neither."""
+    if info.dtype == "bool" or "mask" in info.path:
+        return frozenset()
+    if _AUDIO.search(info.path):
+        return frozenset(["audio"])
+    if _IMAGE.search(info.path) or (len(info.shape) in (4, 5) and info.shape[-3] == 3):
+        return frozenset(["image"])
+    return frozenset()
+
+
+def _broken(text: str, most: int) -> list[str]:
+    """A formula in lines of at most so many signs, where commas allow it."""
+    lines = [""]
+    for part in re.findall(r"[^,]+,?\s*", text):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > most:
+            lines.append("")
+        lines[-1] += part
+    return [line.strip() for line in lines]
+
+
+# layout
+
+
+def _laid_out(graph: _Graph) -> list[list[_Box]]:
+    """Give every box its place; returns the layers, those of blocks and those of what is on arrows in turn."""
+    _assign_layers(graph.boxes)
+    layers: list[list[_Box]] = [[] for _ in range(2 * max((box.layer for box in graph.boxes), default=0) + 1)]
+    for box in graph.boxes:
+        box.layer *= 2
+        box.above, box.below = [], []
+        layers[box.layer].append(box)
+    labels: dict[tuple, _Box] = {}
+    for arrow in graph.arrows:
+        key = (arrow.start, tuple(arrow.lines), arrow.guessed)
+        label = labels.get(key)
+        if label is None:
+            label = labels[key] = _Box("label", arrow.lines, times=0 if arrow.guessed else 1)
+            label.layer = arrow.start.layer + 1
+            layers[label.layer].append(label)
+            _join(arrow.start, label)
+        last = label
+        for layer in range(label.layer + 1, arrow.end.layer):
+            passing = _Box("passing", layer=layer)
+            layers[layer].append(passing)
+            _join(last, passing)
+            last = passing
+        _join(last, arrow.end)
+    for box in (box for layer in layers for box in layer):
+        _measure(box)
+    _order(layers)
+    _place(layers)
+    return layers
+
+
+def _join(above: _Box, below: _Box) -> None:
+    above.below.append(below)
+    below.above.append(above)
+
+
+def _assign_layers(boxes: list[_Box]) -> None:
+    """As far up as what is above allows; inputs right above the first that takes them."""
+    for box in boxes:  # their order is one in which what is above comes first
+        box.layer = max((above.layer + 1 for above in box.above), default=0)
+    for box in boxes:
+        if box.kind == "input" and box.below:
+            box.layer = min(below.layer for below in box.below) - 1
+    deepest = max((box.layer for box in boxes), default=0)
+    for box in boxes:
+        if box.kind == "output":
+            box.layer = deepest
+
+
+_SIZES = {"name": 13, "kind": 11, "failed": 11, "join": 12, "size": 12, "formula": 12, "way": 11}
+
+
+def _measure(box: _Box) -> None:
+    widths = [
+        text_width(text, _SIZES[style], mono=style in ("size", "formula"), bold=style == "name")
+        for text, style in box.lines
+    ]
+    wide = {"stage": 28, "input": 32, "output": 32, "join": 20, "label": 8}.get(box.kind, 0)
+    box.width = max(widths, default=0) + wide
+    if box.kind == "stage":
+        box.width = max(box.width, 120)
+    box.width += STACK * (box.times > 1)
+    tall = {"stage": 16, "input": 10, "output": 10, "join": 8, "label": 4}.get(box.kind, 0)
+    box.height = LINE * len(box.lines) + tall + STACK * (box.times > 1)
+
+
+def _order(layers: list[list[_Box]]) -> None:
+    """Boxes beside one another such that few arrows cross: each near the middle of those that it belongs to."""
+    place: dict[_Box, float] = {}
+
+    def number(layer: list[_Box]) -> None:
+        for i, box in enumerate(layer):
+            place[box] = i - (len(layer) - 1) / 2
+
+    for layer in layers:
+        number(layer)
+    for turn in range(8):
+        down = turn % 2 == 0
+        for layer in layers if down else reversed(layers):
+            wanted = {}
+            for box in layer:
+                others = box.above if down else box.below
+                wanted[box] = sum(place[other] for other in others) / len(others) if others else place[box]
+            layer.sort(key=wanted.__getitem__)
+            number(layer)
+
+
+def _place(layers: list[list[_Box]]) -> None:
+    """From left to right: each box as near to those above and below as its neighbours allow."""
+    lines, bounds = _lines(layers)
+    number = {box: i for i, line in enumerate(lines) for box in line}
+    tied = [
+        [number[other] for box in line for other in (*box.above, *box.below) if number[other] != i]
+        for i, line in enumerate(lines)
+    ]
+    mass = [len(line) for line in lines]
+    places = [0.0] * len(lines)
+    _keep_apart(places, mass, bounds, exactly=True)
+    for _ in range(ROUNDS):
+        wanted = [
+            sum(places[j] for j in others) / len(others) if others else x
+            for x, others in zip(places, tied, strict=True)
+        ]
+        places = [x + (want - x) / 2 for x, want in zip(places, wanted, strict=True)]
+        for _ in range(3):
+            _keep_apart(places, mass, bounds)
+    _keep_apart(places, mass, bounds, exactly=True)
+    for box, line in number.items():
+        box.x = places[line]
+    left = min((box.x - box.width / 2 for layer in layers for box in layer), default=0)
+    for box in (box for layer in layers for box in layer):
+        box.x += MARGIN - left
+    y = float(MARGIN)
+    for number, layer in enumerate(layers):
+        height = max((box.height for box in layer), default=0)
+        for box in layer:
+            box.y = y + (0 if box.kind == "passing" else (height - box.height) / 2)
+            if box.kind == "passing":
+                box.height = height
+        y += height
+        if number + 1 < len(layers):
+            bend = max((abs(below.x - box.x) for box in layer for below in box.below), default=0)
+            y += min(44, 14 + bend * 0.15) + (6 if number % 2 else 0)  # above a block there is an arrowhead, too
+
+
+def _lines(layers: list[list[_Box]]) -> tuple[list[list[_Box]], list[tuple[int, int, float]]]:
+    """Boxes that stand straight above one another, and how far apart neighbours are at least, from left to right.
+
+    A line is what leads from one box to the next and to no other. Where lines cross, one of them is parted.
+    """
+    lines: list[list[_Box]] = []
+    of: dict[_Box, list[_Box]] = {}
+    for box in (box for layer in layers for box in layer):
+        if len(box.above) == 1 == len(box.above[0].below):
+            of[box] = of[box.above[0]]
+        else:
+            of[box] = []
+            lines.append(of[box])
+        of[box].append(box)
+    while True:
+        number = {box: i for i, line in enumerate(lines) for box in line}
+        bounds = [
+            (number[left], number[right], (left.width + right.width) / 2 + GAP)
+            for layer in layers
+            for left, right in pairwise(layer)
+        ]
+        order, crossing = _sorted(len(lines), bounds)
+        if not crossing:
+            rank = {line: i for i, line in enumerate(order)}
+            return lines, sorted(bounds, key=lambda bound: rank[bound[0]])
+        longest = max(crossing, key=lambda i: len(lines[i]))
+        half = len(lines[longest]) // 2
+        lines.append(lines[longest][half:])
+        del lines[longest][half:]
+
+
+def _sorted(count: int, bounds: Sequence[tuple[int, int, float]]) -> tuple[list[int], list[int]]:
+    """An order from left to right, and those that have none, since they are both left and right of another."""
+    waits = [0] * count
+    after: list[list[int]] = [[] for _ in range(count)]
+    for left, right, _ in bounds:
+        after[left].append(right)
+        waits[right] += 1
+    order = [i for i in range(count) if not waits[i]]
+    for i in order:
+        for other in after[i]:
+            waits[other] -= 1
+            if not waits[other]:
+                order.append(other)
+    return order, [i for i in range(count) if waits[i]]
+
+
+def _keep_apart(
+    places: list[float], mass: Sequence[int], bounds: Sequence[tuple[int, int, float]], exactly: bool = False
+) -> None:
+    """Move neighbours apart that are too near, the heavier one less; exactly: the right one, and all the way."""
+    for left, right, distance in bounds:
+        lacks = distance - (places[right] - places[left])
+        if lacks > 0:
+            share = 1.0 if exactly else mass[left] / (mass[left] + mass[right])
+            places[right] += lacks * share
+            places[left] -= lacks * (1 - share)
+
+
+# drawing
+
+
+def _drawn(trace: Trace, graph: _Graph, layers: list[list[_Box]]) -> str:
+    boxes = [box for layer in layers for box in layer]
+    width = max((box.x + box.width / 2 for box in boxes), default=240) + MARGIN
+    height = max((box.y + box.height for box in boxes), default=20) + MARGIN
+    footer = "Dashed: guessed from shapes" if any(arrow.guessed for arrow in graph.arrows) else ""
+    if not trace.rows:
+        footer = "Nothing was called"
+    if footer:
+        height += LINE
+        width = max(width, text_width(footer, 11) + 2 * MARGIN)
+    scale = min(1.0, WIDTH / width)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width * scale:.0f}" '
+        f'height="{height * scale:.0f}" role="img" font-family="{SANS}" text-anchor="middle">',
+        f"<title>Flow of {escape(trace.name or 'a trace')}</title><desc>{escape(_described(graph))}</desc>",
+        f'<rect width="100%" height="100%" fill="{PAPER}"/>',
+    ]
+    parts += [_line(box, below) for box in boxes for below in box.below]
+    parts += [
+        f'<path d="M{box.x:.1f} {box.y:.1f}V{box.y + box.height:.1f}" stroke="{_colour(box)[0]}" stroke-width="1.4"/>'
+        for box in boxes
+        if box.kind == "passing"
+    ]
+    parts += [_block(box) for box in boxes if box.kind != "passing"]
+    if footer:
+        parts.append(f'<text x="{width / 2:.0f}" y="{height - 10:.0f}" font-size="11" fill="{SOFT}">{footer}</text>')
+    return "\n".join([*parts, "</svg>"])
+
+
+def _described(graph: _Graph) -> str:
+    """The arrows in words."""
+    return "; ".join(
+        f"{a.start.lines[0][0]} to {a.end.lines[0][0]}: {wording.shape(a.info.shape)} {a.info.formula}"
+        for a in graph.arrows
+    )
+
+
+def _colour(box: _Box) -> tuple[str, str]:
+    """Of the edge and of the inside."""
+    while box.kind in ("label", "passing"):
+        box = box.above[0]
+    if box.row is not None and box.row.open:
+        return IMAGE, PAPER
+    single = {"audio": AUDIO, "image": IMAGE}.get(next(iter(box.streams), ""), OTHER)
+    edge = JOINT if len(box.streams) > 1 else single
+    return edge, _mixed(edge, PAPER, 0.13)
+
+
+def _mixed(colour: str, other: str, share: float | int) -> str:
+    pairs = zip(bytes.fromhex(colour[1:]), bytes.fromhex(other[1:]), strict=True)
+    return "#" + "".join(f"{round(a * share + b * (1 - share)):02x}" for a, b in pairs)
+
+
+def _line(box: _Box, below: _Box) -> str:
+    """From one box to the next one below, with a head where it ends in a block."""
+    colour = _colour(box)[0]
+    head = 7 if below.kind not in ("label", "passing") else 0
+    entries = sorted(below.above, key=lambda other: other.x)
+    step = min(22.0, below.width / (len(entries) + 1))
+    end_x = below.x + (entries.index(box) - (len(entries) - 1) / 2) * step if head else below.x
+    top, bottom = box.y + box.height, below.y
+    if abs(end_x - box.x) < 0.5:
+        path = f"M{box.x:.1f} {top:.1f}V{bottom - head:.1f}"
+    else:
+        middle = (top + bottom - head) / 2
+        path = (
+            f"M{box.x:.1f} {top:.1f}C{box.x:.1f} {middle:.1f} {end_x:.1f} {middle:.1f} {end_x:.1f} {bottom - head:.1f}"
+        )
+    guessed = ' stroke-dasharray="4 3"' if "label" in (box.kind, below.kind) and 0 in (box.times, below.times) else ""
+    drawn = f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.4"{guessed}/>'
+    if head:
+        points = f"{end_x:.1f},{bottom:.1f} {end_x - 4.5:.1f},{bottom - 8:.1f} {end_x + 4.5:.1f},{bottom - 8:.1f}"
+        drawn += f'<polygon points="{points}" fill="{colour}"/>'
+    return drawn
+
+
+def _block(box: _Box) -> str:
+    edge, inside = _colour(box)
+    stack = STACK * (box.times > 1)
+    width, height = box.width - stack, box.height - stack
+    left, middle, parts = box.x - box.width / 2, box.x - stack / 2, []
+    if box.kind != "label":
+        radius = 5 if box.kind == "stage" else height / 2
+        dashes = ' stroke-dasharray="5 3"' if box.row is not None and box.row.open else ""
+        parts += [
+            f'<rect x="{left + shift:.1f}" y="{box.y + shift:.1f}" width="{width:.1f}" height="{height:.1f}" '
+            f'rx="{radius:g}" fill="{inside}" stroke="{edge}" stroke-width="1.4"{dashes}/>'
+            for shift in ((stack, stack / 2, 0) if stack else (0,))
+        ]
+    y = box.y + (height - LINE * len(box.lines)) / 2 - 4
+    for text, style in box.lines:
+        y += LINE
+        look = {
+            "name": f'font-weight="600" fill="{INK}"',
+            "size": f'font-family="{MONO}" fill="{INK}"',
+            "formula": f'font-family="{MONO}" fill="{SOFT}"',
+            "way": f'font-style="italic" fill="{SOFT}"',
+            "failed": f'fill="{IMAGE}"',
+        }.get(style, f'fill="{SOFT}"')
+        parts.append(f'<text x="{middle:.1f}" y="{y:.1f}" font-size="{_SIZES[style]}" {look}>{escape(text)}</text>')
+    return "".join(parts)

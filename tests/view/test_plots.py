@@ -1,0 +1,52 @@
+"""What is drawn lies where it should."""
+
+import numpy as np
+import torch
+from matplotlib.colors import to_rgb
+
+from avlib import view
+from avlib.shapes import palette
+
+
+def pixels(axes):
+    """The figure as it will be seen, and where a point of the axes lies in it."""
+    figure = axes.figure
+    figure.canvas.draw()
+    drawn = np.asarray(figure.canvas.buffer_rgba())[..., :3] / 255
+    return lambda x, y: drawn[tuple(np.round([len(drawn) - 1, 0] + np.array([-1, 1]) * at(axes, x, y)).astype(int))]
+
+
+def at(axes, x, y):
+    return axes.transData.transform((x, y))[::-1]
+
+
+def test_cover_hides_low_frequencies_at_the_bottom_of_a_spectrogram():
+    _, axes = view.figure()
+    view.plot_spectrogram(axes, torch.zeros(64, 32), 0.01)
+    removed = torch.zeros(2, 4)
+    removed[0, 3] = 1  # the lowest frequencies, at the end
+    view.cover(axes, removed)
+    seen = pixels(axes)
+    assert np.allclose(seen(0.56, 8), to_rgb(palette.MASKED), atol=0.02)
+    assert not np.allclose(seen(0.56, 24), to_rgb(palette.MASKED), atol=0.1)
+    assert not np.allclose(seen(0.08, 8), to_rgb(palette.MASKED), atol=0.1)
+
+
+def test_cover_hides_the_top_of_a_picture():
+    _, axes = view.figure()
+    view.plot_picture(axes, torch.ones(3, 64, 64))
+    removed = torch.zeros(2, 2)
+    removed[0, 1] = 1  # the top, on the right
+    view.cover(axes, removed)
+    seen = pixels(axes)
+    assert np.allclose(seen(48, 16), to_rgb(palette.MASKED), atol=0.02)
+    assert np.allclose(seen(48, 48), 1) and np.allclose(seen(16, 16), 1)
+
+
+def test_similarity_has_sounds_downwards():
+    _, axes = view.figure()
+    view.plot_similarity(axes, torch.tensor([[1.0, -1.0], [-1.0, -1.0]]))
+    seen = pixels(axes)
+    red, blue = seen(0, 0), seen(1, 1)
+    assert red[0] > red[2] and blue[2] > blue[0] and np.allclose(seen(0, 1), blue)
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("sound", "picture")
