@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from . import wording
 from .formula import Formula, sizes
 from .page import framed
 from .rows import Row, Statistics, TensorInfo, Trace
+from .table import WIDTH
 
 SHOWN = 40  # changes that are listed
 ALIGNED = 400  # operations of one call that are aligned by their longest common order; more, by counting each name
@@ -111,30 +114,34 @@ class Diff:
         return found
 
     @property
-    def _listed(self) -> list[Change]:
-        """Modules, and those operations whose module says nothing of them."""
+    def _listed(self) -> list[tuple[str, Change]]:
+        """Modules, and those operations whose module says nothing of them; those that changed alike are one entry."""
         told = {change.row.index for change in self.changes if change.row and change.row.kind == "module"}
+        found: dict[tuple, tuple[list[str], Change]] = {}
+        for change in self.changes:
+            row = change.row or change.other
+            both = change.row is not None and change.other is not None
+            if row.kind == "module" or not both or row.parent not in told:
+                key = re.sub(r"\d+", "#", change.label), change.differences, change.inside
+                found.setdefault(key, ([], change))[0].append(change.label)
         return [
-            change
-            for change in self.changes
-            if change.row is None
-            or change.other is None
-            or change.row.kind == "module"
-            or change.row.parent not in told
+            (labels[0] + (f" … {labels[-1]} ({len(labels)} alike)" if len(labels) > 1 else ""), change)
+            for labels, change in found.values()
         ]
 
     def __str__(self) -> str:
-        lines = [f"{self.names[0]} against {self.names[1]}", *self._sentences]
+        lines = [f"{self.names[0]} against {self.names[1]}"]
+        for sentence in self._sentences:
+            lines += textwrap.wrap(sentence, WIDTH, subsequent_indent="    ")
         listed = self._listed
-        if listed:
-            labels = [("  " * (change.row or change.other).depth + change.label)[:48] for change in listed[:SHOWN]]
-            width = max(map(wording.width, labels))
-            lines.append("")
-            for label, change in zip(labels, listed[:SHOWN], strict=True):
-                space = " " * (width - wording.width(label) + 2)
-                told = "; ".join(map(str, change.differences))
-                lines.append(f"{label}{space}{told}"[:160].rstrip())
-            lines += [f"… and {len(listed) - SHOWN:,} more"] if len(listed) > SHOWN else []
+        lines += [""] * bool(listed)
+        room = min(WIDTH // 2, max((wording.width(label) for label, _ in listed[:SHOWN]), default=0))
+        for label, change in listed[:SHOWN]:
+            told = [str(difference) for difference in change.differences]
+            if wording.width(label) <= room:
+                label += " " * (room - wording.width(label)) + f"  {told.pop(0)}"
+            lines += [_cut(label), *(_cut(" " * (room + 2) + difference) for difference in told)]
+        lines += [f"… and {len(listed) - SHOWN:,} more"] if len(listed) > SHOWN else []
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -144,15 +151,19 @@ class Diff:
         told = "".join(f"<p>{escape(sentence)}</p>" for sentence in self._sentences)
         listed = self._listed
         rows = "".join(
-            f'<tr><td style="padding-left:{(change.row or change.other).depth}em">{escape(change.label)}</td>'
+            f'<tr><td style="white-space:normal">{escape(label)}</td>'
             f"<td>{'<br>'.join(escape(d.what) for d in change.differences)}</td>"
             f"<td>{'<br>'.join(escape(d.before) for d in change.differences)}</td>"
             f"<td>{'<br>'.join(escape(d.after) for d in change.differences)}</td></tr>"
-            for change in listed[:SHOWN]
+            for label, change in listed[:SHOWN]
         )
         more = f"<p>and {len(listed) - SHOWN:,} more</p>" if len(listed) > SHOWN else ""
         titles = "".join(f"<th>{title}</th>" for title in ("row", "what", "first", "second"))
         return framed(head + told + (f"<table><tr>{titles}</tr>{rows}</table>{more}" if rows else ""))
+
+
+def _cut(text: str) -> str:
+    return text if wording.width(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
 
 
 def diff(a: Trace, b: Trace) -> Diff:
@@ -298,7 +309,8 @@ def _differences_of(info: TensorInfo, its: TensorInfo) -> Iterator[Difference]:
     for what in ("dtype", "device"):
         if getattr(info, what) != getattr(its, what):
             yield Difference(what, name + getattr(info, what), getattr(its, what))
-    if info.statistics is not None and its.statistics is not None and _apart(info.statistics, its.statistics):
+    known = info.statistics is not None and its.statistics is not None and info.shape == its.shape
+    if known and _apart(info.statistics, its.statistics):
         yield Difference("values", name + _values(info.statistics), _values(its.statistics))
 
 

@@ -11,11 +11,13 @@
 from __future__ import annotations
 
 import builtins
+import collections
 import contextlib
 import linecache
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import torch
@@ -33,7 +35,8 @@ MOST_OVERRIDES = 40  # operations whose sizes are fitted, before what follows fr
 MOST_RUNS = 120  # at other sizes, in all
 REAL_SECONDS = 2.0  # to spend on runs with values
 MOST_GUARDS = 12
-SLOW = 0.5  # seconds; a run that takes longer ends the search at larger sizes
+MOST_PASSES = 5  # with symbols, before anything is fitted
+SLOW = 1.0  # seconds; what would take longer is not run
 
 _lock = threading.RLock()  # names are put into modules for a moment; one at a time
 
@@ -64,14 +67,17 @@ class Derivation:
         self.fixed: dict[str, Run] = {}  # names that cannot, and a run that shows it
         # Where a model must decide something with symbols. A size of 1 would be taken for one that is stretched.
         self._hints = {name: size if size > 1 else 3 for name, size in self.sizes.items()}
+        self._hinted = dict(self._hints)
+        self._again, self._passes = False, 0
         self.guards: list[Guard] = []
         self.by_data: set[Slot] = set()
         self._runs: dict[tuple[int, ...], Run] = {}
         self._real = not AVAILABLE
         self._tried, self._most = 0, MOST_RUNS
         self._scopes: dict[int, dict[str, Any]] = {}  # modules in which `int` and its like are to keep symbols
-        self._slow: list[tuple[int, ...]] = []  # no sizes beyond these are tried
+        self._spent: dict[tuple[int, ...], float] = {}  # seconds of each run
         self._fits: dict[tuple, Formula] = {}
+        self._pool: list[Formula] = []  # what was found for other sizes
         self._grows: set[str] = set()  # names that rows depend on
         with _lock:
             self._derive()
@@ -83,20 +89,25 @@ class Derivation:
 
     def _derive(self) -> None:
         symbolic = None if self._real else self._symbolic({})
-        if symbolic is None and not self._real and self._run(self.sizes).error is not None:
-            self._fall_back(self._run(self.sizes).error)
+        if symbolic is not None and not self._as_expected(symbolic) and not self._again:
+            start = self._run(self.sizes)
+            if not self._as_expected(start):
+                self._fall_back(start.error)
+                symbolic = None
         for name in self.sizes:
             self._find_step(name)
         self._look_around()
         self._break_guards()
         if self._real:
             self._find_data_dependent()
-        if symbolic is not None and (special := self._special()):
-            self._hints |= special
-            symbolic = self._symbolic({}) or symbolic
+        if symbolic is not None:
+            self._hints |= self._special()
+            while (self._again or self._hints != self._hinted) and self._passes < MOST_PASSES:
+                symbolic = self._symbolic({})
         candidates = self._read(symbolic)
         overrides: dict[tuple, dict[tuple[str, int], Formula]] = {}
         while symbolic is not None and len(overrides) < MOST_OVERRIDES:
+            self._pool = list({id(formula): formula for formula in candidates.values() if formula is not None}.values())
             wrong = self._wrong(candidates)
             origins = [key for key in self._origins(wrong) if key not in overrides]
             if not origins:
@@ -105,11 +116,9 @@ class Derivation:
                 overrides[key] = self._fitted({slot for slot in wrong if slot[0] == key and slot[1]}, candidates)
             if not any(overrides[key] for key in origins[:MOST_OVERRIDES]):
                 break
-            again = self._symbolic(overrides)
-            if again is None:
-                break
-            candidates = self._read(again)
+            candidates |= self._read(self._symbolic(overrides))
         self._keep(candidates)
+        self._pool = list({id(formula): formula for formula in self.formulas.values()}.values())
         self._fit_what_is_left(candidates)
         self._find_requirements()
 
@@ -132,7 +141,7 @@ class Derivation:
                 return None
             if self._real and any(size > self._limit(name) for name, size in sizes.items()):
                 return None
-            if any(all(a >= b for a, b in zip(point, slow, strict=True)) for slow in self._slow):
+            if self._would_take(point) > SLOW:
                 return None
             self._tried += 1
             begun = time.process_time()
@@ -141,40 +150,53 @@ class Derivation:
             spent = time.process_time() - begun
             if self._real:
                 self._most = min(self._most, max(12, int(REAL_SECONDS / max(spent, 1e-3))))
-            if spent > SLOW:  # it does something for each sample in Python
-                self._slow.append(point)
+            self._spent[point] = spent
         return self._runs[point]
+
+    def _would_take(self, point: tuple[int, ...]) -> float:
+        """Seconds that a run might take: one without values takes as long at any size, unless it counts in Python."""
+        usual = median(self._spent.values()) if len(self._spent) > 3 else 1e9
+        longest = 0.0
+        for other, spent in self._spent.items():
+            larger = [a / b for a, b in zip(point, other, strict=True) if a > b]
+            if larger and spent > 1.3 * usual + 0.01:
+                longest = max(longest, (spent - usual) * max(larger))
+        return longest
 
     def _limit(self, name: str) -> int:
         """How large a size may be in a run with values."""
         return max(4 * self.sizes[name], 64)
 
-    def _symbolic(self, overrides: Mapping[tuple, Mapping[tuple[str, int], Formula]]) -> Run | None:
-        """The run with symbols, in which some sizes are replaced by formulas; None where it fails."""
+    def _symbolic(self, overrides: Mapping[tuple, Mapping[tuple[str, int], Formula]]) -> Run:
+        """The run with symbols, in which some sizes are replaced by formulas; it may end early."""
         fake = self.model.enter_fake()
-        for _ in range(4):
-            symbols = {name: fake.symbol(name, hint) for name, hint in self._hints.items()}
-            del fake.env.assumed[:]
-            counts: dict[tuple, int] = {}
+        symbols = {name: fake.symbol(name, hint) for name, hint in self._hints.items()}
+        del fake.env.assumed[:]
+        counts: collections.Counter[tuple] = collections.Counter()
 
-            def replace(event: Event, output: Any, symbols: dict = symbols, counts: dict = counts) -> Any:
-                key = (event.kind, event.path, event.call, event.name, event.place)
-                counts[key] = counts.get(key, 0) + 1
-                changed = overrides.get((*key, counts[key]))
-                return _replaced(event, output, changed, symbols, fake) if changed else output
+        def replace(event: Event, output: Any) -> Any:
+            key = (event.kind, event.path, event.call, event.name, event.place)
+            counts[key] += 1
+            changed = overrides.get((*key, counts[key]))
+            return _replaced(event, output, changed, symbols, fake) if changed else output
 
-            with shims(self._scopes.values()):
-                run = self.model.at(symbols, replace=replace)
-            places = [(guard.file, guard.line, guard.scope) for guard in fake.env.assumed]
-            if run.error is not None and (part := frames.raising(run.error.__traceback__)) is not None:
-                frame = part.tb_frame
-                places.append((frame.f_code.co_filename, part.tb_lineno, frame.f_globals))
-            scopes = {id(scope): scope for file, line, scope in places if _makes_numbers(file, line)}
-            if not scopes.keys() - self._scopes.keys():
-                break
-            self._scopes |= scopes  # once more, with `len` and `int` that leave symbols what they are
+        with shims(self._scopes.values()):
+            run = self.model.at(symbols, replace=replace)
+        self._passes += 1
         self.guards = list(fake.env.assumed)
-        return None if run.error is not None and not isinstance(run.error, _expected(self.base)) else run
+        places = [(guard.file, guard.line, guard.scope) for guard in self.guards]
+        if run.error is not None and (part := frames.raising(run.error.__traceback__)) is not None:
+            places.append((part.tb_frame.f_code.co_filename, part.tb_lineno, part.tb_frame.f_globals))
+        scopes = {id(scope): scope for file, line, scope in places if _makes_numbers(file, line)}
+        # Once more, with `len` and `int` that leave symbols what they are, or where the model was not built for.
+        self._again = bool(scopes.keys() - self._scopes.keys())
+        self._scopes |= scopes
+        self._hinted = dict(self._hints)
+        return run
+
+    def _as_expected(self, run: Run) -> bool:
+        """Whether a run went as far as the one that was asked for."""
+        return run.error is None or type(run.error) is type(self.base.error)
 
     def _find_step(self, name: str) -> None:
         """By how much a size can change so that the model still runs."""
@@ -185,8 +207,8 @@ class Derivation:
             run = self._run({**self.sizes, name: size + step})
             if run is not None and run.error is None:
                 self.steps[name] = step
-                if len(run.events) > len(self.base.events if start is None else start.events):
-                    self._grows.add(name)
+                if start is not None and len(run.events) != len(start.events):
+                    self._grows.add(name)  # until it is seen that it does not
                 return
             failed = failed or run
         if failed is not None:
@@ -194,18 +216,22 @@ class Derivation:
 
     def _look_around(self) -> None:
         """Runs to compare with: each name smaller and larger, odd and even, alone and with the others."""
-        for name, step in self.steps.items():
-            size = self.sizes[name]
-            for away in (7, size // (2 * step) | 1, -(size // (3 * step) | 1)):
-                if size + away * step > 0:
-                    self._run({**self.sizes, name: size + away * step})
-        for way in (3, 101) if len(self.steps) > 1 else ():
-            self._run(self._moved({name: way if name not in self._grows else way % 23 for name in self.steps}))
+        for name, step in self.steps.items() if len(self.steps) < 3 else ():
+            for away in (self.sizes[name] // (2 * step) | 1, -(self.sizes[name] // (3 * step) | 1)):
+                if self.sizes[name] + away * step > 0:
+                    self._run({**self.sizes, name: self.sizes[name] + away * step})
+        half = {name: -(self.sizes[name] // (2 * step)) // 2 for name, step in self.steps.items()}
+        few, more, _ = (
+            self._run(self._moved(ways)) for ways in (dict.fromkeys(self.steps, 3), dict.fromkeys(self.steps, 13), half)
+        )
+        if few is not None and more is not None and len(few.events) == len(more.events):
+            self._grows.clear()  # rows differ at the sizes that the model was built for, and nowhere else
 
     def _moved(self, ways: Mapping[str, int]) -> dict[str, int]:
         """All sizes that can change, each by another number of steps."""
         far = {name: way + 2 * i for i, (name, way) in enumerate(ways.items())}
-        return {name: size + far.get(name, 0) * self.steps.get(name, 0) for name, size in self.sizes.items()}
+        moved = {name: size + far.get(name, 0) * self.steps.get(name, 0) for name, size in self.sizes.items()}
+        return {name: size if size > 0 else self.sizes[name] for name, size in moved.items()}
 
     def _special(self) -> dict[str, int]:
         """Sizes that are not special to the model, for names whose own size it asked for: the one it was built for."""
@@ -257,22 +283,22 @@ class Derivation:
 
     def _holds(self, slot: Slot, formula: Formula | None, cache: dict) -> bool:
         """Whether a formula agrees with every run that has this size."""
-        if formula is None or slot in self.by_data:
+        if formula is None or slot in self.by_data or set(formula.names) - self.sizes.keys():
             return False
-        if set(formula.names) - self.sizes.keys():
-            return False
+        compared = False
         for point, run in self._points():
             seen = run.sizes.get(slot)
-            if not isinstance(seen, int):
-                if run is self.base or (seen is None and run.error is None and run.ranks.get(slot[:3]) is not None):
+            if seen is None:
+                if run is self.base or run.ranks.get(slot[:3]) is not None:  # there, with fewer axes
                     return False
                 continue
             told = cache.get((id(formula), point))
             if told is None:
                 told = cache[id(formula), point] = _value(formula, dict(zip(self.sizes, point, strict=True)))
-            if told != seen:
+            if not isinstance(seen, int) or told != seen:  # a symbol stands for what depends on values
                 return False
-        return True
+            compared = compared or run is not self.base
+        return compared
 
     def _points(self) -> Iterator[tuple[tuple[int, ...], Run]]:
         yield tuple(self.sizes.values()), self.base
@@ -305,13 +331,29 @@ class Derivation:
         )
         if alike in self._fits and self._holds(slot, self._fits[alike], {}):
             return self._fits[alike]
-        found = self._fit_anew(slot, candidate)
+        found = self._known_elsewhere(slot) or self._fit_anew(slot, candidate)
         if found is not None:
             alike = tuple(
                 run.sizes.get(slot) if isinstance(run.sizes.get(slot), int) else None for _, run in self._points()
             )
             self._fits[alike] = found
         return found
+
+    def _known_elsewhere(self, slot: Slot) -> Formula | None:
+        """A formula of another size that this one agrees with in all runs, or a name alone."""
+        size = self.base.sizes[slot]
+        for formula in (Formula(size), *map(Formula, self.sizes), *self._pool):
+            here = _value(formula, self.sizes)
+            if here is None:
+                continue
+            multiple = [formula * (size // here)] if here and not size % here else []
+            for like in (formula, formula + (size - here), *multiple):
+                if self._holds(slot, like, {}):
+                    for way in (1009, 20_011):
+                        self._run(self._moved({name: way % 41 if name in self._grows else way for name in self.steps}))
+                    if self._holds(slot, like, {}):
+                        return like
+        return None
 
     def _fit_anew(self, slot: Slot, candidate: Formula | None) -> Formula | None:
 
@@ -368,9 +410,9 @@ class Derivation:
                 if set(unseen) - pinned.keys():
                     continue
                 formula = formula.substitute(**{name: pinned[name] for name in unseen})
-            elif self.fixed and isinstance(size, int) and not any(slot in seen for seen in reached.values()):
-                formula = Formula(size)
-            if self._holds(slot, formula, cache):
+            if isinstance(size, int) and not self.steps and not any(slot in seen for seen in reached.values()):
+                self.formulas[slot] = Formula(size)  # at other sizes the model does not get there
+            elif self._holds(slot, formula, cache):
                 self.formulas[slot] = formula
 
     def _reached(self, name: str) -> set[Slot]:
@@ -415,8 +457,8 @@ class Derivation:
     # requirements
 
     def _find_requirements(self) -> None:
-        """Guards that a run at a size which breaks them confirms."""
-        told, pinned = set(), set()
+        """Guards that a run at a size which breaks them confirms, and which no guard before them implies."""
+        told, pinned, known = set(), set(), []
         for guard in self.guards:
             need = _relation(guard, self.model.fake)
             if need is None:
@@ -427,8 +469,9 @@ class Derivation:
             if names & pinned:  # what follows from a size that cannot change is no news
                 continue
             told.add(text)
-            broken = self._breaking(names, holds)
+            broken = self._breaking(names, holds, known)
             if broken is not None:
+                known.append(holds)
                 self.requires.append(Requirement(text, guard.file, guard.line, broken))
                 pinned |= {name for name in names if text == f"{name} == {self.sizes[name]}"}
         for name, run in self.fixed.items():
@@ -437,12 +480,20 @@ class Derivation:
                 self.requires.append(Requirement(f"{name} == {self.sizes[name]}", *run.raised_at, reason))
         self._note_other_ways()
 
-    def _breaking(self, names: set[str], holds: Callable[[Mapping[str, int]], bool]) -> str | None:
-        """What the model says at sizes that break a guard; None where it runs, or no such sizes are known."""
+    def _breaking(
+        self,
+        names: set[str],
+        holds: Callable[[Mapping[str, int]], bool],
+        known: Sequence[Callable[[Mapping[str, int]], bool]],
+    ) -> str | None:
+        """What the model says at sizes that break a guard, but none of those that are known already.
+
+        None where it runs, or no such sizes have been tried.
+        """
         for point, run in list(self._runs.items()):
             sizes = dict(zip(self.sizes, point, strict=True))
             only = all(sizes[n] == self.sizes[n] for n in sizes if n not in names)
-            if only and not holds(sizes):
+            if only and not holds(sizes) and all(other(sizes) for other in known):
                 return _reason(run) if run.error is not None else None
         return None
 
@@ -469,11 +520,6 @@ def _value(formula: Formula, sizes: Mapping[str, int]) -> int | None:
         return formula._value(sizes)
     except (ZeroDivisionError, KeyError):
         return None
-
-
-def _expected(base: Run) -> tuple[type[BaseException], ...]:
-    """The error that the run itself ended with, which a run with symbols is to end with too."""
-    return () if base.error is None else (type(base.error),)
 
 
 def _reason(run: Run) -> str:

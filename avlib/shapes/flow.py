@@ -134,6 +134,9 @@ class _Graph:
     def inside(self, row: Row, depth: int, ops_alone: bool) -> None:
         """The stages inside a row."""
         for inner in self.trace.children(row):
+            given = {info.identity for info in inner.inputs} - {None}
+            if inner.kind == "module" and not self.trace.within(inner) and {i.identity for i in inner.outputs} <= given:
+                continue  # an identity: it gives back what it was given, untouched
             if inner.kind == "op":
                 self.operation(inner, ops_alone)
             elif inner.depth < depth and any(other.kind == "module" for other in self.trace.children(inner)):
@@ -142,8 +145,7 @@ class _Graph:
                 self.stage(inner)
 
     def input(self, info: TensorInfo) -> None:
-        name = info.path or "input"
-        box = _Box("input", [(re.sub(r"^\[(\d+)\]$", r"input \1", name), "name")], streams=_streams(info))
+        box = _Box("input", [(_called(info.path, "input"), "name")], streams=_streams(info))
         self.boxes.append(box)
         self.makes(box, [info])
 
@@ -187,7 +189,7 @@ class _Graph:
                     self.made[info.identity] = [(box, (*trail, name)) for box, trail in sources.items()]
 
     def output(self, name: str, info: TensorInfo) -> None:
-        box = _Box("output", [(name or "output", "name")])
+        box = _Box("output", [(_called(name, "output"), "name")])
         self.takes(box, [info])
         if box.above or not info.identity:
             self.boxes.append(box)
@@ -264,6 +266,11 @@ class _Graph:
         for box in self.boxes:  # in the order in which they were made, so that what is above comes first
             for above in box.above:
                 box.streams |= above.streams
+
+
+def _called(path: str, what: str) -> str:
+    """`tokens`, `output`, `output 0`."""
+    return re.sub(r"^\[(\d+)\]", rf"{what} \1", path) or what
 
 
 def _streams(info: TensorInfo) -> frozenset[str]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from functools import cached_property, reduce
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ParameterError
 
@@ -52,7 +52,7 @@ class Call:
     def __hash__(self) -> int:
         return hash(self.key)
 
-    def evaluate(self, sizes: Mapping[str, int]) -> int:
+    def evaluate(self, sizes: Mapping[str, Any]) -> Any:
         first, *rest = (a._value(sizes) if isinstance(a, Formula) else a for a in self.arguments)
         match self.function:
             case "floor":
@@ -164,7 +164,7 @@ class Formula:
         except ZeroDivisionError:
             raise ParameterError("sizes", f"{self} divides by 0 at {sizes}", "larger sizes") from None
 
-    def _value(self, sizes: Mapping[str, int]) -> int:
+    def _value(self, sizes: Mapping[str, Any]) -> Any:  # of int, or of symbols that stand for one
         total = 0
         for atoms, factor in self.terms.items():
             for atom in atoms:

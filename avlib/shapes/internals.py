@@ -122,6 +122,7 @@ class Fake:
         levels = [logger.level for logger in loggers]
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)  # a failed run is expected, and reported by us
+        self.mode.cache_enabled = not symbolic
         try:
             with enable_python_dispatcher() if symbolic else contextlib.nullcontext(), self.mode:
                 yield

@@ -1,8 +1,8 @@
 """A trace as an outline: modules in modules, and one entry for siblings that are equal.
 
 Siblings are put together only where everything that a table says of them is equal, and everything inside them: sizes,
-formulas, dtypes, parameters, FLOPs, bytes and source lines. Times and the statistics of values are never equal; where
-those are shown, they are of the first.
+formulas, dtypes, parameters, FLOPs, bytes and source lines; but for numbers in names of tensors, and for how many of
+a kind they are given. Times and the statistics of values are never equal; where those are shown, they are of the first.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .rows import Row, TensorInfo, Trace
-from .wording import local
+from .wording import kind, local
 
 PERIOD = 8  # how many siblings may repeat as one group
 
@@ -171,11 +171,11 @@ def kinds_of(trace: Trace) -> dict[int, int]:
     inside: dict[int, list[tuple]] = {}
     kinds: dict[int, int] = {}
 
-    def kind(info: TensorInfo) -> tuple:
+    def of(info: TensorInfo) -> tuple:
         found = tensors.get(id(info))
         if found is None:
             finite = info.statistics is None or info.statistics.finite
-            found = tensors[id(info)] = (info.path, info.shape, info.dtype, info.device, info.formula, finite)
+            found = tensors[id(info)] = (*kind(info), finite)
         return found
 
     for row in reversed(trace.rows):  # what is inside comes later, so it has its number first
@@ -183,8 +183,9 @@ def kinds_of(trace: Trace) -> dict[int, int]:
         key = (
             *(row.kind, row.name, row.source, row.parameters, row.shared, row.flops, row.flops_at_least, row.bytes),
             row.error,
-            tuple(map(kind, row.inputs)),
-            tuple(map(kind, row.outputs)),
+            # A cache that grows from layer to layer makes them no less alike: what is read of it is inside
+            frozenset(map(of, row.inputs)) if row.kind == "module" else tuple(map(of, row.inputs)),
+            tuple(map(of, row.outputs)),
             tuple(inside.pop(row.index, ())),
         )
         kinds[row.index] = numbers.setdefault(key, len(numbers))

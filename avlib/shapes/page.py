@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from html import escape
+from itertools import groupby
 
 from ..errors import ParameterError
 from . import wording
@@ -15,7 +16,7 @@ from .table import parameters
 
 ENTRIES = 1500  # rows that a page has at most, where no depth is given
 OPEN = 30  # rows that are seen at first
-PICTURES = 1_000_000  # characters that pictures may take in all
+PICTURES = 600_000  # characters that pictures may take in all
 FIGURES = ("parameters", "FLOPs", "memory", "time")  # columns that are set to the right
 
 STYLE = """
@@ -34,7 +35,8 @@ STYLE = """
 .av-shapes .r { display: grid; column-gap: .8em; padding: .12em 0; border-top: 1px solid var(--line) }
 .av-shapes .r > * { overflow-wrap: anywhere }
 .av-shapes .r > :is(.f, .h) { text-align: right; white-space: nowrap; overflow-wrap: normal }
-.av-shapes .r > :last-child { color: var(--soft) }
+.av-shapes .r > .w { color: var(--soft) }
+.av-shapes .r > .n { grid-column: 2 }
 .av-shapes summary.r { cursor: pointer; list-style: none }
 .av-shapes summary.r::-webkit-details-marker { display: none }
 .av-shapes summary.r:hover { background: var(--panel) }
@@ -160,7 +162,8 @@ def framed(body: str, attributes: str = "", style: str = "") -> str:
 
 def _open_depth(nodes: list[Node]) -> int:
     """How deep the tree can be open so that it is seen at once."""
-    depths = [inner.row.depth for node in nodes for inner in node.walk()]
+    inside = [inner.row for node in nodes for inner in node.walk()]
+    depths = [row.depth for row in inside if row.kind == "module"] or [row.depth for row in inside]
     opened = max(depths, default=0)
     while opened > 1 and sum(depth <= opened for depth in depths) > OPEN:
         opened -= 1
@@ -172,12 +175,13 @@ class _Page:
 
     def __init__(self, trace: Trace):
         self.rows, self.bad, self.room, self.unseen = trace.rows, trace.first_bad, PICTURES, 0
+        self.shown: set[int | None] = set()
         outputs = [info for row in trace.rows for info in row.outputs]
         self.formulas = any(info.formulas is not None for info in outputs)
         self.mixed = {name for name in ("dtype", "device") if len({getattr(info, name) for info in outputs}) > 1}
         told = [
             ("size", _width((wording.shape(info.shape) for info in outputs), 6, 20), True),
-            ("formula", _width((info.formula for info in outputs), 10, 20), self.formulas),
+            ("formula", _width((info.formula for info in outputs), 10, 19), self.formulas),
             ("parameters", 5.5, any(row.parameters for row in trace.rows)),
             ("FLOPs", 5, any(row.flops != 0 for row in trace.rows)),
             ("memory", 5.5, any(row.bytes != 0 for row in trace.rows)),
@@ -189,19 +193,42 @@ class _Page:
             ),
         ]
         self.columns = [(title, width, title in FIGURES) for title, width, tells in told if tells]
-        self.minimum = 13 + sum(width + 0.8 for _, width, _ in self.columns)
+        self.minimum = 11.5 + sum(width + 0.8 for _, width, _ in self.columns)
 
     def tree(self, nodes: list[Node], opened: int) -> str:
         if not nodes:
             return ""
         head = "".join(f"<span{' class=h' if figure else ''}>{title}</span> " for title, _, figure in self.columns)
-        rows = "".join(self.entry(node, opened) for node in nodes)
+        rows = self.entries(nodes, opened)
         return f'<div class="t"><div class="r head"><span>module or operation</span> {head}</div>{rows}</div>'
+
+    def entries(self, nodes: list[Node], opened: int) -> str:
+        """Rows in turn. Operations in a row between modules share a line that opens."""
+        modules = any(node.row.kind == "module" for node in nodes)
+        shown = []
+        for apart, group in groupby(nodes, lambda node: self.is_aside(node) and modules):
+            several = list(group)
+            inner = "".join(self.entry(node, opened) for node in several)
+            if apart and len(several) > 2:
+                count = wording.many(sum(node.times for node in several), "operation")
+                names = f"{several[0].name} … {several[-1].name}"
+                cells = [f"{escape(names)} <small>{count}</small>"]
+                for last in several[-1].row.outputs[:1]:  # what flows on
+                    cells += [escape(wording.shape(last.shape)), *([_formula(last)] if self.formulas else [])]
+                head = " ".join(f"<span>{cell}</span>" for cell in cells)
+                inner = f'<details class="o"><summary class="r">{head}</summary><div class="i">{inner}</div></details>'
+            shown.append(inner)
+        return "".join(shown)
+
+    def is_aside(self, node: Node) -> bool:
+        """Whether it is an operation that nothing is wrong with."""
+        return node.row.kind == "op" and not node.row.open and node.row is not self.bad and not node.skipped
 
     def entry(self, node: Node, opened: int) -> str:
         row = node.row
         kinds = "".join([" o" * (row.kind == "op"), " e" * (row.open or row is self.bad)]).strip()
-        inner = "".join(self.entry(below, opened) for below in node.inner)
+        panel = self.panel(node)  # before those inside, so that the picture of what both give is here
+        inner = self.entries(node.inner, opened)
         paths = " ".join(other.path for other in node.alike) if row.kind == "module" and node.alike else ""
         attributes = (
             (f' class="{kinds}"' if kinds else "")
@@ -211,28 +238,30 @@ class _Page:
         gap = f'<div class="p">… {wording.many(node.skipped, "row")} …</div>' if node.skipped else ""
         return (
             f'{gap}<details{attributes}><summary class="r">{self.cells(node)}</summary>'
-            f'<div class="i">{self.panel(node)}{inner}</div></details>'
+            f'<div class="i">{panel}{inner}</div></details>'
         )
 
     def cells(self, node: Node) -> str:
         row = node.row
         kind = f" <small>{escape(row.name)}</small>" if row.kind == "module" and row.name != node.name else ""
-        shown = wording.together(row.outputs)
-        sizes = "<br>".join(escape(wording.shape(info.shape)) for _, info in shown)
-        formulas = "<br>".join(map(_formula, (info for _, info in shown)))
+        (size, formula), *others = [
+            (escape(wording.shape(info.shape)), _formula(info)) for _, info in wording.together(row.outputs)
+        ] or [("failed" if row.open else "no tensor", "")]
         texts = {
-            "size": sizes or ("failed" if row.open else "no tensor"),
-            "formula": formulas,
+            "size": size,
+            "formula": formula,
             "parameters": parameters(node),
             "FLOPs": wording.flops(row),
             "memory": wording.memory(row.bytes),
             "time": wording.seconds(row.seconds),
             "source": _place(row, None if row.parent is None else self.rows[row.parent]),
         }
-        cells = "".join(
-            f"<span{' class=f' if figure else ''}>{texts[title]}</span> " for title, _, figure in self.columns
+        classes = {title: " class=f" for title in FIGURES} | {"source": " class=w"}
+        cells = "".join(f"<span{classes.get(title, '')}>{texts[title]}</span> " for title, _, _ in self.columns)
+        more = "".join(  # each on a line of its own, in the columns of sizes and formulas
+            f"<span class=n>{size}</span> <span>{formula if self.formulas else ''}</span> " for size, formula in others
         )
-        return f"<span>{escape(node.label)}{kind}</span> {cells}"
+        return f"<span>{escape(node.label)}{kind}</span> {cells}{more}"
 
     def panel(self, node: Node) -> str:
         """What is known of a row beside its columns."""
@@ -258,7 +287,8 @@ class _Page:
 
     def values(self, info: TensorInfo) -> str:
         shown = ""
-        if info.picture:
+        if info.picture and (info.identity is None or info.identity not in self.shown):  # each tensor once
+            self.shown.add(info.identity)
             shown = image(info.picture)
             self.room -= len(shown)
             if self.room < 0:

@@ -14,6 +14,7 @@ from .outline import Node, fitting, hidden_in
 from .rows import TensorInfo, Trace
 
 WIDTH = 120  # columns of a terminal that a table fits into
+MOST = 12  # kinds of outputs of one row that are listed
 LINES = 90  # rows that a table has where no depth is given
 
 
@@ -31,15 +32,19 @@ def _outputs(node: Node) -> list[str]:
     if not row.outputs:
         return ["failed" if row.open else "no tensor"]
     named = len(row.outputs) > 1
-    texts = ((name if named else "", wording.shape(info.shape)) for name, info in wording.together(row.outputs))
-    return [" ".join(filter(None, text)) for text in texts]
+    texts = (
+        (name if named else "", wording.shape(info.shape))
+        for name, info in wording.together(row.outputs, short=True)[:MOST]
+    )
+    more = len(wording.together(row.outputs)) - MOST
+    return [" ".join(filter(None, text)) for text in texts] + [f"and {more} more"] * (more > 0)
 
 
 def _each(text: Callable[[TensorInfo], str]) -> Callable[[Node], list[str]]:
     """A line for each output; one line where all are the same."""
 
     def lines(node: Node) -> list[str]:
-        found = [text(info) for _, info in wording.together(node.row.outputs)]
+        found = [text(info) for _, info in wording.together(node.row.outputs)[:MOST]]
         return found[:1] if len(set(found)) == 1 else found
 
     return lines

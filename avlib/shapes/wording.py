@@ -117,7 +117,9 @@ def facts(trace: Trace) -> list[tuple[str, str]]:
     found = [("sizes", sizes(trace.dims))] if trace.dims else []
     if trace.checked:
         found.append(("formulas checked at", sizes(trace.checked)))
-    found += [("valid when", str(need)) for need in trace.requires]
+    for need in trace.requires:
+        reason = f" ({need.reason})" if need.reason else ""
+        found.append(("valid when", f"{need.formula} @ {PurePath(need.file).name}:{need.line}{reason}"))
     found += [(f"{name} is", meaning) for name, meaning in trace.unknown.items()]
     found += [("note", note) for note in trace.notes]
     return [(title, " ".join(text.split())) for title, text in found]
@@ -150,20 +152,28 @@ def tensor(info: TensorInfo) -> str:
     return f"{info.path} {shape(info.shape)}{kind}".strip()
 
 
-def together(infos: Iterable[TensorInfo]) -> list[tuple[str, TensorInfo]]:
-    """Tensors with what to call them; neighbours that are alike but for a number in their path share one entry."""
-    found: list[tuple[str, TensorInfo]] = []
-    groups: list[list[TensorInfo]] = []
+def together(infos: Iterable[TensorInfo], short: bool = False) -> list[tuple[str, TensorInfo]]:
+    """Tensors with what to call them; those that are alike but for numbers in their paths share one entry.
+
+    `layers[0].keys … layers[31].keys`; or, where it is to be short, `layers[0].keys ×32`, cut off at the left.
+    """
+    groups: dict[tuple, list[TensorInfo]] = {}
     for info in infos:
-        same = groups and _kind(groups[-1][0]) == _kind(info)
-        groups[-1].append(info) if same else groups.append([info])
-    for group in groups:
-        first, last = group[0], group[-1]
-        found.append((first.path if len(group) == 1 else f"{first.path} … {last.path}", first))
+        groups.setdefault(kind(info), []).append(info)
+    found = []
+    for group in groups.values():
+        first, last = group[0].path, group[-1].path
+        if short:
+            first = f"…{first[-19:]}" if len(first) > 20 else first
+            name = first if len(group) == 1 else f"{first} ×{len(group)}"
+        else:
+            name = first if len(group) == 1 else f"{first} … {last}"
+        found.append((name, group[0]))
     return found
 
 
-def _kind(info: TensorInfo) -> tuple:
+def kind(info: TensorInfo) -> tuple:
+    """What tensors have in common that are alike but for numbers in their paths."""
     return re.sub(r"\d+", "#", info.path), info.shape, info.dtype, info.device, info.formula
 
 

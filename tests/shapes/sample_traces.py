@@ -57,9 +57,7 @@ def encoder(layers: int = 12, extra: str = "") -> Trace:
 def flat(count: int) -> Trace:
     """One call with many operations, all of them different."""
     rows = [Row(0, "", 1, "module", "loop", None, 0)]
-    rows += [
-        Row(i, "", 1, "op", f"op{i}", 0, 1, outputs=(plain("", i, 3),), bytes=12 * i) for i in range(1, count)
-    ]
+    rows += [Row(i, "", 1, "op", f"op{i}", 0, 1, outputs=(plain("", i, 3),), bytes=12 * i) for i in range(1, count)]
     return Trace(rows, "loop")
 
 
