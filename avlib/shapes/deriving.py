@@ -89,7 +89,9 @@ class Derivation:
 
     def _derive(self) -> None:
         symbolic = None if self._real else self._symbolic({})
-        if symbolic is not None and not self._as_expected(symbolic) and not self._again:
+        while self._again and self._passes < MOST_PASSES:
+            symbolic = self._symbolic({})
+        if symbolic is not None and not self._as_expected(symbolic):
             start = self._run(self.sizes)
             if not self._as_expected(start):
                 self._fall_back(start.error)

@@ -54,7 +54,11 @@ def hubert() -> Made:
     return HubertModel(HubertConfig()), {"input_values": torch.randn(1, 160_000)}
 
 
-MODELS: dict[str, Callable[[], Made]] = {"ViT-B/16": vit, "Whisper base encoder": whisper_encoder, "HuBERT base": hubert}
+MODELS: dict[str, Callable[[], Made]] = {
+    "ViT-B/16": vit,
+    "Whisper base encoder": whisper_encoder,
+    "HuBERT base": hubert,
+}
 
 
 def tools() -> dict[str, Callable]:
