@@ -35,7 +35,8 @@ except ImportError:  # pragma: no cover
 # A function mode sees attributes too; inside this context nothing does. Public in torch's notes on extending it.
 unseen = torch._C.DisableTorchFunction
 
-IN_PLACE = {"__setitem__", *(f"__i{name}__" for name in "add sub mul truediv floordiv mod pow and or xor".split())}
+_SIGNS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor")
+IN_PLACE = {"__setitem__", *(f"__i{sign}__" for sign in _SIGNS)}  # beside all names that end in one underscore
 SEVERAL = 7  # what a number that depends on data is taken for
 
 
@@ -224,7 +225,8 @@ def is_fake(tensor: Tensor) -> bool:
     return isinstance(tensor, FakeTensor) or tensor.is_meta
 
 
-_stance = threading.Lock()
+_stance = contextlib.ExitStack()
+_stances = threading.Lock()
 _traced = 0  # how many recorders run, in all threads
 
 
@@ -235,17 +237,17 @@ def uncompiled() -> Iterator[None]:
     if "torch._dynamo" not in sys.modules:  # then nothing was compiled, and asking would load it
         yield
         return
-    with _stance:
+    with _stances:
         _traced += 1
-        if _traced == 1:  # the stance is one for all threads
-            torch.compiler.set_stance("force_eager")
+        if _traced == 1:  # the stance is one for all threads: the first to come changes it, the last one restores it
+            _stance.enter_context(torch.compiler.set_stance("force_eager"))
     try:
         yield
     finally:
-        with _stance:
+        with _stances:
             _traced -= 1
             if _traced == 0:
-                torch.compiler.set_stance("default")
+                _stance.close()
 
 
 def memory(tensor: Tensor) -> int | None:

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ..errors import ParameterError, ShapeError
+from ..errors import ParameterError
 from . import frames, internals
 from .deriving import Derivation
 from .inputs import Inputs, named_path, parameter_names

@@ -13,7 +13,6 @@ import gc
 import importlib.util
 import json
 import random
-import resource
 import subprocess
 import sys
 import time
