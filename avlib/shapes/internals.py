@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any, NamedTuple
@@ -34,6 +35,8 @@ except ImportError:  # pragma: no cover
 # A function mode sees attributes too; inside this context nothing does. Public in torch's notes on extending it.
 unseen = torch._C.DisableTorchFunction
 
+_SIGNS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor")
+IN_PLACE = {"__setitem__", *(f"__i{sign}__" for sign in _SIGNS)}  # beside all names that end in one underscore
 SEVERAL = 7  # what a number that depends on data is taken for
 
 
@@ -140,6 +143,27 @@ class Fake:
             self.env.deciding = False
 
     @staticmethod
+    def keep_real(function: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any], Any] | None:
+        """How to do an operation so that no tensor with values is changed; None where it would change none.
+
+        Models change buffers in place, and give tensors new data. Of a tensor that belongs to the model only the shape
+        is wanted here, and that a change in place leaves as it is.
+
+        Returns:
+            Arguments, keywords, and the output where the operation is not to be done at all.
+        """
+        if kwargs.get("out") is not None and not _all_fake(kwargs["out"]):
+            return args, {name: value for name, value in kwargs.items() if name != "out"}, None
+        name = getattr(function, "__name__", "")
+        changes = (name.endswith("_") and not name.endswith("__")) or name in IN_PLACE
+        if name == "__set__":
+            changes = getattr(function.__self__, "__name__", "") == "data"
+        changed = args[0] if args else kwargs.get("tensor")
+        if not changes or name in ("requires_grad_", "retain_grad_") or not isinstance(changed, Tensor):
+            return None
+        return None if _all_fake(changed) else (args, kwargs, changed)
+
+    @staticmethod
     def lacks_values(error: BaseException) -> bool:
         """Whether a run failed for want of values, not for what it was given."""
         kinds = (
@@ -192,9 +216,38 @@ class Fake:
                 return made.permute(back).requires_grad_(tensor.requires_grad)
 
 
+def _all_fake(value: Any) -> bool:
+    return all(isinstance(item, FakeTensor) for item in (value if isinstance(value, tuple | list) else (value,)))
+
+
 def is_fake(tensor: Tensor) -> bool:
     """Whether a tensor has no values."""
     return isinstance(tensor, FakeTensor) or tensor.is_meta
+
+
+_stance = contextlib.ExitStack()
+_stances = threading.Lock()
+_traced = 0  # how many recorders run, in all threads
+
+
+@contextlib.contextmanager
+def uncompiled() -> Iterator[None]:
+    """What is compiled runs as it was written, since inside a compiled graph nothing can be seen."""
+    global _traced
+    if "torch._dynamo" not in sys.modules:  # then nothing was compiled, and asking would load it
+        yield
+        return
+    with _stances:
+        _traced += 1
+        if _traced == 1:  # the stance is one for all threads: the first to come changes it, the last one restores it
+            _stance.enter_context(torch.compiler.set_stance("force_eager"))
+    try:
+        yield
+    finally:
+        with _stances:
+            _traced -= 1
+            if _traced == 0:
+                _stance.close()
 
 
 def memory(tensor: Tensor) -> int | None:

@@ -117,10 +117,12 @@ class Recorder:
         """Record what is done inside."""
         self._thread = threading.get_ident()
         try:
-            self._handles.append(register_module_forward_pre_hook(self._unknown_begins))
+            # A compiled module warns of hooks on all modules; those in it are known anyway.
+            if not any("_orig_mod" in part._modules for module in self._first.values() for part in module.modules()):
+                self._handles.append(register_module_forward_pre_hook(self._unknown_begins))
             for name, module in self._first.items():
                 self.adopt(module, name)
-            with self._mode:
+            with internals.uncompiled(), self._mode:
                 yield self
         finally:
             while self._handles:
@@ -135,6 +137,8 @@ class Recorder:
                 continue
             self.paths[id(part)] = ".".join(word for word in inner.split(".") if word != "_orig_mod")
             self.held.append(part)
+            if internals.is_script(part):
+                continue  # takes no hooks of its own; that on all modules sees it
             self._handles.append(part.register_forward_pre_hook(self._begins, with_kwargs=True))
             self._handles.append(part.register_forward_hook(self._ends, always_call=True))
 
@@ -145,7 +149,7 @@ class Recorder:
     # modules
 
     def _unknown_begins(self, module: nn.Module, args: tuple) -> None:
-        if threading.get_ident() != self._thread or id(module) in self.paths:
+        if threading.get_ident() != self._thread or (id(module) in self.paths and not internals.is_script(module)):
             return
         inside = self.inside
         name = type(module).__name__
@@ -186,12 +190,15 @@ class Recorder:
             self._timed(event)
 
     @contextmanager
-    def calling(self, name: str, args: tuple, kwargs: Mapping[str, Any]) -> Iterator[Event]:
+    def calling(
+        self, name: str, args: tuple, kwargs: Mapping[str, Any], names: tuple[str, ...] = ()
+    ) -> Iterator[Event]:
         """A row for a callable that is no module; its output is to be given to `returned`."""
         with internals.unseen():
             event = self._begun("module", "", 1, name)
             event.work = _no_work
-            event.inputs = self._leaves((*((f"[{i}]", value) for i, value in enumerate(args)), *kwargs.items()))
+            places = (names[i] if i < len(names) else f"[{i}]" for i in range(len(args)))
+            event.inputs = self._leaves((*zip(places, args, strict=True), *kwargs.items()))
             self._open.append(event)
             event.started = self._now(event.inputs)
         try:
@@ -212,6 +219,10 @@ class Recorder:
 
     def operation(self, function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Do an operation, and record it where it takes or gives tensors that have a shape of their own."""
+        if self.world is not None and (kept := self.world.keep_real(function, args, kwargs)) is not None:
+            args, kwargs, output = kept
+            if output is not None:
+                return output
         name = self._names.get(function)
         if name is None:
             name = self._names[function] = _name_of(function)

@@ -91,6 +91,11 @@ class Model:
     def name(self) -> str:
         return type(self.fn).__name__ if isinstance(self.fn, nn.Module) else getattr(self.fn, "__name__", str(self.fn))
 
+    @property
+    def is_lazy(self) -> bool:
+        """Whether some weights have no shape yet."""
+        return any(nn.parameter.is_lazy(p) for module in self.known for p in module._parameters.values())
+
     def enter_fake(self) -> Fake:
         """The world of fake tensors of this model, which is built in it where it has to be."""
         if self.fake is None:
@@ -135,7 +140,7 @@ class Model:
     def _call(self, args: tuple, kwargs: Mapping[str, Any], recorder: Recorder) -> Any:
         if isinstance(self.fn, nn.Module):
             return _drawn(self.fn(*args, **kwargs))
-        with recorder.calling(self.name, args, kwargs) as event:
+        with recorder.calling(self.name, args, kwargs, self.inputs.names) as event:
             output = _drawn(self.fn(*args, **kwargs))
             recorder.returned(event, output)
         return output
@@ -221,16 +226,19 @@ class _State:
     def __init__(self, modules: list[nn.Module], values: bool):
         self.classes = [(module, type(module)) for module in modules]
         self.held: dict[int, tuple[Any, Any]] = {}  # containers, and a copy of each; those of attributes too
-        self.gradients: list[tuple[Tensor, Tensor | None]] = []
+        self.gradients: list[tuple[Tensor, Tensor | None, bool]] = []
         self.buffers: list[tuple[Tensor, Tensor]] = []
         for module in modules:
             self._hold(module.__dict__)
-            for value in module.__dict__.values():
+            for name, value in module.__dict__.items():
+                if name.endswith("_hooks") or "_hooks_" in name:
+                    continue  # another thread may trace the same model, and take its hooks away meanwhile
                 if isinstance(value, dict | list | set):
                     self._hold(value)
                 elif hasattr(value, "__dict__") and not isinstance(value, nn.Module | Tensor | type | Callable):
                     self._hold(value.__dict__)
-            self.gradients += [(p, p.grad) for p in module._parameters.values() if p is not None and p.is_leaf]
+            parameters = [p for p in module._parameters.values() if p is not None and p.is_leaf]
+            self.gradients += [(p, p.grad, p.requires_grad) for p in parameters]
             if values:
                 self.buffers += [(b, b.detach().clone()) for b in module._buffers.values() if b is not None]
 
@@ -253,9 +261,11 @@ class _State:
         for module, kind in self.classes:
             if type(module) is not kind:
                 module.__class__ = kind  # a lazy module that had become a real one
-        for parameter, gradient in self.gradients:
+        for parameter, gradient, required in self.gradients:
             if parameter.grad is not gradient:
                 parameter.grad = gradient
+            if parameter.requires_grad is not required:
+                parameter.requires_grad_(required)
         for buffer, before in self.buffers:
             with torch.no_grad(), torch.inference_mode(buffer.is_inference()):
                 buffer.copy_(before)

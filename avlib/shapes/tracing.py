@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ..errors import ParameterError, ShapeError
+from ..errors import ParameterError
 from . import frames, internals
 from .deriving import Derivation
 from .inputs import Inputs, named_path, parameter_names
@@ -121,6 +120,9 @@ def explain(*modules: nn.Module, seconds: bool = False, stats: bool = False, pic
 
 def _traced(model: Model, fake: bool, look: Look | None, timed: bool) -> Trace:
     found = Trace(name=model.name, dims=dict(model.inputs.sizes))
+    if fake and model.is_lazy and model.builder is None:
+        found.notes.append("Lazy modules get their sizes from values, so the model was run with real ones, not fake.")
+        fake = False
     if fake:
         base = model.at(model.inputs.sizes)
         if base.error is not None and internals.Fake.lacks_values(base.error) and model.builder is None:
@@ -217,7 +219,8 @@ def _row(event: Event, key: tuple, counted: set[int], formulas: Mapping | None) 
     parent = None if event.parent is None else event.parent.index
     row = Row(event.index, event.path, event.call, event.kind, event.name, parent, event.depth)
     row.source = frames.source(event.place)
-    names = parameter_names(type(event.module).forward)[1:] if event.module is not None else ()
+    seen = event.module is not None and not internals.is_script(event.module)
+    names = parameter_names(type(event.module).forward)[1:] if seen else ()
     row.inputs = tuple(_info(leaf, key, 0, names, formulas) for leaf in event.inputs)
     row.outputs = tuple(_info(leaf, key, 1, (), formulas) for leaf in event.outputs)
     row.seconds, row.error, row.work, row.fresh = event.seconds, event.error, event.work, event.fresh
