@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .fitting import fit
@@ -237,7 +237,26 @@ class Derivation:
         if found is not None:
             for steps in (5, 37, 1009, 20_011, 5_000_011):  # where fitting did not look
                 self.probes.moved(steps)
+            for sizes in self._edges(found):
+                self.probes.at(sizes)
         return found if self._holds(slot, found) else None
+
+    def _edges(self, formula: Formula) -> Iterator[dict[str, int]]:
+        """Sizes up to the one at hand at which one more window just fits, or just does not.
+
+        A length that a model computes in floating point is exact for short inputs and rounded for long ones: what is
+        found at a long one may be wrong by one for some of the short, and only there.
+        """
+        window = formula.window
+        if window is None or self.probes.steps.get(window.name) != 1:
+            return
+        for share in (20, 3, 1):
+            start = max(window.length, self.sizes[window.name] // share)
+            for rest in {0, window.hop - 1}:
+                for size in range(start, start + window.hop):
+                    if (window.factor * size - window.length) % window.hop == rest:
+                        yield {**self.sizes, window.name: size}
+                        break
 
     def _number_unknowns(self) -> None:
         """Sizes that depend on data are u0, u1 and so on, in the order of rows, and it is said where they come from."""

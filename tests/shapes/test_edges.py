@@ -1,0 +1,21 @@
+"""Lengths that are computed in floating point: right for short inputs, rounded for long ones."""
+
+import torch
+from torchaudio.functional import resample
+
+from avlib import shapes
+
+
+def found(samples: int) -> shapes.Trace:
+    return shapes.trace(lambda wav: resample(wav, 44100, 16000), torch.zeros(samples), dims="N")
+
+
+def test_a_formula_that_only_long_inputs_follow_is_not_told():
+    assert len(resample(torch.zeros(20_060), 44100, 16000)) == 7279 == -(-20_060 * 160 // 441)
+    trace = found(441_000)  # torchaudio rounds here: (160*N - 4)//441 + 1 fits all around, and gives 7278 at 20,060
+    assert trace.output.formula == "(?,)" and trace.output_shape == (160_000,)
+    assert trace.at(N=20_060).output_shape == (None,)
+
+
+def test_a_formula_that_short_inputs_follow_is_told():
+    assert found(44_100).output.formula == "((160*N - 1)//441 + 1,)"
