@@ -74,7 +74,10 @@ def trace_build(
 
     Args:
         builder: makes the module or callable.
-        args, dims, kwargs, model_kwargs: as in `trace`; names of arguments in `dims` are those of the model.
+        args: its positional arguments.
+        dims: names of sizes, as in `trace`; names of arguments are those of the model.
+        kwargs: arguments by name whose names are options here.
+        model_kwargs: further arguments.
 
     Raises:
         ParameterError: `dims` does not fit the inputs, or this torch cannot do it.
@@ -100,7 +103,9 @@ def explain(*modules: nn.Module, seconds: bool = False, stats: bool = False, pic
 
     Args:
         modules: models that will be called; others are found when they are.
-        seconds, stats, pictures: as in `trace`.
+        seconds: as in `trace`.
+        stats: likewise.
+        pictures: likewise.
     """
     from .recorder import Recorder
 
