@@ -78,7 +78,9 @@ class Probes:
         for i, name in enumerate(self.sizes):
             largest = max((other[i] for other in self.runs), default=sizes[name])
             if sizes[name] > LEAP * largest:  # not at one go, so as to see whether it takes long
-                self.at({**sizes, name: sizes[name] // (LEAP // 2)})
+                step = self.steps.get(name, 1)
+                nearer = self.sizes[name] + (sizes[name] - self.sizes[name]) // (LEAP // 2 * step) * step
+                self.at({**sizes, name: nearer})
         if self._would_take(point) > SLOW:
             return None
         begun = time.process_time()
@@ -190,6 +192,8 @@ class Probes:
         usual = median(self._spent.values()) if len(self._spent) > 3 else float("inf")
         longest = 0.0
         for other, spent in self._spent.items():
+            if all(a < 8 * b for a, b in zip(other, self.sizes.values(), strict=True)):
+                continue  # so near, a longer time is chance
             larger = [a / b for a, b in zip(point, other, strict=True) if a > b]
             if larger and spent > 1.5 * usual + 0.03:
                 longest = max(longest, (spent - usual) * max(larger))
