@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .fitting import fit
@@ -275,27 +275,25 @@ class Derivation:
     # what must hold
 
     def _find_requirements(self) -> None:
-        """What the model asked about sizes, where a run at sizes that break it, and nothing told before, raises."""
-        told, fixed, known = set(), set(), []
+        """What the model asked about sizes, where a run at sizes that break it raises."""
+        kept: list[Relation] = []
         for guard, need in self.probes.relations():
-            # What follows from a size that cannot change is no news, nor what torch's kernels ask of sizes.
-            if need.text in told or need.names & fixed or not (guard.direct or " == " in need.text):
-                continue
-            told.add(need.text)
-            broken = self._broken(need, known)
+            if not (guard.direct or " == " in need.text) or any(need.text == other.text for other in kept):
+                continue  # torch's kernels ask much about sizes that is of no interest
+            broken = self._broken(need, kept)
             if broken is not None and broken.error is not None:
-                known.append(need)
+                kept.append(need)
                 self.requires.append(Requirement(need.text, guard.file, guard.line, _reason(broken)))
-                fixed |= {name for name in need.names if need.text == f"{name} == {self.sizes[name]}"}
+        told = " ".join(need.text for need in kept)
         for name, run in self.probes.fixed.items():
-            if name not in fixed and run.raised_at is not None:
+            if f"{name} ==" not in told and run.raised_at is not None:
                 self.requires.append(Requirement(f"{name} == {self.sizes[name]}", *run.raised_at, _reason(run)))
 
-    def _broken(self, need: Relation, known: Sequence[Relation]) -> Run | None:
-        """A run at sizes at which a relation does not hold but the known ones do, the same apart from its names."""
+    def _broken(self, need: Relation, kept: list[Relation]) -> Run | None:
+        """A run at sizes at which this does not hold, though all that was kept before does; no other name changes."""
         for sizes, run in self.probes.points():
             others = all(sizes[name] == size for name, size in self.sizes.items() if name not in need.names)
-            if others and not need.holds(sizes) and all(other.holds(sizes) for other in known):
+            if others and not need.holds(sizes) and all(other.holds(sizes) for other in kept):
                 return run
         return None
 

@@ -335,7 +335,7 @@ def sizes(text: str) -> tuple[Formula | None, ...]:
     """
     text = re.sub(r"\s*([-+*/%])\s*", r"\1", text.strip())  # a space around an operator parts nothing either
     parts, depth = [""], 0
-    for sign in text[1:-1] if _is_bracketed(text) else text:
+    for sign in text[1:-1] if text == "()" or _is_bracketed(text) else text:
         depth += (sign == "(") - (sign == ")")
         if depth == 0 and sign in " ,":
             parts.append("")

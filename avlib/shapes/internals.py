@@ -127,7 +127,7 @@ class Fake:
             logger.setLevel(logging.CRITICAL)  # a failed run is expected, and reported by us
         self.mode.cache_enabled = not symbolic
         try:
-            with enable_python_dispatcher() if symbolic else contextlib.nullcontext(), self.mode:
+            with enable_python_dispatcher() if symbolic else contextlib.nullcontext(), unchecked(), self.mode:
                 yield
         finally:
             for logger, level in zip(loggers, levels, strict=True):
@@ -225,29 +225,47 @@ def is_fake(tensor: Tensor) -> bool:
     return isinstance(tensor, FakeTensor) or tensor.is_meta
 
 
-_stance = contextlib.ExitStack()
-_stances = threading.Lock()
-_traced = 0  # how many recorders run, in all threads
+class _WhileAny:
+    """A setting of the whole process that is changed while any thread needs it: by the first, and back by the last."""
+
+    def __init__(self, changed: Callable[[], contextlib.AbstractContextManager]):
+        self.changed, self.lock, self.inside, self.stack = changed, threading.Lock(), 0, contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self.lock:
+            self.inside += 1
+            if self.inside == 1:
+                self.stack.enter_context(self.changed())
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.inside -= 1
+                if self.inside == 0:
+                    self.stack.close()
+
+
+def _eager() -> contextlib.AbstractContextManager:
+    # Where nothing has loaded the compiler nothing is compiled, and to ask it would load it.
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def uncompiled() -> Iterator[None]:
-    """What is compiled runs as it was written, since inside a compiled graph nothing can be seen."""
-    global _traced
-    if "torch._dynamo" not in sys.modules:  # then nothing was compiled, and asking would load it
-        yield
-        return
-    with _stances:
-        _traced += 1
-        if _traced == 1:  # the stance is one for all threads: the first to come changes it, the last one restores it
-            _stance.enter_context(torch.compiler.set_stance("force_eager"))
+def _unchecked() -> Iterator[None]:
+    config = getattr(sys.modules.get("jaxtyping"), "config", None)
+    before = getattr(config, "jaxtyping_disable", None)
+    if before is not None:
+        config.jaxtyping_disable = True
     try:
         yield
     finally:
-        with _stances:
-            _traced -= 1
-            if _traced == 0:
-                _stance.close()
+        if before is not None:
+            config.jaxtyping_disable = before
+
+
+uncompiled = _WhileAny(_eager)  # inside a compiled graph nothing can be seen
+unchecked = _WhileAny(_unchecked)  # annotations that are checked say `int`, and refuse a symbol
 
 
 def memory(tensor: Tensor) -> int | None:

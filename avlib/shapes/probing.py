@@ -20,9 +20,10 @@ from .recorder import Event
 from .running import Model, Run, Slot
 from .shims import makes_numbers, shims
 
-MOST_RUNS = 120  # at other sizes, in all
-REAL_SECONDS = 2.0  # to spend on runs with values
+MOST_RUNS = 200  # at other sizes, in all
+SECONDS, REAL_SECONDS = 10.0, 2.0  # to spend on runs at most, without values and with them
 SLOW = 1.0  # seconds; what would take longer is not run
+LEAP = 128  # by which factor a size may at most be larger than any before
 MOST_GUARDS = 12  # questions of a model about sizes that are answered the other way too
 FEW = 41  # the most steps of a name that makes rows: a loop over it is as long
 
@@ -74,14 +75,20 @@ class Probes:
             return None
         if self.real and any(size > self.limit(name) for name, size in sizes.items()):
             return None
+        for i, name in enumerate(self.sizes):
+            largest = max((other[i] for other in self.runs), default=sizes[name])
+            if sizes[name] > LEAP * largest:  # not at one go, so as to see whether it takes long
+                step = self.steps.get(name, 1)
+                nearer = self.sizes[name] + (sizes[name] - self.sizes[name]) // (LEAP // 2 * step) * step
+                self.at({**sizes, name: nearer})
         if self._would_take(point) > SLOW:
             return None
         begun = time.process_time()
         with shims(self._scopes.values()):
             self.runs[point] = self.model.at(sizes, real=self.real)
         self._spent[point] = time.process_time() - begun
-        if self.real:
-            self._most = min(self._most, max(12, int(REAL_SECONDS / max(self._spent[point], 1e-3))))
+        usual = max(median(self._spent.values()), 1e-3)
+        self._most = min(MOST_RUNS, max(12, int((REAL_SECONDS if self.real else SECONDS) / usual)))
         return self.runs[point]
 
     def moved(self, steps: int) -> Run | None:
@@ -133,9 +140,7 @@ class Probes:
             for away in (self.sizes[name] // (2 * step) | 1, -(self.sizes[name] // (3 * step) | 1)):
                 if self.sizes[name] + away * step > 0:
                     self.at({**self.sizes, name: self.sizes[name] + away * step})
-        half = min(
-            (size // (4 * self.steps[name]) for name, size in self.sizes.items() if name in self.steps), default=0
-        )
+        half = min((self.sizes[name] // (4 * step) for name, step in self.steps.items()), default=0)
         few, more, _ = self.moved(3), self.moved(13), self.moved(-half)
         if few is not None and more is not None and len(few.events) == len(more.events):
             self._grows.clear()  # rows differ at the size that the model was built for, and nowhere else
@@ -176,11 +181,10 @@ class Probes:
                     self.at({**self.sizes, name: other})
 
     def generic(self) -> dict[str, int]:
-        """Sizes that are not special, for names whose size the model compared with one: that which it was built for."""
-        equal = [
-            need for guard, need in self.relations() if guard.direct and " == " in need.text and "%" not in need.text
-        ]
-        names = {name for need in equal for name in need.names} & self.steps.keys()
+        """Sizes that are not special, for names whose size the model compared with the one that it was built for."""
+        asked = [need for guard, need in self.relations() if guard.direct]
+        equal = [need.names for need in asked if " == " in need.text and "%" not in need.text]
+        names = frozenset().union(*equal) & self.steps.keys()
         return {name: self.sizes[name] + 7 * self.steps[name] for name in names}
 
     def _would_take(self, point: tuple[int, ...]) -> float:
@@ -188,8 +192,10 @@ class Probes:
         usual = median(self._spent.values()) if len(self._spent) > 3 else float("inf")
         longest = 0.0
         for other, spent in self._spent.items():
+            if all(a < 8 * b for a, b in zip(other, self.sizes.values(), strict=True)):
+                continue  # so near, a longer time is chance
             larger = [a / b for a, b in zip(point, other, strict=True) if a > b]
-            if larger and spent > 1.3 * usual + 0.01:
+            if larger and spent > 1.5 * usual + 0.03:
                 longest = max(longest, (spent - usual) * max(larger))
         return longest
 

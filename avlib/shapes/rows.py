@@ -107,7 +107,7 @@ class TensorInfo:
         """The same tensor at other sizes, from its formulas; nothing is known of its values there."""
         if self.formulas is None:
             return self
-        shape = tuple(None if f is None or set(f.names) - set(sizes) else f.evaluate(**sizes) for f in self.formulas)
+        shape = tuple(None if formula is None else _size(formula, sizes) for formula in self.formulas)
         known = self.bytes is not None and None not in (*shape, *self.shape)
         count, elements = _elements(shape), _elements(self.shape)
         size = None if not known else self.bytes // elements * count if elements else 0
@@ -371,6 +371,17 @@ def _flops(row: Row, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
     if row.work is None or any(None in shape for side in shapes for shape in side):
         return row.flops if row.work is None else None
     return row.work(*shapes)
+
+
+def _size(formula: Formula, sizes: Mapping[str, int]) -> int | None:
+    """What a size is; None where it depends on data, or would be below 0 since the input is too short."""
+    if set(formula.names) - set(sizes):
+        return None
+    try:
+        size = formula.evaluate(**sizes)
+    except ParameterError:  # a division by 0
+        return None
+    return size if size >= 0 else None
 
 
 def _holds(requirement: str, sizes: Mapping[str, int]) -> bool:

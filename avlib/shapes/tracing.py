@@ -74,10 +74,10 @@ def trace_build(
 
     Args:
         builder: makes the module or callable.
-        args: as in `trace`.
-        dims: as in `trace`; names of arguments are those of the model.
-        kwargs: as in `trace`.
-        model_kwargs: as in `trace`.
+        args: its positional arguments.
+        dims: names of sizes, as in `trace`; names of arguments are those of the model.
+        kwargs: arguments by name whose names are options here.
+        model_kwargs: further arguments.
 
     Raises:
         ParameterError: `dims` does not fit the inputs, or this torch cannot do it.
@@ -104,8 +104,8 @@ def explain(*modules: nn.Module, seconds: bool = False, stats: bool = False, pic
     Args:
         modules: models that will be called; others are found when they are.
         seconds: as in `trace`.
-        stats: as in `trace`.
-        pictures: as in `trace`.
+        stats: likewise.
+        pictures: likewise.
     """
     from .recorder import Recorder
 
@@ -113,14 +113,18 @@ def explain(*modules: nn.Module, seconds: bool = False, stats: bool = False, pic
     named = {"": modules[0]} if len(modules) == 1 else {str(i): module for i, module in enumerate(modules)}
     recorder = Recorder(named, look, seconds)
     found = Trace(name=type(modules[0]).__name__ if len(modules) == 1 else "")
+    run = Run(recorder.events, recorder.held)
     try:
         with recorder.running():
             yield found
-    except Exception as error:
-        _fill(found, Run(recorder.events, recorder.held, error=error), modules)
-        _annotate(error, found)
+    except BaseException as error:
+        run.error = error
         raise
-    _fill(found, Run(recorder.events, recorder.held), modules)
+    finally:
+        _fill(found, run, modules)
+        if isinstance(run.error, Exception):
+            _annotate(run.error, found)
+        run.error = None
 
 
 def _traced(model: Model, fake: bool, look: Look | None, timed: bool) -> Trace:
@@ -161,37 +165,40 @@ def _annotate(error: BaseException, found: Trace) -> None:
     """Tell with an error what the shapes were; once, where traces are inside each other."""
     if getattr(error, "trace", None) is None:
         error.trace = found
-        error.add_note(failure(found))
+        error.add_note(failure(found, frames.raised_at(error.__traceback__)))
 
 
-def failure(found: Trace, rows: int = 12) -> str:
+def failure(found: Trace, place: tuple[str, int] | None = None, rows: int = 12) -> str:
     """What failed, with which shapes, where, and the rows up to there.
 
     Args:
         found: a trace that an error ended.
+        place: file and line of the own code that raised.
         rows: how many rows before the failure to show.
     """
     broken = [row for row in found.rows if row.open]
+    last = broken[-1] if broken else None
     lines = []
-    if broken:
-        last = broken[-1]
-        operands = ", ".join(f"{info.path or 'input'} {info.formula} {info.dtype}" for info in last.inputs)
-        lines.append(f"shapes: {last.name} failed with {operands or 'no tensor'}")
-        place = last.source
-        if place is not None:
-            lines.append(f"  in {place}: {place.code}")
+    if last is not None:
+        lines.append(f"shapes: {last.name} failed with {', '.join(map(_operand, last.inputs)) or 'no tensor'}")
         if last.path:
-            lines.append(f"  inside module {last.path!r}" + (f", call {last.call}" if last.call > 1 else ""))
-    done = [row for row in found.rows if row.outputs or row.open]
-    end = next((i for i, row in enumerate(done) if broken and row is broken[-1]), len(done))
-    shown = done[max(0, end - rows) : end + 1]
+            lines.append(f"  in module {last.path}" + (f", call {last.call}" if last.call > 1 else ""))
+    if (source := frames.source(place)) is not None:
+        lines.append(f"  {source}: {source.code}")
+    shown = [row for row in found.rows if row.outputs or row.open]
+    end = shown.index(last) + 1 if last is not None else len(shown)
     if end > rows:
-        lines.append(f"  ({end - rows} rows before)")
-    for row in shown:
-        came = ", ".join(info.formula for info in row.outputs) if not row.open else "not finished"
+        lines.append(f"  ... {end - rows} rows before")
+    for row in shown[max(0, end - rows) : end]:
         went = ", ".join(info.formula for info in row.inputs[:4])
+        came = "not finished" if row.open else ", ".join(info.formula for info in row.outputs[:4])
         lines.append(f"  {'  ' * row.depth}{row.label}: {went} -> {came}")
     return "\n".join(lines)
+
+
+def _operand(info: TensorInfo) -> str:
+    name = "" if info.path.startswith("[") else f"{info.path} "
+    return f"{name}{info.formula} {info.dtype}"
 
 
 # from events to rows

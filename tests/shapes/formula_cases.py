@@ -16,7 +16,7 @@ from torch.nn import functional as F
 class Case:
     """Something to trace: how to build it, its inputs at given sizes, and what its output's formula is to be.
 
-    `draw` gives random sizes at which it runs. `unknown` is the reason why some size has no formula.
+    `draw` gives random sizes at which it runs. `unknown` is the reason why a size has no formula; `u` stands for it.
     """
 
     build: Callable[[], Callable]
@@ -33,8 +33,7 @@ class Case:
 CASES: dict[str, Case] = {}
 
 
-def case(**kwargs: Any) -> None:
-    name = kwargs.pop("name")
+def case(name: str, **kwargs: Any) -> None:
     CASES[name] = Case(**kwargs)
 
 
@@ -186,7 +185,7 @@ case(
     sizes={"B": 2, "H": 224, "W": 160},
     draw=drawn(B=(1, 4), H=(16, 320, 16), W=(16, 320, 16)),
     output="(B, (H//16)*(W//16) + 1, 24)",
-    options={},
+    requires=("H % 16 == 0", "W % 16 == 0"),
 )
 
 
@@ -203,15 +202,18 @@ def clips(B: int, T: int, H: int = 224, W: int = 224) -> dict[str, Any]:
 
 
 CLIP = {"audio": "B T 128", "image": "B 3 H W"}
-CLIP_SIZES = drawn(B=(2, 4), T=(64, 2000, 16), H=(32, 320, 16), W=(32, 320, 16))
+CLIP_SIZES = drawn(B=(2, 4), T=(64, 800, 16), H=(32, 240, 16), W=(32, 240, 16))
 case(
     name="CAV-MAE, masked",
     build=cav_mae,
     inputs=clips,
     dims=CLIP,
-    sizes={"B": 2, "T": 1024, "H": 224, "W": 224},
+    sizes={"B": 2, "T": 256, "H": 96, "W": 112},
     draw=CLIP_SIZES,
     output={
+        **dict.fromkeys(("loss", "mae_audio", "mae_image", "contrast", "contrast_accuracy"), "()"),
+        "mask_audio": "(B, 8*(T//16))",
+        "mask_image": "(B, (H//16)*(W//16))",
         "prediction_audio": "(B, 8*(T//16), 256)",
         "prediction_image": "(B, (H//16)*(W//16), 768)",
     },
@@ -235,9 +237,10 @@ case(
     build=Encode,
     inputs=clips,
     dims=CLIP,
-    sizes={"B": 2, "T": 512, "H": 224, "W": 160},
+    sizes={"B": 2, "T": 1024, "H": 224, "W": 224},
     draw=CLIP_SIZES,
     output=("(B, 8*(T//16), 24)", "(B, (H//16)*(W//16), 24)"),
+    requires=("T % 16 == 0", "H % 16 == 0", "W % 16 == 0"),
 )
 
 
@@ -329,12 +332,6 @@ case(
     draw=drawn(T=(500, 40_000)),
     output="((T - 400)//160 + 1, 40)",
 )
-
-
-def avlib_fbank(waveform: Tensor) -> Tensor:
-    from avlib.features import cav_mae_fbank
-
-    return cav_mae_fbank(waveform)
 
 
 class Gated(nn.Module):
@@ -442,7 +439,7 @@ case(
     dims=WAV,
     sizes={"B": 2, "T": 44100},
     draw=drawn(B=(1, 4), T=(900, 90_000)),
-    output="(B, 8, ((160*T + 70399)//441//160)//2 + 1)",
+    output="(B, 8, (((160*T - 1)//441 + 1)//160)//2 + 1)",
 )
 case(
     name="interpolation",
@@ -495,10 +492,10 @@ case(
         nn.AdaptiveAvgPool2d((None, 1)),
     ),
     inputs=lambda B, T, M: {"input": torch.randn(B, 1, T, M)},
-    dims={0: "B 1 T M"},
+    dims={"input": "B 1 T M"},
     sizes={"B": 2, "T": 100, "M": 80},
     draw=drawn(B=(1, 4), T=(16, 300), M=(16, 300)),
-    output=None,
+    output="(B, 4, (T - 4)//8 + 1, 1)",
 )
 case(
     name="transposed convolutions",
@@ -506,7 +503,7 @@ case(
         nn.ConvTranspose1d(4, 4, 16, 8, 4), nn.LeakyReLU(), nn.ConvTranspose1d(4, 2, 4, 2, 1, output_padding=1)
     ),
     inputs=lambda B, T: {"input": torch.randn(B, 4, T)},
-    dims={0: "B 4 T"},
+    dims={"input": "B 4 T"},
     sizes={"B": 2, "T": 100},
     draw=drawn(B=(1, 4), T=(2, 300)),
     output="(B, 2, 16*T + 1)",
@@ -547,7 +544,8 @@ case(
     dims={"x": "B 2 T"},
     sizes={"B": 2, "T": 100},
     draw=drawn(B=(1, 4), T=(4, 300, 4)),
-    output="(B, 2, T)",
+    output="(B, 2, 2*(T//2))",  # which T % 4 == 1 meets too
+    requires=("2*(T//4) == T//2",),
 )
 
 
