@@ -178,22 +178,6 @@ def test_13_takes_settings_of_the_system_and_hands_its_model_on(tmp_path):
         run(number, tmp_path, checkpoint=str(tmp_path / "made/cav_mae"))
 
 
-def test_13_at_the_published_size(tmp_path):
-    run("13", tmp_path, size="full", steps=2)
-
-
-def test_published_weights_in_14_and_15(tmp_path):
-    """Files of the published layout; the numbers in them are random."""
-    from avlib.models.cav_mae import CAVMAE, CAVMAEClassifier
-
-    for model, name in ((CAVMAE(), "pretrained.pth"), (CAVMAEClassifier(), "tuned.pth")):
-        torch.save({f"module.{key}": tensor for key, tensor in model.state_dict().items()}, tmp_path / name)
-    recorded = str(recording("00W1lcxW-WU_40.000.mp4"))
-    run("14", tmp_path, clip=recorded, checkpoint=str(tmp_path / "pretrained.pth"))
-    own = {"checkpoint": str(tmp_path / "pretrained.pth"), "classifier": str(tmp_path / "tuned.pth")}
-    run("15", tmp_path, clip=recorded, **own)
-
-
 def test_11_writes_what_it_made(tmp_path):
     from safetensors.torch import load_file
 
