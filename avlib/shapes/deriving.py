@@ -62,21 +62,16 @@ class Derivation:
 
     def _derive(self) -> None:
         probes = self.probes
+        start = probes.at(self.sizes)
+        if not probes.real and not probes.as_expected(start):
+            probes.fall_back(start.error)
+        probes.find_steps()
         symbolic = self._with_symbols()
-        if symbolic is not None and not probes.as_expected(symbolic):
-            start = probes.at(self.sizes)
-            if not probes.as_expected(start):
-                probes.fall_back(start.error)
-                symbolic = None
         probes.explore()
         if probes.real:
             self._by_values = probes.by_values()
             if self._by_values:
                 probes.notes.append("Some sizes depend on values, as lengths or masks do: they have no formula.")
-        generic = probes.generic()
-        if symbolic is not None and generic:
-            probes.hints |= generic
-            symbolic = self._with_symbols()
         candidates = self._read(symbolic)
         if symbolic is not None:
             self._replace_what_is_wrong(candidates)

@@ -268,12 +268,12 @@ uncompiled = _WhileAny(_eager)  # inside a compiled graph nothing can be seen
 unchecked = _WhileAny(_unchecked)  # annotations that are checked say `int`, and refuse a symbol
 
 
-def memory(tensor: Tensor) -> int | None:
-    """What tells the memory of one tensor from that of another; None where a tensor has none of its own."""
+def memory(tensor: Tensor) -> int:
+    """What tells the memory of one tensor from that of another, where it has one."""
     try:
         return tensor.untyped_storage()._cdata
     except (RuntimeError, NotImplementedError):
-        return None
+        return id(tensor)
 
 
 def is_script(module: nn.Module) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from statistics import median
@@ -56,10 +57,11 @@ class Probes:
         self.real = not AVAILABLE
         self.notes: list[str] = []
         self.exhausted = False
-        # Where a model must decide something about symbols. A size of 1 would be taken for one that is stretched.
-        self.hints = {name: size if size > 1 else 3 for name, size in self.sizes.items()}
         self._grows: set[str] = set()  # names that rows depend on
-        self._scopes: dict[int, dict[str, Any]] = {}  # modules in which `int` and its like are to keep symbols
+        # Modules in which `int` and its like are to keep symbols: to begin with, those that called operations.
+        files = {event.place[0] for event in base.events if event.place is not None}
+        modules = [module for module in list(sys.modules.values()) if getattr(module, "__file__", None) in files]
+        self._scopes = {id(vars(module)): vars(module) for module in modules if makes_numbers(module.__file__)}
         self._spent: dict[tuple[int, ...], float] = {}  # seconds of each run
         self._most = MOST_RUNS
 
@@ -83,21 +85,32 @@ class Probes:
                 self.at({**sizes, name: nearer})
         if self._would_take(point) > SLOW:
             return None
-        begun = time.process_time()
-        with shims(self._scopes.values()):
-            self.runs[point] = self.model.at(sizes, real=self.real)
-        self._spent[point] = time.process_time() - begun
+        self.runs[point] = self._timed(point, sizes)
+        if self._would_take(point, 1.0) > 0:  # it took longer than others, perhaps by chance
+            first = self._spent[point]
+            self._timed(point, sizes)
+            self._spent[point] = min(first, self._spent[point])
         usual = max(median(self._spent.values()), 1e-3)
         self._most = min(MOST_RUNS, max(12, int((REAL_SECONDS if self.real else SECONDS) / usual)))
         return self.runs[point]
 
+    def _timed(self, point: tuple[int, ...], sizes: Mapping[str, int]) -> Run:
+        begun = time.process_time()
+        with shims(self._scopes.values()):
+            run = self.model.at(sizes, real=self.real)
+        self._spent[point] = time.process_time() - begun
+        return run
+
     def moved(self, steps: int) -> Run | None:
         """The run with every name so many steps away, and a few more for each."""
+        return self.at(self._sizes_of(steps))
+
+    def _sizes_of(self, steps: int) -> dict[str, int]:
         sizes = dict(self.sizes)
         for i, (name, step) in enumerate(self.steps.items()):
             away = steps % FEW if name in self._grows else steps
             sizes[name] = max(self.sizes[name] + (away + 2 * i) * step, self.sizes[name] % step or step)
-        return self.at(sizes)
+        return sizes
 
     def limit(self, name: str) -> int:
         """How large a size may be in a run with values."""
@@ -132,34 +145,40 @@ class Probes:
                 found.update(run.sizes)
         return found
 
+    def find_steps(self) -> None:
+        """By how much each size can change so that the model still runs."""
+        start = self.at(self.sizes)
+        for name, size in self.sizes.items():
+            for step in (1, 2, 4, 8, 16, 32, 64, size):
+                run = self.at({**self.sizes, name: size + step})
+                if run is not None and run.error is None:
+                    self.steps[name] = step
+                    if start is not None and len(run.events) != len(start.events):
+                        self._grows.add(name)  # until it is seen that it does not
+                    break
+                if run is not None:
+                    self.fixed.setdefault(name, run)
+            if name in self.steps:
+                self.fixed.pop(name, None)
+
     def explore(self) -> None:
-        """Find which names can change, and look at each smaller and larger, odd and even, alone and with the others."""
-        for name in self.sizes:
-            self._find_step(name)
+        """Look at each size smaller and larger, odd and even, alone and with the others, and beyond what was asked."""
+        for name, step in self.steps.items():
+            multiples = {modulus(guard, name, self.model.fake) for guard in self.guards}
+            for multiple in sorted(m for m in multiples if 0 < m < step):
+                run = self.at({**self.sizes, name: self.sizes[name] + multiple})
+                if run is not None and run.error is None:
+                    self.steps[name] = multiple
+                    break
         for name, step in self.steps.items() if len(self.steps) < 3 else ():
             for away in (self.sizes[name] // (2 * step) | 1, -(self.sizes[name] // (3 * step) | 1)):
                 if self.sizes[name] + away * step > 0:
                     self.at({**self.sizes, name: self.sizes[name] + away * step})
         half = min((self.sizes[name] // (4 * step) for name, step in self.steps.items()), default=0)
-        few, more, _ = self.moved(3), self.moved(13), self.moved(-half)
+        few, more, _ = self.moved(7), self.moved(13), self.moved(-half)
         if few is not None and more is not None and len(few.events) == len(more.events):
             self._grows.clear()  # rows differ at the size that the model was built for, and nowhere else
         self._answer_otherwise()
-
-    def _find_step(self, name: str) -> None:
-        """By how much a size can change so that the model still runs."""
-        size, failed, start = self.sizes[name], None, self.at(self.sizes)
-        multiples = {modulus(guard, name, self.model.fake) for guard in self.guards} - {0}
-        for step in (1, *sorted(multiples), 2, 4, 8, 16, 32, 64, size):
-            run = self.at({**self.sizes, name: size + step})
-            if run is not None and run.error is None:
-                self.steps[name] = step
-                if start is not None and len(run.events) != len(start.events):
-                    self._grows.add(name)  # until it is seen that it does not
-                return
-            failed = failed or run
-        if failed is not None:
-            self.fixed[name] = failed
 
     def relations(self) -> Iterator[tuple[Guard, Relation]]:
         """What the model asked, as far as it can be read and is about named sizes alone."""
@@ -180,23 +199,19 @@ class Probes:
                 if (other := next(away, None)) is not None:
                     self.at({**self.sizes, name: other})
 
-    def generic(self) -> dict[str, int]:
-        """Sizes that are not special, for names whose size the model compared with the one that it was built for."""
-        asked = [need for guard, need in self.relations() if guard.direct]
-        equal = [need.names for need in asked if " == " in need.text and "%" not in need.text]
-        names = frozenset().union(*equal) & self.steps.keys()
-        return {name: self.sizes[name] + 7 * self.steps[name] for name in names}
+    def _would_take(self, point: tuple[int, ...], same: float = 0.0) -> float:
+        """Seconds that a run might take: one without values takes as long at any size, unless it counts in Python.
 
-    def _would_take(self, point: tuple[int, ...]) -> float:
-        """Seconds that a run might take: one without values takes as long at any size, unless it counts in Python."""
+        `same` is by how much a run at the same sizes counts.
+        """
         usual = median(self._spent.values()) if len(self._spent) > 3 else float("inf")
         longest = 0.0
         for other, spent in self._spent.items():
             if all(a < 8 * b for a, b in zip(other, self.sizes.values(), strict=True)):
                 continue  # so near, a longer time is chance
             larger = [a / b for a, b in zip(point, other, strict=True) if a > b]
-            if larger and spent > 1.5 * usual + 0.03:
-                longest = max(longest, (spent - usual) * max(larger))
+            if spent > 1.5 * usual + 0.03:
+                longest = max(longest, (spent - usual) * max(larger, default=same if point == other else 0.0))
         return longest
 
     # with symbols, and with other values
@@ -209,7 +224,8 @@ class Probes:
             has others in their places, which leave symbols what they are.
         """
         fake = self.model.enter_fake()
-        symbols = {name: fake.symbol(name, hint) for name, hint in self.hints.items()}
+        hints = self._generic()
+        symbols = {name: fake.symbol(name, hint) for name, hint in hints.items()}
         del fake.env.assumed[:]
         counts: collections.Counter[tuple] = collections.Counter()
 
@@ -229,6 +245,18 @@ class Probes:
         new = scopes.keys() - self._scopes.keys()
         self._scopes |= scopes
         return run, bool(new)
+
+    def _generic(self) -> dict[str, int]:
+        """What symbols are where a model must decide something about them.
+
+        Not the sizes that were given, which may be special: those that the model was built for, or a batch of 1, which
+        would be stretched.
+        """
+        for steps in (7, 1):
+            run = self.moved(steps)
+            if run is not None and run.error is None:
+                return self._sizes_of(steps)
+        return {name: size if size > 1 else 3 for name, size in self.sizes.items()}
 
     def as_expected(self, run: Run) -> bool:
         """Whether a run went as far as the one that was asked for."""

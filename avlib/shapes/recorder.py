@@ -247,7 +247,7 @@ class Recorder:
                 return output
             event = self._operation(function, name, args, kwargs)
             event.outputs = outputs
-            event.fresh = not (self._memory(output) & self._memory((args, kwargs)))
+            event.fresh = self._is_fresh(output, args, kwargs)
             if started is not None:
                 event.started = started
                 self._timed(event)
@@ -293,10 +293,12 @@ class Recorder:
         return known[1]
 
     @staticmethod
-    def _memory(value: Any) -> set[int]:
-        if isinstance(value, Tensor):
-            return {internals.memory(value)} - {None}
-        return {internals.memory(tensor) for _, tensor in tensors_in(value)} - {None}
+    def _is_fresh(output: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
+        """Whether an operation made new memory: its output is neither an input nor a view of one."""
+        if isinstance(output, Tensor) and output._base is None and not output.is_inference():
+            return not any(output is value for value in args)  # no view at all; the usual case is a quick one
+        made = {internals.memory(tensor) for _, tensor in tensors_in(output)}
+        return made.isdisjoint(internals.memory(tensor) for _, tensor in tensors_in((args, kwargs)))
 
     def _now(self, leaves: list[Leaf] | None = None) -> float | None:
         if not self.timed:

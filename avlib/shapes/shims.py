@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import linecache
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,10 +13,10 @@ import torch
 from torch import Tensor
 
 
-def makes_numbers(file: str, line: int) -> bool:
-    """Whether a line has one of the functions that make numbers of symbols."""
-    code = linecache.getline(file, line)
-    return any(f"{name}(" in code for name in SHIMS)
+def makes_numbers(file: str, line: int | None = None) -> bool:
+    """Whether a line, or any in a file, has one of the functions that make numbers of symbols."""
+    lines = linecache.getlines(file) if line is None else [linecache.getline(file, line)]
+    return any(_CALLS.search(code) for code in lines)
 
 
 class _IntMeta(type):
@@ -74,6 +75,9 @@ SHIMS = {
     "max": _of_symbols(torch.sym_max, builtins.max),
     "min": _of_symbols(torch.sym_min, builtins.min),
 }
+
+
+_CALLS = re.compile(rf"\b({'|'.join(SHIMS)})\(")
 
 
 @contextlib.contextmanager
