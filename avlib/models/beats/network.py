@@ -92,7 +92,7 @@ class BEATs(nn.Module):
         self,
         waveform: Float[Tensor, "batch samples"],
         layers: Sequence[int] = (3, 7, 11),
-        lengths: Int[Tensor, " batch"] | None = None,
+        lengths: Int[Tensor, " clips"] | None = None,
         padding: str = "token",
     ) -> Float[Tensor, "batch tokens values"]:
         """What AudioToken takes from BEATs: outputs of several layers, side by side. Published: `extract_features`.
@@ -115,7 +115,7 @@ class BEATs(nn.Module):
         return self.encode(*self._heard(waveform, lengths, padding), layers)
 
     def token_mask(
-        self, samples: int, lengths: Int[Tensor, " batch"], padding: str = "token"
+        self, samples: int, lengths: Int[Tensor, " clips"], padding: str = "token"
     ) -> Bool[Tensor, "batch tokens"]:
         """Which tokens of a padded batch are of the clip.
 
@@ -171,7 +171,7 @@ class BEATs(nn.Module):
     def predictions(
         self,
         waveform: Float[Tensor, "batch samples"],
-        lengths: Int[Tensor, " batch"] | None = None,
+        lengths: Int[Tensor, " clips"] | None = None,
         padding: str = "token",
     ) -> Float[Tensor, "batch classes"]:
         """Probability of each class, each by itself. Published: `extract_features` of a fine-tuned model.
@@ -238,17 +238,28 @@ class BEATs(nn.Module):
                 valid = torch.arange(samples, device=waveform.device) < lengths[:, None]
                 waveform = waveform.where(valid, waveform.new_zeros(()))
         finite = waveform.isfinite().all(dim=1)
-        if not finite.all():
+        if not _all(finite):
             rows = ", ".join(map(str, (~finite).nonzero().flatten().tolist()))
             raise ParameterError("waveform", f"NaN or infinite samples in row {rows}", "finite ones", "Leave it out.")
         return beats_fbank(waveform).to(self.patch_embedding.weight.dtype), mask
 
     def _check(self, samples: int, lengths: Tensor | None) -> None:
-        shortest = samples if lengths is None else int(lengths.min())
-        if shortest < self.shortest:
+        enough = samples >= self.shortest if lengths is None else _all(lengths >= self.shortest)
+        if not enough:
+            shortest = samples if lengths is None else int(lengths.min())
             found = f"{shortest} samples, {shortest / BEATS_SAMPLE_RATE:.3f} s"
             least = f"at least {self.shortest:,} samples = {self.shortest / BEATS_SAMPLE_RATE:.3f} s at 16 kHz"
             raise TooShortError("waveform", found, least, "Give a longer clip, or repeat it.")
-        if lengths is not None and int(lengths.max()) > samples:
+        if lengths is not None and not _all(lengths <= samples):
             found = f"{int(lengths.max())} samples"
             raise ParameterError("lengths", found, f"at most {samples}, those of the waveform")
+
+
+def _all(condition: Bool[Tensor, " clips"]) -> bool:
+    """Whether it holds for each clip; in a form that a tracer of shapes, which has no values, takes for granted."""
+    holds = condition.all().item()
+    try:
+        torch._check(holds)
+    except RuntimeError:
+        return False
+    return True
