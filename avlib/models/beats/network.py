@@ -263,3 +263,33 @@ def _all(condition: Bool[Tensor, " clips"]) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def length_buckets(lengths: Sequence[int], waste: float | int = 0.1, size: int = 8) -> list[list[int]]:
+    """Which clips to put together into one batch, so that little of it is padding.
+
+    Clips are taken from the longest down; a batch ends before a clip that would make too much of it padding.
+
+    Args:
+        lengths: of the clips, in any unit.
+        waste: the share of padding in a batch, at most.
+        size: clips in a batch, at most.
+
+    Returns:
+        Indices of the clips, batch by batch; each of them once.
+
+    Raises:
+        ParameterError: `waste` outside [0, 1), or `size` below 1.
+    """
+    if not 0 <= waste < 1:
+        raise ParameterError("waste", f"{waste}", "0 or more, and less than 1")
+    if size < 1:
+        raise ParameterError("size", f"{size}", "1 or more")
+    buckets: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        last = [*buckets[-1], index] if buckets else []
+        if last and len(last) <= size and sum(lengths[i] for i in last) >= (1 - waste) * lengths[last[0]] * len(last):
+            buckets[-1] = last
+        else:
+            buckets.append([index])
+    return buckets
