@@ -1,6 +1,7 @@
 """Clips to a window of sound and one picture: what the tables say, where windows lie, and what is refused."""
 
 import csv
+import gc
 import pickle
 import re
 from pathlib import Path
@@ -434,6 +435,7 @@ def test_items_follow_from_seed_epoch_and_index():
     one.set_epoch(0)
     assert all(map(same, in_order, [one[i] for i in range(6)]))
     assert AudioTokenDataset(clips, seconds=0.5, seed=1, **SMALL)[0].start != in_order[0].start
+    gc.collect()  # decoders that errors of other tests hold on to have threads, which a forked process lacks
     loader = DataLoader(one, batch_size=4, num_workers=2, collate_fn=one.collate)
     batch = next(iter(loader))
     assert torch.equal(batch.waveform, torch.stack([sample.waveform for sample in in_order[:4]]))
@@ -499,6 +501,7 @@ def test_what_cannot_be_used_is_refused_or_left_out(tmp_path, video):
 def test_workers_tell_what_they_left_out(tmp_path, video):
     clips = [Clip("good", video), Clip("gone", tmp_path / "gone.mp4")]
     dataset = AudioTokenDataset(clips, seconds=0.5, on_error="skip", images=False)
+    gc.collect()  # decoders that errors of other tests hold on to have threads, which a forked process lacks
     (batch,) = DataLoader(dataset, batch_size=2, num_workers=1, collate_fn=dataset.collate)
     assert batch.name == ["good"] and dataset.report().startswith("1 of 2 items left out\n  MediaError: ")
 
