@@ -187,7 +187,7 @@ def _length(value: Any, name: str) -> Formula:
         return Formula(value)
     if isinstance(value, Trace | Row):
         outputs = (
-            (value.rows[0] if value.rows else Row(0, "", 1, "op", "", None, 0)).outputs
+            (value.root if value.rows else Row(0, "", 1, "op", "", None, 0)).outputs
             if isinstance(value, Trace)
             else value.outputs
         )

@@ -230,13 +230,18 @@ class Trace:
         return self.rows[row.index + 1 : end]
 
     @property
+    def root(self) -> Row:
+        """The row of what was traced. Hooks that the user put before a module run, and are listed, before it."""
+        return next((row for row in self.rows if row.parent is None and row.kind != "op"), self.rows[0])
+
+    @property
     def inputs(self) -> tuple[TensorInfo, ...]:
-        return self.rows[0].inputs if self.rows else ()
+        return self.root.inputs if self.rows else ()
 
     @property
     def flops(self) -> int | None:
         """Of the whole run; None where those of some operation are unknown."""
-        return self.rows[0].flops if self.rows else 0
+        return self.root.flops if self.rows else 0
 
     @property
     def output_shape(self) -> Nest:

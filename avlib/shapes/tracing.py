@@ -222,8 +222,8 @@ def _fill(found: Trace, run: Run, roots: Any, formulas: Mapping | None = None) -
         found.notes.append("What TorchScript modules do inside is not seen; their FLOPs are unknown.")
     if run.error is not None:
         found.error = f"{type(run.error).__name__}: {run.error}"
-    if run.events and run.error is None and run.output is not None and found.rows[0].path == "":
-        infos = iter(found.rows[0].outputs)
+    if run.events and run.error is None and run.output is not None and found.root.path == "":
+        infos = iter(found.root.outputs)
         found.output = _nest(run.output, infos)
 
 

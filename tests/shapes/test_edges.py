@@ -1,6 +1,7 @@
 """Lengths that are computed in floating point: right for short inputs, rounded for long ones."""
 
 import torch
+from torch import nn
 from torchaudio.functional import resample
 
 from avlib import shapes
@@ -15,3 +16,10 @@ def test_a_formula_that_only_long_inputs_follow_is_not_told():
     trace = found(441_000)  # torchaudio rounds here: (160*N - 4)//441 + 1 fits all around, and gives 7278 at 20,060
     assert trace.output.formula == "(?,)" and trace.output_shape == (160_000,)
     assert trace.at(N=20_060).output_shape == (None,)
+
+
+def test_a_hook_of_the_user_before_the_model_is_not_taken_for_it():
+    model = nn.Linear(4, 3)
+    with model.register_forward_pre_hook(lambda _, args: (args[0] * 2,)):
+        found = shapes.trace(model, torch.zeros(2, 4))
+    assert found.output.shape == (2, 3) and found.inputs[0].shape == (2, 4) and found.flops == 2 * 2 * 3 * 4
