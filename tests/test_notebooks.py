@@ -31,6 +31,7 @@ VERDICTS = {
     holds, holds, does not hold, holds, holds, does not hold, holds, holds, holds when, does not hold, holds when""",
     "14": "holds, holds, does not hold, holds when, holds, holds, holds",
     "15": "does not hold",
+    "22": "holds, holds when, holds, does not hold, holds when",
 }
 # Of what the models of these have learned, by the training that is the default. With shorter ones claims may come out
 # otherwise, and others are not made of your own clips.
@@ -140,6 +141,14 @@ def test_11_runs_on_recordings(name, tmp_path):
 @pytest.mark.parametrize("number", ["12", "14", "15"])
 def test_cav_mae_runs_on_a_recording(number, tmp_path):
     run(number, tmp_path, clip=str(recording("00W1lcxW-WU_40.000.mp4")))
+
+
+def test_22_at_other_lengths(tmp_path):
+    run("22", tmp_path, clip=str(recording("KlsG1EnBEjc_000361.mp4")), seconds=3.3)
+    assert "your clip: 328 frames, of which 8 are dropped; 160 tokens" in (tmp_path / "22.ipynb").read_text()
+    short(tmp_path / "too short.mp4")
+    result = workbook.run_one(NOTEBOOKS["22"], {"clip": str(tmp_path / "too short.mp4")}, tmp_path / "22.ipynb")
+    assert result.state == "failed" and "too short.mp4: 0.1" in result.message and "0.175 s" in result.message
 
 
 @pytest.mark.parametrize("number", ["14", "15"])
