@@ -187,6 +187,12 @@ def test_13_takes_settings_of_the_system_and_hands_its_model_on(tmp_path):
         run(number, tmp_path, checkpoint=str(tmp_path / "made/cav_mae"))
 
 
+def test_13_at_the_published_size(tmp_path):
+    (tmp_path / "few.yaml").write_text("batch_size: 2\nclips: 8\nheld_out: 4\n")
+    result = run("13", tmp_path, size="full", steps=1, settings=str(tmp_path / "few.yaml"))
+    assert "191,036,160" in (tmp_path / "13.ipynb").read_text() and len(result.claims) > 10
+
+
 def test_11_writes_what_it_made(tmp_path):
     from safetensors.torch import load_file
 
