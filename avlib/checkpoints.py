@@ -29,6 +29,9 @@ _SIGNS = {
     "a fine-tuned CAV-MAE": {"blocks_v.0.attn.qkv.weight", "mlp_head.1.weight"},
     "a fine-tuned CAV-MAE for audio alone": {"blocks_a.0.attn.qkv.weight", "mlp_head.1.weight"},
     "a masked autoencoder of images (MAE)": {"blocks.0.attn.qkv.weight", "decoder_pred.weight"},
+    "BEATs with a classifier": {"encoder.layers.0.self_attn.grep_a", "predictor.weight"},
+    "BEATs": {"encoder.layers.0.self_attn.grep_a", "post_extract_proj.weight"},
+    "an embedder of AudioToken": {"fc1.weight", "fga.reduce_potentials.0.weight"},
     "a vision transformer": {"blocks.0.attn.qkv.weight", "cls_token"},
 }
 
@@ -47,7 +50,10 @@ _LARGEST_HEADER = 100_000_000  # bytes, what safetensors allows
 
 
 class Checkpoint(NamedTuple):
-    """What a file of weights holds: tensors by name, and the configuration that was saved with them, if any."""
+    """What a file of weights holds: tensors by name, and the configuration that was saved with them, if any.
+
+    Of a folder that is its `config.json`; a PyTorch file may have one under "cfg", as BEATs' has, which is there too.
+    """
 
     tensors: dict[str, Tensor]
     config: dict
@@ -81,6 +87,8 @@ def read(path: Path | str) -> Checkpoint:
         raise CheckpointError(weights, error.strerror or "cannot be read", "a file of weights") from error
     try:
         content = load_file(weights) if _is_safetensors(beginning) else _read_torch(weights, beginning)
+        if isinstance(content, Mapping) and isinstance(content.get("cfg"), Mapping):
+            config = {"cfg": dict(content["cfg"])}
     except CheckpointError:
         raise
     except Exception as error:  # of any class: the readers trip over whatever a damaged file happens to say
@@ -91,7 +99,8 @@ def read(path: Path | str) -> Checkpoint:
 def save(path: Path, tensors: Mapping[str, Tensor], config: Mapping) -> None:
     """Write a folder with `model.safetensors` and `config.json`, which appears whole or not at all.
 
-    A folder of that name is replaced: for a moment it bears another name, hidden, in the same place.
+    A folder of that name is replaced: for a moment it bears another name, hidden, in the same place. A tensor that has
+    several names, as a table that layers share, is written under each of them.
 
     Raises:
         CacheError: the disk is full or the folder cannot be written; what was there before is still there.
@@ -100,7 +109,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], config: Mapping) -> None:
     with publishing(path) as unfinished:
         unfinished.mkdir(parents=True)
         try:
-            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, unfinished / WEIGHTS)
+            save_file(_apart(tensors), unfinished / WEIGHTS)
         except SafetensorError as error:  # it knows no other class for a full disk
             code = re.search(r"os error (\d+)", str(error))
             number = int(code[1]) if code else errno.EIO
@@ -184,6 +193,17 @@ def seems_to_be(tensors: Mapping[str, Tensor]) -> str:
         if names <= tensors.keys():
             return kind
     return f"something else, with {len(tensors)} tensors: {_first(sorted(tensors))}"
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same, with a copy of what was there under an earlier name: safetensors refuses memory that is shared."""
+    apart, seen = {}, set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().contiguous()
+        memory = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if memory in seen else tensor
+        seen.add(memory)
+    return apart
 
 
 def _first(names: list[str], count: int = 3) -> str:

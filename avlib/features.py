@@ -7,11 +7,15 @@ CAV-MAE's two inputs are built from steps that can be called, and drawn, one by 
     video -> ten frames (`cav_mae_frame_indices`) -> resized, cropped (`crop_pictures`)
           -> normalised (`normalize_pictures`)                                                      (`cav_mae_image`)
 
+BEATs, with which AudioToken listens, takes the same fbank with another window, on the scale of 16-bit samples:
+`beats_fbank`.
+
 What training changes about them: `mix_waveforms` before the fbank, `mask_bands` on it, `add_noise` and `roll_time` on
 the normalised one, `soft_labels` and `mix` on what is to be predicted.
 
 Sources: Gong et al., "Contrastive Audio-Visual Masked Autoencoder", ICLR 2023, and its code (YuanGongND/cav-mae,
-`src/dataloader.py`, `src/preprocess`); Kaldi's `compute-fbank-feats` as torchaudio reproduces it.
+`src/dataloader.py`, `src/preprocess`); Chen et al., "BEATs", ICML 2023, and its code (microsoft/unilm, `beats`);
+Kaldi's `compute-fbank-feats` as torchaudio reproduces it.
 """
 
 from __future__ import annotations
@@ -40,6 +44,13 @@ CAV_MAE_FRAMES = 1024
 CAV_MAE_MELS = 128
 CAV_MAE_MEAN = -5.081
 CAV_MAE_STD = 4.4849
+
+# BEATs: samples as 16-bit integers would hold them, 128 mel bins at 16 kHz, normalised by twice AudioSet's deviation.
+BEATS_SAMPLE_RATE = 16000
+BEATS_SCALE = 2.0**15
+BEATS_MELS = 128
+BEATS_MEAN = 15.41663
+BEATS_STD = 6.55582
 
 # ImageNet's colour statistics, RGB, of pixels in [0, 1].
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -213,6 +224,27 @@ def cav_mae_fbank(
     if normalize:
         fbank = (fbank - mean) / std
     return fbank.to(waveform.dtype)
+
+
+def beats_fbank(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*batch frames mels"]:
+    """The published input of BEATs (`BEATs.preprocess`), and so of AudioToken.
+
+    Kaldi's fbank with the window "povey", of the samples times 2^15, minus `BEATS_MEAN`, over twice `BEATS_STD`.
+    Digital silence is at -2.39. Each row by itself: the two channels of a stereo sound are two clips here, and have
+    to be mixed down before.
+
+    Args:
+        waveform: `(..., samples)`, mono, 16 kHz, in [-1, 1]; another sample rate has to be resampled before.
+
+    Returns:
+        `(..., (samples - 400) // 160 + 1, 128)`: time, mel. On the device and in the dtype of the waveform.
+
+    Raises:
+        TooShortError: less than 25 ms of sound, 400 samples.
+    """
+    exact = waveform if waveform.dtype == torch.float64 else waveform.float()
+    fbank = kaldi_fbank(exact * BEATS_SCALE, BEATS_SAMPLE_RATE, BEATS_MELS, "povey")
+    return ((fbank - BEATS_MEAN) / (2 * BEATS_STD)).to(waveform.dtype)
 
 
 def cav_mae_frame_indices(

@@ -1,0 +1,265 @@
+"""BEATs, from a waveform to tokens and classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from ... import checkpoints
+from ...errors import CheckpointError, ParameterError, TooShortError
+from ...features import BEATS_MELS, BEATS_SAMPLE_RATE, beats_fbank, frame_geometry
+from .layers import Encoder
+from .settings import Config
+
+PADDINGS = ("token", "published")
+
+
+class BEATs(nn.Module):
+    """BEATs, pretrained or fine-tuned: 90,717,055 parameters with its classifier. Published: `BEATs`.
+
+    Args:
+        config: its settings; the published ones by default.
+    """
+
+    def __init__(self, config: Config | None = None):
+        super().__init__()
+        self.config = config = config or Config()
+        D, patch = config.encoder_embed_dim, config.input_patch_size
+        self.patch_embedding = nn.Conv2d(1, config.embed_dim, patch, patch, bias=config.conv_bias)
+        self.layer_norm = nn.LayerNorm(config.embed_dim)
+        # Published files have no projection where there is nothing to change.
+        self.post_extract_proj = nn.Linear(config.embed_dim, D) if config.embed_dim != D else None
+        self.dropout_input = nn.Dropout(config.dropout_input)
+        self.encoder = Encoder(config)
+        self.predictor = nn.Linear(D, config.predictor_class) if config.finetuned_model else None
+        self.predictor_dropout = nn.Dropout(config.predictor_dropout)
+
+    @property
+    def shortest(self) -> int:
+        """Samples of the shortest clip that fills one patch: 2,800."""
+        window, hop, _ = frame_geometry(BEATS_SAMPLE_RATE)
+        return window + hop * (self.config.input_patch_size - 1)
+
+    def encode(
+        self,
+        fbank: Float[Tensor, "batch frames mels"],
+        mask: Bool[Tensor, "batch tokens"] | None = None,
+        layers: Sequence[int] | None = None,
+    ) -> Float[Tensor, "batch tokens values"]:
+        """Tokens of a normalised fbank.
+
+        Args:
+            fbank: `(B, 998, 128)`, of `beats_fbank`.
+            mask: `(B, 496)`, True = valid, of `token_mask`. Tokens that are not valid are zeroed before the
+                convolution, and nobody attends to them; what they become themselves means nothing. None: all are valid.
+            layers: whose outputs to put side by side, counted from 0. None: the last layer's alone.
+
+        Returns:
+            `(B, 496, 768)`, or `(B, 496, len(layers) * 768)`. Tokens are ordered by time, then from low to high.
+
+        Raises:
+            TooShortError: fewer frames than one patch has.
+            ParameterError: mel bins that patches do not fill, a mask of another shape, a layer that there is not.
+        """
+        depth, patch = self.config.encoder_layers, self.config.input_patch_size
+        layers = (depth - 1,) if layers is None else tuple(layers)
+        if not layers or not all(0 <= index < depth for index in layers):
+            expected = f"some of 0 to {depth - 1}: the model has {depth} layers"
+            raise ParameterError("layers", f"{layers}", expected, "AudioToken's embedder takes 3, 7, 11.")
+        frames, mels = fbank.shape[1:]
+        if frames < patch:
+            raise TooShortError("fbank", f"{frames} frames", f"at least {patch}, one patch", "Give a longer clip.")
+        if mels % patch:
+            raise ParameterError("fbank", f"{mels} mel bins", f"a multiple of {patch}, the side of a patch")
+        x = self.patch_embedding(fbank[:, None])  # (B, 512, 62, 8)
+        x = x.flatten(2).transpose(1, 2)  # (B, 496, 512), frequency fastest
+        x = self.layer_norm(x)
+        if self.post_extract_proj is not None:
+            x = self.post_extract_proj(x)  # (B, 496, 768)
+        if mask is not None and mask.shape != x.shape[:2]:
+            raise ParameterError(
+                "mask", f"shape {tuple(mask.shape)}", f"{tuple(x.shape[:2])}, one value for each token"
+            )
+        outputs = self.encoder(self.dropout_input(x), mask)
+        return torch.cat([outputs[index] for index in layers], dim=-1) if len(layers) > 1 else outputs[layers[0]]
+
+    def features(
+        self,
+        waveform: Float[Tensor, "batch samples"],
+        layers: Sequence[int] = (3, 7, 11),
+        lengths: Int[Tensor, " clips"] | None = None,
+        padding: str = "token",
+    ) -> Float[Tensor, "batch tokens values"]:
+        """What AudioToken takes from BEATs: outputs of several layers, side by side. Published: `extract_features`.
+
+        Args:
+            waveform: `(B, 160000)`, 16 kHz, mono, in [-1, 1].
+            layers: whose outputs, counted from 0; the published ones are the 4th, the 8th and the last.
+            lengths: `(B,)`, the number of valid samples in each row of a batch that was padded at its end. None: all.
+            padding: what becomes of the rest; see `token_mask`. With "token" each clip gets the values of its run
+                alone (tested: to 1e-5), whatever the padding holds.
+
+        Returns:
+            `(B, 496, 2304)`, in the dtype of the weights. In rows that are padded, tokens beyond the valid ones mean
+            nothing: hand `token_mask` on to what comes next.
+
+        Raises:
+            TooShortError: a clip that fills no patch, less than 2,800 samples (0.175 s).
+            ParameterError: a valid sample that is not finite, lengths that do not fit, or what `encode` refuses.
+        """
+        return self.encode(*self._heard(waveform, lengths, padding), layers)
+
+    def token_mask(
+        self, samples: int, lengths: Int[Tensor, " clips"], padding: str = "token"
+    ) -> Bool[Tensor, "batch tokens"]:
+        """Which tokens of a padded batch are of the clip.
+
+        Args:
+            samples: of each row, with its padding.
+            lengths: `(B,)`, the number of valid samples in each row.
+            padding: "token" keeps the tokens that the clip has alone, which hear nothing of the padding. "published"
+                folds the padding of samples to frames, and that of frames to tokens, as BEATs does: as if tokens were
+                ordered by time alone, so that in the patch where the clip ends low bands are kept and high ones are
+                not; and as if every sample were in one frame, so that short batches drift.
+
+        Returns:
+            `(B, tokens)`, True = valid. 6.5 s of 10 s: 320 of 496 tokens; 325 as published.
+
+        Raises:
+            TooShortError, ParameterError: as `features`.
+        """
+        if padding not in PADDINGS:
+            raise ParameterError("padding", repr(padding), '"token" or "published"')
+        self._check(samples, lengths)
+        lengths = lengths[:, None]
+        frames, tokens = self._frames(samples), self._tokens(samples)
+        if padding == "token":
+            return torch.arange(tokens, device=lengths.device) < self._tokens(lengths)
+        padded = torch.arange(samples, device=lengths.device) >= lengths  # (B, samples)
+        for parts in (frames, tokens):
+            if padded.shape[1] < parts:
+                found = f'"published" with {tokens} tokens for {frames} frames'
+                raise ParameterError("padding", found, "fewer tokens than frames", 'Set padding="token".')
+            size = padded.shape[1] // parts
+            padded = padded[:, : size * parts].unflatten(1, (parts, size)).all(dim=2)
+        return ~padded
+
+    def logits(
+        self, fbank: Float[Tensor, "batch frames mels"], mask: Bool[Tensor, "batch tokens"] | None = None
+    ) -> Float[Tensor, "batch classes"]:
+        """Classes before the sigmoid: the mean over valid tokens of what the predictor says of each.
+
+        Arguments and errors are those of `encode`.
+
+        Raises:
+            ParameterError: the model has no classifier.
+        """
+        if self.predictor is None:
+            found = "False: this model has no classifier"
+            raise ParameterError("finetuned_model", found, "a fine-tuned BEATs", "Take its `features`.")
+        logits = self.predictor(self.predictor_dropout(self.encode(fbank, mask)))  # (B, 496, 527)
+        if mask is None:
+            return logits.mean(dim=1)
+        valid = mask[..., None]
+        return logits.masked_fill(~valid, 0).sum(dim=1) / valid.sum(dim=1).clamp(min=1)
+
+    def predictions(
+        self,
+        waveform: Float[Tensor, "batch samples"],
+        lengths: Int[Tensor, " clips"] | None = None,
+        padding: str = "token",
+    ) -> Float[Tensor, "batch classes"]:
+        """Probability of each class, each by itself. Published: `extract_features` of a fine-tuned model.
+
+        Arguments and errors are those of `features`, and of `logits`.
+        """
+        return self.logits(*self._heard(waveform, lengths, padding)).sigmoid()
+
+    def save(self, path: Path | str) -> None:
+        """Write weights and settings, of which `from_checkpoint` makes the same model; see `checkpoints.save`."""
+        checkpoints.save(Path(path), self.state_dict(), {"model": type(self).__name__, "cfg": asdict(self.config)})
+
+    @classmethod
+    def from_checkpoint(cls, path: Path | str) -> BEATs:
+        """Build a model from a published file, or from a folder that `save` wrote. Every parameter must fit.
+
+        The settings are those of the file: neither `max_distance` nor `deep_norm` shows in the weights. The table of
+        the relative bias is in a file under a name for each layer; as published, the last one counts.
+
+        Args:
+            path: a PyTorch file with "cfg" and "model"; or a folder.
+
+        Raises:
+            CheckpointError: the file cannot be read, has no settings, some of another network, or does not fit.
+        """
+        tensors, config = checkpoints.read(path)
+        cfg = config.get("cfg")
+        if not isinstance(cfg, Mapping):
+            seems = f"The file seems to be {checkpoints.seems_to_be(tensors)}."
+            raise CheckpointError(
+                path, 'has no settings under "cfg"', 'a BEATs file: {"cfg": ..., "model": ...}', seems
+            )
+        try:
+            settings = Config.of(cfg)
+        except ParameterError as error:
+            raise CheckpointError(path, f'its "cfg": {error.subject}: {error.found}', error.expected) from error
+        model = cls(settings)
+        checkpoints.load(model, path, tensors)
+        return model
+
+    def _frames(self, samples: int | Tensor) -> int | Tensor:
+        window, hop, _ = frame_geometry(BEATS_SAMPLE_RATE)
+        return (samples - window) // hop + 1
+
+    def _tokens(self, samples: int | Tensor) -> int | Tensor:
+        """8 for every 16 frames."""
+        patch = self.config.input_patch_size
+        return self._frames(samples) // patch * (BEATS_MELS // patch)
+
+    def _heard(
+        self, waveform: Tensor, lengths: Tensor | None, padding: str
+    ) -> tuple[Float[Tensor, "batch frames mels"], Bool[Tensor, "batch tokens"] | None]:
+        """The fbank in the dtype of the weights, and which tokens are valid."""
+        samples, mask = waveform.shape[1], None
+        if lengths is None:
+            self._check(samples, None)
+        else:
+            lengths = lengths.to(waveform.device)
+            if lengths.shape != waveform.shape[:1]:
+                found = f"shape {tuple(lengths.shape)} for a waveform of shape {tuple(waveform.shape)}"
+                raise ParameterError("lengths", found, "(batch,) for (batch, samples)")
+            mask = self.token_mask(samples, lengths, padding)
+            if padding == "token":
+                valid = torch.arange(samples, device=waveform.device) < lengths[:, None]
+                waveform = waveform.where(valid, waveform.new_zeros(()))
+        finite = waveform.isfinite().all(dim=1)
+        if not _all(finite):
+            rows = ", ".join(map(str, (~finite).nonzero().flatten().tolist()))
+            raise ParameterError("waveform", f"NaN or infinite samples in row {rows}", "finite ones", "Leave it out.")
+        return beats_fbank(waveform).to(self.patch_embedding.weight.dtype), mask
+
+    def _check(self, samples: int, lengths: Tensor | None) -> None:
+        enough = samples >= self.shortest if lengths is None else _all(lengths >= self.shortest)
+        if not enough:
+            shortest = samples if lengths is None else int(lengths.min())
+            found = f"{shortest} samples, {shortest / BEATS_SAMPLE_RATE:.3f} s"
+            least = f"at least {self.shortest:,} samples = {self.shortest / BEATS_SAMPLE_RATE:.3f} s at 16 kHz"
+            raise TooShortError("waveform", found, least, "Give a longer clip, or repeat it.")
+        if lengths is not None and not _all(lengths <= samples):
+            found = f"{int(lengths.max())} samples"
+            raise ParameterError("lengths", found, f"at most {samples}, those of the waveform")
+
+
+def _all(condition: Bool[Tensor, " clips"]) -> bool:
+    """Whether it holds for each clip; in a form that a tracer of shapes, which has no values, takes for granted."""
+    holds = condition.all().item()
+    try:
+        torch._check(holds)
+    except RuntimeError:
+        return False
+    return True
