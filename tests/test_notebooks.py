@@ -31,8 +31,8 @@ VERDICTS = {
     holds, holds, does not hold, holds, holds, does not hold, holds, holds, holds when, does not hold, holds when""",
     "14": "holds, holds, does not hold, holds when, holds, holds, holds",
     "15": "does not hold",
-    "21": """holds when, holds when, holds, holds when, holds, holds, holds, holds when, does not hold, holds,
-    holds when""",
+    "21": """holds when, holds when, holds when, holds, holds when, holds, holds, holds, holds when, does not hold,
+    holds, holds when""",
 }
 # Of what the models of these have learned, by the training that is the default. With shorter ones claims may come out
 # otherwise, and others are not made of your own clips.
@@ -146,9 +146,8 @@ def test_21_runs_on_any_clip(make, tmp_path):
     run("21", tmp_path, clip=str(clip))
 
 
-@pytest.mark.parametrize("name", ["00W1lcxW-WU_40.000.mp4", "KlsG1EnBEjc_000361.mp4"])
-def test_21_runs_on_recordings(name, tmp_path):
-    run("21", tmp_path, clip=str(recording(name)), seconds=5)
+def test_21_runs_on_a_recording(tmp_path):
+    run("21", tmp_path, clip=str(recording("KlsG1EnBEjc_000361.mp4")), seconds=5)
     made = (tmp_path / "21.ipynb").read_text()
     assert "at 44100 Hz -> (441000,), predicted (441000,)" in made and "-> (80000,), predicted (80000,)" in made
 
