@@ -191,10 +191,32 @@ class Derivation:
         """A formula that agrees with all runs, found from more of them."""
         found = self._fits.get(self._seen(slot))
         if not self._holds(slot, found):
-            found = self._like_another(slot) or self._fit_anew(slot, candidate)
+            found = self._padded(slot, candidate) or self._like_another(slot) or self._fit_anew(slot, candidate)
         if found is not None:
             self._fits[self._seen(slot)] = found
         return found
+
+    def _padded(self, slot: Slot, candidate: Formula | None) -> Formula | None:
+        """The formula for all sizes, where one holds for those that the model pads to a multiple.
+
+        `8*(T//8) + 8` is the next multiple of 8, unless T is one: `8*((T - 1)//8) + 8` is it always.
+        """
+        if candidate is None or not self._is_about_names(candidate):
+            return None
+        for whole, number in self.probes.paddings():
+            earlier = [candidate.with_floor(whole // number, (whole - 1) // number)]
+            earlier += [
+                candidate.substitute(**{name: Formula(name) - 1}) for name in whole.names if whole == Formula(name)
+            ]
+            for formula in earlier:
+                if self._holds(slot, formula):
+                    for steps in (1009, 20_011):
+                        self.probes.moved(steps)
+                    for sizes in self._edges(formula):
+                        self.probes.at(sizes)
+                    if self._holds(slot, formula):
+                        return formula
+        return None
 
     def _like_another(self, slot: Slot) -> Formula | None:
         """A number, a name or the formula of another size, a multiple of it, or it and a number."""
@@ -275,6 +297,8 @@ class Derivation:
         for guard, need in self.probes.relations():
             if not (guard.direct or " == " in need.text) or any(need.text == other.text for other in kept):
                 continue  # torch's kernels ask much about sizes that is of no interest
+            if " != " in need.text:
+                continue
             broken = self._broken(need, kept)
             if broken is not None and broken.error is not None:
                 kept.append(need)

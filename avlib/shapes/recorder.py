@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from . import frames, internals
 from .flops import Work, work_of
+from .shims import recurrent
 from .values import Look
 
 # A tensor at the moment when it was seen. `shape` may hold symbols; `look` is what was asked about its values.
@@ -229,9 +230,14 @@ class Recorder:
         if not name:
             return function(*args, **kwargs)
         started = self._now() if self.timed else None
+        do, given, named = function, args, kwargs
+        if self.world is not None:
+            with internals.unseen():
+                do, given, named = self.world.scalars.prepared(function, name, args, kwargs)
+                do = recurrent(name, args) or do
         try:
             with self.world.doing(name) if self.world is not None else _nothing:
-                output = function(*args, **kwargs)
+                output = do(*given, **named)
         except Exception as error:
             if self.world is not None and name == "__setitem__" and self.world.lacks_values(error):
                 return None  # it changes no shape
