@@ -159,6 +159,11 @@ class Probes:
                     break
                 if run is not None:
                     self.fixed.setdefault(name, run)
+            for step in (1, 2, 16, size // 2) if name not in self.steps else ():  # it may be the largest that is taken
+                run = self.at({**self.sizes, name: size - step}) if size > step > 0 else None
+                if run is not None and run.error is None:
+                    self.steps[name] = step
+                    break
             if name in self.steps:
                 self.fixed.pop(name, None)
 
@@ -280,8 +285,7 @@ class Probes:
         """Go on with real tensors, and say why."""
         self.real = True
         self.runs.clear()
-        where = frames.raised_at(error.__traceback__)
-        at = f" at {where[0]}:{where[1]}" if where else ""
+        at = frames.told(frames.raised_at(error.__traceback__))
         told = f"{type(error).__name__}: {first_line(error)}"
         self.notes.append(f"The model looks at values{at} ({told}), so runs at other sizes had real ones.")
 
