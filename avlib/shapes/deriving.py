@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from . import frames
 from .fitting import fit
 from .formula import Formula
 from .guards import Relation, value_of
@@ -285,8 +286,7 @@ class Derivation:
             if old not in names:
                 names[old] = f"u{len(names)}"
                 event = events[slot[0]]
-                where = f" at {event.place[0]}:{event.place[1]}" if event.place else ""
-                self.unknown[names[old]] = f"depends on values: given by {event.name}{where}"
+                self.unknown[names[old]] = f"depends on values: given by {event.name}{frames.told(event.place)}"
             self.formulas[slot] = Formula(names[old])
 
     # what must hold
@@ -302,11 +302,13 @@ class Derivation:
             broken = self._broken(need, kept)
             if broken is not None and broken.error is not None:
                 kept.append(need)
-                self.requires.append(Requirement(need.text, guard.file, guard.line, _reason(broken)))
+                self.requires.append(Requirement(need.text, frames.shown(guard.file), guard.line, _reason(broken)))
         told = " ".join(need.text for need in kept)
         for name, run in self.probes.fixed.items():
             if f"{name} ==" not in told and run.raised_at is not None:
-                self.requires.append(Requirement(f"{name} == {self.sizes[name]}", *run.raised_at, _reason(run)))
+                file, line = run.raised_at
+                told_by = frames.shown(file), line, _reason(run)
+                self.requires.append(Requirement(f"{name} == {self.sizes[name]}", *told_by))
 
     def _broken(self, need: Relation, kept: list[Relation]) -> Run | None:
         """A run at sizes at which this does not hold, though all that was kept before does; no other name changes."""

@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections import Counter, namedtuple
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -40,7 +40,7 @@ class Event:
 
     # fmt: off
     __slots__ = (
-        "call", "depth", "error", "fresh", "index", "inputs", "kind", "module", "name", "outputs", "parent", "path",
+        "call", "depth", "error", "fresh", "function", "index", "inputs", "kind", "module", "name", "outputs", "parent", "path",
         "place", "seconds", "started", "work",
     )
     # fmt: on
@@ -52,6 +52,7 @@ class Event:
         self.inputs: list[Leaf] = []
         self.outputs: list[Leaf] = []
         self.module: nn.Module | None = None
+        self.function: Any = None  # of an operation
         self.work: Work | None = None
         self.fresh = True
         self.seconds = self.started = None
@@ -191,15 +192,12 @@ class Recorder:
             self._timed(event)
 
     @contextmanager
-    def calling(
-        self, name: str, args: tuple, kwargs: Mapping[str, Any], names: tuple[str, ...] = ()
-    ) -> Iterator[Event]:
+    def calling(self, name: str, args: tuple, kwargs: Mapping[str, Any], names: Sequence[str]) -> Iterator[Event]:
         """A row for a callable that is no module; its output is to be given to `returned`."""
         with internals.unseen():
             event = self._begun("module", "", 1, name)
             event.work = _no_work
-            places = (names[i] if i < len(names) else f"[{i}]" for i in range(len(args)))
-            event.inputs = self._leaves((*zip(places, args, strict=True), *kwargs.items()))
+            event.inputs = self._leaves((*zip(names, args, strict=True), *kwargs.items()))
             self._open.append(event)
             event.started = self._now(event.inputs)
         try:
@@ -265,6 +263,7 @@ class Recorder:
         inside = self.inside
         path, call = (inside.path, inside.call) if inside is not None else ("", 1)
         event = self._begun("op", path, call, name)
+        event.function = function
         event.place = frames.place(3)
         event.inputs = self._leaves((*((f"[{i}]", value) for i, value in enumerate(args)), *kwargs.items()))
         event.work = work_of(function, name, args, kwargs, [leaf.path for leaf in event.inputs])
