@@ -40,8 +40,8 @@ class Event:
 
     # fmt: off
     __slots__ = (
-        "call", "depth", "error", "fresh", "function", "index", "inputs", "kind", "module", "name", "outputs", "parent", "path",
-        "place", "seconds", "started", "work",
+        "call", "depth", "error", "fresh", "function", "index", "inputs", "kind", "module", "name", "outputs", "parent",
+        "path", "place", "seconds", "started", "work",
     )
     # fmt: on
 

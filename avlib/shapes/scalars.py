@@ -42,6 +42,7 @@ _ALIKE = {"subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": 
 _ALIKE |= {"remainder": "mod", "negative": "neg"}
 _COMPARED = {"eq", "ne", "lt", "le", "gt", "ge", "bool", "index", "abs", "clamp", "pow", "round", "sqrt", "fmod"}
 SMALL = 64  # numbers that are looked at one by one, such as the strides of layers
+EXACT = 16  # the largest divisor by which quotients are to be exact
 _MADE = {"tensor", "as_tensor", "scalar_tensor"}
 _KNOWN = {*_SAME, *_ROUNDED, *_SIGNS, *_ALIKE, *_COMPARED, *(f"r{name}" for name in (*_SIGNS, *_ALIKE, "pow"))}
 
@@ -68,7 +69,8 @@ class Scalars:
         leaves = list(_leaves((*args, *kwargs.values())))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         symbolic = any(isinstance(leaf, torch.SymInt | torch.SymFloat) for leaf in leaves)
-        if symbolic and not tensors and name in _MADE and isinstance(args[0], torch.SymInt | torch.SymFloat):
+        # No quotient of Python's: as a tensor it is rounded, and what follows from it would be told too exactly.
+        if symbolic and not tensors and name in _MADE and isinstance(args[0], torch.SymInt):
             return lambda *_, **__: self._made_of(function, args, kwargs), args, kwargs
         if name == "__getitem__" and isinstance(args[1], int) and self._is_known(args[0], SMALL):
             return lambda *_, **__: self._computed(function, "item", args, kwargs), args, kwargs
@@ -133,7 +135,8 @@ class Scalars:
             return symbol if wanted else result
         made = torch.tensor(number, dtype=dtype)
         made = made.reshape(shape) if shape else made
-        if isinstance(symbol, torch.SymInt | torch.SymFloat):
+        rounded = dtype.is_floating_point and abs(number) * EXACT >= 2**24  # so a quotient may be, in float32
+        if isinstance(symbol, torch.SymInt | torch.SymFloat) and not rounded:
             whole = isinstance(symbol, torch.SymFloat) and not dtype.is_floating_point
             self._symbols[id(made)] = made, torch.sym_int(symbol) if whole else symbol
         return made
