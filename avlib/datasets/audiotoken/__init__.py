@@ -1,19 +1,34 @@
-"""AudioToken's data: clips in folders and tables, and built-in scenes, to a window of sound and one picture."""
+"""AudioToken's data: clips in folders and tables, and built-in scenes, to a window of sound and one picture.
+
+clips = read_clips("vggsound/", csv="vggsound.csv")             # or any folder, a .csv table, one file
+clips = select(clips, split="train", exclude=["low_quality.txt"])
+dataset = AudioTokenDataset(clips, seconds=5.0)
+waveform, length, image, *_ = dataset[0]                        # (80000,), 80000, (3, 320, 512)
+"""
 
 from __future__ import annotations
 
 from .captions import COLOURS, PLACES, SIZES, attributes, caption, phrase, vocabulary
-from .table import Clip, SceneClip, scene_clips
+from .dataset import AudioTokenDataset, Batch, Sample
+from .extraction import Extracted, extract_audio
+from .table import Clip, SceneClip, read_clips, scene_clips, select
 
 __all__ = [
     "COLOURS",
     "PLACES",
     "SIZES",
+    "AudioTokenDataset",
+    "Batch",
     "Clip",
+    "Extracted",
+    "Sample",
     "SceneClip",
     "attributes",
     "caption",
+    "extract_audio",
     "phrase",
+    "read_clips",
     "scene_clips",
+    "select",
     "vocabulary",
 ]

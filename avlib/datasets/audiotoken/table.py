@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ... import clips
+from ...errors import DatasetError
+from ..sources import SOUND_SUFFIXES, VIDEO_SUFFIXES, existing, files_in, segments
 from .captions import caption
+
+_YTID = 11  # characters of a YouTube id, with which the published names of files begin
+_VGGSOUND = {"video": "path", "audio": "wav"}  # the folders of the published layout
+_HEADERS = "a header with `ytid`, `set` and `class`, with `name`, `split` and `label`, or with `path` or `wav`"
 
 
 @dataclass(frozen=True)
 class Clip:
     """One clip.
 
-    name: its id in the tables of the data set.
+    name: of its file, without the ending.
     path: the video; None where there is none.
     wav: the file that its sound is in; None takes that of the video.
     label: its class, "" where it is not known.
     split: the part of the data set that it belongs to, such as "train" or "test"; "" where that is not known.
+    caption: what it shows, in words; "" where nobody said.
+    ytid: the first 11 characters of the name, where the data set goes by them as VGGSound does; "" elsewhere.
     """
 
     name: str
@@ -25,6 +37,8 @@ class Clip:
     wav: Path | None = None
     label: str = ""
     split: str = ""
+    caption: str = ""
+    ytid: str = ""
 
     def __str__(self) -> str:
         return str(self.path or self.wav or self.name)
@@ -36,19 +50,188 @@ class SceneClip(Clip):
 
     scene: clips.Scene = field(kw_only=True)
 
-    @property
-    def caption(self) -> str:
-        """What it shows, in words."""
-        return caption(self.scene.truth)
-
 
 def scene_clips(count: int, seed: int = 0, seconds: float | int = 10.0, split: str = "") -> list[Clip]:
-    """Built-in scenes, their eight kinds in turn, labelled by kind. Another seed gives scenes that share nothing.
+    """Built-in scenes, their eight kinds in turn, labelled by kind, with captions.
+
+    Another seed gives scenes that have nothing in common with these.
 
     Raises:
         ParameterError: what `avlib.clips.scenes` refuses.
     """
     return [
-        SceneClip(f"{scene.kind} {scene.seed}", label=scene.kind, split=split, scene=scene)
+        SceneClip(f"{scene.kind} {scene.seed}", None, None, scene.kind, split, caption(scene.truth), scene=scene)
         for scene in clips.scenes(count, seed, seconds)
     ]
+
+
+def read_clips(path: str | Path, csv: str | Path = "") -> list[Clip]:
+    """The table of the clips that are there.
+
+    - A folder in the published layout, `video/` and `audio/`: files of one name are one clip. Either may be missing.
+    - Any other folder: clips in a sub-folder, however deep, are labelled with its name; `a.mp4` and `a.wav` in one
+      folder are one clip. (Published: only names that are in both folders.)
+    - A `.csv` with `path`, `wav` or both, and `name`, `label`, `split` and `caption` where they are known. Paths that
+      are not absolute are looked up from the folder of the table.
+    - One sound or video file.
+
+    Args:
+        path: one of these.
+        csv: for a folder, the table that says class and part of its clips: with the columns `ytid`, `set` and `class`
+            as AudioToken's, VGGSound's own (no header; id, start, class, part), or `name`, `label` and `split`.
+            By `ytid` a clip goes by the first 11 characters of its name. A clip that is not in the table has neither
+            class nor part, and a row without a clip says nothing.
+
+    Returns:
+        A row for each clip, sorted by path as far as a folder was given.
+
+    Raises:
+        DatasetError: there is no such file or folder, nothing in it, a table in another form, or one that says two
+            things of one clip.
+    """
+    path = existing(path)
+    if path.is_dir():
+        found = list(_in_folder(path))
+    elif path.suffix.lower() == ".csv":
+        found = list(_listed(path))
+    elif path.suffix.lower() in VIDEO_SUFFIXES | SOUND_SUFFIXES:
+        found = [_clip(path.stem, [path])]
+    else:
+        raise DatasetError(path, "is no clip and no table", "a folder, a .csv, or a sound or video file")
+    if not found:
+        expected = f"clips ({', '.join(sorted(VIDEO_SUFFIXES | SOUND_SUFFIXES))})" if path.is_dir() else "some rows"
+        raise DatasetError(path, "nothing in it", expected)
+    return _with_labels(found, existing(csv)) if csv else found
+
+
+def select(table: Sequence[Clip], split: str = "", exclude: Iterable[str | Path] = ()) -> list[Clip]:
+    """The clips of one part of the data set, without those that lists name.
+
+    Args:
+        table: from `read_clips`.
+        split: such as "train" or "test"; "" takes all.
+        exclude: text files with one id or name in each line; a line that begins with # is a comment. The published
+            filters are such lists, of clips whose sound and picture do not match and of those of low quality, though
+            pickled; a pickled list is refused, since opening one can run any program.
+
+    Raises:
+        DatasetError: nothing is left (it says how many there were, and where they are), or a list that cannot be read.
+    """
+    names = set().union(*map(_names_in, exclude))
+    listed = {clip for clip in table if names & {clip.name, clip.ytid}}
+    chosen = [clip for clip in table if clip not in listed and split in ("", clip.split)]
+    if not chosen:
+        labelled = sum(bool(clip.label) for clip in table)
+        inside = sum(split in ("", clip.split) for clip in table)
+        found = f"{len(table)} clips found, {labelled} labelled, {inside} in set {split or 'any'}"
+        if names:
+            found += f", {len(listed)} excluded"
+        sets = Counter(clip.split or "none" for clip in table)
+        there = ", ".join(f"{name}: {count}" for name, count in sorted(sets.items()))
+        raise DatasetError("clips", found, "at least one that is left", f"Clips by set: {there or 'no clips'}.")
+    return chosen
+
+
+def _in_folder(folder: Path) -> Iterator[Clip]:
+    inside = {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+    if inside & set(_VGGSOUND) and (inside >= set(_VGGSOUND) or inside <= set(_VGGSOUND)):
+        pairs = [*files_in(folder / "video", VIDEO_SUFFIXES), *files_in(folder / "audio", SOUND_SUFFIXES)]
+        for name, files in _grouped((path.stem, path) for path, _ in pairs).items():
+            yield _clip(name, files, ytid=name[:_YTID])
+        return
+    pairs = list(files_in(folder, VIDEO_SUFFIXES | SOUND_SUFFIXES))
+    labels = dict(pairs)
+    for place, files in _grouped((path.with_suffix(""), path) for path, _ in pairs).items():
+        yield _clip(place.name, files, label=labels[files[0]])
+
+
+def _grouped(pairs: Iterable[tuple]) -> dict:
+    groups: dict = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups
+
+
+def _clip(name: str, files: list[Path], **known: str) -> Clip:
+    """The clip that these files are."""
+    by_column: dict[str, Path] = {}
+    for file in files:
+        column = "path" if file.suffix.lower() in VIDEO_SUFFIXES else "wav"
+        if column in by_column:
+            found = f"the same clip as {by_column[column]}"
+            raise DatasetError(file, found, "one video and one sound for a name", "Rename or remove one of them.")
+        by_column[column] = file
+    return Clip(name, **by_column, **known)
+
+
+def _rows(path: Path) -> tuple[list[str], list[tuple[int, Mapping[str, str]]]]:
+    """The columns of a table and its rows, each with the number of its line; VGGSound's own has no header."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            columns = list(reader.fieldnames or ())
+            if not set(columns) & {"ytid", "name", "path", "wav"}:
+                if len(columns) != 4 or not re.fullmatch(r"\d+(\.\d+)?", columns[1]):
+                    raise DatasetError(path, f"its first line is {','.join(columns)!r}", _HEADERS)
+                lines = enumerate(segments(path), start=1)
+                rows = [(line, {"ytid": ytid, "class": what, "set": part}) for line, (ytid, _, what, part) in lines]
+                return ["ytid", "class", "set"], rows
+            rows = [(reader.line_num, row) for row in reader]
+    except UnicodeDecodeError as error:
+        raise DatasetError(path, "is no text", "a table (.csv) in UTF-8") from error
+    for line, row in rows:
+        if None in row:
+            found, advice = "more columns than the first line has", "Quote what has a comma in it."
+            raise DatasetError(f"{path}, line {line}", found, f"{len(columns)}", advice)
+    return columns, [(line, {column: value or "" for column, value in row.items()}) for line, row in rows]
+
+
+def _listed(path: Path) -> Iterator[Clip]:
+    columns, rows = _rows(path)
+    if not {"path", "wav"} & set(columns):
+        advice = "Give the folder of the clips as `path`, and this table as `csv`."
+        raise DatasetError(path, f"no column `path` or `wav` in {','.join(columns)!r}", _HEADERS, advice)
+    for line, row in rows:
+        files = {column: path.parent / row[column] for column in ("path", "wav") if row.get(column)}
+        if not files:
+            raise DatasetError(f"{path}, line {line}", "neither path nor wav", "at least one of them")
+        if "wav" not in files and files["path"].suffix.lower() in SOUND_SUFFIXES:
+            files = {"wav": files["path"]}  # `path` of a table of sounds
+        name = row.get("name") or next(iter(files.values())).stem
+        known = {column: row.get(column, "") for column in ("label", "split", "caption", "ytid")}
+        yield Clip(name, **files, **known)
+
+
+def _with_labels(found: list[Clip], path: Path) -> list[Clip]:
+    """The clips with what the table says of them."""
+    columns, rows = _rows(path)
+    by_ytid = "ytid" in columns
+    wanted = ("ytid", "class", "set") if by_ytid else ("name", "label", "split")
+    missing = sorted(set(wanted) - set(columns))
+    if missing:
+        raise DatasetError(path, f"no column {', '.join(missing)} in {','.join(columns)!r}", _HEADERS)
+    said: dict[str, tuple[str, str]] = {}
+    for line, row in rows:
+        name, *what = (row[column] for column in wanted)
+        if said.setdefault(name, tuple(what)) != tuple(what):
+            both = " and ".join(f"{label!r} in set {split!r}" for label, split in (said[name], what))
+            raise DatasetError(f"{path}, line {line}", f"{name} is {both}", "one class and one set for a clip")
+    labelled = []
+    for clip in found:
+        ytid = clip.name[:_YTID] if by_ytid else clip.ytid
+        label, split = said.get(ytid if by_ytid else clip.name, ("", ""))
+        labelled.append(replace(clip, label=label or clip.label, split=split, ytid=ytid))
+    return labelled
+
+
+def _names_in(path: str | Path) -> set[str]:
+    path = existing(path)
+    content = path.read_bytes()
+    advice = "Write the ids to a text file, one in each line; a pickle is not opened, since it can run any program."
+    if path.suffix.lower() in (".pkl", ".pickle") or content.startswith(b"\x80"):
+        raise DatasetError(path, "is a pickled list", "plain text", advice)
+    try:
+        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise DatasetError(path, "is no text", "one id in each line, in UTF-8") from error
+    return {line for line in lines if line and not line.startswith("#")}

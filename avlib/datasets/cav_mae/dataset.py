@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import default_collate
 
 from ... import features
-from ...errors import AvlibError, DatasetError, MediaError, ParameterError
-from ...workers import describe, each
-from .items import SAMPLE_RATE, Item, Reading
+from ...errors import DatasetError, MediaError, ParameterError
+from ..policy import ItemDataset
+from ..sources import SAMPLE_RATE
+from .items import Item, Reading
 from .labels import LabelTable
 
-_UNUSABLE = (MediaError, DatasetError)  # what is wrong with one item; a wrong parameter is wrong for all
 _MIX = 10.0  # both parameters of the Beta distribution of a mixup's share
 
 
@@ -60,7 +60,7 @@ class Sample(NamedTuple):
     labels: Float[Tensor, "*batch classes"]
 
 
-class CAVMAEDataset(Dataset):
+class CAVMAEDataset(ItemDataset):
     """Clips as CAV-MAE sees them.
 
     What is random about an item follows from (seed, epoch, index) alone, in whatever process it is made. Use it with
@@ -110,41 +110,21 @@ class CAVMAEDataset(Dataset):
         for name, size in (sizes | {"n_mels": n_mels}).items():
             _check(name, size, 1)
         _check("frame", self.frame, 0, total_frames - 1)
-        _check("seed", seed, 0)
         if not std > 0:
             raise ParameterError("std", f"{std}", "more than 0")
-        if on_error not in ("raise", "skip"):
-            raise ParameterError("on_error", repr(on_error), '"raise" or "skip"')
         if augmentation:
             _check("mixup", augmentation.mixup, 0, 1)
             _check("freq_mask", augmentation.freq_mask, 0, n_mels)
             _check("time_mask", augmentation.time_mask, 0, target_length)
             features.soft_labels([], 1, augmentation.label_smoothing)
-        if not len(items):
-            raise DatasetError("items", "none", "at least one")
-        self.items, self.augmentation = items, augmentation
+        super().__init__(items, seed, on_error)
+        self.augmentation = augmentation
         self.table = LabelTable.of(items) if table is None else table
         self.reading = Reading(total_frames, image_size, channel)
         self.target_length, self.n_mels, self.mean, self.std = target_length, n_mels, mean, std
-        self.seed, self.on_error = seed, on_error
         self._memory: _Memory | None = None
-        self._left_out: list[AvlibError] = []
-        # Shared with the processes of a DataLoader, also with those that stay alive from one epoch to the next.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._unusable = torch.zeros(len(items), dtype=torch.bool).share_memory_()
         for index in range(len(items)):
             self._attempt(self._classes, index)
-
-    def __setstate__(self, state: dict):
-        self.__dict__.update(state)
-        self._epoch, self._unusable = self._epoch.share_memory_(), self._unusable.share_memory_()
-
-    def set_epoch(self, epoch: int) -> None:
-        """Another epoch draws other frames, partners, masks and noise. Call it before a DataLoader is iterated."""
-        self._epoch.fill_(epoch)
-
-    def __len__(self) -> int:
-        return len(self.items)
 
     def __getitem__(self, index: int | tuple[int, int]) -> Sample | None:
         """One item: fbank (frames, mels), image (3, size, size), labels (classes,); None when it is left out.
@@ -188,14 +168,8 @@ class CAVMAEDataset(Dataset):
         return mean.item(), (squares / (count * len(means) - 1)).sqrt().item()
 
     def usable(self, jobs: int | None = None, progress: bool = True) -> CAVMAEDataset:
-        """The data set without what cannot be used, found out by reading every item, whole, once.
-
-        Do that where batches must all be of one size, as between processes that share their negatives. With
-        `on_error="raise"` this raises at the first item that cannot be used.
-        """
-        if self._memory is not None:
-            return self
-        return self._of([index for index, _ in self._survey(self._check_whole, "checking", jobs, progress)])
+        """See `ItemDataset.usable`; in memory there is nothing else."""
+        return self if self._memory is not None else super().usable(jobs, progress)
 
     def prepared(self, jobs: int | None = None, progress: bool = True) -> CAVMAEDataset:
         """The data set in memory, without what cannot be used: read once, in several processes, then fast.
@@ -228,22 +202,6 @@ class CAVMAEDataset(Dataset):
         other = copy.copy(self)
         other._memory = _Memory(**arrays, sounds=[torch.empty(0)] * len(self))
         return other
-
-    def skipped(self, gather: bool = False) -> list[AvlibError]:
-        """Why items were left out until now, by this process and the workers of its DataLoaders.
-
-        With `gather`, by all processes of torch.distributed together: then each of them has to call it.
-        """
-        marked = set(self._unusable.nonzero().flatten().tolist())
-        if gather and torch.distributed.is_initialized():
-            everyone: list = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(everyone, marked)
-            marked = set().union(*everyone)
-        return [*self._left_out, *map(self._reason, sorted(marked))]
-
-    def report(self, gather: bool = False) -> str:
-        """How many items were left out until now, and why; see `skipped`."""
-        return describe(self.skipped(gather), len(self) + len(self._left_out))
 
     # One item
 
@@ -336,42 +294,8 @@ class CAVMAEDataset(Dataset):
         self._prepare(index)
         return True
 
-    # What is left out
-
-    def _attempt(self, task: Callable[[int], Any], index: int) -> Any:
-        """What the task makes of an item, or None when that is left out, now or before."""
-        if self._unusable[index]:
-            return None
-        try:
-            return task(index)
-        except _UNUSABLE:
-            if self.on_error == "raise":
-                raise
-            self._unusable[index] = True
-            return None
-
     def _survey(self, task: Callable[[int], Any], doing: str, jobs: int | None, progress: bool) -> Iterator:
-        """Pairs of index and what the task makes of it, for all items that are not left out."""
-        jobs = jobs if self._memory is None else 1
-        results = each(partial(self._attempt, task), range(len(self)), jobs=jobs, progress=progress, doing=doing)
-        return ((index, result) for index, result in enumerate(results) if result is not None)
-
-    def _reason(self, index: int) -> AvlibError:
-        try:
-            self._check_whole(index)
-        except _UNUSABLE as error:
-            return error
-        return DatasetError(self.items[index], "could not be read before, though it can be now")
-
-    def _of(self, kept: list[int]) -> CAVMAEDataset:
-        """The data set of these items only."""
-        if not kept:
-            raise DatasetError("items", "none can be used", advice=self.report())
-        other = copy.copy(self)
-        other._left_out = self.skipped()
-        other.items = [self.items[index] for index in kept]
-        other._unusable = torch.zeros(len(kept), dtype=torch.bool).share_memory_()
-        return other
+        return super()._survey(task, doing, jobs if self._memory is None else 1, progress)
 
 
 @dataclass(frozen=True)

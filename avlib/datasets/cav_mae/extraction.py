@@ -27,7 +27,8 @@ import numpy as np
 from ... import cache, media
 from ...errors import AvlibError, CacheError, DatasetError, MediaError, ParameterError
 from ...workers import describe, each
-from .items import SAMPLE_RATE, ClipItem, Reading
+from ..sources import SAMPLE_RATE
+from .items import ClipItem, Reading
 from .labels import LabelTable, balanced_weights
 
 

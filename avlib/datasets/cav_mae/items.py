@@ -19,9 +19,8 @@ from torch import Tensor
 from ... import clips, media
 from ...errors import DatasetError, MediaError, TooShortError
 from ...features import cav_mae_frame_indices, crop_pictures, frame_geometry
+from ..sources import SAMPLE_RATE, VIDEO_SUFFIXES, existing, files_in, segments
 
-SAMPLE_RATE = 16000  # Hz; every sound is brought to it
-VIDEO_SUFFIXES = {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 _SCENE_RATE = 25.0  # pictures in a second that a scene is thought to have, as `clips.render` gives it
 
 
@@ -182,7 +181,7 @@ def read_audioset(path: str | Path, folder: str | Path, suffix: str = ".mp4") ->
     The clip from 40 s of video `00W1lcxW-WU` is `00W1lcxW-WU_40.000.mp4`. Whether it is there is seen when it is read:
     many videos of the list are no longer to be had, which is what `on_error="skip"` is for.
     """
-    rows = _segments(Path(path))
+    rows = segments(Path(path))
     return [ClipItem(_mids(mids), Path(folder) / f"{name}_{start:.3f}{suffix}") for name, start, _, mids in rows]
 
 
@@ -191,24 +190,12 @@ def read_vggsound(path: str | Path, folder: str | Path, split: str = "", suffix:
 
     The clip from 361 s of video `KlsG1EnBEjc` is `KlsG1EnBEjc_000361.mp4`. As for `read_audioset`, it may be missing.
     """
-    rows = [row for row in _segments(Path(path)) if split in ("", row[3])]
+    rows = [row for row in segments(Path(path)) if split in ("", row[3])]
     return [ClipItem((label,), Path(folder) / f"{name}_{int(start):06d}{suffix}") for name, start, label, _ in rows]
 
 
-def existing(path: str | Path) -> Path:
-    """The path, if there is something."""
-    path = Path(path)
-    if not path.exists():
-        advice = "Check the name and the folder from which it is given."
-        raise DatasetError(path, "no such file or folder", advice=advice)
-    return path
-
-
 def _folder_items(folder: Path) -> Iterator[Item]:
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if path.suffix.lower() in VIDEO_SUFFIXES and not any(part.startswith(".") for part in parts):
-            yield ClipItem(parts[:1] if len(parts) > 1 else (), path)
+    return (ClipItem((label,) if label else (), path) for path, label in files_in(folder, VIDEO_SUFFIXES))
 
 
 def _csv_items(path: Path) -> Iterator[Item]:
@@ -246,19 +233,6 @@ def _json_items(path: Path) -> Iterator[Item]:
 def _list_items(path: Path) -> Iterator[Item]:
     lines = path.read_text(encoding="utf-8-sig").split("\n")
     return (ClipItem((), path.parent / line.removesuffix("\r")) for line in lines if line.strip())
-
-
-def _segments(path: Path) -> Iterator[tuple[str, float, str, str]]:
-    """The lines of a list of pieces of videos: id, where the piece starts, and two more columns."""
-    with existing(path).open(newline="", encoding="utf-8-sig") as file:
-        for row in csv.reader(file, skipinitialspace=True):
-            if row and not row[0].startswith("# "):
-                try:
-                    name, start, third, fourth = row
-                    yield name, float(start), third, fourth
-                except ValueError as error:
-                    expected = "four columns, the second a number of seconds"
-                    raise DatasetError(path, f"the line {','.join(row)!r}", expected) from error
 
 
 def _mids(joined: str) -> tuple[str, ...]:

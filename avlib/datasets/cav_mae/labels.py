@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from ...errors import DatasetError, ParameterError
-from .items import Item, existing
+from ..sources import existing
+from .items import Item
 
 _HEADER = ["index", "mid", "display_name"]
 
