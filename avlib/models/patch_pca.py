@@ -16,9 +16,9 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..errors import ParameterError
+from .patches import patch_grid, patchify, unpatchify
 
 
 class PatchPCA(ModelMixin, ConfigMixin):
@@ -66,7 +66,7 @@ class PatchPCA(ModelMixin, ConfigMixin):
         if patch != 2 ** (levels - 1):
             raise ParameterError("patch", f"{patch}", "a power of two")
         model = cls(pictures.shape[1], latent_channels, (latent_channels,) * levels)
-        patches = model._patches(pictures).flatten(0, 1).double()  # (B * h * w, values)
+        patches = patchify(pictures, patch).flatten(0, 1).double()  # (B * h * w, values)
         model.mean.copy_(patches.mean(dim=0))
         _, vectors = torch.linalg.eigh(torch.cov(patches.T))  # from the least to the most important
         model.components.copy_(vectors.flip(1)[:, :latent_channels])
@@ -76,9 +76,9 @@ class PatchPCA(ModelMixin, ConfigMixin):
 
     def encode(self, x: Float[Tensor, "batch channels height width"], return_dict: bool = True):
         """Latents as a distribution without width, `.latent_dist`: `(B, latent_channels, H / patch, W / patch)`."""
-        self._require_whole_patches(x)
-        latents = (self._patches(x) - self.mean) @ self.components  # (B, h * w, latent_channels)
-        latents = latents.transpose(1, 2).unflatten(2, (x.shape[2] // self.patch, -1))
+        grid = patch_grid("pictures", tuple(x.shape[2:]), self.patch)
+        latents = (patchify(x, self.patch) - self.mean) @ self.components  # (B, h * w, latent_channels)
+        latents = latents.transpose(1, 2).unflatten(2, grid)
         moments = torch.cat([latents, torch.zeros_like(latents)], dim=1)
         distribution = DiagonalGaussianDistribution(moments, deterministic=True)
         return AutoencoderKLOutput(latent_dist=distribution) if return_dict else (distribution,)
@@ -88,18 +88,9 @@ class PatchPCA(ModelMixin, ConfigMixin):
     ):
         """Pictures of latents, `.sample`: `(B, 3, h * patch, w * patch)`. `generator` is there for the interface."""
         patches = z.flatten(2).transpose(1, 2) @ self.components.T + self.mean
-        size = (z.shape[2] * self.patch, z.shape[3] * self.patch)
-        pictures = F.fold(patches.transpose(1, 2), size, self.patch, stride=self.patch)
+        pictures = unpatchify(patches, tuple(z.shape[2:]), self.patch)
         return DecoderOutput(sample=pictures) if return_dict else (pictures,)
 
     def forward(self, sample: Float[Tensor, "batch channels height width"]) -> Tensor:
         """There and back: what is left of a picture."""
         return self.decode(self.encode(sample).latent_dist.mean).sample
-
-    def _patches(self, x: Tensor) -> Float[Tensor, "batch patches values"]:
-        return F.unfold(x, self.patch, stride=self.patch).transpose(1, 2)
-
-    def _require_whole_patches(self, x: Tensor) -> None:
-        if x.shape[2] % self.patch or x.shape[3] % self.patch:
-            found = f"{x.shape[2]} x {x.shape[3]}"
-            raise ParameterError("pictures", found, f"height and width that are multiples of {self.patch}")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from ..errors import CheckpointError
 
@@ -47,7 +49,7 @@ class TextToImage(nn.Module):
 
     @cached_property
     def pipeline(self):
-        """diffusers' StableDiffusionPipeline of these very modules; without safety checker, which judges photos."""
+        """The StableDiffusionPipeline of these very modules; without the safety checker, which judges photos."""
         from diffusers import StableDiffusionPipeline
 
         pipeline = StableDiffusionPipeline(
@@ -64,13 +66,55 @@ class TextToImage(nn.Module):
 
         return DDPMScheduler.from_config(self.scheduler.config)
 
-    def save(self, folder: Path | str) -> None:
+    def save_pretrained(self, folder: Path | str) -> None:
         """Write a folder in diffusers' layout."""
         self.pipeline.save_pretrained(folder)
 
+    def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch latents rows columns"]:
+        """Latents of pictures in [-1, 1], scaled as the UNet takes them; the mean of their distribution."""
+        return self.vae.encode(images).latent_dist.mean * self.vae.config.scaling_factor
+
+    def read(self, prompts: str | Sequence[str]) -> Float[Tensor, "batch words width"]:
+        """Prompts as the UNet takes them: the text encoder's last hidden states, `(B, 77, 768)`."""
+        length = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        ids = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        return self.text_encoder(input_ids=ids.input_ids.to(self.text_encoder.device)).last_hidden_state
+
+    @torch.no_grad()
+    def draw(
+        self,
+        prompt_embeds: Float[Tensor, "batch words width"],
+        seed: int = 0,
+        steps: int = 50,
+        guidance: float | int = 7.5,
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Pictures of prompts that were read, through the pipeline.
+
+        Args:
+            prompt_embeds: `(B, 77, 768)`.
+            seed: of the first noise, which is the same for each row: pictures differ by their prompts alone.
+            steps: of the sampler.
+            guidance: how much a prompt is exaggerated; 1 is not at all.
+
+        Returns:
+            `(B, 3, H, W)` in [0, 1], of the size that the UNet was trained for.
+        """
+        side, device = self.unet.config.sample_size, prompt_embeds.device
+        shape = (1, self.unet.config.in_channels, *((side, side) if isinstance(side, int) else side))
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device, prompt_embeds.dtype)
+        return self.pipeline(
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=self.read("").expand_as(prompt_embeds),
+            latents=noise.expand(len(prompt_embeds), *shape[1:]).clone(),
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            output_type="pt",
+        ).images
+
     @classmethod
     def from_pretrained(cls, source: Path | str) -> TextToImage:
-        """Read a folder in diffusers' layout, or a model of the Hugging Face hub, such as CompVis/stable-diffusion-v1-4.
+        """Read a folder in diffusers' layout, or a model of the Hugging Face hub: CompVis/stable-diffusion-v1-4.
 
         Only a hub's id, written out, fetches anything; and only what a `TextToImage` consists of.
 
@@ -149,4 +193,6 @@ def _fetched(source: str) -> Path:
         return Path(snapshot_download(source, allow_patterns=patterns))
     except Exception as error:  # of any class: what is wrong with a network, or a name
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(source, f"is no folder, and cannot be fetched ({reason})", "a folder or a hub id") from error
+        raise CheckpointError(
+            source, f"is no folder, and cannot be fetched ({reason})", "a folder or a hub id"
+        ) from error
