@@ -47,11 +47,11 @@ class Judge(nn.Module):
         seen = self.look(images)
         return {name: head(seen) for name, head in self.heads.items()}
 
-    def embed_pictures(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch width"]:
+    def embed_pictures(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch values"]:
         """A vector of length 1 for each picture, in [-1, 1]; near that of the sound that belongs to it."""
         return F.normalize(self.picture(self.look(images)), dim=-1)
 
-    def embed_sounds(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch width"]:
+    def embed_sounds(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch values"]:
         """A vector of length 1 for each sound, 16 kHz, mono: of how strong each mel band is, and how it varies."""
         fbank = beats_fbank(waveform)
         heard = torch.cat([fbank.mean(dim=1), fbank.std(dim=1)], dim=-1)  # (B, 256)

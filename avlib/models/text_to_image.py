@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -68,13 +70,14 @@ class TextToImage(nn.Module):
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write a folder in diffusers' layout."""
-        self.pipeline.save_pretrained(folder)
+        with _quiet():
+            self.pipeline.save_pretrained(folder)
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch latents rows columns"]:
         """Latents of pictures in [-1, 1], scaled as the UNet takes them; the mean of their distribution."""
         return self.vae.encode(images).latent_dist.mean * self.vae.config.scaling_factor
 
-    def read(self, prompts: str | Sequence[str]) -> Float[Tensor, "batch words width"]:
+    def read(self, prompts: str | Sequence[str]) -> Float[Tensor, "batch words values"]:
         """Prompts as the UNet takes them: the text encoder's last hidden states, `(B, 77, 768)`."""
         length = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -84,7 +87,7 @@ class TextToImage(nn.Module):
     @torch.no_grad()
     def draw(
         self,
-        prompt_embeds: Float[Tensor, "batch words width"],
+        prompt_embeds: Float[Tensor, "batch words values"],
         seed: int = 0,
         steps: int = 50,
         guidance: float | int = 7.5,
@@ -103,10 +106,16 @@ class TextToImage(nn.Module):
         side, device = self.unet.config.sample_size, prompt_embeds.device
         shape = (1, self.unet.config.in_channels, *((side, side) if isinstance(side, int) else side))
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device, prompt_embeds.dtype)
+        with warnings.catch_warnings():
+            # diffusers asks NumPy for an array of a tensor, in a way that NumPy 2 will no longer understand
+            warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+            return self._sampled(prompt_embeds, noise.expand(len(prompt_embeds), *shape[1:]), steps, guidance)
+
+    def _sampled(self, prompt_embeds: Tensor, noise: Tensor, steps: int, guidance: float | int) -> Tensor:
         return self.pipeline(
             prompt_embeds=prompt_embeds,
             negative_prompt_embeds=self.read("").expand_as(prompt_embeds),
-            latents=noise.expand(len(prompt_embeds), *shape[1:]).clone(),
+            latents=noise.clone(),
             num_inference_steps=steps,
             guidance_scale=guidance,
             output_type="pt",
@@ -128,11 +137,26 @@ class TextToImage(nn.Module):
         parts = {}
         for name, read in _readers(folder).items():
             try:
-                parts[name] = read(folder / name)
+                with _quiet():
+                    parts[name] = read(folder / name)
             except Exception as error:  # of any class: libraries trip over whatever a damaged file happens to say
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise CheckpointError(folder / name, f"cannot be read ({reason})", _expected(name)) from error
         return cls(**parts).eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bars that transformers shows for each file."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _readers(folder: Path) -> dict:
@@ -142,7 +166,11 @@ def _readers(folder: Path) -> dict:
     from .patch_pca import PatchPCA
 
     offline = {"local_files_only": True}
-    vae = {"AutoencoderKL": diffusers.AutoencoderKL, "PatchPCA": PatchPCA}[_class_of(folder, "vae", "AutoencoderKL")]
+    autoencoders = {"AutoencoderKL": diffusers.AutoencoderKL, "PatchPCA": PatchPCA}
+    autoencoder = _class_of(folder, "vae", "AutoencoderKL")
+    vae = autoencoders.get(autoencoder)
+    if vae is None:
+        raise CheckpointError(folder / "vae", f"is {autoencoder!r}", f"one of {', '.join(autoencoders)}")
     scheduler = _class_of(folder, "scheduler", "PNDMScheduler")
     kind = getattr(diffusers, scheduler, None)
     if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):

@@ -79,13 +79,13 @@ def evaluate(
 
 def read(
     model: AudioToken, waveform: Float[Tensor, "clips samples"], settings: Settings
-) -> Float[Tensor, "clips words width"]:
+) -> Float[Tensor, "clips words values"]:
     """The prompt of the settings with each sound in it."""
     return _in_parts(lambda part: model.read(settings.embedder.prompt, model.token(part)), model, waveform)
 
 
 def draw(
-    model: TextToImage, hidden: Float[Tensor, "clips words width"], settings: Settings, seed: int = 0
+    model: TextToImage, hidden: Float[Tensor, "clips words values"], settings: Settings, seed: int = 0
 ) -> Float[Tensor, "clips 3 height width"]:
     """Pictures in [-1, 1] of prompts that were read, sampled as the settings say; all from the same noise."""
     how = settings.sampling

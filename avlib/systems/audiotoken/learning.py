@@ -74,14 +74,14 @@ def _painter(settings: Settings, progress: bool) -> TextToImage:
         tokenizer = small_tokenizer(sorted(set(words)), how.words)
         text_encoder = small_text_encoder(tokenizer, how.text_width, how.text_layers, word_scale=how.word_scale)
         levels = len(how.channels)
-        attends = [*[False] * (levels - 1), True]  # to the words, where the picture is smallest
         unet = UNet2DConditionModel(
             sample_size=tuple(side // how.patch for side in size),
             in_channels=how.latent_channels, out_channels=how.latent_channels,
             block_out_channels=tuple(how.channels), layers_per_block=how.blocks,
-            down_block_types=tuple("CrossAttnDownBlock2D" if each else "DownBlock2D" for each in attends),
-            up_block_types=tuple("CrossAttnUpBlock2D" if each else "UpBlock2D" for each in reversed(attends)),
-            cross_attention_dim=how.text_width, attention_head_dim=16, norm_num_groups=8,
+            # To the words in the middle, and at the end, where a thing has its place and lacks its colour.
+            down_block_types=("DownBlock2D",) * levels,
+            up_block_types=(*("UpBlock2D",) * (levels - 1), "CrossAttnUpBlock2D"),
+            cross_attention_dim=how.text_width, attention_head_dim=2, norm_num_groups=8,
             resnet_time_scale_shift="scale_shift",
             addition_embed_type="text", addition_embed_type_num_heads=4,  # all words together, beside the time
         )  # fmt: skip
@@ -142,7 +142,7 @@ def step(model: AudioToken, batch: Example | Batch, settings: Settings = tiny) -
 def denoising_error(
     model: TextToImage,
     images: Float[Tensor, "batch 3 height width"],
-    hidden: Float[Tensor, "batch words width"],
+    hidden: Float[Tensor, "batch words values"],
     lowest: int = 0,
 ) -> Float[Tensor, ""]:
     """Mean squared error of what the UNet predicts of noisy latents: noise, velocity or the latents themselves.
@@ -172,7 +172,7 @@ def denoising_error(
     return F.mse_loss(predicted.float(), target.float())
 
 
-def label_words(model: TextToImage, labels: list[str]) -> Float[Tensor, "batch width"]:
+def label_words(model: TextToImage, labels: list[str]) -> Float[Tensor, "batch values"]:
     """What stands for each label in the text encoder's table: the mean over its sub-words.
 
     Raises:

@@ -78,7 +78,7 @@ class AudioToken(nn.Module):
 
     def token(
         self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None
-    ) -> Float[Tensor, "batch width"]:
+    ) -> Float[Tensor, "batch values"]:
         """One token for each sound; gradients reach the embedder.
 
         Args:
@@ -96,8 +96,8 @@ class AudioToken(nn.Module):
         return self.embedder(features, mask)
 
     def read(
-        self, prompts: str | Sequence[str], tokens: Float[Tensor, "batch width"]
-    ) -> Float[Tensor, "batch words width"]:
+        self, prompts: str | Sequence[str], tokens: Float[Tensor, "batch values"]
+    ) -> Float[Tensor, "batch words values"]:
         """Prompts with a sound in each, one for all or one for each token: `prompt_embeds` of the pipeline.
 
         Raises:
@@ -105,14 +105,14 @@ class AudioToken(nn.Module):
         """
         return prompt_embeddings(self.painter.text_encoder, self.painter.tokenizer, prompts, tokens)
 
-    def read_words(self, prompts: str | Sequence[str]) -> Float[Tensor, "batch words width"]:
+    def read_words(self, prompts: str | Sequence[str]) -> Float[Tensor, "batch words values"]:
         """Prompts of words alone. A mean of this and `read` is something between what is said and what is heard."""
         return self.painter.read(prompts)
 
     def pictures(
         self,
         prompts: str | Sequence[str],
-        tokens: Float[Tensor, "batch width"],
+        tokens: Float[Tensor, "batch values"],
         seed: int = 0,
         steps: int = 50,
         guidance: float | int = 7.5,
@@ -134,7 +134,7 @@ class AudioToken(nn.Module):
 
     def draw(
         self,
-        prompt_embeds: Float[Tensor, "batch words width"],
+        prompt_embeds: Float[Tensor, "batch words values"],
         seed: int = 0,
         steps: int = 50,
         guidance: float | int = 7.5,

@@ -99,7 +99,7 @@ class Diffusion:
     text_layers: int = 2
     words: int = 16
     word_scale: float | int = 5.0
-    word_dropout: float | int = 0.3
+    word_dropout: float | int = 0.15
     caption_dropout: float | int = 0.1
     beta_schedule: str = "squaredcos_cap_v2"
     training: training.Settings = field(default_factory=training.Settings)
@@ -188,7 +188,7 @@ tiny = Settings(
         training=training.Settings(steps=300, batch_size=64, learning_rate=3e-3, warmup=30, weight_decay=0.05),
     ),
     diffusion=Diffusion(
-        training=training.Settings(steps=1000, batch_size=32, learning_rate=2e-3, warmup=50, save_every=200),
+        training=training.Settings(steps=800, batch_size=32, learning_rate=3e-3, betas=(0.9, 0.99), warmup=50, save_every=200),
     ),
     embedder=Embedder(
         lowest=200,
