@@ -166,3 +166,32 @@ def test_parts_that_must_be_absent():
     assert torch.equal(model["head"].weight, before) and (model["body"].weight == 1).all()
     with pytest.raises(CheckpointError, match=r"1 unexpected \(head\.bias\)"):
         checkpoints.load(model, "weights.pth", {**tensors, "head.bias": torch.ones(2)}, absent=("head.",))
+
+
+def test_settings_beside_the_weights(tmp_path):
+    torch.save({"cfg": {"layers": 3}, "model": TENSORS}, tmp_path / "beats.pt")
+    found = checkpoints.read(tmp_path / "beats.pt")
+    assert found.config == {"cfg": {"layers": 3}} and found.tensors.keys() == TENSORS.keys()
+    torch.save({"cfg": 3, "model": TENSORS}, tmp_path / "odd.pt")
+    assert checkpoints.read(tmp_path / "odd.pt").config == {}
+
+
+def test_a_table_that_has_several_names(tmp_path):
+    table = torch.arange(6.0).reshape(2, 3)
+    checkpoints.save(tmp_path / "tied", {"a": table, "b": table, "c": table.T, "d": table[1]}, {})
+    found = checkpoints.read(tmp_path / "tied").tensors
+    assert found.keys() == {"a", "b", "c", "d"}
+    assert torch.equal(found["a"], table) and torch.equal(found["b"], table)
+    assert torch.equal(found["c"], table.T) and torch.equal(found["d"], table[1])
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (("encoder.layers.0.self_attn.grep_a", "post_extract_proj.weight", "predictor.weight"), "BEATs with a class"),
+        (("encoder.layers.0.self_attn.grep_a", "post_extract_proj.weight"), "BEATs"),
+        (("fc1.weight", "fc2.weight", "fga.reduce_potentials.0.weight"), "an embedder of AudioToken"),
+    ],
+)
+def test_what_files_of_audiotoken_seem_to_be(names, kind):
+    assert checkpoints.seems_to_be(dict.fromkeys(names, torch.ones(1))).startswith(kind)

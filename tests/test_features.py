@@ -1,5 +1,6 @@
 """Features: equal to torchaudio's Kaldi, step by step, on any batch, dtype and length."""
 
+import math
 import random
 
 import pytest
@@ -137,6 +138,63 @@ def test_what_cannot_be_computed_is_refused():
         features.cav_mae_fbank(torch.zeros(1000), std=0.0)
     with pytest.raises(ParameterError, match="window: 'hann'"):
         features.kaldi_fbank(torch.zeros(1000), window="hann")
+
+
+def published_beats_fbank(waveform):
+    """The call in BEATs' `preprocess`, one clip at a time."""
+    fbank = kaldi.fbank(
+        waveform[None] * 2**15, num_mel_bins=128, sample_frequency=16000, frame_length=25, frame_shift=10
+    )
+    return (fbank - 15.41663) / (2 * 6.55582)
+
+
+@pytest.mark.parametrize("samples", [400, 2800, 16000, 52800, 160000])
+def test_published_input_of_beats(samples):
+    batch = torch.stack([noise(samples), 9 * noise(samples, seed=1).clamp(-0.1, 0.1) + 0.05])
+    fbank = features.beats_fbank(batch)
+    assert fbank.shape == (2, 1 + (samples - 400) // 160, 128)
+    for row, waveform in zip(fbank, batch, strict=True):
+        torch.testing.assert_close(row, published_beats_fbank(waveform), atol=1e-5, rtol=0)
+        torch.testing.assert_close(features.beats_fbank(waveform), row, atol=1e-5, rtol=0)
+
+
+def test_input_of_beats_from_its_formula():
+    """Reference section 2, "fbank", one frame at a time in float64."""
+    waveform = noise(1200).double()
+    window = [(0.5 - 0.5 * math.cos(2 * math.pi * n / 399)) ** 0.85 for n in range(400)]
+    mel = [1127 * math.log(1 + 16000 / 512 * k / 700) for k in range(256)]
+    low, high = (1127 * math.log(1 + hertz / 700) for hertz in (20, 8000))
+    step = (high - low) / 129
+    fbank = features.beats_fbank(waveform)
+    for index, row in enumerate(fbank):
+        frame = (waveform * 32768)[160 * index : 160 * index + 400]
+        frame = frame - frame.mean()
+        frame = frame - 0.97 * torch.cat([frame[:1], frame[:-1]])
+        power = torch.fft.rfft(frame * torch.tensor(window, dtype=torch.float64), 512).abs() ** 2
+        for bin in range(0, 128, 9):
+            left, centre, right = (low + (bin + i) * step for i in range(3))
+            slopes = [max(0.0, min((m - left) / (centre - left), (right - m) / (right - centre))) for m in mel]
+            energy = sum(slope * float(p) for slope, p in zip(slopes, power, strict=False))
+            expected = (math.log(max(energy, 2.0**-23)) - 15.41663) / (2 * 6.55582)
+            assert row[bin].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_silence_in_beats():
+    assert features.beats_fbank(torch.zeros(16000)).unique().tolist() == pytest.approx([-2.3917], abs=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_input_of_beats_keeps_the_dtype(dtype):
+    waveform = noise(8000).to(dtype)
+    fbank = features.beats_fbank(waveform)
+    assert fbank.dtype == dtype
+    expected = features.beats_fbank(waveform.float())
+    torch.testing.assert_close(fbank.float(), expected, atol=1e-4 if dtype == torch.float64 else 0.01, rtol=0)
+
+
+def test_sound_that_is_too_short_for_beats():
+    with pytest.raises(TooShortError, match="399 samples; expected at least 400"):
+        features.beats_fbank(torch.zeros(2, 399))
 
 
 def test_frame_rule_on_the_published_clips():

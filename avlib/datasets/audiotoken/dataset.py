@@ -78,7 +78,8 @@ class AudioTokenDataset(ItemDataset):
         image_size: height and width of the picture. The whole picture is fitted to it, whatever its own shape, as
             published; 16:9 becomes 8:5 by the default.
         window: where it begins: "random" is anywhere from the start to the last place where it fits, into the
-            pictures too if they are read; "middle"; a number of seconds; or "published", a whole second below 10 - `seconds`, so never the last one.
+            pictures too if they are read; "middle"; a number of seconds; or "published", a whole second below
+            10 - `seconds`, so never the last one.
         frame: which picture: "random" among those on the screen during the window, or "middle" of it; a number is
             the second of the clip; "published" divides the pictures by 10 for the rate, as if all clips had 10 s.
         crop: whether to take the square in the centre of the picture before it is fitted.

@@ -179,7 +179,7 @@ def _todays(name: str) -> str:
     return re.sub(rf"\.({'|'.join(map(re.escape, _PARTS))})\.weight$", lambda part: f".{_PARTS[part[1]]}.weight", name)
 
 
-def _alpha(file: Path, rank: int) -> float:
+def _alpha(file: Path, rank: int) -> float | int:
     """What the change is multiplied by, times the rank: peft writes it into the header; without one it is the rank."""
     from safetensors import safe_open
 

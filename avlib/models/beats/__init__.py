@@ -15,7 +15,7 @@ initial weights those of Wang et al., "DeepNet", 2022.
 """
 
 from .layers import distance_buckets
-from .network import PADDINGS, BEATs
+from .network import PADDINGS, BEATs, length_buckets
 from .settings import Config
 
-__all__ = ["PADDINGS", "BEATs", "Config", "distance_buckets"]
+__all__ = ["PADDINGS", "BEATs", "Config", "distance_buckets", "length_buckets"]

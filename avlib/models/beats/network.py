@@ -92,7 +92,7 @@ class BEATs(nn.Module):
         self,
         waveform: Float[Tensor, "batch samples"],
         layers: Sequence[int] = (3, 7, 11),
-        lengths: Int[Tensor, " batch"] | None = None,
+        lengths: Int[Tensor, " clips"] | None = None,
         padding: str = "token",
     ) -> Float[Tensor, "batch tokens values"]:
         """What AudioToken takes from BEATs: outputs of several layers, side by side. Published: `extract_features`.
@@ -115,7 +115,7 @@ class BEATs(nn.Module):
         return self.encode(*self._heard(waveform, lengths, padding), layers)
 
     def token_mask(
-        self, samples: int, lengths: Int[Tensor, " batch"], padding: str = "token"
+        self, samples: int, lengths: Int[Tensor, " clips"], padding: str = "token"
     ) -> Bool[Tensor, "batch tokens"]:
         """Which tokens of a padded batch are of the clip.
 
@@ -171,7 +171,7 @@ class BEATs(nn.Module):
     def predictions(
         self,
         waveform: Float[Tensor, "batch samples"],
-        lengths: Int[Tensor, " batch"] | None = None,
+        lengths: Int[Tensor, " clips"] | None = None,
         padding: str = "token",
     ) -> Float[Tensor, "batch classes"]:
         """Probability of each class, each by itself. Published: `extract_features` of a fine-tuned model.
@@ -238,17 +238,58 @@ class BEATs(nn.Module):
                 valid = torch.arange(samples, device=waveform.device) < lengths[:, None]
                 waveform = waveform.where(valid, waveform.new_zeros(()))
         finite = waveform.isfinite().all(dim=1)
-        if not finite.all():
+        if not _all(finite):
             rows = ", ".join(map(str, (~finite).nonzero().flatten().tolist()))
             raise ParameterError("waveform", f"NaN or infinite samples in row {rows}", "finite ones", "Leave it out.")
         return beats_fbank(waveform).to(self.patch_embedding.weight.dtype), mask
 
     def _check(self, samples: int, lengths: Tensor | None) -> None:
-        shortest = samples if lengths is None else int(lengths.min())
-        if shortest < self.shortest:
+        enough = samples >= self.shortest if lengths is None else _all(lengths >= self.shortest)
+        if not enough:
+            shortest = samples if lengths is None else int(lengths.min())
             found = f"{shortest} samples, {shortest / BEATS_SAMPLE_RATE:.3f} s"
             least = f"at least {self.shortest:,} samples = {self.shortest / BEATS_SAMPLE_RATE:.3f} s at 16 kHz"
             raise TooShortError("waveform", found, least, "Give a longer clip, or repeat it.")
-        if lengths is not None and int(lengths.max()) > samples:
+        if lengths is not None and not _all(lengths <= samples):
             found = f"{int(lengths.max())} samples"
             raise ParameterError("lengths", found, f"at most {samples}, those of the waveform")
+
+
+def _all(condition: Bool[Tensor, " clips"]) -> bool:
+    """Whether it holds for each clip; in a form that a tracer of shapes, which has no values, takes for granted."""
+    holds = condition.all().item()
+    try:
+        torch._check(holds)
+    except RuntimeError:
+        return False
+    return True
+
+
+def length_buckets(lengths: Sequence[int], waste: float | int = 0.1, size: int = 8) -> list[list[int]]:
+    """Which clips to put together into one batch, so that little of it is padding.
+
+    Clips are taken from the longest down; a batch ends before a clip that would make too much of it padding.
+
+    Args:
+        lengths: of the clips, in any unit.
+        waste: the share of padding in a batch, at most.
+        size: clips in a batch, at most.
+
+    Returns:
+        Indices of the clips, batch by batch; each of them once.
+
+    Raises:
+        ParameterError: `waste` outside [0, 1), or `size` below 1.
+    """
+    if not 0 <= waste < 1:
+        raise ParameterError("waste", f"{waste}", "0 or more, and less than 1")
+    if size < 1:
+        raise ParameterError("size", f"{size}", "1 or more")
+    buckets: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        last = [*buckets[-1], index] if buckets else []
+        if last and len(last) <= size and sum(lengths[i] for i in last) >= (1 - waste) * lengths[last[0]] * len(last):
+            buckets[-1] = last
+        else:
+            buckets.append([index])
+    return buckets

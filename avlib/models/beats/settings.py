@@ -12,6 +12,10 @@ from ...features import BEATS_MELS
 _ONLY = {"activation_fn": "gelu", "layer_norm_first": False, "relative_position_embedding": True, "gru_rel_pos": True}
 
 
+# What may stand in a file for a setting of each type; True is no number.
+_KINDS = {"int": ("int",), "float": ("float", "int"), "bool": ("bool",), "str": ("str",)}
+
+
 @dataclass(frozen=True)
 class Config:
     """Settings of the network under their published names; the defaults are those of the published checkpoint
@@ -52,12 +56,10 @@ class Config:
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.type == "int" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ParameterError(field.name, repr(value), "a whole number, 1 or more")
-            if field.type == "float" and not (isinstance(value, float | int) and 0 <= value <= 1):
-                raise ParameterError(field.name, repr(value), "a number from 0 to 1")
-            if field.type == "bool" and not isinstance(value, bool):
-                raise ParameterError(field.name, repr(value), "True or False")
+            if field.type == "int" and value < 1:
+                raise ParameterError(field.name, f"{value}", "1 or more")
+            if field.type == "float" and not 0 <= value <= 1:
+                raise ParameterError(field.name, f"{value}", "0 to 1")
         for name, value in _ONLY.items():
             if getattr(self, name) != value:
                 raise ParameterError(name, repr(getattr(self, name)), f"{value!r}, as in every published BEATs")
@@ -82,4 +84,9 @@ class Config:
         missing = [name for name in known if name not in cfg and name not in training]
         if missing:
             raise ParameterError("cfg", f"has no {', '.join(missing)}", "all settings of the network")
-        return cls(**{name: cfg[name] for name in known if name in cfg})
+        settings = {name: cfg[name] for name in known if name in cfg}
+        for name, value in settings.items():
+            kind = known[name].type
+            if type(value).__name__ not in _KINDS[kind]:
+                raise ParameterError(name, repr(value), f"of type {kind}")
+        return cls(**settings)

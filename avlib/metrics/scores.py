@@ -1,7 +1,7 @@
-"""How good a model is: does a sound find its picture, and are the right classes named.
+"""Does a sound find its picture, and are the right classes named.
 
 Source: CAV-MAE, `retrieval.py` and `utilities/stats.py`, whose numbers these give, except where two are equal, a class
-has no positives, or something is NaN. Tensors may be on any device; figures are plain floats.
+has no positives, or something is NaN.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from .errors import ParameterError
+from ..errors import ParameterError
 
 TASKS = ("multi-label", "single-label")
 
@@ -86,35 +86,43 @@ def retrieval(audio: Float[Tensor, "clips width"], image: Float[Tensor, "clips w
         found = f"{tuple(audio.shape)} and {tuple(image.shape)}"
         raise ParameterError("audio, image", found, "one vector of each for every clip")
     for name, vectors in (("audio", audio), ("image", image)):
-        _require_finite(name, vectors)
+        require_finite(name, vectors)
     audio, image = (F.normalize(vectors.float(), dim=-1) for vectors in (audio, image))
     with torch.autocast(audio.device.type, enabled=False):
         similarity = audio @ image.T
     return Retrieval(similarity, ranking(similarity), ranking(similarity.T))
 
 
-def ranking(similarity: Float[Tensor, "queries candidates"], tolerance: float = 1e-6) -> Ranking:
-    """Rank candidates for each query; its own has the query's number.
+def ranking(
+    similarity: Float[Tensor, "queries candidates"],
+    tolerance: float = 1e-6,
+    own: Int[Tensor, " queries"] | None = None,
+) -> Ranking:
+    """Rank candidates for each query; its own has the query's number, unless another is given.
 
     Equal ones are counted fairly: where all are, R@1 is chance. The published code sorts, and so gives a query every
     rank at which its own similarity stands: of equal vectors it says R@1 = 1.
 
     Args:
-        similarity: `(queries, candidates)`, at least as many candidates as queries.
+        similarity: `(queries, candidates)`; at least as many candidates as queries where `own` is not given.
         tolerance: how far apart two similarities are still equal. A matrix product in float32 differs by so much where
             vectors do not differ at all.
+        own: `(queries,)`, the number of each query's own candidate, as for classes, which several queries share.
 
     Raises:
-        ParameterError: no queries, fewer candidates than queries, or a similarity that is not finite. (The published
-            code drops a query with NaN, and so counts the easier rest.)
+        ParameterError: no queries, fewer candidates than queries, a number that no candidate has, or a similarity
+            that is not finite. (The published code drops a query with NaN, and so counts the easier rest.)
     """
     queries, candidates = similarity.shape
-    if not 0 < queries <= candidates:
-        raise ParameterError(
-            "similarity", f"{queries} queries, {candidates} candidates", "at least one of its own each"
-        )
-    _require_finite("similarity", similarity)
-    difference = similarity - similarity.diagonal()[:, None]
+    if own is None:
+        if not 0 < queries <= candidates:
+            found = f"{queries} queries, {candidates} candidates"
+            raise ParameterError("similarity", found, "at least one of its own each")
+        own = torch.arange(queries)
+    elif not queries or not ((own >= 0) & (own < candidates)).all():
+        raise ParameterError("own", f"{own.tolist()[:5]}", f"numbers from 0 to {candidates - 1}, of one query or more")
+    require_finite("similarity", similarity)
+    difference = similarity - similarity.gather(1, own.long().to(similarity.device)[:, None])
     better, equal = (difference > tolerance).sum(dim=1), (difference.abs() <= tolerance).sum(dim=1)
     return Ranking(better.float(), equal.float() - 1)  # its own is equal to itself
 
@@ -206,7 +214,7 @@ def per_class(
 
     if scores.shape != targets.shape or not len(scores):
         raise ParameterError("targets", f"{tuple(targets.shape)}", f"the shape of scores, {tuple(scores.shape)}, not 0")
-    _require_finite("scores", scores)
+    require_finite("scores", scores)
     if not ((targets == 0) | (targets == 1)).all():
         raise ParameterError("targets", "other values than 0 and 1", "labels without smoothing or mixing")
     names = tuple(names) if names is not None else tuple(map(str, range(scores.shape[1])))
@@ -252,7 +260,7 @@ def correct(scores: Float[Tensor, "items classes"], targets: Tensor) -> Float[Te
     if not len(scores) or targets.shape not in (scores.shape, scores.shape[:1]):
         found = f"{tuple(targets.shape)} for scores {tuple(scores.shape)}"
         raise ParameterError("targets", found, "a row, or a class, for each of one or more items")
-    _require_finite("scores", scores)
+    require_finite("scores", scores)
     if targets.ndim == 1:
         targets = F.one_hot(targets.long(), scores.shape[1])
     highest, right = (values == values.amax(dim=1, keepdim=True) for values in (scores, targets))
@@ -283,7 +291,8 @@ def _mean(values: np.ndarray) -> float:
     return float(counted.mean()) if len(counted) else math.nan
 
 
-def _require_finite(name: str, rows: Float[Tensor, "rows columns"]) -> None:
+def require_finite(name: str, rows: Float[Tensor, "rows columns"]) -> None:
+    """Refuse rows with NaN or infinity, and say which."""
     wrong = (~rows.isfinite().all(dim=1)).nonzero().flatten().tolist()
     if wrong:
         listed = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")

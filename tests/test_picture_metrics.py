@@ -1,0 +1,212 @@
+"""Metrics of made pictures against slow loops, known distributions, and what must not be rewarded."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.stats
+import torch
+from torch import nn
+
+from avlib import metrics
+from avlib.errors import ParameterError
+
+
+def dice(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def cosine(a, b):
+    a, b = a.double(), b.double()
+    return float(a @ b / math.sqrt(float(a @ a) * float(b @ b)))
+
+
+def painted(labels, noise=0.0, seed=0):
+    """Pictures whose grey says the class of eight, which `classify` reads."""
+    grey = (labels.float() / 8 + 0.05)[:, None, None, None].expand(-1, 3, 6, 5)
+    return (grey + noise * torch.rand(grey.shape, generator=dice(seed))).clamp(0, 1)
+
+
+def classify(pictures):
+    return -(pictures.mean(dim=(1, 2, 3))[:, None] - (torch.arange(8) / 8 + 0.05)).abs()
+
+
+# Fréchet distance
+
+
+def slow_frechet(first, second):
+    """The definition, by a root of the product of both covariances."""
+    first, second = first.double().numpy(), second.double().numpy()
+    one, other = np.cov(first, rowvar=False), np.cov(second, rowvar=False)
+    root = scipy.linalg.sqrtm(one @ other).real
+    return ((first.mean(0) - second.mean(0)) ** 2).sum() + np.trace(one + other - 2 * root)
+
+
+@pytest.mark.parametrize(("items", "others", "width"), [(50, 70, 6), (400, 30, 12), (64, 64, 1)])
+def test_frechet_distance_is_the_definition(items, others, width):
+    first = torch.randn(items, width, generator=dice(1)) @ torch.randn(width, width, generator=dice(2))
+    second = 0.5 + torch.randn(others, width, generator=dice(3))
+    expected = slow_frechet(first, second) if width > 1 else None
+    if width == 1:  # of one dimension: (m1 - m2)^2 + (s1 - s2)^2
+        expected = float((first.mean() - second.mean()) ** 2 + (first.std() - second.std()) ** 2)
+    assert metrics.frechet_distance(first, second) == pytest.approx(expected, rel=1e-4)
+    assert metrics.frechet_distance(second, first) == pytest.approx(expected, rel=1e-4)
+
+
+def test_frechet_distance_of_fewer_items_than_width():
+    first = torch.randn(5, 40, generator=dice(1))
+    assert metrics.frechet_distance(first, first) == pytest.approx(0, abs=1e-9)
+    assert metrics.frechet_distance(first, first + 2) == pytest.approx(160, rel=1e-6)  # only the mean moved
+    # Orthogonal subspaces: the root of the product is 0, what is left are both variances.
+    one, other = torch.zeros(5, 40), torch.zeros(5, 40)
+    one[:, :20], other[:, 20:] = first[:, :20], first[:, 20:]
+    gap = (one.mean(0) - other.mean(0)).square().sum()
+    assert metrics.frechet_distance(one, other) == pytest.approx(float(gap + one.var(0).sum() + other.var(0).sum()))
+
+
+def test_small_samples_of_one_distribution_are_apart():
+    draws = [torch.randn(count, 16, generator=dice(count)) for count in (20, 21, 4000, 4001)]
+    small, large = metrics.frechet_distance(*draws[:2]), metrics.frechet_distance(*draws[2:])
+    assert small > 2 and large < 0.1
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (torch.zeros(1, 4), torch.zeros(5, 4), r"\(1, 4\) and \(5, 4\)"),
+        (torch.zeros(0, 4), torch.zeros(5, 4), "two or more"),
+        (torch.zeros(5, 4), torch.zeros(5, 3), "of one width"),
+        (torch.zeros(5, 4), torch.full((5, 4), math.nan), "second: 5 of 5 rows are not finite"),
+    ],
+)
+def test_frechet_distance_refuses(first, second, message):
+    with pytest.raises(ParameterError, match=message):
+        metrics.frechet_distance(first, second)
+
+
+# Similarities
+
+
+def test_audio_image_similarity_by_slow_loops():
+    sounds = torch.randn(7, 5, generator=dice(0))
+    pictures = sounds * 2 + torch.randn(7, 5, generator=dice(1))
+    found = metrics.audio_image_similarity(sounds, pictures)
+    matrix = [[cosine(sound, picture) for picture in pictures] for sound in sounds]
+    own = [matrix[i][i] for i in range(7)]
+    wrong = [matrix[i][j] for i in range(7) for j in range(7) if i != j]
+    first = [sum(value > own[i] for value in matrix[i]) + 1 for i in range(7)]
+    assert found.mean == pytest.approx(np.mean(own), abs=1e-6)
+    assert found.baseline == pytest.approx(np.mean(wrong), abs=1e-6)
+    assert found.ranking.ranks.tolist() == first
+    figures = found.figures()
+    assert figures["R@1"] == np.mean([rank == 1 for rank in first]) and figures["R@1 by chance"] == 1 / 7
+    assert figures["R@1 at least"] < figures["R@1"]
+    margins = [own[i] - np.mean([matrix[i][j] for j in range(7) if i != j]) for i in range(7)]
+    interval = scipy.stats.ttest_1samp(margins, 0).confidence_interval(0.9)
+    assert found.margin(0.9) == pytest.approx((np.mean(margins), interval.low, interval.high), abs=1e-6)
+
+
+def test_unrelated_pairs_are_not_better_than_wrong_ones():
+    # All in one narrow cone, as the vectors of most encoders are: a raw cosine near 1 says nothing.
+    centre = 5 * torch.ones(32)
+    sounds, pictures = (centre + torch.randn(200, 32, generator=dice(seed)) for seed in (0, 1))
+    found = metrics.audio_image_similarity(sounds, pictures)
+    margin, low, high = found.margin()
+    assert found.mean > 0.9 and abs(margin) < 0.01 and low < 0 < high
+    assert found.ranking.recall(1) < 0.03
+
+
+def test_one_pair_has_nothing_to_compare_with():
+    found = metrics.audio_image_similarity(torch.ones(1, 3), torch.ones(1, 3))
+    assert found.mean == pytest.approx(1) and math.isnan(found.baseline) and all(map(math.isnan, found.margin()))
+
+
+def test_image_image_similarity_encodes_both(tmp_path):
+    generated, true = torch.rand(6, 3, 8, 8, generator=dice(0)), torch.rand(6, 3, 12, 16, generator=dice(1))
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    seen = []
+
+    def encode(pictures):
+        seen.append((tuple(pictures.shape), torch.is_grad_enabled()))
+        return pool(pictures)
+
+    found = metrics.image_image_similarity(generated, true, encode)
+    own = [cosine(a, b) for a, b in zip(pool(generated), pool(true), strict=True)]
+    assert found.pairs.tolist() == pytest.approx(own, abs=1e-6)
+    assert seen == [((6, 3, 8, 8), False), ((6, 3, 12, 16), False)]
+    assert metrics.image_image_similarity(true, true, encode).ranking.recall(1) == 1
+
+
+def test_similarities_refuse():
+    flat = nn.Flatten()
+    pictures = torch.rand(4, 3, 2, 2)
+    for refused, message in (
+        (lambda: metrics.audio_image_similarity(torch.ones(0, 3), torch.ones(0, 3)), r"\(0, 3\)"),
+        (lambda: metrics.audio_image_similarity(torch.full((2, 3), math.inf), torch.ones(2, 3)), "audio: 2 of 2"),
+        (lambda: metrics.image_image_similarity(pictures[:3], pictures, flat), "3 and 4"),
+        (lambda: metrics.image_image_similarity(pictures[:0], pictures[:0], flat), "generated: none"),
+        (lambda: metrics.image_image_similarity(pictures * 2 - 1, pictures, flat), r"\(pictures \+ 1\) / 2"),
+        (lambda: metrics.image_image_similarity(pictures, pictures * math.nan, flat), "true: 4 of 4"),
+        (lambda: metrics.image_image_similarity(pictures, pictures, lambda x: x), r"encode: gives \(4, 3, 2, 2\)"),
+        (lambda: metrics.image_image_similarity(pictures, pictures, lambda x: flat(x)[:2]), "a row for each of 4"),
+        (lambda: metrics.image_image_similarity(pictures, pictures, lambda x: [1]), "gives a list"),
+        (lambda: metrics.image_image_similarity(pictures, pictures, lambda x: flat(x) / 0), "encode: 4 of 4"),
+        (lambda: metrics.audio_image_similarity(torch.ones(2, 3), torch.eye(3)[:2]).margin(1.0), "confidence"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            refused()
+
+
+# Content
+
+
+def test_content_counts_what_the_classifier_names():
+    labels = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 7, 7])
+    shown = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 0, 6])  # two pictures show another thing
+    found = metrics.audio_image_content(painted(shown, 0.02), labels, classify)
+    assert found.share == pytest.approx(0.8) and found.chance == 1 / 8 and found.constant == pytest.approx(0.3)
+    assert found.similarity is None and found.low < 0.8
+    assert found.ranking.ranks.tolist() == [1, 1, 1, 1, 1, 1, 1, 1, 8, 2]
+    assert set(found.figures()) == {"AIC", "AIC at least", "AIC by chance", "AIC of a constant", "median rank"}
+
+
+def test_a_classifier_that_says_nothing_is_at_chance():
+    labels = torch.arange(16) % 8
+    found = metrics.audio_image_content(painted(labels), labels, lambda pictures: torch.zeros(len(pictures), 8))
+    assert found.share == pytest.approx(1 / 8)
+
+
+def test_content_by_the_names_of_other_classes():
+    # The classifier knows 8 classes, sounds have 3 labels; a label is a mix of what the pictures may be called.
+    class_vectors, label_vectors = torch.randn(8, 6, generator=dice(0)), torch.randn(3, 6, generator=dice(1))
+    shown, labels = torch.tensor([0, 3, 5, 7, 2]), torch.tensor([0, 1, 2, 0, 1])
+    found = metrics.audio_image_content(painted(shown), labels, classify, class_vectors, label_vectors)
+    matrix = [[cosine(class_vectors[one], label) for label in label_vectors] for one in shown]
+    own = [matrix[i][label] for i, label in enumerate(labels)]
+    assert found.similarity.pairs.tolist() == pytest.approx(own, abs=1e-6)
+    wrong = [np.mean([matrix[i][labels[j]] for j in range(5) if j != i]) for i in range(5)]
+    assert found.similarity.others.tolist() == pytest.approx(wrong, abs=1e-6)
+    assert found.ranking.ranks.tolist() == [sum(value > own[i] for value in matrix[i]) + 1 for i in range(5)]
+    assert found.chance == 1 / 3 and found.figures()["AIC cosine"] == pytest.approx(np.mean(own), abs=1e-6)
+    same = metrics.audio_image_content(painted(shown), shown, classify, class_vectors)
+    assert same.share == 1 and same.similarity.mean == pytest.approx(1) and same.classes == 8
+
+
+def test_content_refuses():
+    labels = torch.arange(8)
+    pictures, vectors = painted(labels), torch.eye(8)
+    for arguments, message in (
+        ((pictures[:0], labels[:0], classify), "pictures: none"),
+        ((pictures * 255, labels, classify), "pixels from 0 to 1"),
+        ((pictures, labels[:7], classify), "labels: 7"),
+        ((pictures, labels + 1, classify), "own: .* 0 to 7"),
+        ((pictures, labels - 1, classify), "own: .* 0 to 7"),
+        ((pictures, labels, classify, vectors[:7]), "8 classes"),
+        ((pictures, labels, classify, vectors, torch.ones(8, 3)), "equal widths"),
+        ((pictures, labels, classify, vectors * math.nan), "class_vectors: 8 of 8"),
+        ((pictures, labels, classify, None, vectors), "class_vectors: none"),
+        ((pictures, labels, lambda x: classify(x) / 0), "classify: "),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            metrics.audio_image_content(*arguments)
