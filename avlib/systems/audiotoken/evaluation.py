@@ -36,8 +36,8 @@ def evaluate(
     - a BEATs: how many kinds of sounds are right;
     - a Judge: how many kinds, sizes and colours of true pictures are right, and how many sounds find their picture;
     - a TextToImage: how many pictures from captions show, to the judge, the kind, size and colour that was said;
-    - an AudioToken: the same of pictures from sounds, and of pictures from the sounds of other scenes; beside them
-      those from captions.
+    - an AudioToken: the same of pictures from sounds, and of pictures from the sounds of other scenes; AIS and IIS
+      (see `avlib.metrics`), by the judge's vectors.
 
     With the user's own clips, which no judge knows, there is the loss alone, with each clip's own sound and with
     another's.
@@ -71,7 +71,8 @@ def evaluate(
         hidden = _in_parts(model.read, model, batch.prompt)
         return figures | _shares("caption", judged(looking, draw(model, hidden, settings), batch), batch)
     hidden = read(model, batch.waveform, settings)
-    figures |= _shares("sound", judged(looking, draw(model.painter, hidden, settings), batch), batch)
+    drawn = draw(model.painter, hidden, settings)
+    figures |= _shares("sound", judged(looking, drawn, batch), batch) | _similarities(looking, drawn, batch)
     other = torch.randperm(len(hidden), generator=torch.Generator().manual_seed(seed))
     wrong = judged(looking, draw(model.painter, hidden[other], settings), batch)
     return figures | _shares("shuffled sound", wrong, batch)
@@ -102,6 +103,21 @@ def judged(
         name: metrics.correct(each, batch.classes[:, index])
         for index, (name, each) in enumerate(zip(CLASSES, split, strict=True))
     }
+
+
+def _similarities(model: Judge, images: Tensor, batch: Example) -> dict[str, Figure]:
+    """AIS and IIS, by the judge: cosines of sounds and true pictures with the pictures that were drawn."""
+
+    def encode(pictures: Tensor) -> Tensor:
+        return _in_parts(model.embed_pictures, model, pictures * 2 - 1)
+
+    drawn, true = (((each + 1) / 2).clamp(0, 1) for each in (images, batch.image))
+    sounds = _in_parts(model.embed_sounds, model, batch.waveform)
+    found = {
+        "AIS": metrics.audio_image_similarity(sounds, encode(drawn)),
+        "IIS": metrics.image_image_similarity(drawn, true, encode),
+    }
+    return {name: Figure(each.mean, each.baseline, "of wrong pairs") for name, each in found.items()}
 
 
 def _shares(what: str, hits: dict[str, Tensor], batch: Example) -> dict[str, Figure]:

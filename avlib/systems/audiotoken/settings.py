@@ -188,7 +188,9 @@ tiny = Settings(
         training=training.Settings(steps=300, batch_size=64, learning_rate=3e-3, warmup=30, weight_decay=0.05),
     ),
     diffusion=Diffusion(
-        training=training.Settings(steps=800, batch_size=32, learning_rate=3e-3, betas=(0.9, 0.99), warmup=50, save_every=200),
+        training=training.Settings(
+            steps=800, batch_size=32, learning_rate=3e-3, betas=(0.9, 0.99), warmup=50, save_every=200
+        ),
     ),
     embedder=Embedder(
         lowest=200,
