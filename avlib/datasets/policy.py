@@ -104,6 +104,11 @@ class ItemDataset(Dataset):
         try:
             self._check_whole(index)
         except _UNUSABLE as error:
+            # What its traceback holds on to are open files and the threads of their decoders: a process that is
+            # forked while they live waits for ever when it frees them, since it has the handles and not the threads.
+            for raised in (error, error.__cause__, error.__context__):
+                if raised is not None:
+                    raised.__traceback__ = None
             return error
         return DatasetError(self.items[index], "could not be read before, though it can be now")
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import random
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torchaudio.compliance import kaldi
 from avlib import checkpoints, shapes
 from avlib.errors import CheckpointError, ParameterError, TooShortError
 from avlib.features import beats_fbank
-from avlib.models.beats import BEATs, Config, distance_buckets
+from avlib.models.beats import BEATs, Config, distance_buckets, length_buckets
 
 # Buckets are few and distances soon far, so that all kinds of them occur among the tokens of a second.
 TINY = Config(
@@ -419,6 +420,24 @@ def test_the_shape_has_a_formula_that_no_run_at_other_sizes_had_to_find(given):
         trace = shapes.trace(model.features, kwargs=arguments, dims={"waveform": "B T"} | dict.fromkeys(given, "B"))
     assert [info.formula for info in trace[0].outputs] == ["(B, 8*((T - 2800)//2560 + 1), 24)"]
     assert not any("other sizes" in note for note in trace.notes)
+
+
+def test_clips_of_similar_length_go_together():
+    lengths = [100, 10, 95, 50, 11, 90, 49, 12]
+    assert length_buckets(lengths) == [[0, 2, 5], [3, 6], [7, 4, 1]]
+    assert length_buckets(lengths, waste=0) == [[i] for i in (0, 2, 5, 3, 6, 7, 4, 1)]
+    assert length_buckets([7] * 5, size=2) == [[0, 1], [2, 3], [4]] and length_buckets([]) == []
+    draw = random.Random(0)
+    for _ in range(50):
+        lengths, waste = [draw.randint(1, 99) for _ in range(30)], draw.random()
+        buckets = length_buckets(lengths, waste, size=4)
+        assert sorted(i for bucket in buckets for i in bucket) == list(range(30))
+        for bucket in buckets:
+            found = [lengths[i] for i in bucket]
+            assert len(found) <= 4 and max(found) * len(found) - sum(found) <= waste * max(found) * len(found) + 1e-9
+    for wrong in ({"waste": 1.0}, {"size": 0}):
+        with pytest.raises(ParameterError, match=next(iter(wrong))):
+            length_buckets([1], **wrong)
 
 
 # Files

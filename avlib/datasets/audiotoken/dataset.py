@@ -124,7 +124,8 @@ class AudioTokenDataset(ItemDataset):
             raise ParameterError("seconds", f"{seconds}", f"at most {_PUBLISHED:g} with the published window")
         if channel is not None and channel < 0:
             raise ParameterError("channel", f"{channel}", "0 or more, or None for the average")
-        self.seconds, self.image_size, self.window, self.frame = seconds, tuple(image_size), window, frame
+        self.seconds, self.image_size = None if seconds is None else float(seconds), tuple(image_size)
+        self.window, self.frame = window, frame
         self.crop, self.tile, self.images, self.channel = crop, tile, images, channel
 
     def __getitem__(self, index: int) -> Sample | None:
@@ -225,7 +226,7 @@ class AudioTokenDataset(ItemDataset):
             notes.append(f"its pictures end at {reader.pictures_end:.2f} s: the last one is shown")
         return self._fitted(reader.picture(min(float(time), reader.last_picture), self.image_size)), notes
 
-    def _fitted(self, picture: UInt8[Tensor, "3 height width"]) -> Float[Tensor, "3 height width"]:
+    def _fitted(self, picture: UInt8[Tensor, "3 shown_height shown_width"]) -> Float[Tensor, "3 height width"]:
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms import functional as T
 
@@ -266,7 +267,7 @@ class _FileReader:
             video = (found if clip.path == self.source else media.probe(clip.path)).video
             if video:
                 self.pictures_end = video.start + video.seconds
-                self.last_picture = max(0.0, self.pictures_end - 1.5 / video.frame_rate)
+                self.last_picture = max(0.0, self.pictures_end - 0.5 / video.frame_rate)
 
     def notes(self, channel: int | None) -> list[str]:
         if self.audio is None:
@@ -275,8 +276,7 @@ class _FileReader:
         if self.audio.sample_rate != SAMPLE_RATE:
             notes.append(f"resampled from {self.audio.sample_rate} Hz to {SAMPLE_RATE} Hz")
         if self.audio.channels > 1:
-            how = "averaged" if channel is None else f"channel {channel} taken"
-            notes.append(f"{self.audio.channels} channels ({self.audio.layout}): {how}")
+            notes.append(_mixed(self.audio.channels, channel))
         return notes
 
     def sound(self, channel: int | None, start: float = 0.0, seconds: float | None = None) -> Float[Tensor, " samples"]:
@@ -299,7 +299,7 @@ class _SceneReader:
         self.seconds = self.pictures_end = self.last_picture = float(clip.scene.seconds)
 
     def notes(self, channel: int | None) -> list[str]:
-        return ["2 channels (stereo): " + ("averaged" if channel is None else f"channel {channel} taken")]
+        return [_mixed(2, channel)]
 
     def sound(self, channel: int | None, start: float = 0.0, seconds: float | None = None) -> Float[Tensor, " samples"]:
         sound = torch.from_numpy(self.scene.sound(SAMPLE_RATE))
@@ -313,3 +313,7 @@ class _SceneReader:
     def picture_by(self, rule, size: tuple[int, int]) -> UInt8[Tensor, "3 height width"]:
         (index,) = rule(max(1, int(self.scene.seconds * self.RATE + 1e-6)), self.RATE)
         return self.picture(index / self.RATE, size)
+
+
+def _mixed(channels: int, channel: int | None) -> str:
+    return f"{channels} channels averaged" if channel is None else f"channel {channel} of {channels} taken"

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ...errors import ParameterError, ShapeError
+from ..checks import all_hold
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -107,7 +108,7 @@ def speaking(text_encoder: nn.Module, tokens: Float[Tensor, "batch width"], plac
         if len(ids) != len(tokens):
             raise ParameterError("input_ids", f"{len(ids)} sentences", f"{len(tokens)}, one for each token")
         counts = place.sum(dim=1)
-        if (counts != 1).any():
+        if not all_hold(counts == 1):
             wrong = int((counts != 1).nonzero()[0])
             found = f"sentence {wrong} has the placeholder (id {placeholder_id}) {int(counts[wrong])} times"
             raise ParameterError("input_ids", found, "once", "Make them with prompt_ids.")

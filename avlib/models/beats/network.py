@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ... import checkpoints
 from ...errors import CheckpointError, ParameterError, TooShortError
 from ...features import BEATS_MELS, BEATS_SAMPLE_RATE, beats_fbank, frame_geometry
+from ..checks import all_hold
 from .layers import Encoder
 from .settings import Config
 
@@ -238,31 +239,21 @@ class BEATs(nn.Module):
                 valid = torch.arange(samples, device=waveform.device) < lengths[:, None]
                 waveform = waveform.where(valid, waveform.new_zeros(()))
         finite = waveform.isfinite().all(dim=1)
-        if not _all(finite):
+        if not all_hold(finite):
             rows = ", ".join(map(str, (~finite).nonzero().flatten().tolist()))
             raise ParameterError("waveform", f"NaN or infinite samples in row {rows}", "finite ones", "Leave it out.")
         return beats_fbank(waveform).to(self.patch_embedding.weight.dtype), mask
 
     def _check(self, samples: int, lengths: Tensor | None) -> None:
-        enough = samples >= self.shortest if lengths is None else _all(lengths >= self.shortest)
+        enough = samples >= self.shortest if lengths is None else all_hold(lengths >= self.shortest)
         if not enough:
             shortest = samples if lengths is None else int(lengths.min())
             found = f"{shortest} samples, {shortest / BEATS_SAMPLE_RATE:.3f} s"
             least = f"at least {self.shortest:,} samples = {self.shortest / BEATS_SAMPLE_RATE:.3f} s at 16 kHz"
             raise TooShortError("waveform", found, least, "Give a longer clip, or repeat it.")
-        if lengths is not None and not _all(lengths <= samples):
+        if lengths is not None and not all_hold(lengths <= samples):
             found = f"{int(lengths.max())} samples"
             raise ParameterError("lengths", found, f"at most {samples}, those of the waveform")
-
-
-def _all(condition: Bool[Tensor, " clips"]) -> bool:
-    """Whether it holds for each clip; in a form that a tracer of shapes, which has no values, takes for granted."""
-    holds = condition.all().item()
-    try:
-        torch._check(holds)
-    except RuntimeError:
-        return False
-    return True
 
 
 def length_buckets(lengths: Sequence[int], waste: float | int = 0.1, size: int = 8) -> list[list[int]]:
