@@ -14,6 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from avlib import clips, systems, training
 from avlib.__main__ import main
 from avlib.errors import CheckpointError, ParameterError, TooShortError
+from avlib.features import beats_fbank
 from avlib.models.audiotoken import AudioTokenEmbedder, add_lora, lora_parameters, save_lora
 from avlib.models.beats import BEATs, Config
 from avlib.models.small_words import small_tokenizer
@@ -90,6 +91,7 @@ def test_scenes_are_what_they_say(batch):
     assert example.label == clip.label == "bell" and example.prompt == f"a photo of {clip.caption}"
     expected = torch.from_numpy(clip.scene.sound(16000).mean(axis=0))
     assert torch.allclose(example.waveform, expected, atol=2**-16)
+    assert torch.allclose(example.fbank, beats_fbank(example.waveform), atol=1e-5)
     frame = torch.from_numpy(clip.scene.frame(0.97, (32, 32))).permute(2, 0, 1) / 127.5 - 1
     assert torch.allclose(example.image, frame, atol=1e-6)
     words = [[values[i] for values, i in zip(audiotoken.CLASSES.values(), row, strict=True)] for row in batch.classes]

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ... import metrics
 from ...datasets.audiotoken import AudioTokenDataset
-from ...features import beats_fbank
 from ...models.beats import BEATs
 from ...models.judge import Judge
 from ...models.text_to_image import TextToImage
@@ -54,14 +53,14 @@ def evaluate(
         return _losses(model, settings, dataset)
     batch = dataset.batch()
     if isinstance(model, BEATs):
-        logits = _in_parts(lambda waveform: model.logits(beats_fbank(waveform)), model, batch.waveform)
+        logits = _in_parts(model.logits, model, batch.fbank)
         return _shares("sound", {"kind": metrics.correct(logits, batch.classes[:, 0])}, batch)
     looking = model if isinstance(model, Judge) else judge(settings, device=device, progress=progress)
     truth = judged(looking, batch.image, batch)
     if isinstance(model, Judge):
         sounds, pictures = (
             _in_parts(embed, model, tensor)
-            for embed, tensor in ((model.embed_sounds, batch.waveform), (model.embed_pictures, batch.image))
+            for embed, tensor in ((model.embed_fbanks, batch.fbank), (model.embed_pictures, batch.image))
         )
         hits = metrics.retrieval(sounds, pictures).of_images.hits(10)
         found = Figure.of_share(hits, min(1.0, 10 / len(hits)), "chance")
@@ -112,7 +111,7 @@ def _similarities(model: Judge, images: Tensor, batch: Example) -> dict[str, Fig
         return _in_parts(model.embed_pictures, model, pictures * 2 - 1)
 
     drawn, true = (((each + 1) / 2).clamp(0, 1) for each in (images, batch.image))
-    sounds = _in_parts(model.embed_sounds, model, batch.waveform)
+    sounds = _in_parts(model.embed_fbanks, model, batch.fbank)
     found = {
         "AIS": metrics.audio_image_similarity(sounds, encode(drawn)),
         "IIS": metrics.image_image_similarity(drawn, true, encode),

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from ... import training
 from ...datasets.audiotoken import Batch, read_clips, vocabulary
 from ...errors import ParameterError
-from ...features import beats_fbank
 from ...losses import contrastive_loss
 from ...models.audiotoken import PLACEHOLDER, AudioTokenEmbedder, load_lora, lora_parameters, save_lora, token_width
 from ...models.beats import BEATs
@@ -98,7 +97,7 @@ def _painter(settings: Settings, progress: bool) -> TextToImage:
 def classifier_step(model: BEATs, batch: Example, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
     """The kind of a sound, as one of several: cross-entropy, and the share that is right."""
     kinds = batch.classes[:, 0]
-    logits = model.logits(beats_fbank(batch.waveform))
+    logits = model.logits(batch.fbank)
     return F.cross_entropy(logits, kinds), {"right": (logits.argmax(dim=1) == kinds).float().mean()}
 
 
@@ -109,7 +108,7 @@ def judge_step(model: Judge, batch: Example, settings: Settings = tiny) -> tuple
     )
     logits = model(noisy)
     parts = {name: F.cross_entropy(logits[name], batch.classes[:, index]) for index, name in enumerate(CLASSES)}
-    pictures, sounds = model.embed_pictures(noisy), model.embed_sounds(batch.waveform)
+    pictures, sounds = model.embed_pictures(noisy), model.embed_fbanks(batch.fbank)
     parts["contrast"], _ = contrastive_loss(sounds, pictures, temperature=0.1, both_directions=True)
     return sum(parts.values()), parts
 
@@ -126,7 +125,8 @@ def step(model: AudioToken, batch: Example | Batch, settings: Settings = tiny) -
     |token|^2 (the squared length), plus with `cosine_loss` lambda_c (1 - mean cosine of token and label's word)^2.
     """
     how = settings.embedder
-    tokens = model.token(batch.waveform, getattr(batch, "lengths", None))  # (B, 768)
+    heard = isinstance(batch, Example)
+    tokens = model.token_of(batch.fbank) if heard else model.token(batch.waveform, batch.lengths)  # (B, 768)
     parts = {
         "error": denoising_error(model.painter, batch.image, model.read(how.prompt, tokens), how.lowest),
         "absolute": tokens.abs().mean(),

@@ -95,6 +95,12 @@ class AudioToken(nn.Module):
             features = self.beats.features(waveform, self.layers, lengths if mask is not None else None)
         return self.embedder(features, mask)
 
+    def token_of(self, fbank: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch values"]:
+        """One token for each sound, by its `beats_fbank`; all of it is heard. For a training that has it computed."""
+        with torch.no_grad():
+            features = self.beats.encode(fbank, layers=self.layers)
+        return self.embedder(features)
+
     def read(
         self, prompts: str | Sequence[str], tokens: Float[Tensor, "batch values"]
     ) -> Float[Tensor, "batch words values"]:
