@@ -273,10 +273,10 @@ def test_figures_of_every_stage(whole):
 
 
 def test_the_users_clips_are_trained_on(tmp_path, whole):
-    for clip in clips.render(clips.scenes(8, 7, 2.2), size=(64, 64), jobs=1, progress=False):
+    for clip in clips.render(clips.scenes(4, 7, 2.2), size=(64, 64), jobs=1, progress=False):
         (tmp_path / clip.scene.kind).mkdir()
         shutil.copy(clip.path, tmp_path / clip.scene.kind)
-    settings = changed(small, {"data": str(tmp_path), "cosine_loss": True})
+    settings = changed(small, {"data": str(tmp_path), "cosine_loss": True, "batch_size": 4})
     model, history, folder = audiotoken.trained(settings, progress=False)
     assert len(history) == 2
     figures = audiotoken.evaluate(model, settings, progress=False)

@@ -87,7 +87,7 @@ def _painter(settings: Settings, progress: bool) -> TextToImage:
     scheduler = UniPCMultistepScheduler(
         num_train_timesteps=NOISE_STEPS, prediction_type="sample", beta_schedule=how.beta_schedule, steps_offset=1
     )
-    vae = PatchPCA.fitted(pictures, how.latent_channels, how.patch)
+    vae = PatchPCA.fitted(pictures, how.latent_channels, how.patch, how.whitening)
     return TextToImage(unet, vae, text_encoder, tokenizer, scheduler)
 
 

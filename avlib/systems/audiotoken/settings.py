@@ -81,7 +81,8 @@ class Diffusion:
     """The second stage: pictures from words.
 
     folder: a trained model to take in its place, as a folder in diffusers' layout or a hub id.
-    patch, latent_channels: pixels along the side of a latent, and how many numbers it has.
+    patch, latent_channels, whitening: pixels along the side of a latent, how many numbers it has, and how much those
+        that vary little are enlarged; see `PatchPCA`.
     channels, blocks: of the UNet at each resolution, and how many blocks there are.
     text_width, text_layers, words: of the text encoder; how many tokens a prompt has.
     word_scale: by which the first word vectors are larger than usual: so they differ enough to be told apart soon.
@@ -93,6 +94,7 @@ class Diffusion:
     folder: str = ""
     patch: int = 4
     latent_channels: int = 12
+    whitening: float | int = 0.5
     channels: Sequence[int] = (64, 128)
     blocks: int = 1
     text_width: int = 64
