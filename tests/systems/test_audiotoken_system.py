@@ -256,6 +256,7 @@ def test_figures_of_every_stage(whole):
         "diffusion": ["true picture's kind right", *(f"caption's {name}" for name in three)],
         "embedder": [
             "true picture's kind right",
+            *(f"caption's {name}" for name in three),
             *(f"sound's {name}" for name in three),
             "AIS",
             "IIS",
@@ -428,6 +429,13 @@ def test_the_published_models_are_trained_with(published):
     })  # fmt: skip
     model, history, _ = audiotoken.trained(settings, progress=False)
     assert len(history) == 2 and model.embedder.in_width == 24 and model.embedder.width == 12
+
+
+def test_what_only_others_could_train_has_to_be_given(published):
+    with pytest.raises(ParameterError, match=r"checkpoint: none is given.*527 classes"):
+        audiotoken.trained(audiotoken.full, progress=False)
+    with pytest.raises(ParameterError, match=r"folder: none is given.*stable-diffusion-v1-4"):
+        audiotoken.trained(changed(audiotoken.full, {"checkpoint": str(published[1]["checkpoint"])}), progress=False)
 
 
 def test_one_seed_gives_one_noise_and_a_batch_is_one_by_one(model, batch):

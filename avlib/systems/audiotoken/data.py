@@ -137,7 +137,8 @@ def held_out(settings: Settings, seed: int = 0, *, progress: bool = True) -> Sce
 
     Args:
         settings: what clips are like.
-        seed: another one gives other scenes. The user's own data has one set of held-out clips: its part "test".
+        seed: another one gives other scenes. The user's own data has one set of held-out clips: its part "test";
+            without such a part, all of it.
         progress: whether bars are shown.
     """
     own = settings.data
@@ -155,8 +156,9 @@ def pictures_of(dataset: Scenes) -> Float[Tensor, "pictures 3 height width"]:
 
 
 def _split(settings: Settings, split: str) -> str:
-    """The part of the user's data, if it has parts; else all clips are both trained on and measured."""
-    return split if any(clip.split for clip in read_clips(settings.data.data, settings.data.csv)) else ""
+    """A part of the user's data. Without parts, or without "test", what is measured is all that is trained on."""
+    parts = {clip.split for clip in read_clips(settings.data.data, settings.data.csv)}
+    return "" if parts == {""} or (split == "test" and split not in parts) else split
 
 
 def _scenes(settings: Settings, clips: list[Clip], augment: bool, progress: bool) -> Scenes:

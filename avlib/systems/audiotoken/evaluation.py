@@ -35,8 +35,8 @@ def evaluate(
     - a BEATs: how many kinds of sounds are right;
     - a Judge: how many kinds, sizes and colours of true pictures are right, and how many sounds find their picture;
     - a TextToImage: how many pictures from captions show, to the judge, the kind, size and colour that was said;
-    - an AudioToken: the same of pictures from sounds, and of pictures from the sounds of other scenes; AIS and IIS
-      (see `avlib.metrics`), by the judge's vectors.
+    - an AudioToken: that, and the same of pictures from sounds, and of pictures from the sounds of other scenes; AIS
+      and IIS (see `avlib.metrics`), by the judge's vectors.
 
     With the user's own clips, which no judge knows, there is the loss alone, with each clip's own sound and with
     another's.
@@ -66,9 +66,11 @@ def evaluate(
         found = Figure.of_share(hits, min(1.0, 10 / len(hits)), "chance")
         return _shares("true picture", truth, batch) | {"R@10 sound -> picture": found}
     figures = _shares("true picture", {"kind": truth["kind"]}, batch)
+    painter = model if isinstance(model, TextToImage) else model.painter
+    hidden = _in_parts(painter.read, painter, batch.prompt)
+    figures |= _shares("caption", judged(looking, draw(painter, hidden, settings), batch), batch)
     if isinstance(model, TextToImage):
-        hidden = _in_parts(model.read, model, batch.prompt)
-        return figures | _shares("caption", judged(looking, draw(model, hidden, settings), batch), batch)
+        return figures
     hidden = read(model, batch.waveform, settings)
     drawn = draw(model.painter, hidden, settings)
     figures |= _shares("sound", judged(looking, drawn, batch), batch) | _similarities(looking, drawn, batch)

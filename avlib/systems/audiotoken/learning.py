@@ -42,6 +42,7 @@ def build(settings: Settings, *, device: Any = None, progress: bool = True) -> n
     The stages before are trained, or taken from the cache, where it needs them: "diffusion" the pictures for its
     autoencoder, "embedder" a BEATs and a text-to-image model.
     """
+    _require_small(settings)
     with torch.random.fork_rng():
         torch.manual_seed(settings.now.training.seed)
         if settings.stage == "classifier":
@@ -60,6 +61,17 @@ def build(settings: Settings, *, device: Any = None, progress: bool = True) -> n
         torch.manual_seed(settings.embedder.training.seed)
         embedder = AudioTokenEmbedder(width, token_width(painter.text_encoder))
         return AudioToken(beats, embedder, painter, settings.embedder.lora_rank)
+
+
+def _require_small(settings: Settings) -> None:
+    """Refuse to train what only others could."""
+    classes, kinds = settings.classifier.network.predictor_class, len(CLASSES["kind"])
+    if settings.stage == "classifier" and classes != kinds:
+        found, advice = f"none is given, and a BEATs of {classes} classes is not trained here", "Or take size=tiny."
+        raise ParameterError("checkpoint", found, "the file of a published BEATs", advice)
+    if settings.stage == "diffusion" and not settings.diffusion.channels:
+        expected = "a Stable Diffusion, as a folder in diffusers' layout or a hub id: CompVis/stable-diffusion-v1-4"
+        raise ParameterError("folder", "none is given, and no sizes to train one of", expected, "Or take size=tiny.")
 
 
 def _painter(settings: Settings, progress: bool) -> TextToImage:
