@@ -214,6 +214,7 @@ def test_each_stage_is_trained_once_and_then_read(whole, monkeypatch):
     again = audiotoken.trained(small, progress=False)
     assert not calls and again.folder == whole.folder and len(again.history) == 2
     assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True))
+    assert again.model.sampling == small.sampling
     assert not again.model.training and "held-out loss" in again.history.rows[-1]
     for stage, kind in (("classifier", BEATs), ("diffusion", TextToImage)):
         part = audiotoken.trained(at(stage), progress=False)
@@ -358,6 +359,7 @@ def test_published_files_are_assembled(published):
     assert model.read("a photo of <*>, 4k", tokens).shape == (2, 77, 12)
     pictures = model.pictures("a photo of <*>", tokens, steps=2)
     assert pictures.shape == (2, 3, 16, 16) and pictures.min() >= 0 and pictures.max() <= 1
+    assert model.sampling == audiotoken.full.sampling
     assert isinstance(model.pipeline, diffusers.StableDiffusionPipeline)
     assert model.pipeline.unet is model.painter.unet and model.pipeline.vae.config.scaling_factor == 0.18215
     # what is assembled draws what the pipeline draws, given the same

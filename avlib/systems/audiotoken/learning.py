@@ -27,7 +27,7 @@ from ...models.text_to_image import TextToImage
 from .. import done_once, sources
 from .data import CLASSES, Example, data, held_out, pictures_of
 from .model import AudioToken, heard_layers
-from .settings import Settings, tiny
+from .settings import Sampling, Settings, full, tiny
 
 NOISE_STEPS = 1000  # of Stable Diffusion's training
 _MODULES = ("models/beats", "models/judge", "models/patch_pca", "models/patches", "models/small_words")
@@ -60,7 +60,7 @@ def build(settings: Settings, *, device: Any = None, progress: bool = True) -> n
     with torch.random.fork_rng():
         torch.manual_seed(settings.embedder.training.seed)
         embedder = AudioTokenEmbedder(width, token_width(painter.text_encoder))
-        return AudioToken(beats, embedder, painter, settings.embedder.lora_rank)
+        return AudioToken(beats, embedder, painter, settings.embedder.lora_rank, _sampling(settings))
 
 
 def _require_small(settings: Settings) -> None:
@@ -361,7 +361,8 @@ def _load(settings: Settings, folder: Path, how: Mapping[str, Any]) -> nn.Module
         beats, painter = listener(settings, **how), text_to_image(settings, **how)
         if (folder / "lora").exists():
             load_lora(painter.unet, folder / "lora")
-        model = AudioToken(beats, AudioTokenEmbedder.from_checkpoint(folder / "embedder"), painter)
+        embedder = AudioTokenEmbedder.from_checkpoint(folder / "embedder")
+        model = AudioToken(beats, embedder, painter, sampling=_sampling(settings))
     return model.to(_device(how.get("device"))).eval()
 
 
@@ -407,7 +408,13 @@ def assembled(
     beats, painter = listener(settings, **how), text_to_image(settings, **how)
     if lora:
         load_lora(painter.unet, lora)
-    return AudioToken(beats, heard, painter).to(_device(device)).eval()
+    return AudioToken(beats, heard, painter, sampling=_sampling(settings)).to(_device(device)).eval()
+
+
+def _sampling(settings: Settings) -> Sampling:
+    """As the settings say; but a given Stable Diffusion is not sampled as the tiny model is."""
+    given = settings.diffusion.folder and settings.sampling == tiny.sampling
+    return full.sampling if given else settings.sampling
 
 
 def _device(wanted: torch.device | str | None) -> torch.device | str:

@@ -197,6 +197,7 @@ tiny = Settings(
     ),
     embedder=Embedder(
         lowest=200,
+        lambda_c=0.1,
         training=training.Settings(
             steps=250, batch_size=32, learning_rate=3e-3, betas=(0.9, 0.999), warmup=20, save_every=100
         ),
