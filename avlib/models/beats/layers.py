@@ -112,9 +112,9 @@ class Encoder(nn.Module):
 
     def bias(self, tokens: int) -> Float[Tensor, "heads tokens tokens"]:
         """What attention adds for the distance between query (rows) and key (columns), before the gate."""
-        table = self.layers[0].self_attn.relative_attention_bias.weight
-        buckets = distance_buckets(tokens, self.config.num_buckets, self.config.max_distance).to(table.device)
-        return F.embedding(buckets, table).permute(2, 0, 1)
+        table = self.layers[0].self_attn.relative_attention_bias
+        buckets = distance_buckets(tokens, self.config.num_buckets, self.config.max_distance)
+        return table(buckets.to(table.weight.device)).permute(2, 0, 1)
 
     def forward(
         self, x: Float[Tensor, "batch tokens width"], mask: Bool[Tensor, "batch tokens"] | None

@@ -103,7 +103,7 @@ class BEATs(nn.Module):
             layers: whose outputs, counted from 0; the published ones are the 4th, the 8th and the last.
             lengths: `(B,)`, the number of valid samples in each row of a batch that was padded at its end. None: all.
             padding: what becomes of the rest; see `token_mask`. With "token" each clip gets the values of its run
-                alone (tested: to 1e-5), whatever the padding holds.
+                alone (tested: to 2e-5), whatever the padding holds.
 
         Returns:
             `(B, 496, 2304)`, in the dtype of the weights. In rows that are padded, tokens beyond the valid ones mean
