@@ -413,6 +413,23 @@ def test_other_wrong_folders(published, tmp_path):
         TextToImage.from_pretrained(broken)
 
 
+def test_only_a_hub_id_is_fetched(published, monkeypatch):
+    folder, asked = published[0] / "sd", []
+
+    def fetch(source, **patterns):
+        asked.append(source)
+        if source == "owner/nothing":
+            raise OSError("no network")
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    TextToImage.from_pretrained(folder)
+    assert not asked
+    assert TextToImage.from_pretrained("owner/name").unet.config.cross_attention_dim == 12 and asked == ["owner/name"]
+    with pytest.raises(CheckpointError, match=r"is no folder, and cannot be fetched \(no network\)"):
+        TextToImage.from_pretrained("owner/nothing")
+
+
 def test_parts_that_do_not_belong_together_are_refused(published, whole, tmp_path):
     _, given = published
     with pytest.raises(ParameterError, match="embedder: none is given"):
