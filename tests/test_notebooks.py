@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, recording
-from making import numbered, tone, write_clip
+from making import numbered, published_files, tone, write_clip
 from PIL import Image
 
 from avlib import media, workbook
@@ -31,6 +31,8 @@ VERDICTS = {
     holds, holds, does not hold, holds, holds, does not hold, holds, holds, holds when, does not hold, holds when""",
     "14": "holds, holds, does not hold, holds when, holds, holds, holds",
     "15": "does not hold",
+    "25": """holds when, does not hold, does not hold, holds, does not hold, holds when, does not hold,
+    does not hold""",
 }
 # Of what the models of these have learned, by the training that is the default. With shorter ones claims may come out
 # otherwise, and others are not made of your own clips.
@@ -176,6 +178,33 @@ def test_13_takes_settings_of_the_system_and_hands_its_model_on(tmp_path):
     assert (tmp_path / "made/history.csv").read_text().count("\n") == 4
     for number in ("14", "15"):
         run(number, tmp_path, checkpoint=str(tmp_path / "made/cav_mae"))
+
+
+def sound_alone(path):
+    media.write_wav(path.with_suffix(".wav"), tone(0.4, 8000), 8000)
+    return path.with_suffix(".wav")
+
+
+def test_25_runs_on_a_recording(tmp_path):
+    run("25", tmp_path, clip=str(recording("KlsG1EnBEjc_000361.mp4")))
+
+
+@pytest.mark.parametrize("make", [silent, sound_alone])
+def test_25_runs_on_any_sound(make, tmp_path):
+    clip = tmp_path / "종 100%d.mp4"
+    run("25", tmp_path, clip=str(make(clip) or clip))
+
+
+def test_25_refuses_a_sound_without_a_single_token(tmp_path):
+    short(tmp_path / "too short.mp4")
+    result = workbook.run_one(NOTEBOOKS["25"], {"clip": str(tmp_path / "too short.mp4")}, tmp_path / "25.ipynb")
+    assert result.state == "failed" and "too short.mp4: 0.1" in result.message and "0.175 s" in result.message
+
+
+def test_25_runs_the_published_models(tmp_path):
+    given = {name: str(path) for name, path in published_files(tmp_path).items()}
+    run("25", tmp_path, clip=str(write_clip(tmp_path / "clip.mp4")), **given)
+    assert "no judge" in (tmp_path / "25.ipynb").read_text()
 
 
 def test_11_writes_what_it_made(tmp_path):
