@@ -373,6 +373,23 @@ def test_other_wrong_folders(published, tmp_path):
         TextToImage.from_pretrained(broken)
 
 
+def test_only_a_hub_id_is_fetched(published, monkeypatch):
+    folder, asked = published[0] / "sd", []
+
+    def fetch(source, **patterns):
+        asked.append(source)
+        if source == "owner/nothing":
+            raise OSError("no network")
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    TextToImage.from_pretrained(folder)
+    assert not asked
+    assert TextToImage.from_pretrained("owner/name").unet.config.cross_attention_dim == 12 and asked == ["owner/name"]
+    with pytest.raises(CheckpointError, match=r"is no folder, and cannot be fetched \(no network\)"):
+        TextToImage.from_pretrained("owner/nothing")
+
+
 def test_parts_that_do_not_belong_together_are_refused(published, whole, tmp_path):
     _, given = published
     with pytest.raises(ParameterError, match="embedder: none is given"):
@@ -410,6 +427,10 @@ def test_one_seed_gives_one_noise_and_a_batch_is_one_by_one(model, batch):
     assert torch.allclose(together, singly, atol=1e-5)
     assert torch.equal(together, model.pictures("a photo of <*>", tokens, steps=3, guidance=2))
     assert not torch.allclose(together, model.pictures("a photo of <*>", tokens, 1, 3, 2), atol=1e-3)
+    hidden = model.read("a photo of <*>", tokens)
+    each = model.painter.draw(hidden, [0, 1, 0], 3, 2)
+    assert torch.allclose(each[[0, 2]], together[[0, 2]], atol=1e-5)
+    assert torch.allclose(each[1], model.painter.draw(hidden, 1, 3, 2)[1], atol=1e-5)
 
 
 def test_prompts_of_words_and_sound(model, batch):
