@@ -1,4 +1,4 @@
-"""What models are trained to make small."""
+"""What is learned without labels: to fill in what was hidden, and to find the partner among others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.nn import functional as F
 
-from .errors import ParameterError
+from ..errors import ParameterError
 
 
 def normalize_patches(
