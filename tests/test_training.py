@@ -317,7 +317,7 @@ def test_frozen_parts_stay_and_the_head_goes_faster():
     "wrong",
     [
         {"steps": 0}, {"batch_size": 0}, {"learning_rate": 0}, {"learning_rate": math.nan}, {"betas": (0.9,)},
-        {"betas": (0.9, 1.0)}, {"optimizer": "sgd"}, {"schedule": "step"}, {"precision": "fp8"}, {"clip": -1},
+        {"betas": (0.9, 1.0)}, {"optimizer": "lion"}, {"schedule": "step"}, {"precision": "fp8"}, {"clip": -1},
         {"group_rates": {"mlp_head": 0}}, {"seed": -1}, {"accumulate": 0}, {"warmup": -1},
     ],
     ids=str,
