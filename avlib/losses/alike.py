@@ -2,7 +2,7 @@
 
 In a word's clips, what differs between a normal and an abnormal pronunciation is small beside what differs between
 words. So both losses can be told to compare within a word only; batches that hold such clips come from
-`avlib.datasets.sampling.WordLabelSampler`.
+`avlib.datasets.sampling`.
 """
 
 from __future__ import annotations
