@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import ParameterError
+from .self_supervised import of_all_processes
 
 
 class Partners(NamedTuple):
@@ -34,6 +35,8 @@ def supervised_contrastive_loss(
     labels: Int[Tensor, " batch"],
     temperature: float | int = 0.07,
     words: Int[Tensor, " batch"] | None = None,
+    *,
+    gather: bool = True,
 ) -> Float[Tensor, ""]:
     """How well each item finds those of its label among all others of the batch, by cosine.
 
@@ -46,6 +49,8 @@ def supervised_contrastive_loss(
         labels: `(batch,)`.
         temperature: 0.07 as published in the code.
         words: `(batch,)`; if given, P and A are of the item's word only.
+        gather: where `torch.distributed` runs several processes, compare the items of all of them, as
+            `contrastive_loss` does. All processes must call, with batches of one size.
 
     Returns:
         A scalar; 0 where no item has another one of its label. In float32, or float64 if the
@@ -57,6 +62,9 @@ def supervised_contrastive_loss(
     if not temperature > 0:
         raise ParameterError("temperature", f"{temperature}", "more than 0")
     embeddings = _unit(embeddings)
+    if gather:
+        embeddings, labels = of_all_processes(embeddings), of_all_processes(labels)
+        words = None if words is None else of_all_processes(words)
     with torch.autocast(embeddings.device.type, enabled=False):  # bfloat16 would round s, which reaches 14, to 0.06
         similarity = embeddings @ embeddings.T / temperature  # (batch, batch)
     rivals = ~torch.eye(len(labels), dtype=torch.bool, device=embeddings.device)

@@ -53,7 +53,7 @@ def focal_loss(
     logits: Float[Tensor, "batch ..."],
     target: Tensor,
     gamma: float | int = 2.0,
-    alpha: float | Sequence[float | int] | Tensor | None = None,
+    alpha: float | int | Sequence[float | int] | Tensor | None = None,
     form: str = "softmax",
     reduction: str = "mean",
 ) -> Float[Tensor, "*batch"]:

@@ -48,7 +48,8 @@ def fit(
         model: is moved to the device. Parameters that do not require gradients are left alone.
         step: of model and batch; gives the loss, an average over the items of the batch, and its parts by name, which
             are only noted. It sees the model itself, whatever is wrapped around it. Random numbers that should not
-            depend on how a batch is shared out are drawn by `uniform`.
+            depend on how a batch is shared out are drawn by `uniform`. "sam" and "asam" call it twice for each batch,
+            with the same random numbers.
         dataset: batches are what its `collate` makes, if it has one; their first tensor's first axis counts items. Its
             `set_epoch` is called before each epoch. What is random about an item must follow from its index and the
             epoch, as in CAVMAEDataset, for workers and stopping not to matter.

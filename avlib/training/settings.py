@@ -35,7 +35,7 @@ class Settings:
         the work for each step, the second time where the loss is highest nearby, and what is clipped is the gradient
         there. Losses in the history are those of the first time.
     sharp_base: what steps in "sam" and "asam": "sgd" as published, "adamw" or "adam".
-    rho: how far "nearby" reaches in these two; 0.05 published for "sam", 0.5 for "asam".
+    rho: how far "nearby" reaches in these two; 0.05 published for "sam", ten times that and more for "asam".
     schedule: what becomes of the learning rate after the warm-up: "constant"; "linear" or "cosine" down to
         `min_learning_rate`; or "multistep": times `gamma` when as many epochs are done as each of `milestones` says.
         Published for CAV-MAE: range(start, 1000, step), no warm-up.

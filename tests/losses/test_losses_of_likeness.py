@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from torch import distributed as dist
+from torch import multiprocessing as mp
 from torch.nn import CosineEmbeddingLoss
 
 from avlib import losses
@@ -45,6 +47,32 @@ def test_supervised_contrast(temperature, within):
     assert found.item() == pytest.approx(expected, rel=1e-4)
     longer = embeddings * torch.arange(1, 13)[:, None]
     torch.testing.assert_close(losses.supervised_contrastive_loss(longer, labels, temperature, words), found)
+
+
+def half_in_each(rank, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    embeddings, labels, words = (rows.chunk(2)[rank] for rows in some())
+    embeddings = embeddings.clone().requires_grad_()
+    loss = losses.supervised_contrastive_loss(embeddings, labels, words=words)
+    loss.backward()
+    alone = losses.supervised_contrastive_loss(embeddings, labels, words=words, gather=False)
+    torch.save((loss.detach(), embeddings.grad, alone.detach()), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_compare_the_items_of_both(tmp_path):
+    mp.spawn(half_in_each, (str(tmp_path),), nprocs=2)
+    embeddings, labels, words = some()
+    embeddings.requires_grad_()
+    expected = losses.supervised_contrastive_loss(embeddings, labels, words=words)
+    expected.backward()
+    for rank in range(2):
+        loss, gradient, alone = torch.load(tmp_path / f"{rank}.pt")
+        torch.testing.assert_close(loss, expected.detach())
+        torch.testing.assert_close(gradient / 2, embeddings.grad.chunk(2)[rank])  # averaged over two, as by DDP
+        half = [rows.chunk(2)[rank] for rows in (embeddings.detach(), labels, words)]
+        torch.testing.assert_close(alone, losses.supervised_contrastive_loss(*half[:2], words=half[2]))
 
 
 def test_gradients_are_finite_and_pull_what_is_alike_together():
