@@ -23,8 +23,8 @@ COLUMNS = ("path", "label", "word", "age", "speaker", "snr", "seconds")
 
 
 def corpus(
-    words: int | Sequence[str] = len(WORDS),
-    speakers: int = 24,
+    words: int | Sequence[str] = 8,
+    speakers: int = 48,
     takes: int = 2,
     *,
     abnormal: float | int = 0.5,
@@ -39,7 +39,8 @@ def corpus(
     speaker says every word once in each way.
 
     Args:
-        words: how many, in the order of `PAIRS`, or which; both words of each pair.
+        words: how many, in the order of `PAIRS`, or which; both words of each pair. The later pairs are harder to tell
+            apart in noise.
         speakers: how many; their ages take turns. More speakers only add clips at the end.
         takes: how many clips there are of each word by each speaker.
         abnormal: the share of abnormal ones, from 0 to 1, within one clip of each word; 0.5 is balanced.

@@ -9,26 +9,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+Formants = tuple[float | int, float | int, float | int]  # F1, F2, F3 in Hz
+
 
 @dataclass(frozen=True)
 class Part:
     """A steady part of a phone; the parts melt into each other.
 
     share: of the phone's duration.
-    formants: F1, F2, F3 in Hz.
     voice, breath: how loud the larynx and the air from it sound, both through the formants. A vowel's voice is 1.
     hiss: how loud the noise is that is made in the mouth; centre, width: of its spectrum, in Hz.
     zero: where the open nose takes energy away, in Hz; None when it is shut.
     """
 
-    share: float
-    formants: tuple[float, float, float]
-    voice: float = 0.0
-    breath: float = 0.0
-    hiss: float = 0.0
-    centre: float = 0.0
-    width: float = 0.0
-    zero: float | None = None
+    share: float | int
+    formants: Formants
+    voice: float | int = 0.0
+    breath: float | int = 0.0
+    hiss: float | int = 0.0
+    centre: float | int = 0.0
+    width: float | int = 0.0
+    zero: float | int | None = None
 
 
 @dataclass(frozen=True)
@@ -39,23 +40,23 @@ class Phone:
     parts: tuple[Part, ...]
 
 
-def _vowel(*formants: tuple[float, float, float], seconds: float = 0.2) -> Phone:
+def _vowel(*formants: Formants, seconds: float = 0.2) -> Phone:
     return Phone(seconds, tuple(Part(1 / len(formants), target, voice=1) for target in formants))
 
 
-def _glide(formants: tuple[float, float, float], voice: float) -> Phone:
+def _glide(formants: Formants, voice: float) -> Phone:
     return Phone(0.1, (Part(1, formants, voice=voice),))
 
 
-def _nasal(formants: tuple[float, float, float]) -> Phone:
+def _nasal(formants: Formants) -> Phone:
     return Phone(0.11, (Part(1, formants, voice=0.7, zero=480),))
 
 
-def _fricative(formants: tuple[float, float, float], hiss: float, centre: float, width: float) -> Phone:
+def _fricative(formants: Formants, hiss: float, centre: int, width: int) -> Phone:
     return Phone(0.13, (Part(1, formants, hiss=hiss, centre=centre, width=width),))
 
 
-def _stop(formants: tuple[float, float, float], voiced: bool, hiss: float, centre: float, width: float) -> Phone:
+def _stop(formants: Formants, voiced: bool, hiss: float, centre: int, width: int) -> Phone:
     """A closure, a burst, and what follows until the vowel: breath, or the voice at once."""
     closure = Part(0.5, formants, voice=0.12 if voiced else 0)
     burst = Part(0.18, formants, hiss=hiss, centre=centre, width=width, voice=0.15 if voiced else 0)
@@ -93,11 +94,11 @@ PAIRS = (
     ("ring", "wing"),
     ("key", "tea"),
     ("sip", "ship"),
-    ("fan", "pan"),
     ("thumb", "sum"),
-    ("lock", "rock"),
-    ("moon", "noon"),
     ("gate", "date"),
+    ("fan", "pan"),
+    ("moon", "noon"),
+    ("lock", "rock"),
 )
 
 WORDS = {
