@@ -1,4 +1,4 @@
-"""The corpus: balanced by construction, the label hidden from who does not know the word, files and table as promised."""
+"""The corpus: balanced by construction, the label hidden from who does not know the word, files and table."""
 
 import csv
 import json
@@ -6,6 +6,7 @@ import math
 import os
 import wave
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_without_the_word_the_label_is_not_there_and_with_it_it_is():
     spoken = speech.corpus(["sip", "ship", "key", "tea"], 36, 2, snr=30)
     bands = np.geomspace(200, 7900, 21)
     frequency = np.fft.rfftfreq(400, 1 / 16000)
-    filters = np.array([(frequency >= low) & (frequency < high) for low, high in zip(bands, bands[1:], strict=False)])
+    filters = np.array([(frequency >= low) & (frequency < high) for low, high in pairwise(bands)])
     features = []
     for one in spoken:
         frames = np.lib.stride_tricks.sliding_window_view(one.sound(), 400)[::160] * np.hanning(400)
@@ -121,7 +122,7 @@ def test_without_the_word_the_label_is_not_there_and_with_it_it_is():
 
 
 def test_files_and_table_hold_what_was_asked_for(own_cache):
-    spoken = speech.corpus(2, 2, 2, snr=20) + [Spoken("moon", Speaker(4, age=3.5), seed=1, snr=math.inf)]
+    spoken = [*speech.corpus(2, 2, snr=20), Spoken("moon", Speaker(4, age=3.5), seed=1, snr=math.inf)]
     table = speech.render(spoken, jobs=1, progress=False)
     rows = rows_of(table)
     assert table.is_relative_to(own_cache) and tuple(rows[0]) == speech.COLUMNS and len(rows) == len(spoken)
@@ -154,7 +155,7 @@ def test_rendered_once_and_only_what_is_missing(own_cache):
     before = paths[4].read_bytes()
     paths[4].unlink()
     (paths[4].parent / ".unfinished-1-left.wav").write_text("by a process that was killed")
-    assert speech.render(spoken + spoken[:1], jobs=1, progress=False) != table
+    assert speech.render([*spoken, spoken[0]], jobs=1, progress=False) != table
     assert speech.render(spoken, jobs=1, progress=False) == table
     again = [path.stat().st_mtime_ns for path in paths]
     assert again[:4] + again[5:] == born[:4] + born[5:] and paths[4].read_bytes() == before
@@ -198,7 +199,7 @@ def fake_espeak(folder: Path, script: str) -> None:
 def test_without_espeak_it_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not speech.can_say()
-    with pytest.raises(ParameterError, match="espeak-ng is not on this machine.*apt install espeak-ng"):
+    with pytest.raises(ParameterError, match=r"espeak-ng is not on this machine.*apt install espeak-ng"):
         speech.say("ring")
 
 
