@@ -11,9 +11,9 @@ from jaxtyping import Float32, Float64
 
 from ...errors import ParameterError
 from .given import check_choice, check_number, check_whole, dice
-from .phones import PARTNER, PHONES, WORDS
+from .phones import PARTNER, PHONES, WORDS, Phone
 from .speaker import Speaker
-from .voice import FRAME_RATE, SAMPLE_RATE, Tracks, smooth, speak
+from .voice import FRAME_RATE, NOSE, SAMPLE_RATE, Tracks, smooth, speak
 
 PRONUNCIATIONS = ("normal", "abnormal")
 DEFAULT_SNR = 10.0  # dB
@@ -108,44 +108,33 @@ class Spoken:
     @cached_property
     def tracks(self) -> Tracks:
         """Pitch, formants and loudness every 5 ms."""
-        bounds, factors = self._times, self._factors
-        frames = math.ceil(self._end * FRAME_RATE) + 1
-        times = np.arange(frames) / FRAME_RATE
-        parts, ends = [], []
-        for name, start, end, factor in zip(WORDS[self.said], bounds[:-1], bounds[1:], factors, strict=True):
-            shares = np.cumsum([part.share for part in PHONES[name].parts])
-            parts += [(part, np.array(part.formants) * factor) for part in PHONES[name].parts]
-            ends += (start + (end - start) * shares).tolist()
-        which = np.minimum(np.searchsorted(ends, times, "right"), len(parts) - 1)
+        bounds, tract = self._times, self.speaker.tract
+        times = np.arange(math.ceil(self._end * FRAME_RATE) + 1) / FRAME_RATE
+        parts, targets, ends = [], [], []
+        for phone, start, end, factors in zip(self._phones, bounds[:-1], bounds[1:], self._factors, strict=True):
+            parts += phone.parts
+            targets += [factors * part.formants for part in phone.parts]
+            ends += (start + (end - start) * np.cumsum([part.share for part in phone.parts])).tolist()
+        at = np.minimum(np.searchsorted(ends, times, "right"), len(parts) - 1)  # the part at each frame
         heard = (times >= bounds[0]) & (times < bounds[-1])
-        formants = np.stack([target for _, target in parts])[which]
-        nose = 280 * self.speaker.tract
-        zero = np.array([part.zero * self.speaker.tract if part.zero else nose for part, _ in parts])[which]
-        level = {
-            name: np.array([getattr(part, name) for part, _ in parts])[which] * heard
-            for name in ("voice", "breath", "hiss")
-        }
-        # A hiss fades in and out with its own spectrum: frames without one take that of the nearest with one.
-        spectrum = np.array([(part.centre, part.width) for part, _ in parts])[which]
-        hissing = np.flatnonzero(spectrum[:, 0])
+        voice, breath, hiss, centre, width, zero = (
+            np.array([getattr(part, name) or 0.0 for part in parts])[at]
+            for name in ("voice", "breath", "hiss", "centre", "width", "zero")
+        )
+        # A hiss fades in and out with its own spectrum: frames without one take that of the nearest frame with one.
+        hissing = np.flatnonzero(centre)
         if len(hissing):
-            after = np.minimum(np.searchsorted(hissing, np.arange(frames)), len(hissing) - 1)
-            before = np.maximum(after - 1, 0)
-            frame = np.arange(frames)
-            nearer = abs(hissing[before] - frame) < abs(hissing[after] - frame)
-            spectrum = spectrum[hissing[np.where(nearer, before, after)]]
-        else:
-            spectrum = np.ones((frames, 2))
-        scale = self.speaker.tract
+            nearest = hissing[np.abs(np.arange(len(times))[:, None] - hissing).argmin(axis=1)]
+            centre, width = centre[nearest], width[nearest]
         return Tracks(
             f0=self._pitch(times),
-            formants=np.stack([smooth(track, 0.05) for track in formants.T], axis=1),
-            zero=smooth(zero, 0.03),
-            voice=smooth(level["voice"], 0.02),
-            breath=smooth(level["breath"] + self.speaker._voice[1] * level["voice"], 0.02),
-            hiss=smooth(level["hiss"], 0.01),
-            centre=np.minimum(spectrum[:, 0] * scale, 7000),
-            width=spectrum[:, 1] * scale,
+            formants=np.stack([smooth(track, 0.05) for track in np.stack(targets)[at].T], axis=1),
+            zero=smooth(np.where(zero, zero, NOSE) * tract, 0.03),
+            voice=smooth(voice * heard, 0.02),
+            breath=smooth((breath + self.speaker._voice[1] * voice) * heard, 0.02),
+            hiss=smooth(hiss * heard, 0.01),
+            centre=np.minimum(centre * tract, 7000.0),
+            width=np.maximum(width * tract, 1.0),
         )
 
     @cached_property
@@ -183,6 +172,10 @@ class Spoken:
         noise *= math.sqrt(power / float((noise * noise).mean()))
         quiet = min(1.0, _LOUDEST / float(np.abs(word + noise).max()))
         return quiet * word, quiet * noise
+
+    @property
+    def _phones(self) -> list[Phone]:
+        return [PHONES[name] for name in WORDS[self.said]]
 
     # What is drawn: from the pair, the speaker and the take, never from the pronunciation
 

@@ -17,9 +17,10 @@ from jaxtyping import Float64
 SAMPLE_RATE = 16000  # Hz
 HOP = 80  # samples in a frame of the tracks: 5 ms
 FRAME_RATE = SAMPLE_RATE // HOP  # Hz
+NOSE = 280.0  # resonance of the nose in Hz, of a grown-up; undone by a zero of the same frequency when it is shut
 _UPPER = (3500.0, 4500.0)  # F4 and F5 of a grown-up, in Hz; they do not move
 _BANDWIDTHS = (70.0, 90.0, 130.0, 200.0, 300.0)  # Hz, of F1 to F5 of a grown-up
-_NOSE = (280.0, 100.0)  # frequency and bandwidth of the nose in Hz
+_NOSE_BANDWIDTH = 100.0  # Hz
 _GLOTTIS = 130.0  # Hz; above it the larynx alone falls by 12 dB in an octave
 _VOICE_GAIN = 0.5  # makes the voice of a vowel about as loud as noise of level 1
 _PIECE = 256  # samples in the Fourier transform of a piece of noise
@@ -81,8 +82,7 @@ def _resonance(z: np.ndarray, frequency: np.ndarray | float, bandwidth: float) -
 def _tract(frequencies: np.ndarray, tracks: Tracks, tract: float) -> np.ndarray:
     """The filter at frequencies `(frames, points)` or `(1, points)` in Hz: complex (frames, points)."""
     z = np.exp(-2j * np.pi * frequencies / SAMPLE_RATE)
-    nose, wide = _NOSE[0] * tract, _NOSE[1]
-    response = _resonance(z, nose, wide) / _resonance(z, tracks.zero[:, None], wide)
+    response = _resonance(z, NOSE * tract, _NOSE_BANDWIDTH) / _resonance(z, tracks.zero[:, None], _NOSE_BANDWIDTH)
     for number, bandwidth in enumerate(_BANDWIDTHS):
         moving = tracks.formants[:, number, None] if number < 3 else _UPPER[number - 3] * tract
         response = response * _resonance(z, moving, bandwidth * tract)
