@@ -20,6 +20,7 @@ _TRACT, _F0, _PACE, _FORMANTS = 0.04, 0.10, 0.12, 0.03
 @dataclass(frozen=True)
 class Speaker:
     """Who speaks. Age is heard: an older child has a longer vocal tract, a lower voice and quicker speech.
+    `Speaker(seed, age=...)` is, for the same seed, the same one at another age.
 
     Args:
         seed: which one; any whole number that is not negative.

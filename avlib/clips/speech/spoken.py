@@ -163,11 +163,10 @@ class Spoken:
         """What `sound` adds up: the word alone and the noise alone, float64 (samples,) each."""
         _, _, tilt = self.speaker._voice
         word = speak(self.tracks, self.speaker.tract, tilt, self._dice("sources"))
-        first, last = (round(time * SAMPLE_RATE) for time in (self._times[0], self._times[-1]))
-        noise_dice = self._dice("noise")
-        # The level is drawn, so that it tells nothing.
-        word *= 0.03 * 2.5 ** noise_dice.random() / math.sqrt(float((word[first:last] ** 2).mean()))
-        noise = noise_dice.random(len(word)) - 0.5
+        first, last = (round(time * SAMPLE_RATE) for time in self._times[[0, -1]])
+        level = 0.03 * 2.5 ** self._dice("level").random()  # drawn, so that it tells nothing
+        word *= level / math.sqrt(float((word[first:last] ** 2).mean()))
+        noise = self._dice("noise").random(len(word)) - 0.5
         power = float((word[first:last] ** 2).mean()) / 10 ** (self.snr / 10)
         noise *= math.sqrt(power / float((noise * noise).mean()))
         quiet = min(1.0, _LOUDEST / float(np.abs(word + noise).max()))
@@ -205,9 +204,9 @@ class Spoken:
 
     def _pitch(self, times: np.ndarray) -> np.ndarray:
         """Pitch in Hz at each time: it falls, as at the end of a sentence, and is never quite steady."""
-        dice = self._dice("pitch")
-        mean, start, end = dice.random(3)
+        stream = self._dice("pitch")
+        mean, start, end = stream.random(3)
         top, bottom = 1.02 + 0.1 * start, 0.86 + 0.08 * end
         along = np.interp(times, self._times[[0, -1]], (top, bottom))
-        unsteady = 1 + 0.02 * smooth(2 * dice.random(len(times)) - 1, 0.03)
+        unsteady = 1 + 0.02 * smooth(2 * stream.random(len(times)) - 1, 0.03)
         return self.speaker.f0 * (1 + _F0 * (2 * mean - 1)) * along * unsteady

@@ -100,11 +100,11 @@ def _voiced(tracks: Tracks, tract: float, tilt: float) -> np.ndarray:
     sizes = level * source * _tract(frequencies, tracks, tract)
     pitch = _between(tracks.f0)
     turns = np.cumsum(pitch) - (pitch + pitch[0]) / 2  # by trapezoids
-    round_ = np.exp(2j * np.pi / SAMPLE_RATE * turns)
-    total = np.zeros_like(round_)
+    turning = np.exp(2j * np.pi / SAMPLE_RATE * turns)
+    total = np.zeros_like(turning)
     for harmonic in sizes.T[::-1]:  # Horner's scheme for the sum of size_k(t) exp(i k phase(t))
         total += _between(harmonic)
-        total *= round_
+        total *= turning
     return total.real
 
 
