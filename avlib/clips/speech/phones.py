@@ -45,7 +45,7 @@ def _vowel(*formants: Formants, seconds: float = 0.2) -> Phone:
 
 
 def _glide(formants: Formants, voice: float) -> Phone:
-    return Phone(0.1, (Part(1, formants, voice=voice),))
+    return Phone(0.13, (Part(1, formants, voice=voice),))
 
 
 def _nasal(formants: Formants) -> Phone:
