@@ -76,6 +76,16 @@ def test_words_and_noise_can_be_chosen():
     spoken = speech.corpus(["rock", "lock"], 2, 2, snr=math.inf)
     assert [one.word for one in spoken[:4]] == ["rock", "rock", "lock", "lock"]
     assert {one.snr for one in spoken} == {math.inf}
+    assert {one.snr for one in speech.corpus(2, 2, snr=7)} == {7.0}
+
+
+def test_noise_is_drawn_within_its_range_and_tells_nothing():
+    spoken = speech.corpus(16, 30, snr=(-3, 9))
+    snr = np.array([one.snr for one in spoken])
+    assert np.abs(np.sort(snr) - np.linspace(-3, 9, len(snr))).max() < 0.06 * 12  # uniform: Kolmogorov and Smirnov
+    assert 0.44 < roc_auc_score([one.pronunciation == "abnormal" for one in spoken], snr) < 0.56
+    assert (min(speech.SNR_RANGE), max(speech.SNR_RANGE)) == speech.SNR_RANGE
+    assert all(speech.SNR_RANGE[0] <= one.snr < speech.SNR_RANGE[1] for one in speech.corpus(2, 3))
 
 
 # What the sound tells of the label
@@ -246,6 +256,10 @@ def test_espeak_that_fails(tmp_path, monkeypatch):
         (lambda: speech.corpus(ages=[]), ("ages", "none")),
         (lambda: speech.corpus(2, 1, ages=[40]), ("age", "40")),
         (lambda: speech.corpus(2, 1, snr=200), ("snr", "200")),
+        (lambda: speech.corpus(2, 1, snr=(9, 3)), ("snr", "3", "from 9 to 100")),
+        (lambda: speech.corpus(2, 1, snr=[5]), ("snr", "[5]", "the lowest and the highest")),
+        (lambda: speech.corpus(2, 1, snr=(0, math.inf)), ("snr", "inf")),
+        (lambda: speech.corpus(2, 1, snr=(-90, 10)), ("snr", "from -40 to 100")),
         (lambda: speech.render([]), ("spoken", "nothing")),
         (lambda: speech.render(speech.corpus(2, 1), jobs=0), ("jobs", "0")),
         (lambda: speech.say("rong"), ("word", "Did you mean 'ring'")),

@@ -7,7 +7,7 @@ The voice is a formant synthesiser of our own, the words are our own, and nobody
 simple as it can be while age, formants and pitch are what they are in speech; it is not a child's voice.
 """
 
-from .corpus import COLUMNS, corpus, render
+from .corpus import COLUMNS, SNR_RANGE, corpus, render
 from .listening import can_say, say
 from .phones import PAIRS, PARTNER, PHONES, WORDS, Part, Phone
 from .speaker import AGES, Speaker
@@ -23,6 +23,7 @@ __all__ = [
     "PHONES",
     "PRONUNCIATIONS",
     "SAMPLE_RATE",
+    "SNR_RANGE",
     "WORDS",
     "Part",
     "Phone",

@@ -16,9 +16,10 @@ from ..rendering import place, publish, render_missing
 from .given import check_choice, check_number, check_whole, dice
 from .phones import PAIRS, PARTNER, WORDS
 from .speaker import AGES, Speaker
-from .spoken import DEFAULT_SNR, Spoken
+from .spoken import SNR_LIMITS, Spoken
 from .voice import SAMPLE_RATE
 
+SNR_RANGE = (5.0, 20.0)  # dB: clips that a model learns from at once, and clips that no model always gets right
 COLUMNS = ("path", "label", "word", "age", "speaker", "snr", "seconds")
 
 
@@ -28,7 +29,7 @@ def corpus(
     takes: int = 2,
     *,
     abnormal: float | int = 0.5,
-    snr: float | int = DEFAULT_SNR,
+    snr: float | int | Sequence[float | int] = SNR_RANGE,
     ages: Sequence[float | int] = AGES,
     seed: int = 0,
 ) -> list[Spoken]:
@@ -44,7 +45,7 @@ def corpus(
         speakers: how many; their ages take turns. More speakers only add clips at the end.
         takes: how many clips there are of each word by each speaker.
         abnormal: the share of abnormal ones, from 0 to 1, within one clip of each word; 0.5 is balanced.
-        snr: of all clips, in dB; see `Spoken`.
+        snr: in dB, as `Spoken` has it: of all clips, or from one to another, drawn for each clip.
         ages: of the speakers, in years.
         seed: another one gives other speakers and other takes.
 
@@ -64,6 +65,8 @@ def corpus(
     turns = sorted(range(len(ages)), key=dice("ages", seed).random(len(ages)).tolist().__getitem__)
     # Where in the row of takes the abnormal ones lie: the same for both words of a pair.
     starts = {word: dice("turn", seed, *sorted((word, PARTNER[word]))).random() for word in words}
+    lowest, highest = _checked_range(snr)
+    noise = dice("snr", seed)
     spoken = []
     for i in range(speakers):
         speaker = Speaker(int(seed) * 100_000 + i, ages[turns[i % len(ages)]])
@@ -72,7 +75,8 @@ def corpus(
                 so_far = abnormal * j + starts[word]
                 is_abnormal = math.floor(so_far + abnormal) > math.floor(so_far)
                 take = int(seed) * 100_000_000 + len(spoken)
-                spoken.append(Spoken(word, speaker, "abnormal" if is_abnormal else "normal", take, snr))
+                level = lowest if lowest == highest else lowest + (highest - lowest) * noise.random()
+                spoken.append(Spoken(word, speaker, "abnormal" if is_abnormal else "normal", take, level))
     return spoken
 
 
@@ -129,6 +133,17 @@ def _checked_words(words: int | Sequence[str]) -> tuple[str, ...]:
     if not words or len(set(words)) < len(words):
         raise ParameterError("words", f"{list(words)!r}", "some words, each once", "Leave it out for all.")
     return tuple(words)
+
+
+def _checked_range(snr: float | int | Sequence[float | int]) -> tuple[float | int, float | int]:
+    if not isinstance(snr, Sequence):
+        return snr, snr
+    if len(snr) != 2:
+        expected = "a number of dB, or the lowest and the highest"
+        raise ParameterError("snr", f"{snr!r}", expected, f"Leave it out for {SNR_RANGE[0]:g} to {SNR_RANGE[1]:g} dB.")
+    check_number("snr", snr[0], *SNR_LIMITS)
+    check_number("snr", snr[1], snr[0], SNR_LIMITS[1])
+    return snr[0], snr[1]
 
 
 def _render(missing: tuple[Path, Spoken]) -> None:

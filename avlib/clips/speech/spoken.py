@@ -17,6 +17,7 @@ from .voice import FRAME_RATE, NOSE, SAMPLE_RATE, Tracks, smooth, speak
 
 PRONUNCIATIONS = ("normal", "abnormal")
 DEFAULT_SNR = 10.0  # dB
+SNR_LIMITS = (-40.0, 100.0)
 
 # How far one take, or one phone of it, is from the mean of the speaker.
 _FORMANTS, _SECONDS, _F0 = 0.04, 0.2, 0.05
@@ -92,7 +93,7 @@ class Spoken:
         check_whole("seed", self.seed, 0)
         object.__setattr__(self, "seed", int(self.seed))
         if self.snr != math.inf:
-            check_number("snr", self.snr, -40.0, 100.0)
+            check_number("snr", self.snr, *SNR_LIMITS)
         object.__setattr__(self, "snr", float(self.snr))
 
     @property
