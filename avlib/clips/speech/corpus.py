@@ -142,7 +142,7 @@ def _checked_range(snr: float | int | Sequence[float | int]) -> tuple[float | in
         expected = "a number of dB, or the lowest and the highest"
         raise ParameterError("snr", f"{snr!r}", expected, f"Leave it out for {SNR_RANGE[0]:g} to {SNR_RANGE[1]:g} dB.")
     check_number("snr", snr[0], *SNR_LIMITS)
-    check_number("snr", snr[1], snr[0], SNR_LIMITS[1])
+    check_number("snr", snr[1], float(snr[0]), SNR_LIMITS[1])
     return snr[0], snr[1]
 
 
