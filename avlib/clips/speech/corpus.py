@@ -16,10 +16,10 @@ from ..rendering import place, publish, render_missing
 from .given import check_choice, check_number, check_whole, dice
 from .phones import PAIRS, PARTNER, WORDS
 from .speaker import AGES, Speaker
-from .spoken import SNR_LIMITS, Spoken
+from .spoken import PRONUNCIATIONS, SNR_LIMITS, Spoken
 from .voice import SAMPLE_RATE
 
-SNR_RANGE = (5.0, 20.0)  # dB: clips that a model learns from at once, and clips that no model always gets right
+SNR_RANGE = (0.0, 20.0)  # dB: clips that a model learns from at once, and clips that no model always gets right
 COLUMNS = ("path", "label", "word", "age", "speaker", "snr", "seconds")
 
 
@@ -72,11 +72,10 @@ def corpus(
         speaker = Speaker(int(seed) * 100_000 + i, ages[turns[i % len(ages)]])
         for word in words:
             for j in range(i * takes, (i + 1) * takes):
-                so_far = abnormal * j + starts[word]
-                is_abnormal = math.floor(so_far + abnormal) > math.floor(so_far)
+                before, after = (math.floor(abnormal * count + starts[word]) for count in (j, j + 1))
                 take = int(seed) * 100_000_000 + len(spoken)
                 level = lowest if lowest == highest else lowest + (highest - lowest) * noise.random()
-                spoken.append(Spoken(word, speaker, "abnormal" if is_abnormal else "normal", take, level))
+                spoken.append(Spoken(word, speaker, PRONUNCIATIONS[after - before], take, level))
     return spoken
 
 
