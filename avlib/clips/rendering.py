@@ -1,13 +1,17 @@
-"""Scenes as files: each is rendered once into the cache, with its truth beside it."""
+"""Clips as files: each is rendered once into the cache, with its truth beside it.
+
+`render` does so for scenes; `place`, `render_missing` and `publish` are for clips of any sort.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 from .. import cache
 from ..errors import ParameterError
@@ -58,39 +62,75 @@ def render(
     for scene in scenes[:1]:
         scene.frame(0.0, size)  # refuses a wrong size before anything starts
     paths = [_path(scene, size, frame_rate) for scene in scenes]
-    missing = {path: scene for path, scene in zip(paths, scenes, strict=True) if not path.exists()}
-    task = partial(_render, size=size, frame_rate=frame_rate)
+    render_missing(partial(_render, size=size, frame_rate=frame_rate), paths, scenes, jobs, progress)
+    return [Clip(path, scene) for path, scene in zip(paths, scenes, strict=True)]
+
+
+def place(sort: str, name: str, recipe: tuple, ending: str) -> Path:
+    """Where a clip belongs: a folder of its own, whose name carries all that the file depends on.
+
+    Args:
+        sort: the folder in the cache for clips of this sort.
+        name: for people.
+        recipe: what the clip is made from; the source of this package is added to it.
+        ending: of the file, with its dot.
+    """
+    mark = hashlib.sha256(f"{_recipe()} {' '.join(map(str, recipe))}".encode()).hexdigest()[:10]
+    return cache.folder(sort, f"{name}-{mark}") / f"{name}-{mark}{ending}"
+
+
+def render_missing(
+    task: Callable[[tuple[Path, Any]], None],
+    paths: Sequence[Path],
+    things: Sequence,
+    jobs: int | None,
+    progress: bool,
+) -> None:
+    """Call `task((path, thing))` for those that have no file yet, each file once; see `avlib.workers.each`."""
+    missing = {path: thing for path, thing in zip(paths, things, strict=True) if not path.exists()}
     for _ in each(task, list(missing.items()), jobs=jobs, progress=progress, doing="rendering clips"):
         pass  # what counts is the file
-    return [Clip(path, scene) for path, scene in zip(paths, scenes, strict=True)]
+
+
+def publish(path: Path, truth: dict, write: Callable[[Path, str], None]) -> None:
+    """Let `write(path, truth as JSON)` write a clip, after its truth as `.json`, unless another process was quicker.
+
+    Args:
+        path: from `place`, so that nobody else writes in its folder.
+        truth: plain JSON values.
+        write: is given another name to write to, with the same ending.
+    """
+    with cache.locked(path):
+        if path.exists():
+            return
+        cache.remove_unfinished(path.parent)
+        text = json.dumps(truth)
+        with cache.publishing(path.with_suffix(".json")) as unfinished:
+            unfinished.write_text(text)
+        with cache.publishing(path) as unfinished:
+            write(unfinished, text)
 
 
 def _render(missing: tuple[Path, Scene], size: tuple[int, int], frame_rate: float | int) -> None:
     path, scene = missing
-    with cache.locked(path):
-        if path.exists():  # another process was quicker
-            return
-        cache.remove_unfinished(path.parent)  # this clip's own folder: nobody else writes there
+
+    def write(unfinished: Path, truth: str) -> None:
         import torch
 
         from .. import media
 
-        truth = json.dumps(scene.truth.to_dict())
-        with cache.publishing(path.with_suffix(".json")) as unfinished:
-            unfinished.write_text(truth)
         frames = (scene.frame(i / frame_rate, size) for i in range(max(1, int(scene.seconds * frame_rate + 1e-6))))
         waveform = torch.from_numpy(scene.sound(48000))
         metadata = {"title": f"{scene.kind} {scene.seed} (synthetic)", "comment": truth}
-        with cache.publishing(path) as unfinished:
-            media.write_video(unfinished, frames, frame_rate, waveform, 48000, metadata)
+        media.write_video(unfinished, frames, frame_rate, waveform, 48000, metadata)
+
+    publish(path, scene.truth.to_dict(), write)
 
 
 def _path(scene: Scene, size: Sequence[int], frame_rate: float | int) -> Path:
-    """Where the clip belongs: a folder of its own, whose name carries all that the file depends on."""
     height, width = size
-    mark = hashlib.sha256(f"{_recipe()} {astuple(scene)} {height} {width} {frame_rate}".encode()).hexdigest()[:10]
-    name = f"{scene.kind}-{scene.seed}-{scene.seconds:g}s-{height}x{width}-{frame_rate:g}fps-{mark}"
-    return cache.folder("clips", name) / f"{name}.mp4"
+    name = f"{scene.kind}-{scene.seed}-{scene.seconds:g}s-{height}x{width}-{frame_rate:g}fps"
+    return place("clips", name, (astuple(scene), height, width, frame_rate), ".mp4")
 
 
 @lru_cache(maxsize=1)

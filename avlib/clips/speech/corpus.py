@@ -1,0 +1,164 @@
+"""Many words by many speakers, balanced by construction; as files, with a table."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple
+from pathlib import Path
+
+from ... import cache
+from ...errors import ParameterError
+from ..rendering import place, publish, render_missing
+from .given import check_choice, check_number, check_whole, dice
+from .phones import PAIRS, PARTNER, WORDS
+from .speaker import AGES, Speaker
+from .spoken import PRONUNCIATIONS, SNR_LIMITS, Spoken
+from .voice import SAMPLE_RATE
+
+SNR_RANGE = (0.0, 20.0)  # dB: clips that a model learns from at once, and clips that no model always gets right
+COLUMNS = ("path", "label", "word", "age", "speaker", "snr", "seconds")
+
+
+def corpus(
+    words: int | Sequence[str] = 8,
+    speakers: int = 48,
+    takes: int = 2,
+    *,
+    abnormal: float | int = 0.5,
+    snr: float | int | Sequence[float | int] = SNR_RANGE,
+    ages: Sequence[float | int] = AGES,
+    seed: int = 0,
+) -> list[Spoken]:
+    """Every word by every speaker, `takes` times, a share of them abnormal.
+
+    The words are whole pairs, and each word of a pair has the same number of abnormal takes, by the same speakers: who
+    does not know the word cannot tell the label, whatever the share. With two takes and half of them abnormal, every
+    speaker says every word once in each way.
+
+    Args:
+        words: how many, in the order of `PAIRS`, or which; both words of each pair. The later pairs are harder to tell
+            apart in noise.
+        speakers: how many; their ages take turns. More speakers only add clips at the end.
+        takes: how many clips there are of each word by each speaker.
+        abnormal: the share of abnormal ones, from 0 to 1, within one clip of each word; 0.5 is balanced.
+        snr: in dB, as `Spoken` has it: of all clips, or from one to another, drawn for each clip.
+        ages: of the speakers, in years.
+        seed: another one gives other speakers and other takes.
+
+    Returns:
+        `words * speakers * takes` of them, speaker by speaker.
+
+    Raises:
+        ParameterError: a parameter is out of range, a word is unknown or lacks its partner, or what `Spoken` refuses.
+    """
+    words = _checked_words(words)
+    check_whole("speakers", speakers, 1)
+    check_whole("takes", takes, 1)
+    check_number("abnormal", abnormal, 0.0, 1.0)
+    check_whole("seed", seed, 0)
+    if not len(ages):
+        raise ParameterError("ages", "none", "at least one age in years", "Leave it out for 14 from 2 to 10.")
+    turns = sorted(range(len(ages)), key=dice("ages", seed).random(len(ages)).tolist().__getitem__)
+    # Where in the row of takes the abnormal ones lie: the same for both words of a pair.
+    starts = {word: dice("turn", seed, *sorted((word, PARTNER[word]))).random() for word in words}
+    lowest, highest = _checked_range(snr)
+    noise = dice("snr", seed)
+    spoken = []
+    for i in range(speakers):
+        speaker = Speaker(int(seed) * 100_000 + i, ages[turns[i % len(ages)]])
+        for word in words:
+            for j in range(i * takes, (i + 1) * takes):
+                before, after = (math.floor(abnormal * count + starts[word]) for count in (j, j + 1))
+                take = int(seed) * 100_000_000 + len(spoken)
+                level = lowest if lowest == highest else lowest + (highest - lowest) * noise.random()
+                spoken.append(Spoken(word, speaker, PRONUNCIATIONS[after - before], take, level))
+    return spoken
+
+
+def render(spoken: Iterable[Spoken], jobs: int | None = None, progress: bool = True) -> Path:
+    """Render spoken words to wav files (16 kHz, mono, 16 bit), those that are not in the cache yet, and list them.
+
+    Beside each file lies its truth as `.json`. With more than one job, processes are started; see
+    `avlib.workers.each`.
+
+    Args:
+        spoken: what to render.
+        jobs: how many processes work at once; as many as there are cores when it is None.
+        progress: whether a progress bar is shown.
+
+    Returns:
+        The table, a CSV file in the cache: a row for each of them, in their order, with path, label ("normal" or
+        "abnormal"), word, age (years), speaker, snr (dB; inf without noise) and seconds.
+
+    Raises:
+        ParameterError: there is nothing to render, or `jobs` is out of range.
+        CacheError: the cache cannot be written.
+    """
+    spoken = list(spoken)
+    if not spoken:
+        raise ParameterError("spoken", "nothing", "at least one spoken word", "Give what `corpus` returns.")
+    paths = [_path(one) for one in spoken]
+    render_missing(_render, paths, spoken, jobs, progress)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for path, one in zip(paths, spoken, strict=True):
+        speaker = one.speaker
+        writer.writerow([path, one.pronunciation, one.word, speaker.age, speaker.name, one.snr, one.seconds])
+    mark = hashlib.sha256(text.getvalue().encode()).hexdigest()[:10]
+    table = cache.folder("speech") / f"table-{len(spoken)}-{mark}.csv"
+    with cache.publishing(table) as unfinished:
+        unfinished.write_text(text.getvalue(), newline="")
+    return table
+
+
+def _checked_words(words: int | Sequence[str]) -> tuple[str, ...]:
+    if isinstance(words, str):
+        words = (words,)
+    if not isinstance(words, Sequence):
+        if isinstance(words, bool) or not isinstance(words, int) or words not in range(2, len(WORDS) + 1, 2):
+            expected = f"an even number from 2 to {len(WORDS)}, or the words"
+            raise ParameterError("words", f"{words!r}", expected, "Both words of each pair are needed.")
+        return tuple(word for pair in PAIRS for word in pair)[:words]
+    for word in words:
+        check_choice("words", word, tuple(WORDS))
+        if PARTNER[word] not in words:
+            found = f"{word!r} without {PARTNER[word]!r}"
+            raise ParameterError("words", found, "both words of each pair", f"Add {PARTNER[word]!r}.")
+    if not words or len(set(words)) < len(words):
+        raise ParameterError("words", f"{list(words)!r}", "some words, each once", "Leave it out for all.")
+    return tuple(words)
+
+
+def _checked_range(snr: float | int | Sequence[float | int]) -> tuple[float | int, float | int]:
+    if not isinstance(snr, Sequence):
+        return snr, snr
+    if len(snr) != 2:
+        expected = "a number of dB, or the lowest and the highest"
+        raise ParameterError("snr", f"{snr!r}", expected, f"Leave it out for {SNR_RANGE[0]:g} to {SNR_RANGE[1]:g} dB.")
+    check_number("snr", snr[0], *SNR_LIMITS)
+    check_number("snr", snr[1], float(snr[0]), SNR_LIMITS[1])
+    return snr[0], snr[1]
+
+
+def _render(missing: tuple[Path, Spoken]) -> None:
+    path, one = missing
+
+    def write(unfinished: Path, truth: str) -> None:
+        import torch
+
+        from ... import media
+
+        title = f"{one.word} ({one.pronunciation}) by {one.speaker.name} (synthetic)"
+        media.write_wav(unfinished, torch.from_numpy(one.sound()), SAMPLE_RATE, {"title": title, "comment": truth})
+
+    publish(path, one.truth.to_dict(), write)
+
+
+def _path(one: Spoken) -> Path:
+    name = f"{one.word}-{one.pronunciation}-{one.speaker.name}-{one.seed}"
+    return place("speech", name, astuple(one), ".wav")
