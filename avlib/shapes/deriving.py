@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from . import frames
 from .fitting import fit
 from .formula import Formula
 from .guards import Relation, value_of
@@ -191,10 +192,32 @@ class Derivation:
         """A formula that agrees with all runs, found from more of them."""
         found = self._fits.get(self._seen(slot))
         if not self._holds(slot, found):
-            found = self._like_another(slot) or self._fit_anew(slot, candidate)
+            found = self._padded(slot, candidate) or self._like_another(slot) or self._fit_anew(slot, candidate)
         if found is not None:
             self._fits[self._seen(slot)] = found
         return found
+
+    def _padded(self, slot: Slot, candidate: Formula | None) -> Formula | None:
+        """The formula for all sizes, where one holds for those that the model pads to a multiple.
+
+        `8*(T//8) + 8` is the next multiple of 8, unless T is one: `8*((T - 1)//8) + 8` is it always.
+        """
+        if candidate is None or not self._is_about_names(candidate):
+            return None
+        for whole, number in self.probes.paddings():
+            earlier = [candidate.with_floor(whole // number, (whole - 1) // number)]
+            earlier += [
+                candidate.substitute(**{name: Formula(name) - 1}) for name in whole.names if whole == Formula(name)
+            ]
+            for formula in earlier:
+                if self._holds(slot, formula):
+                    for steps in (1009, 20_011):
+                        self.probes.moved(steps)
+                    for sizes in self._edges(formula):
+                        self.probes.at(sizes)
+                    if self._holds(slot, formula):
+                        return formula
+        return None
 
     def _like_another(self, slot: Slot) -> Formula | None:
         """A number, a name or the formula of another size, a multiple of it, or it and a number."""
@@ -263,8 +286,7 @@ class Derivation:
             if old not in names:
                 names[old] = f"u{len(names)}"
                 event = events[slot[0]]
-                where = f" at {event.place[0]}:{event.place[1]}" if event.place else ""
-                self.unknown[names[old]] = f"depends on values: given by {event.name}{where}"
+                self.unknown[names[old]] = f"depends on values: given by {event.name}{frames.told(event.place)}"
             self.formulas[slot] = Formula(names[old])
 
     # what must hold
@@ -275,14 +297,18 @@ class Derivation:
         for guard, need in self.probes.relations():
             if not (guard.direct or " == " in need.text) or any(need.text == other.text for other in kept):
                 continue  # torch's kernels ask much about sizes that is of no interest
+            if " != " in need.text:
+                continue
             broken = self._broken(need, kept)
             if broken is not None and broken.error is not None:
                 kept.append(need)
-                self.requires.append(Requirement(need.text, guard.file, guard.line, _reason(broken)))
+                self.requires.append(Requirement(need.text, frames.shown(guard.file), guard.line, _reason(broken)))
         told = " ".join(need.text for need in kept)
         for name, run in self.probes.fixed.items():
             if f"{name} ==" not in told and run.raised_at is not None:
-                self.requires.append(Requirement(f"{name} == {self.sizes[name]}", *run.raised_at, _reason(run)))
+                file, line = run.raised_at
+                told_by = frames.shown(file), line, _reason(run)
+                self.requires.append(Requirement(f"{name} == {self.sizes[name]}", *told_by))
 
     def _broken(self, need: Relation, kept: list[Relation]) -> Run | None:
         """A run at sizes at which this does not hold, though all that was kept before does; no other name changes."""

@@ -78,6 +78,8 @@ def fit_one(seen: Seen, far: Sequence[int] = FAR, deeper: bool = True) -> Formul
             limits |= apart
             continue
         values |= apart
+        if not limits and len(set(values.values())) == 1 and len(values) > len(NEAR) + 6:
+            return Formula(values[0])
         close = {j: values[j] for j in values if j in NEAR} | {0: values[0]} | apart if limits else values
         common = math.gcd(*(value - values[0] for value in close.values()))
         # What all differences share may be more than k by chance.

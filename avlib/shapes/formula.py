@@ -188,6 +188,19 @@ class Formula:
             total = total + term
         return total
 
+    def with_floor(self, old: Formula, new: Formula) -> Formula:
+        """With one floor replaced by another, wherever it is a factor by itself."""
+        if len(old.terms) != 1 or len(next(iter(old.terms))) != 1 or isinstance(next(iter(old.terms))[0], str):
+            return self
+        (floor,) = next(iter(old.terms))
+        total = Formula(0)
+        for atoms, factor in self.terms.items():
+            term = Formula(factor)
+            for atom in atoms:
+                term = term * (new if atom == floor else Formula.of_atom(atom))
+            total = total + term
+        return total
+
     # arithmetic
 
     def __add__(self, other: int | Formula) -> Formula:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import os
+import re
 import sys
 import sysconfig
 from pathlib import Path
@@ -29,6 +30,7 @@ HELPERS = {
 _PACKAGES = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(Path(torch.__file__).parents[1])}
 _LIBRARY = sysconfig.get_path("stdlib")
 _HERE = str(Path(__file__).parent)
+_CELL = re.compile(r"ipykernel_\d+[\\/][^\\/]+\.py$|\bipython-input-(?P<number>\d+)-")
 _known: dict[str, bool] = {}
 
 
@@ -65,13 +67,34 @@ def place(depth: int = 2) -> tuple[str, int] | None:
 
 def source(place: tuple[str, int] | None) -> Source | None:
     """A place with the text of its line, as it is now: a notebook's cell may be gone later."""
-    return None if place is None else Source(*place, linecache.getline(*place).strip())
+    return None if place is None else Source(shown(place[0]), place[1], linecache.getline(*place).strip())
+
+
+def shown(file: str) -> str:
+    """What a reader calls a file: a notebook's cell, which has a file for the kernel alone, is `cell [3]`.
+
+    The number is that of its last run; `<cell>` where the kernel does not tell.
+    """
+    found = _CELL.search(file)
+    if found is None:
+        return file
+    number = found["number"]
+    ipython = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    formatted = getattr(getattr(ipython, "compile", None), "format_code_name", lambda file: None)(file)
+    if formatted and (told := re.search(r"In ?\[(\d+)\]", formatted[1])):  # as tracebacks have it: ("Cell", "In[3]")
+        number = told[1]
+    return f"cell [{number}]" if number else "<cell>"
 
 
 def raised_at(trace: TracebackType | None) -> tuple[str, int] | None:
     """The innermost own line that an error went through."""
     frame = raising(trace)
     return None if frame is None else (frame.tb_frame.f_code.co_filename, frame.tb_lineno)
+
+
+def told(place: tuple[str, int] | None) -> str:
+    """` at net.py:3`; empty of no place."""
+    return f" at {shown(place[0])}:{place[1]}" if place is not None else ""
 
 
 def raising(trace: TracebackType | None) -> TracebackType | None:

@@ -39,14 +39,14 @@ def _sides(guard: Guard, fake: Fake | None) -> tuple[str, Formula, Formula] | No
     sign = SIGNS.get(type(relation).__name__)
     if sign is None or fake is None:
         return None
-    left, right = fake._formula(relation.lhs), fake._formula(relation.rhs)
+    left, right = fake.read(relation.lhs), fake.read(relation.rhs)
     return None if left is None or right is None else (sign, left, right)
 
 
 def relation_of(guard: Guard, fake: Fake | None) -> Relation | None:
-    """A guard as text, its names, and a test of it; None of one that is not between formulas, or says `!=`."""
+    """A guard as text, its names, and a test of it; None of one that is not between formulas."""
     sides = _sides(guard, fake)
-    if sides is None or sides[0] == "!=":
+    if sides is None:
         return None
     sign, left, right = sides
     if left.constant is not None:
@@ -54,26 +54,36 @@ def relation_of(guard: Guard, fake: Fake | None) -> Relation | None:
     text = f"{left} {sign} {right}"
     multiple = modulus(guard, left.names[0], fake) if len(left.names) == 1 else 0
     if multiple:
-        text = f"{left.names[0]} % {multiple} == 0"
+        text = f"{left.names[0]} % {multiple} {sign} 0"
 
     def holds(sizes: Mapping[str, int]) -> bool:
         a, b = value_of(left, sizes), value_of(right, sizes)
         if a is None or b is None:
             return True
-        return {"==": a == b, "<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}[sign]
+        return {"==": a == b, "!=": a != b, "<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}[sign]
 
     return Relation(text, frozenset((*left.names, *right.names)), holds)
 
 
 def modulus(guard: Guard, name: str, fake: Fake | None) -> int:
-    """Of which number a name must be a multiple, where the guard says so; otherwise 0."""
+    """Of which number a name must be a multiple, or must not be; 0 where the guard says something else."""
+    found = divided(guard, fake)
+    return found[1] if found is not None and found[0] == Formula(name) else 0
+
+
+def divided(guard: Guard, fake: Fake | None) -> tuple[Formula, int] | None:
+    """What is a multiple of which number, or is not, where the guard says so: `x % m == 0`."""
     sides = _sides(guard, fake)
-    if sides is None or sides[0] != "==":
-        return 0
+    if sides is None or sides[0] not in ("==", "!="):
+        return None
     gap = sides[1] - sides[2]
-    hops = [atom.hop for atoms in gap.terms for atom in atoms if not isinstance(atom, str)]
-    if len(hops) != 1 or not hops[0] or gap.names != (name,):
-        return 0
-    hop = hops[0]
-    multiple = Formula(name) - hop * (Formula(name) // hop)
-    return hop if gap in (multiple, -multiple) else 0
+    for atoms, factor in gap.terms.items():
+        hop = atoms[0].hop if len(atoms) == 1 and not isinstance(atoms[0], str) else 0
+        number = abs(factor)
+        if not hop or hop % number:
+            continue
+        floor = Formula.of_atom(atoms[0])
+        whole = gap + number * floor if factor < 0 else number * floor - gap
+        if whole // number == floor:  # gap is whole - number*(whole//number)
+            return whole, number
+    return None

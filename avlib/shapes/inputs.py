@@ -21,13 +21,15 @@ Make = Callable[[Tensor, dict[int, Any]], Tensor]  # a tensor like another, with
 
 @functools.lru_cache(maxsize=512)
 def parameter_names(function: Any) -> tuple[str, ...]:
-    """Names of the parameters that can be given by position; after a `*args`, none."""
+    """Names of the parameters that can be given by position; that of all further ones with its star, `*args`."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return ()
     names = []
     for parameter in parameters:
+        if parameter.kind == parameter.VAR_POSITIONAL:
+            names.append(f"*{parameter.name}")
         if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             break
         names.append(parameter.name)
@@ -37,9 +39,12 @@ def parameter_names(function: Any) -> tuple[str, ...]:
 def named_path(path: str, names: tuple[str, ...]) -> str:
     """A path that begins with a position, `[0].x`, with the name of that parameter: `wav.x`."""
     place, bracket, rest = path[1:].partition("]")
-    if path.startswith("[") and bracket and place.isdigit() and int(place) < len(names):
-        return names[int(place)] + rest
-    return path
+    if not path.startswith("[") or not bracket or not place.isdigit():
+        return path
+    plain = names[:-1] if names and names[-1].startswith("*") else names
+    if int(place) < len(plain):
+        return plain[int(place)] + rest
+    return path if plain == names else f"{names[-1][1:]}[{int(place) - len(plain)}]{rest}"
 
 
 class Inputs:
@@ -76,6 +81,10 @@ class Inputs:
 
     def _name(self, key: int | str) -> str:
         return key if isinstance(key, str) else named_path(f"[{key}]", self.names)
+
+    def called(self, count: int) -> list[str]:
+        """What the first arguments are called."""
+        return [self._name(i) for i in range(count)]
 
     def _specs(self, dims: Any, path: str = "") -> Iterator[tuple[str, str]]:
         """Text for each path."""

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 
 from ..errors import ParameterError
 from .formula import Formula
+from .scalars import Scalars
 
 try:
     import sympy
     from torch._dispatch.python import enable_python_dispatcher
     from torch._dynamo.source import ConstantSource
-    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
     from torch.fx.experimental.symbolic_shapes import DimDynamic, GuardOnDataDependentSymNode, ShapeEnv
 
     AVAILABLE = True
@@ -114,6 +115,7 @@ class Fake:
             raise ParameterError("fake", f"not possible with torch {torch.__version__}", "fake=False")
         self.env = _Env(user_frame)
         self.mode = FakeTensorMode(shape_env=self.env, allow_non_fake_inputs=True)
+        self.scalars = Scalars(unset_fake_temporarily, FakeTensor)
         self.names: dict[str, str] = {}  # of torch's symbols
         self._read: dict[Any, Formula | None] = {}
 
@@ -126,6 +128,7 @@ class Fake:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)  # a failed run is expected, and reported by us
         self.mode.cache_enabled = not symbolic
+        self.scalars.clear()
         try:
             with enable_python_dispatcher() if symbolic else contextlib.nullcontext(), unchecked(), self.mode:
                 yield
@@ -193,17 +196,18 @@ class Fake:
         """What a size is made of; None where it is no formula. Sizes that depend on data are names such as `u0`."""
         if isinstance(size, int):
             return Formula(size)
-        expression = size.node._expr  # as it was made, before anything was learned about its symbols
-        if expression not in self._read:
-            self._read[expression] = self._formula(expression)
-        return self._read[expression]
+        return self.read(size.node._expr)  # as it was made, before anything was learned about its symbols
 
-    def _formula(self, expression: Any) -> Formula | None:
-        try:
-            found = Formula(expression)
-        except (ParameterError, ZeroDivisionError):
-            return None
-        return found.substitute(**{name: self.names[name] for name in found.names if name in self.names})
+    def read(self, expression: Any) -> Formula | None:
+        """An expression of sympy as a formula of names."""
+        if expression not in self._read:
+            try:
+                found = Formula(expression)
+            except (ParameterError, ZeroDivisionError):
+                found = None
+            names = {name: self.names[name] for name in found.names if name in self.names} if found is not None else {}
+            self._read[expression] = found.substitute(**names) if names else found
+        return self._read[expression]
 
     def like(self, tensor: Tensor, sizes: Mapping[int, int | torch.SymInt]) -> Tensor:
         """A fake tensor like a real one, with other sizes on some axes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import reduce
@@ -210,6 +211,18 @@ def _real(value: Formula | _Real) -> _Real:
     return _Real(Fraction(1), value)
 
 
+def _sum(parts: list[Formula | _Real], text: object) -> Formula | _Real:
+    """A sum, over one divisor where there are several: `T/2 + 1` is `(T + 2)/2`."""
+    if all(isinstance(part, Formula) for part in parts):
+        return reduce(lambda a, b: a + b, parts)
+    reals = [(Fraction(part.factor), part.of) for part in map(_real, parts)]
+    bottom = math.lcm(*(factor.denominator for factor, _ in reals))
+    if any(isinstance(part, _Real) and isinstance(part.factor, float) for part in parts) and bottom > DYADIC:
+        raise _no_formula(text)  # how such a sum is rounded cannot be told
+    top = reduce(lambda a, b: a + b, (of * int(factor * bottom) for factor, of in reals))
+    return _Real(Fraction(1, bottom), top)
+
+
 def _read(node: ast.expr) -> Formula | _Real:
     match node:
         case ast.Constant(value=bool()):
@@ -247,10 +260,10 @@ def _read_operation(left: Formula | _Real, op: ast.operator, right: Formula | _R
             if first is None:
                 raise _no_formula(text)
             return _Real(first - float(right.factor), Formula(1))
+        case ast.Add():
+            return _sum([left, right], text)
     left, right = _whole(left, text), _whole(right, text)
     match op:
-        case ast.Add():
-            return left + right
         case ast.Sub():
             return left - right
         case ast.Mult():
@@ -282,7 +295,7 @@ def _read_sympy(e: sympy.Expr) -> Formula | _Real:
     parts = [_read_sympy(part) for part in getattr(e, "args", ())]
     match kind:
         case "Add":
-            return reduce(lambda a, b: a + b, (_whole(part, e) for part in parts))
+            return _sum(parts, e)
         case "Mul":
             if any(isinstance(part, _Real) for part in parts):
                 return reduce(lambda a, b: a.times(b), map(_real, parts))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import frames
 from .formula import Formula
-from .guards import Relation, modulus, relation_of
+from .guards import Relation, divided, modulus, relation_of
 from .internals import AVAILABLE, Fake, Guard
 from .recorder import Event
 from .running import Model, Run, Slot
@@ -26,6 +26,7 @@ SECONDS, REAL_SECONDS = 10.0, 2.0  # to spend on runs at most, without values an
 SLOW = 1.0  # seconds; what would take longer is not run
 LEAP = 128  # by which factor a size may at most be larger than any before
 MOST_GUARDS = 12  # questions of a model about sizes that are answered the other way too
+MOST_TRIED = 5000  # sizes in a row of which one may be what a model asks for, as a multiple of 8
 FEW = 41  # the most steps of a name that makes rows: a loop over it is as long
 
 Overrides = Mapping[tuple, Mapping[tuple[str, int], Formula]]  # of rows: by path and axis of an output
@@ -158,6 +159,11 @@ class Probes:
                     break
                 if run is not None:
                     self.fixed.setdefault(name, run)
+            for step in (1, 2, 16, size // 2) if name not in self.steps else ():  # it may be the largest that is taken
+                run = self.at({**self.sizes, name: size - step}) if size > step > 0 else None
+                if run is not None and run.error is None:
+                    self.steps[name] = step
+                    break
             if name in self.steps:
                 self.fixed.pop(name, None)
 
@@ -175,7 +181,7 @@ class Probes:
                 if self.sizes[name] + away * step > 0:
                     self.at({**self.sizes, name: self.sizes[name] + away * step})
         half = min((self.sizes[name] // (4 * step) for name, step in self.steps.items()), default=0)
-        few, more, _ = self.moved(7), self.moved(13), self.moved(-half)
+        few, more, _ = self.moved(7), self.moved(12), self.moved(-half)
         if few is not None and more is not None and len(few.events) == len(more.events):
             self._grows.clear()  # rows differ at the size that the model was built for, and nowhere else
         self._answer_otherwise()
@@ -187,6 +193,15 @@ class Probes:
             if relation is not None and relation.names <= self.sizes.keys():
                 yield guard, relation
 
+    def paddings(self) -> Iterator[tuple[Formula, int]]:
+        """Of what the model asked whether it is a multiple of which number, each once."""
+        seen = set()
+        for guard in self.guards:
+            found = divided(guard, self.model.fake) if guard.direct else None
+            if found is not None and (key := (found[0]._key, found[1])) not in seen:
+                seen.add(key)
+                yield found
+
     def _answer_otherwise(self) -> None:
         """Runs at sizes at which what the model itself asked about sizes would have another answer."""
         asked = [need for guard, need in self.relations() if guard.direct and need.names <= self.steps.keys()]
@@ -195,7 +210,9 @@ class Probes:
                 step, size = self.steps[name], self.sizes[name]
                 larger = [size + step * 2**i for i in range(20)]
                 smaller = [size - step * (size // step) // 2**i for i in range(6)]
-                away = (n for n in larger + smaller if n > 0 and not need.holds({**self.sizes, name: n}))
+                if " != " in need.text:
+                    larger = range(size, size + step * MOST_TRIED, step)
+                away = (n for n in (*larger, *smaller) if n > 0 and not need.holds({**self.sizes, name: n}))
                 if (other := next(away, None)) is not None:
                     self.at({**self.sizes, name: other})
 
@@ -250,12 +267,14 @@ class Probes:
         """What symbols are where a model must decide something about them.
 
         Not the sizes that were given, which may be special: those that the model was built for, or a batch of 1, which
-        would be stretched.
+        would be stretched. Nor those at which it does less than at others, as where nothing is to be padded.
         """
-        for steps in (7, 1):
-            run = self.moved(steps)
-            if run is not None and run.error is None:
-                return self._sizes_of(steps)
+        runs = {steps: self.moved(steps) for steps in (7, 12)}
+        ran = [steps for steps, run in runs.items() if run is not None and run.error is None]
+        if not ran and (run := self.moved(1)) is not None and run.error is None:
+            ran, runs = [1], {1: run}
+        if ran:
+            return self._sizes_of(max(ran, key=lambda steps: len(runs[steps].events)))
         return {name: size if size > 1 else 3 for name, size in self.sizes.items()}
 
     def as_expected(self, run: Run) -> bool:
@@ -266,8 +285,7 @@ class Probes:
         """Go on with real tensors, and say why."""
         self.real = True
         self.runs.clear()
-        where = frames.raised_at(error.__traceback__)
-        at = f" at {where[0]}:{where[1]}" if where else ""
+        at = frames.told(frames.raised_at(error.__traceback__))
         told = f"{type(error).__name__}: {first_line(error)}"
         self.notes.append(f"The model looks at values{at} ({told}), so runs at other sizes had real ones.")
 

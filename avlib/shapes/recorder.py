@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections import Counter, namedtuple
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from . import frames, internals
 from .flops import Work, work_of
+from .shims import recurrent
 from .values import Look
 
 # A tensor at the moment when it was seen. `shape` may hold symbols; `look` is what was asked about its values.
@@ -39,8 +40,8 @@ class Event:
 
     # fmt: off
     __slots__ = (
-        "call", "depth", "error", "fresh", "index", "inputs", "kind", "module", "name", "outputs", "parent", "path",
-        "place", "seconds", "started", "work",
+        "call", "depth", "error", "fresh", "function", "index", "inputs", "kind", "module", "name", "outputs", "parent",
+        "path", "place", "seconds", "started", "work",
     )
     # fmt: on
 
@@ -51,6 +52,7 @@ class Event:
         self.inputs: list[Leaf] = []
         self.outputs: list[Leaf] = []
         self.module: nn.Module | None = None
+        self.function: Any = None  # of an operation
         self.work: Work | None = None
         self.fresh = True
         self.seconds = self.started = None
@@ -190,15 +192,12 @@ class Recorder:
             self._timed(event)
 
     @contextmanager
-    def calling(
-        self, name: str, args: tuple, kwargs: Mapping[str, Any], names: tuple[str, ...] = ()
-    ) -> Iterator[Event]:
+    def calling(self, name: str, args: tuple, kwargs: Mapping[str, Any], names: Sequence[str]) -> Iterator[Event]:
         """A row for a callable that is no module; its output is to be given to `returned`."""
         with internals.unseen():
             event = self._begun("module", "", 1, name)
             event.work = _no_work
-            places = (names[i] if i < len(names) else f"[{i}]" for i in range(len(args)))
-            event.inputs = self._leaves((*zip(places, args, strict=True), *kwargs.items()))
+            event.inputs = self._leaves((*zip(names, args, strict=True), *kwargs.items()))
             self._open.append(event)
             event.started = self._now(event.inputs)
         try:
@@ -229,9 +228,14 @@ class Recorder:
         if not name:
             return function(*args, **kwargs)
         started = self._now() if self.timed else None
+        do, given, named = function, args, kwargs
+        if self.world is not None:
+            with internals.unseen():
+                do, given, named = self.world.scalars.prepared(function, name, args, kwargs)
+                do = recurrent(name, args) or do
         try:
             with self.world.doing(name) if self.world is not None else _nothing:
-                output = function(*args, **kwargs)
+                output = do(*given, **named)
         except Exception as error:
             if self.world is not None and name == "__setitem__" and self.world.lacks_values(error):
                 return None  # it changes no shape
@@ -259,6 +263,7 @@ class Recorder:
         inside = self.inside
         path, call = (inside.path, inside.call) if inside is not None else ("", 1)
         event = self._begun("op", path, call, name)
+        event.function = function
         event.place = frames.place(3)
         event.inputs = self._leaves((*((f"[{i}]", value) for i, value in enumerate(args)), *kwargs.items()))
         event.work = work_of(function, name, args, kwargs, [leaf.path for leaf in event.inputs])

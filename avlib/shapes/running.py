@@ -140,7 +140,7 @@ class Model:
     def _call(self, args: tuple, kwargs: Mapping[str, Any], recorder: Recorder) -> Any:
         if isinstance(self.fn, nn.Module):
             return _drawn(self.fn(*args, **kwargs))
-        with recorder.calling(self.name, args, kwargs, self.inputs.names) as event:
+        with recorder.calling(self.name, args, kwargs, self.inputs.called(len(args))) as event:
             output = _drawn(self.fn(*args, **kwargs))
             recorder.returned(event, output)
         return output

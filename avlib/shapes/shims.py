@@ -68,6 +68,22 @@ def _of_symbols(symbolic: Callable, plain: Callable) -> Callable:
     return either
 
 
+def recurrent(name: str, args: tuple) -> Callable[..., Any] | None:
+    """What gives the shapes of a recurrent network without a step for each frame, which sizes would be counted by.
+
+    None of another operation, and of packed sequences.
+    """
+    if name not in ("lstm", "gru", "rnn_tanh", "rnn_relu") or builtins.len(args) != 9:
+        return None
+
+    def shaped(x: Tensor, state: Any, *rest: Any) -> tuple[Tensor, ...]:
+        states = state if isinstance(state, tuple | list) else (state,)
+        width = states[0].shape[-1] * (2 if rest[5] else 1)
+        return x.new_empty((*x.shape[:-1], width)), *(x.new_empty(each.shape) for each in states)
+
+    return shaped if isinstance(args[2], tuple | list) and isinstance(args[0], Tensor) else None
+
+
 SHIMS = {
     "len": _len,
     "int": _Int,

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 from torch import Tensor, nn
@@ -136,8 +137,7 @@ def _traced(model: Model, fake: bool, look: Look | None, timed: bool) -> Trace:
         base = model.at(model.inputs.sizes)
         if base.error is not None and internals.Fake.lacks_values(base.error) and model.builder is None:
             told = str(base.error).partition("\n")[0][:160]
-            where = base.raised_at
-            at = f" at {where[0]}:{where[1]}" if where else ""
+            at = frames.told(base.raised_at)
             found.notes.append(f"The model looks at values{at} ({told}), so it was run with real ones, not fake.")
             fake, base = False, model.as_given(look, timed)
     else:
@@ -233,6 +233,8 @@ def _row(event: Event, key: tuple, counted: set[int], formulas: Mapping | None) 
     row.source = frames.source(event.place)
     seen = event.module is not None and not internals.is_script(event.module)
     names = parameter_names(type(event.module).forward)[1:] if seen else ()
+    if isinstance(event.function, FunctionType):  # of Python; torch's own take their arguments by position
+        names = parameter_names(event.function)
     row.inputs = tuple(_info(leaf, key, 0, names, formulas) for leaf in event.inputs)
     row.outputs = tuple(_info(leaf, key, 1, (), formulas) for leaf in event.outputs)
     row.seconds, row.error, row.work, row.fresh = event.seconds, event.error, event.work, event.fresh

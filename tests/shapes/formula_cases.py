@@ -660,3 +660,76 @@ case(
     draw=drawn(B=(1, 6), T=(1, 200), N=(1, 30)),
     output="(B, 2, N)",
 )
+
+
+def encodec(**settings: Any):
+    from transformers import EncodecConfig, EncodecModel
+
+    return EncodecModel(EncodecConfig(num_filters=2, hidden_size=8, codebook_dim=8, **settings)).encoder.eval()
+
+
+case(
+    name="EnCodec encoder",  # which finds its paddings with tensors
+    build=encodec,
+    inputs=lambda B, T: {"hidden_states": torch.randn(B, 1, T)},
+    dims={"hidden_states": "B 1 T"},
+    sizes={"B": 2, "T": 8000},
+    draw=drawn(B=(1, 3), T=(400, 9000)),
+    output="(B, 8, (T - 1)//320 + 1)",
+)
+
+
+class Strided(nn.Module):
+    """Pads by what tensors say, until windows fit; then a recurrent network over all frames."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("stride", torch.tensor(3), persistent=False)
+        self.register_buffer("kernel", torch.tensor([5]), persistent=False)
+        self.conv = nn.Conv1d(1, 4, 5, 3)
+        self.rnn = nn.LSTM(4, 6, bidirectional=True, batch_first=True)
+
+    def forward(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+        frames = torch.ceil((wav.shape[-1] - self.kernel[0]) / self.stride + 1).long()
+        missing = (frames - 1) * self.stride + self.kernel[0] - wav.shape[-1]
+        hidden = self.conv(F.pad(wav, (0, missing.item())))
+        return self.rnn(hidden.transpose(1, 2))[0], hidden[..., : torch.maximum(frames // 2, self.stride)]
+
+
+case(
+    name="a padding found with tensors",
+    build=Strided,
+    inputs=lambda B, T: {"wav": torch.randn(B, 1, T)},
+    dims={"wav": "B 1 T"},
+    sizes={"B": 2, "T": 100},
+    draw=drawn(B=(1, 3), T=(20, 900)),
+    output=("(B, (T - 3)//3 + 1, 12)", "(B, 4, max(T//6, 3))"),
+)
+
+
+def padded(x: Tensor) -> Tensor:
+    """Up to the next multiple of 8, and nothing where there is one already."""
+    if rest := x.shape[-1] % 8:
+        x = F.pad(x, (0, 8 - rest))
+    return F.avg_pool1d(x, 4)
+
+
+for size in (800, 807):  # a multiple, and no multiple
+    case(
+        name=f"padded to a multiple of 8, from {size}",
+        build=lambda: lambda x: padded(x),
+        inputs=lambda B, T: {"x": torch.randn(B, 2, T)},
+        dims={"x": "B 2 T"},
+        sizes={"B": 2, "T": size},
+        draw=lambda choose: {"B": choose.randint(1, 3), "T": choose.choice([choose.randint(9, 900), 160, 808])},
+        output="(B, 2, 2*ceil(T/8))",
+    )
+case(
+    name="padded by frames",
+    build=lambda: lambda x: F.pad(x, (0, 8 - x.shape[-1] // 160 % 8)) * 1 if x.shape[-1] // 160 % 8 != 0 else x * 1,
+    inputs=lambda B, T: {"x": torch.randn(B, T)},
+    dims={"x": "B T"},
+    sizes={"B": 2, "T": 8000},
+    draw=lambda choose: {"B": 2, "T": choose.choice([choose.randint(900, 9000), 1280, 1300, 2560])},
+    output="(B, T + 8*ceil((T//160)/8) - T//160)",
+)

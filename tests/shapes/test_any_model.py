@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import weakref
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -254,8 +256,48 @@ def test_inputs_of_any_kind():
         scale=torch.tensor(2.0),
         dims={"batch.x[0]": "B T", "batch.y": "B T", 2: "T"},
     )
-    assert [info.path for info in trace.inputs] == ["batch.x[0]", "batch.y", "[2]", "scale"]
+    assert [info.path for info in trace.inputs] == ["batch.x[0]", "batch.y", "more[0]", "scale"]
     assert trace.rows[0].outputs[0].formula == "(B, T)"
+
+
+def test_inputs_have_the_names_of_parameters():
+    class Scaled:
+        def __call__(self, spectrum, *more):
+            return F.softmax(F.layer_norm(spectrum, (5,), weight=more[0]), -1) + torch.cat(more)
+
+    trace = shapes.trace(Scaled(), torch.randn(2, 5), torch.ones(5))
+    assert {row.name: [info.path for info in row.inputs] for row in trace} == {
+        trace[0].name: ["spectrum", "more[0]"],
+        "layer_norm": ["input", "weight"],
+        "softmax": ["input"],
+        "cat": ["[0][0]"],  # which tells nobody what its arguments are called
+        "add": ["[0]", "[1]"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "known", "told"),
+    [
+        ("/tmp/ipykernel_77/1234567.py", "In[3]", "cell [3]"),
+        ("/tmp/ipykernel_77/1234567.py", None, "<cell>"),
+        ("<ipython-input-12-0a1b2c>", None, "cell [12]"),
+        ("/home/me/ipykernel_77.py", "In[3]", "/home/me/ipykernel_77.py"),
+    ],
+)
+def test_a_cell_is_called_by_its_number(file, known, told, monkeypatch):
+    compiler = SimpleNamespace(format_code_name=lambda name: ("Cell", known) if known else None)
+    ipython = SimpleNamespace(get_ipython=lambda: SimpleNamespace(compile=compiler))
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    code = "import torch\ndef double(x):\n    if x.shape[0] > 9:\n        raise ValueError('long')\n    return x * 2\n"
+    scope: dict = {}
+    exec(compile(code, file, "exec"), scope)
+    trace = shapes.trace(scope["double"], torch.randn(9, 2), dims={"x": "T 2"})
+    assert str(trace.ops("mul")[0].source) == f"{told}:5"
+    assert [(need.formula, need.file, need.line) for need in trace.requires] == [("T <= 9", told, 3)]
+    assert f"{told.rpartition('/')[2]}:5" in trace.table(ops=True).__str__()
+    with pytest.raises(ValueError, match="long") as caught:
+        shapes.trace(scope["double"], torch.randn(10, 2))
+    assert f"{told}:4" in caught.value.__notes__[0]
 
 
 def test_no_tensor_input_and_integer_and_truth_inputs():

@@ -111,6 +111,19 @@ def test_a_model_that_raises_only_at_other_sizes():
     assert "break" in trace.at(T=2048).notes[-1]
 
 
+def test_the_largest_size_that_a_model_takes_is_no_fixed_size():
+    class Limited(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.positions, self.conv = nn.Parameter(torch.zeros(1, 64, 8)), nn.Conv1d(8, 8, 3, 2)
+
+        def forward(self, x):
+            return self.conv((x + self.positions[:, : x.shape[1]]).transpose(1, 2))
+
+    trace = shapes.trace(Limited(), torch.randn(2, 64, 8), dims={0: "B T 8"})
+    assert trace[0].outputs[0].formula == "(B, 8, (T - 3)//2 + 1)" and trace.requires == ()
+
+
 def test_without_torchs_private_parts_models_are_run_at_other_sizes(monkeypatch):
     monkeypatch.setattr(internals, "AVAILABLE", False)
     monkeypatch.setattr(probing, "AVAILABLE", False)
