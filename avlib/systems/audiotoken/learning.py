@@ -326,7 +326,7 @@ def _files(settings: Settings) -> list:
     own, files = settings.data, []
     for given in (settings.classifier.checkpoint, settings.diffusion.folder):
         path = Path(given)
-        inside = sorted(path.rglob("*")) if path.is_dir() else [path] if given and path.exists() else []
+        inside = sorted(path.rglob("*")) if given and path.is_dir() else [path] if given and path.exists() else []
         files += [(str(each), each.stat().st_mtime_ns) for each in inside if each.is_file()]
     if own.data:
         for clip in read_clips(own.data, own.csv):
