@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, recording
-from making import numbered, tone, write_clip
+from making import numbered, published_files, tone, write_clip
 from PIL import Image
 
 from avlib import media, workbook
@@ -35,6 +35,8 @@ VERDICTS = {
     holds, holds when""",
     "22": "holds, holds when, holds, does not hold, holds when",
     "24": "holds when, does not hold, does not hold, holds, does not hold",
+    "25": """holds when, does not hold, does not hold, holds, does not hold, holds when, does not hold,
+    does not hold""",
 }
 # Of what the models of these have learned, by the training that is the default. With shorter ones claims may come out
 # otherwise, and others are not made of your own clips.
@@ -223,6 +225,39 @@ def test_13_at_the_published_size(tmp_path):
     (tmp_path / "few.yaml").write_text("batch_size: 2\nclips: 8\nheld_out: 4\n")
     result = run("13", tmp_path, size="full", steps=1, settings=str(tmp_path / "few.yaml"))
     assert "191,036,160" in (tmp_path / "13.ipynb").read_text() and len(result.claims) > 10
+
+
+def sound_alone(path):
+    media.write_wav(path.with_suffix(".wav"), tone(0.4, 8000), 8000)
+    return path.with_suffix(".wav")
+
+
+def fewer_steps(folder):
+    """Of the sampler: the models stay those of the default."""
+    (folder / "few.yaml").write_text("inference_steps: 2\n")
+    return str(folder / "few.yaml")
+
+
+def test_25_runs_on_a_recording(tmp_path):
+    run("25", tmp_path, clip=str(recording("KlsG1EnBEjc_000361.mp4")), settings=fewer_steps(tmp_path))
+
+
+@pytest.mark.parametrize("make", [silent, sound_alone])
+def test_25_runs_on_any_sound(make, tmp_path):
+    clip = tmp_path / "종 100%d.mp4"
+    run("25", tmp_path, clip=str(make(clip) or clip), settings=fewer_steps(tmp_path))
+
+
+def test_25_refuses_a_sound_without_a_single_token(tmp_path):
+    short(tmp_path / "too short.mp4")
+    result = workbook.run_one(NOTEBOOKS["25"], {"clip": str(tmp_path / "too short.mp4")}, tmp_path / "25.ipynb")
+    assert result.state == "failed" and "too short.mp4: 0.1" in result.message and "0.175 s" in result.message
+
+
+def test_25_runs_the_published_models(tmp_path):
+    given = {name: str(path) for name, path in published_files(tmp_path).items()}
+    result = run("25", tmp_path, clip=str(write_clip(tmp_path / "clip.mp4")), **given)
+    assert "8 pictures of (3, 16, 16)" in result.claims[3]["measured"]  # those of the given model
 
 
 def test_11_writes_what_it_made(tmp_path):

@@ -72,5 +72,6 @@ if __name__ == "__main__":
         train(shared(1.0), f"{folder}/parts", torch.float64, steps=8, batch_size=16, accumulate=2)
         # 7 and 8 items, of which contrast would need as many in each process
         train(shared(0.0), f"{folder}/uneven", torch.float64, steps=8, batch_size=15)
+        train(shared(1.0), f"{folder}/sharp", torch.float64, steps=8, batch_size=16, accumulate=2, optimizer="sam")
     world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     print(f"{world} process{'es' if world > 1 else ''}")

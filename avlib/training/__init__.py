@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from .history import History
 from .loop import fit, uniform
-from .settings import OPTIMIZERS, PRECISIONS, SCHEDULES, Settings, parameter_groups
+from .settings import OPTIMIZERS, PRECISIONS, SCHEDULES, Settings, build_optimizer, parameter_groups
 from .stopping import average, saved
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "History",
     "Settings",
     "average",
+    "build_optimizer",
     "fit",
     "parameter_groups",
     "saved",

@@ -19,8 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import ParameterError, TrainingError
 from .history import History, Picture
-from .settings import OPTIMIZERS, Settings, parameter_groups
-from .stopping import Checkpoints, Interruptions, leave_to_main, random_numbers_apart
+from .settings import Settings, build_optimizer
+from .sharpness import as_before, perturbed
+from .stopping import Checkpoints, Interruptions, leave_to_main, random_numbers_apart, random_state
 
 
 @random_numbers_apart()
@@ -47,7 +48,8 @@ def fit(
         model: is moved to the device. Parameters that do not require gradients are left alone.
         step: of model and batch; gives the loss, an average over the items of the batch, and its parts by name, which
             are only noted. It sees the model itself, whatever is wrapped around it. Random numbers that should not
-            depend on how a batch is shared out are drawn by `uniform`.
+            depend on how a batch is shared out are drawn by `uniform`. "sam" and "asam" call it twice for each batch,
+            with the same random numbers.
         dataset: batches are what its `collate` makes, if it has one; their first tensor's first axis counts items. Its
             `set_epoch` is called before each epoch. What is random about an item must follow from its index and the
             epoch, as in CAVMAEDataset, for workers and stopping not to matter.
@@ -86,7 +88,7 @@ def fit(
     set_seed(settings.seed, device_specific=True)
     stepper = _Stepper(model, step, dataset, settings, accelerator)
     folder = Path(folder) if folder else None
-    kept = Checkpoints(folder, model, stepper.adam, accelerator, settings, len(dataset))
+    kept = Checkpoints(folder, model, stepper.plain, accelerator, settings, len(dataset))
     done, before, history = kept.restore(resume)
 
     model.train()
@@ -150,25 +152,48 @@ class _Stepper:
 
     def __init__(self, model: nn.Module, step: Callable, dataset: Dataset, settings: Settings, accelerator):
         self.objective = accelerator.prepare_model(_Objective(model, step))
-        groups = parameter_groups(model, settings)
-        self.highest = [group["lr"] for group in groups]
-        self.trained = [parameter for group in groups for parameter in group["params"]]
-        options = {"betas": settings.betas, "weight_decay": settings.weight_decay}
-        self.adam = OPTIMIZERS[settings.optimizer](groups, lr=settings.learning_rate, **options)
-        self.optimizer = accelerator.prepare_optimizer(self.adam)
+        self.plain = build_optimizer(model, settings)
+        self.highest = [group["lr"] for group in self.plain.param_groups]
+        self.trained = [parameter for group in self.plain.param_groups for parameter in group["params"]]
+        self.optimizer = accelerator.prepare_optimizer(self.plain)
         self.dataset, self.settings, self.accelerator = dataset, settings, accelerator
 
     def take(self, done: int, rate: float, parts: Sequence[tuple], interruptions: Interruptions) -> tuple[dict, bool]:
         """Change the weights once. Gives what is noted of it, and whether any process was told to stop."""
-        from accelerate.utils import find_batch_size, send_to_device
+        from accelerate.utils import find_batch_size
 
         accelerator, device = self.accelerator, self.accelerator.device
         counts = [find_batch_size(batch) for batch, _ in parts]  # `collate` may have left items out
         items = self._items(done, counts)
         self.optimizer.zero_grad()
-        for group, highest in zip(self.adam.param_groups, self.highest, strict=True):
+        for group, highest in zip(self.plain.param_groups, self.highest, strict=True):
             group["lr"] = highest * rate
 
+        sharp = self.settings.sharp
+        drawn = random_state() if sharp else {}
+        summed, names = self._backward(done, parts, counts, items)
+        if sharp:
+            with perturbed(self.trained, self.settings.rho, self.settings.optimizer == "asam"):
+                self.optimizer.zero_grad()
+                with as_before(self.objective, drawn):
+                    self._backward(done, parts, counts, items)
+        norm = accelerator.clip_grad_norm_(self.trained, self.settings.clip or math.inf)
+
+        # The step's one wait for the device. Processes agree to stop by adding up who was told to.
+        told = torch.tensor([float(interruptions.received is not None)], device=device)
+        summed = accelerator.reduce(torch.cat([summed, told]), "sum")
+        *losses, told, norm = torch.cat([summed, norm.float()[None]]).tolist()
+        losses = dict(zip(["loss", *names], losses, strict=True))
+        _require_finite(done, losses, norm, scaled=accelerator.scaler is not None)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return losses | {"gradient": norm}, told > 0
+
+    def _backward(self, done: int, parts: Sequence[tuple], counts: list[int], items: int) -> tuple[Tensor, list[str]]:
+        """Add up the gradients of all parts. Gives this process's share of the losses, and the names of their parts."""
+        from accelerate.utils import send_to_device
+
+        accelerator, device = self.accelerator, self.accelerator.device
         summed = 0
         for number, ((batch, start), count) in enumerate(zip(parts, counts, strict=True)):
             if not count:
@@ -179,17 +204,7 @@ class _Stepper:
                 share = count / items  # weighted by these, the means over parts add up to that over the batch
                 accelerator.backward(loss * (share * accelerator.num_processes))
             summed = summed + share * torch.stack([value.detach().float() for value in (loss, *noted.values())])
-        norm = accelerator.clip_grad_norm_(self.trained, self.settings.clip or math.inf)
-
-        # The step's one wait for the device. Processes agree to stop by adding up who was told to.
-        told = torch.tensor([float(interruptions.received is not None)], device=device)
-        summed = accelerator.reduce(torch.cat([summed, told]), "sum")
-        *losses, told, norm = torch.cat([summed, norm.float()[None]]).tolist()
-        losses = dict(zip(["loss", *noted], losses, strict=True))
-        _require_finite(done, losses, norm, scaled=accelerator.scaler is not None)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return losses | {"gradient": norm}, told > 0
+        return summed, list(noted)
 
     def _items(self, done: int, counts: list[int]) -> int:
         """How many items of the batch there are, over all parts and processes."""

@@ -149,6 +149,10 @@ class Checkpoints:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": dict(state)})
 
     def _require_same(self, path: Path, before: Mapping) -> None:
+        before = {
+            **json.loads(json.dumps(asdict(Settings()))),
+            **before,
+        }  # a setting that it did not know had no effect
         changed = [name for name, value in self.same.items() if value != before.get(name)]
         if changed:
             now, then = (", ".join(f"{name} {of.get(name)}" for name in changed) for of in (self.same, before))

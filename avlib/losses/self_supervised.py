@@ -1,4 +1,4 @@
-"""What models are trained to make small."""
+"""What is learned without labels: to fill in what was hidden, and to find the partner among others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.nn import functional as F
 
-from .errors import ParameterError
+from ..errors import ParameterError
 
 
 def normalize_patches(
@@ -73,8 +73,8 @@ def contrastive_loss(
     """
     dtype = torch.promote_types(audio.dtype, torch.float32)
     audio, image = (F.normalize(vectors.to(dtype), dim=-1) for vectors in (audio, image))
-    if gather and dist.is_available() and dist.is_initialized():
-        audio, image = _GatherRows.apply(audio), _GatherRows.apply(image)
+    if gather:
+        audio, image = of_all_processes(audio), of_all_processes(image)
     if len(audio) < 2:
         raise ParameterError(
             "batch", "a single clip", "two or more, since contrast compares clips", "Or set contrast_weight=0."
@@ -86,6 +86,11 @@ def contrastive_loss(
     losses = [F.cross_entropy(way, own) for way in ways]
     hits = [(way.argmax(dim=1) == own).to(dtype).mean() for way in ways]
     return torch.stack(losses).mean(), torch.stack(hits).mean()
+
+
+def of_all_processes(rows: Tensor) -> Tensor:
+    """Rows of all processes of `torch.distributed`, in order of rank, if it runs; gradients go back to theirs."""
+    return _GatherRows.apply(rows) if dist.is_available() and dist.is_initialized() else rows
 
 
 class _GatherRows(torch.autograd.Function):

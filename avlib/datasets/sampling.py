@@ -1,0 +1,112 @@
+"""Which clips come together in a batch, where a loss compares them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from ..errors import DatasetError, ParameterError
+
+
+class WordLabelSampler(Sampler[int]):
+    """Batches of some words, each with as many clips of every label: whom contrastive losses compare is there.
+
+    It gives the indices of an epoch one after the other, `batch_size` for each batch, word by word and in a word label
+    by label. So `training.fit(..., sampler=sampler)` with that batch size has whole batches, and whole words in each
+    part if `accumulate` times the processes divides `words_per_batch`. What it gives follows from (seed, epoch).
+
+    Words come equally often, and so do the labels of a word, whatever their numbers: in an epoch, which is as long as
+    there are clips for, some clips of frequent words do not come, and those of rare ones come several times. A label
+    with fewer than `clips_per_label` clips of a word is filled up with the same ones; where a word lacks a label, its
+    other labels fill the places, and it has nothing to be compared with. `report` tells.
+
+    Args:
+        words: `(items,)`, numbers of words; all 0 where there is one word, or any may be compared with any.
+        labels: `(items,)`, numbers of classes.
+        words_per_batch: different words in a batch.
+        clips_per_label: clips of each label of a word; 2 or more for a loss that needs another one of the same label.
+        seed: of the draws; the same on all processes.
+
+    Raises:
+        DatasetError: no items, or fewer than a batch has.
+        ParameterError: not as many labels as words, fewer words than a batch has, a number that is out of range.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[int] | np.ndarray | Tensor,
+        labels: Sequence[int] | np.ndarray | Tensor,
+        words_per_batch: int = 4,
+        clips_per_label: int = 2,
+        seed: int = 0,
+    ):
+        words, labels = (np.asarray(numbers).tolist() for numbers in (words, labels))
+        if len(words) != len(labels):
+            raise ParameterError("labels", f"{len(labels)}", f"{len(words)}, as many as words")
+        for name, value, least in (
+            ("words_per_batch", words_per_batch, 1),
+            ("clips_per_label", clips_per_label, 1),
+            ("seed", seed, 0),
+        ):
+            if value < least:
+                raise ParameterError(name, f"{value}", f"{least} or more")
+        self.cells: dict[int, dict[int, list[int]]] = defaultdict(dict)  # by word and label, the clips
+        for index, (word, label) in enumerate(zip(words, labels, strict=True)):
+            self.cells[word].setdefault(label, []).append(index)
+        self.labels, self.items = sorted(set(labels)), len(words)
+        self.words_per_batch, self.clips_per_label, self.seed, self.epoch = words_per_batch, clips_per_label, seed, 0
+        self.batch_size = words_per_batch * len(self.labels) * clips_per_label
+        if self.items and words_per_batch > len(self.cells):
+            raise ParameterError("words_per_batch", f"{words_per_batch}", f"at most the words, {len(self.cells)}")
+        if not self.items or self.items < self.batch_size:
+            advice = "Take fewer words_per_batch or clips_per_label."
+            raise DatasetError("items", f"{self.items}", f"at least a batch, {max(1, self.batch_size)}", advice)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Another epoch draws others."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Indices in an epoch: those of whole batches."""
+        return self.items // self.batch_size * self.batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        dice = np.random.default_rng([self.seed, self.epoch])
+        waiting: dict[tuple[int, int], list[int]] = defaultdict(list)  # by word and label, what comes next
+        rounds: list[int] = []
+        for _ in range(len(self) // self.batch_size):
+            if len(rounds) < self.words_per_batch:
+                rounds = dice.permutation(sorted(self.cells)).tolist()
+            chosen, rounds = rounds[: self.words_per_batch], rounds[self.words_per_batch :]
+            for word in chosen:
+                for label, count in self._places(word).items():
+                    yield from self._draw(waiting[word, label], self.cells[word][label], count, dice)
+
+    def report(self) -> str:
+        """How many words lack a label, and how many labels of words have too few clips for a batch without repeats."""
+        lacking = sum(len(of_word) < len(self.labels) for of_word in self.cells.values())
+        few = sum(
+            len(self.cells[word][label]) < count for word in self.cells for label, count in self._places(word).items()
+        )
+        return (
+            f"{lacking} of {len(self.cells)} words lack a label, so that their clips have none to be told from; "
+            f"{few} labels of words have fewer clips than a batch takes of them, so that some come twice in it"
+        )
+
+    def _places(self, word: int) -> Counter[int]:
+        """How many clips of each label a batch takes of a word."""
+        there = sorted(self.cells[word])
+        wanted = [there[place % len(there)] for place in range(len(self.labels))]
+        return Counter({label: wanted.count(label) * self.clips_per_label for label in there})
+
+    @staticmethod
+    def _draw(waiting: list[int], clips: list[int], count: int, dice: np.random.Generator) -> list[int]:
+        """The next `count` clips, of which none comes twice if there are so many; then all are shuffled anew."""
+        if len(waiting) < count:
+            waiting[:] = [clip for _ in range(-(-count // len(clips))) for clip in dice.permutation(clips).tolist()]
+        drawn, waiting[:] = waiting[:count], waiting[count:]
+        return drawn
