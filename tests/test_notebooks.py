@@ -34,6 +34,7 @@ VERDICTS = {
     "21": """holds when, holds when, holds when, holds, holds when, holds, holds, holds, holds when, does not hold,
     holds, holds when""",
     "22": "holds, holds when, holds, does not hold, holds when",
+    "24": "holds when, does not hold, does not hold, holds, does not hold",
     "25": """holds when, does not hold, does not hold, holds, does not hold, holds when, does not hold,
     does not hold""",
 }
@@ -165,6 +166,22 @@ def test_22_at_other_lengths(tmp_path):
     assert "your clip: 328 frames, of which 8 are dropped; 160 tokens" in (tmp_path / "22.ipynb").read_text()
     short(tmp_path / "too short.mp4")
     result = workbook.run_one(NOTEBOOKS["22"], {"clip": str(tmp_path / "too short.mp4")}, tmp_path / "22.ipynb")
+    assert result.state == "failed" and "too short.mp4: 0.1" in result.message and "0.175 s" in result.message
+
+
+def test_24_runs_on_a_recording(tmp_path):
+    run("24", tmp_path, clip=str(recording("KlsG1EnBEjc_000361.mp4")))
+
+
+@pytest.mark.parametrize("make", [silent, mono])
+def test_24_runs_on_any_clip(make, tmp_path):
+    make(tmp_path / "종 100%d.mp4")
+    run("24", tmp_path, clip=str(tmp_path / "종 100%d.mp4"), seconds=0.3)
+
+
+def test_24_refuses_a_clip_without_a_single_token(tmp_path):
+    short(tmp_path / "too short.mp4")
+    result = workbook.run_one(NOTEBOOKS["24"], {"clip": str(tmp_path / "too short.mp4")}, tmp_path / "24.ipynb")
     assert result.state == "failed" and "too short.mp4: 0.1" in result.message and "0.175 s" in result.message
 
 
