@@ -44,12 +44,14 @@ clips that it was not trained on. With --out, its weights, history and figures a
 
   -p size=tiny       the settings of the notebooks, for a CPU; size=full: the published ones
   -p device=auto     or cpu, cuda
-  -p seed=0          and any other setting by its name; `stage` says how far to go (cav_mae: fine_tuning)
+  -p seed=0          and any other setting by its name; `stage` says how far to go (cav_mae: fine_tuning;
+                     audiotoken: classifier, judge, diffusion, embedder)
 """
 _TRAIN_EXAMPLES = """\
 examples:
   python -m avlib train cav_mae -p steps=300 -p fine_tuning.steps=50 -p stage=fine_tuning
   python -m avlib train cav_mae --settings mine.yaml --data clips/ --out trained/
+  python -m avlib train audiotoken -p embedder.steps=200 -p cosine_loss=true
   torchrun --standalone --nproc_per_node 2 -m avlib train cav_mae -p steps=20
 """
 
@@ -108,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train", help="train a system", description=_TRAIN_HELP, epilog=_TRAIN_EXAMPLES, formatter_class=form
     )
-    train.add_argument("system", metavar="SYSTEM", help="cav_mae")
+    train.add_argument("system", metavar="SYSTEM", help="audiotoken or cav_mae")
     train.add_argument("--settings", metavar="FILE", help="a JSON or YAML file of settings; -p goes before it")
     train.add_argument(
         "-p",

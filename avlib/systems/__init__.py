@@ -18,7 +18,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import fields, is_dataclass, replace
 from functools import cache as remembered
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .. import cache
 from ..errors import ParameterError
@@ -26,9 +26,25 @@ from ..errors import ParameterError
 _Settings = TypeVar("_Settings")
 _Result = TypeVar("_Result")
 
-# The parts of avlib whose source decides what a scene looks like, and those that decide what is learned from it.
-CLIPS = ("clips", "datasets", "features")
-LEARNING = (*CLIPS, "losses", "masking", "models", "systems", "training")
+# The parts of avlib whose source decides what scenes are, and those that decide how anything learns.
+_SCENES = ("clips", "datasets/policy", "datasets/sources", "features")
+_LEARNING = ("losses", "systems/__init__", "training")
+
+
+def sources(system: str, what: str = "learning", more: Sequence[str] = ()) -> tuple[str, ...]:
+    """The parts of avlib that a system's arrays ("data") or weights ("learning") follow from, for `done_once`.
+
+    Not among them is what another system alone uses, nor how a system is measured: to change these trains nothing anew.
+
+    Args:
+        system: its name.
+        what: "data" or "learning".
+        more: further parts, such as a module that it shares with others.
+    """
+    data = (*_SCENES, f"datasets/{system}", f"systems/{system}/data")
+    if what == "data":
+        return (*data, *more)
+    return (*data, *_LEARNING, f"models/{system}", f"systems/{system}/learning", f"systems/{system}/settings", *more)
 
 
 def names() -> list[str]:
@@ -147,6 +163,35 @@ def _is(value: Any, kind: Any) -> bool:
 
 def _words(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
+
+
+# Figures
+
+
+class Figure(NamedTuple):
+    """A measured number, and what it is to be compared with.
+
+    value: the number.
+    reference: what needs no model, or no more than a trivial one.
+    meaning: which one that is.
+    low: of a share, the lower end of its 95 % interval over queries; None for others.
+    """
+
+    value: float
+    reference: float
+    meaning: str
+    low: float | None = None
+
+    @classmethod
+    def of_share(cls, hits: Any, reference: float, meaning: str) -> Figure:
+        """The share of queries that are right, of what each gave, 0 to 1: `(queries,)`."""
+        from .. import metrics
+
+        return cls(float(hits.float().mean()), reference, meaning, metrics.lower_bound(hits))
+
+    def __str__(self) -> str:
+        low = "" if self.low is None else f"(at least {self.low:.3f})"
+        return f"{self.value:7.3f}  {low:<16}  {self.meaning}: {self.reference:.3f}"
 
 
 # Work that is done once

@@ -8,9 +8,9 @@ evaluate(model, settings)["R@1 sound -> picture"]                           # on
 
 from __future__ import annotations
 
-from .. import changed
+from .. import Figure, changed
 from .data import batches, data, galleries, held_out, means
-from .evaluation import Figure, classification, embeddings, evaluate, reconstruction, retrieval
+from .evaluation import classification, embeddings, evaluate, reconstruction, retrieval
 from .learning import Trained, build, classifier, fine_tuning_step, step, trained
 from .settings import PUBLISHED, Data, FineTuning, Pretraining, Settings, full, tiny
 

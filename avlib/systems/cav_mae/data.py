@@ -18,7 +18,7 @@ from ...datasets.cav_mae import (
     scene_items,
     split,
 )
-from .. import CLIPS, done_once
+from .. import done_once, sources
 from .settings import GALLERY, HELD_OUT, Settings
 
 
@@ -101,5 +101,12 @@ def _dataset(
         checkpoints.save(path, prepared.arrays(), {})
 
     recipe = [frames, sizes.image_size, sizes.audio_length, sizes.mel_bins, list(map(repr, items))]
-    path = done_once("arrays", "cav_mae", recipe, lambda _: dataset.prepared(jobs, progress), write, source=CLIPS)
+    path = done_once(
+        "arrays",
+        "cav_mae",
+        recipe,
+        lambda _: dataset.prepared(jobs, progress),
+        write,
+        source=sources("cav_mae", "data"),
+    )
     return dataset.with_arrays(checkpoints.read(path).tensors)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,30 +12,12 @@ from ...datasets.cav_mae import Sample
 from ...losses import normalize_patches
 from ...models.cav_mae import OBJECTIVES, CAVMAEClassifier
 from ...models.patches import patchify
+from .. import Figure
 from .data import batches, galleries, held_out, means
 from .learning import inputs_of, patch_counts
 from .settings import Settings
 
 _MODALITIES = {"audio": "a", "image": "v"}
-
-
-class Figure(NamedTuple):
-    """A measured number, and what it is to be compared with.
-
-    value: the number.
-    reference: what needs no model, or no more than a trivial one.
-    meaning: which one that is.
-    low: of a share, the lower end of its 95 % interval over queries; None for others.
-    """
-
-    value: float
-    reference: float
-    meaning: str
-    low: float | None = None
-
-    def __str__(self) -> str:
-        low = "" if self.low is None else f"(at least {self.low:.3f})"
-        return f"{self.value:7.3f}  {low:<16}  {self.meaning}: {self.reference:.3f}"
 
 
 def evaluate(
@@ -82,8 +62,10 @@ def retrieval(model: nn.Module, searched: list[Sample]) -> dict[str, Figure]:
     figures, right = {}, []
     for way, name in {"sound -> picture": "of_images", "picture -> sound": "of_audio"}.items():
         found = metrics.Ranking(*map(torch.cat, zip(*(getattr(result, name) for result in results), strict=True)))
-        figures[f"R@1 {way}"] = _share(found.hits(), *simple)
-        figures |= {f"R@{k} {way}": _share(found.hits(k), min(1.0, k / len(alike[0])), "chance") for k in (5, 10)}
+        figures[f"R@1 {way}"] = Figure.of_share(found.hits(), *simple)
+        figures |= {
+            f"R@{k} {way}": Figure.of_share(found.hits(k), min(1.0, k / len(alike[0])), "chance") for k in (5, 10)
+        }
         figures[f"median rank {way}"] = Figure(found.median_rank, (len(alike[0]) + 1) / 2, "chance")
         for result, same in zip(results, alike, strict=True):
             first = (result.similarity if name == "of_images" else result.similarity.T).argmax(dim=1, keepdim=True)
@@ -91,7 +73,7 @@ def retrieval(model: nn.Module, searched: list[Sample]) -> dict[str, Figure]:
     if not labelled:
         return figures
     chance = float(torch.cat([row.mean(dim=1) for row in alike]).mean())
-    return figures | {"kind right": _share(torch.cat(right), chance, "chance")}
+    return figures | {"kind right": Figure.of_share(torch.cat(right), chance, "chance")}
 
 
 @torch.no_grad()
@@ -161,7 +143,9 @@ def classification(
     answers = {"one frame": [seen[dataset.frame]]} | ({f"{len(seen)} frames": list(seen.values())} if ensemble else {})
     for name, frames in answers.items():
         scores = metrics.ensemble(torch.stack(frames), task)
-        figures[f"right class, {name}"] = _share(metrics.correct(scores, labels), often, "always the commonest")
+        figures[f"right class, {name}"] = Figure.of_share(
+            metrics.correct(scores, labels), often, "always the commonest"
+        )
         precision = metrics.mean_average_precision(scores, labels)
         figures[f"mAP, {name}"] = Figure(precision, float(labels.mean()), "chance")
     return figures
@@ -170,10 +154,6 @@ def classification(
 def _picture(name: str, tensor: Tensor) -> Tensor:
     """As the model sees it: an fbank with mel as rows, and one channel."""
     return tensor.transpose(1, 2).unsqueeze(1) if name == "audio" else tensor
-
-
-def _share(hits: Tensor, reference: float, meaning: str) -> Figure:
-    return Figure(float(hits.float().mean()), reference, meaning, metrics.lower_bound(hits))
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ... import training
 from ...datasets.cav_mae import LabelTable, Sample, read_items
 from ...models.cav_mae import CAVMAE, OBJECTIVES, CAVMAEClassifier
-from .. import LEARNING, done_once
+from .. import done_once, sources
 from .data import data
 from .settings import STAGES, Data, Settings, tiny
 
@@ -134,7 +134,8 @@ def trained(
         (path / "history.json").write_text(json.dumps(history.rows))
         (path / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
 
-    folder = done_once("trained", f"cav_mae-{settings.stage}", recipe, make, write, source=LEARNING, together=True)
+    source = sources("cav_mae", more=("masking", "models/patches"))
+    folder = done_once("trained", f"cav_mae-{settings.stage}", recipe, make, write, source=source, together=True)
     model = (CAVMAEClassifier if tuning else CAVMAE).from_checkpoint(folder).to(_device(device)).eval()
     history = training.History(json.loads((folder / "history.json").read_text()))
     return Trained(model, history, folder)

@@ -1,0 +1,226 @@
+"""A text-to-image model as diffusers has it: read part by part from a folder, and its pipeline.
+
+The same class holds Stable Diffusion and the tiny model of the workbook. Nothing but weights and settings is taken from
+a folder: which classes they are for is decided here, not by what `model_index.json` names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..errors import CheckpointError
+
+# What a folder must hold: of each part, its settings, and one of these endings if it has weights.
+_SETTINGS = {
+    "tokenizer": "tokenizer_config.json",
+    "text_encoder": "config.json",
+    "unet": "config.json",
+    "vae": "config.json",
+    "scheduler": "scheduler_config.json",
+}
+_WEIGHTS = ("text_encoder", "unet", "vae")
+_ENDINGS = (".safetensors", ".bin")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+class TextToImage(nn.Module):
+    """The parts of a Stable Diffusion.
+
+    Args:
+        unet: a UNet2DConditionModel.
+        vae: an AutoencoderKL, or `PatchPCA`, which has its interface.
+        text_encoder: a CLIPTextModel.
+        tokenizer: a CLIPTokenizer.
+        scheduler: of diffusers; says what the UNet predicts, and how to sample.
+    """
+
+    def __init__(self, unet: nn.Module, vae: nn.Module, text_encoder: nn.Module, tokenizer: object, scheduler: object):
+        super().__init__()
+        self.unet, self.vae, self.text_encoder = unet, vae, text_encoder
+        self.tokenizer, self.scheduler = tokenizer, scheduler
+
+    @cached_property
+    def pipeline(self):
+        """The StableDiffusionPipeline of these very modules; without the safety checker, which judges photos."""
+        from diffusers import StableDiffusionPipeline
+
+        pipeline = StableDiffusionPipeline(
+            unet=self.unet, vae=self.vae, text_encoder=self.text_encoder, tokenizer=self.tokenizer,
+            scheduler=self.scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        )  # fmt: skip
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    @cached_property
+    def noise_scheduler(self):
+        """How noise is added in training, by the same settings as the scheduler that samples."""
+        from diffusers import DDPMScheduler
+
+        return DDPMScheduler.from_config(self.scheduler.config)
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write a folder in diffusers' layout."""
+        with _quiet():
+            self.pipeline.save_pretrained(folder)
+
+    def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch latents rows columns"]:
+        """Latents of pictures in [-1, 1], scaled as the UNet takes them; the mean of their distribution."""
+        return self.vae.encode(images).latent_dist.mean * self.vae.config.scaling_factor
+
+    def read(self, prompts: str | Sequence[str]) -> Float[Tensor, "batch words values"]:
+        """Prompts as the UNet takes them: the text encoder's last hidden states, `(B, 77, 768)`."""
+        length = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        ids = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        return self.text_encoder(input_ids=ids.input_ids.to(self.text_encoder.device)).last_hidden_state
+
+    @torch.no_grad()
+    def draw(
+        self,
+        prompt_embeds: Float[Tensor, "batch words values"],
+        seed: int = 0,
+        steps: int = 50,
+        guidance: float | int = 7.5,
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Pictures of prompts that were read, through the pipeline.
+
+        Args:
+            prompt_embeds: `(B, 77, 768)`.
+            seed: of the first noise, which is the same for each row: pictures differ by their prompts alone.
+            steps: of the sampler.
+            guidance: how much a prompt is exaggerated; 1 is not at all.
+
+        Returns:
+            `(B, 3, H, W)` in [0, 1], of the size that the UNet was trained for.
+        """
+        side, device = self.unet.config.sample_size, prompt_embeds.device
+        shape = (1, self.unet.config.in_channels, *((side, side) if isinstance(side, int) else side))
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device, prompt_embeds.dtype)
+        with warnings.catch_warnings():
+            # diffusers asks NumPy for an array of a tensor, in a way that NumPy 2 will no longer understand
+            warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+            return self._sampled(prompt_embeds, noise.expand(len(prompt_embeds), *shape[1:]), steps, guidance)
+
+    def _sampled(self, prompt_embeds: Tensor, noise: Tensor, steps: int, guidance: float | int) -> Tensor:
+        return self.pipeline(
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=self.read("").expand_as(prompt_embeds),
+            latents=noise.clone(),
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            output_type="pt",
+        ).images
+
+    @classmethod
+    def from_pretrained(cls, source: Path | str) -> TextToImage:
+        """Read a folder in diffusers' layout, or a model of the Hugging Face hub: CompVis/stable-diffusion-v1-4.
+
+        Only a hub's id, written out, fetches anything; and only what a `TextToImage` consists of.
+
+        Raises:
+            CheckpointError: no such folder, a part is missing or cannot be read, or the hub does not give it.
+        """
+        folder = Path(source)
+        if not folder.is_dir():
+            folder = _fetched(str(source))
+        _require_parts(folder)
+        parts = {}
+        for name, read in _readers(folder).items():
+            try:
+                with _quiet():
+                    parts[name] = read(folder / name)
+            except Exception as error:  # of any class: libraries trip over whatever a damaged file happens to say
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise CheckpointError(folder / name, f"cannot be read ({reason})", _expected(name)) from error
+        return cls(**parts).eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bars that transformers shows for each file."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _readers(folder: Path) -> dict:
+    import diffusers
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    from .patch_pca import PatchPCA
+
+    offline = {"local_files_only": True}
+    autoencoders = {"AutoencoderKL": diffusers.AutoencoderKL, "PatchPCA": PatchPCA}
+    autoencoder = _class_of(folder, "vae", "AutoencoderKL")
+    vae = autoencoders.get(autoencoder)
+    if vae is None:
+        raise CheckpointError(folder / "vae", f"is {autoencoder!r}", f"one of {', '.join(autoencoders)}")
+    scheduler = _class_of(folder, "scheduler", "PNDMScheduler")
+    kind = getattr(diffusers, scheduler, None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+        raise CheckpointError(folder / "scheduler", f"{scheduler!r} is no scheduler of diffusers", "one of them")
+    return {
+        "tokenizer": lambda path: CLIPTokenizer.from_pretrained(path, **offline),
+        "text_encoder": lambda path: CLIPTextModel.from_pretrained(path, **offline),
+        "unet": lambda path: diffusers.UNet2DConditionModel.from_pretrained(path, **offline),
+        "vae": lambda path: vae.from_pretrained(path, **offline),
+        "scheduler": lambda path: kind.from_pretrained(path, **offline),
+    }
+
+
+def _class_of(folder: Path, part: str, usual: str) -> str:
+    path = folder / part / _SETTINGS[part]
+    try:
+        return json.loads(path.read_text()).get("_class_name", usual)
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(path, f"cannot be read ({error})", _expected(part)) from error
+
+
+def _require_parts(folder: Path) -> None:
+    """Refuse a folder that lacks a part, by the part's name."""
+    for part, settings in _SETTINGS.items():
+        if not (folder / part).is_dir():
+            there = ", ".join(name for name in _SETTINGS if (folder / name).is_dir()) or "none of them"
+            raise CheckpointError(
+                folder, f"has no {part} (of its parts, {there})", f"the folders {', '.join(_SETTINGS)}",
+                "Download the whole model, in the layout of diffusers.",
+            )  # fmt: skip
+        if not (folder / part / settings).is_file():
+            raise CheckpointError(folder / part, f"has no {settings}", _expected(part), "Download it again.")
+        if part in _WEIGHTS and not any(path.suffix in _ENDINGS for path in (folder / part).iterdir()):
+            raise CheckpointError(folder / part, "has no weights", _expected(part), "Download it again.")
+
+
+def _expected(part: str) -> str:
+    return f"{_SETTINGS[part]} and weights ({' or '.join(_ENDINGS)})" if part in _WEIGHTS else _SETTINGS[part]
+
+
+def _fetched(source: str) -> Path:
+    if not _HUB_ID.fullmatch(source):
+        raise CheckpointError(source, "no such folder", "a folder in diffusers' layout, or a hub id: owner/name")
+    from huggingface_hub import snapshot_download
+
+    patterns = [f"{part}/*{end}" for part in _SETTINGS for end in (".json", ".txt", ".safetensors")]
+    try:
+        return Path(snapshot_download(source, allow_patterns=patterns))
+    except Exception as error:  # of any class: what is wrong with a network, or a name
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            source, f"is no folder, and cannot be fetched ({reason})", "a folder or a hub id"
+        ) from error

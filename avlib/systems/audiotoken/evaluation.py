@@ -1,0 +1,152 @@
+"""What the models of the row can do with scenes that no training sees; each figure stands beside chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ... import metrics
+from ...datasets.audiotoken import AudioTokenDataset
+from ...features import beats_fbank
+from ...models.beats import BEATs
+from ...models.judge import Judge
+from ...models.text_to_image import TextToImage
+from .. import Figure
+from .data import CLASSES, Example, Scenes, held_out
+from .learning import judge, step
+from .model import AudioToken
+from .settings import Settings
+
+_AT_ONCE = 64  # pictures
+
+
+def evaluate(
+    model: nn.Module,
+    settings: Settings,
+    seed: int = 0,
+    *,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> dict[str, Figure]:
+    """All figures of a model that `trained` gave, by name.
+
+    - a BEATs: how many kinds of sounds are right;
+    - a Judge: how many kinds, sizes and colours of true pictures are right, and how many sounds find their picture;
+    - a TextToImage: how many pictures from captions show, to the judge, the kind, size and colour that was said;
+    - an AudioToken: the same of pictures from sounds, and of pictures from the sounds of other scenes; AIS and IIS
+      (see `avlib.metrics`), by the judge's vectors.
+
+    With the user's own clips, which no judge knows, there is the loss alone, with each clip's own sound and with
+    another's.
+
+    Args:
+        model: as `trained` gives it.
+        settings: that it was trained with.
+        seed: of the held-out scenes.
+        device: where a judge is trained if there is none yet.
+        progress: whether bars are shown.
+    """
+    dataset = held_out(settings, seed, progress=progress)
+    if not isinstance(dataset, Scenes):
+        return _losses(model, settings, dataset)
+    batch = dataset.batch()
+    if isinstance(model, BEATs):
+        logits = _in_parts(lambda waveform: model.logits(beats_fbank(waveform)), model, batch.waveform)
+        return _shares("sound", {"kind": metrics.correct(logits, batch.classes[:, 0])}, batch)
+    looking = model if isinstance(model, Judge) else judge(settings, device=device, progress=progress)
+    truth = judged(looking, batch.image, batch)
+    if isinstance(model, Judge):
+        sounds, pictures = (
+            _in_parts(embed, model, tensor)
+            for embed, tensor in ((model.embed_sounds, batch.waveform), (model.embed_pictures, batch.image))
+        )
+        hits = metrics.retrieval(sounds, pictures).of_images.hits(10)
+        found = Figure.of_share(hits, min(1.0, 10 / len(hits)), "chance")
+        return _shares("true picture", truth, batch) | {"R@10 sound -> picture": found}
+    figures = _shares("true picture", {"kind": truth["kind"]}, batch)
+    if isinstance(model, TextToImage):
+        hidden = _in_parts(model.read, model, batch.prompt)
+        return figures | _shares("caption", judged(looking, draw(model, hidden, settings), batch), batch)
+    hidden = read(model, batch.waveform, settings)
+    drawn = draw(model.painter, hidden, settings)
+    figures |= _shares("sound", judged(looking, drawn, batch), batch) | _similarities(looking, drawn, batch)
+    other = torch.randperm(len(hidden), generator=torch.Generator().manual_seed(seed))
+    wrong = judged(looking, draw(model.painter, hidden[other], settings), batch)
+    return figures | _shares("shuffled sound", wrong, batch)
+
+
+def read(
+    model: AudioToken, waveform: Float[Tensor, "clips samples"], settings: Settings
+) -> Float[Tensor, "clips words values"]:
+    """The prompt of the settings with each sound in it."""
+    return _in_parts(lambda part: model.read(settings.embedder.prompt, model.token(part)), model, waveform)
+
+
+def draw(
+    model: TextToImage, hidden: Float[Tensor, "clips words values"], settings: Settings, seed: int = 0
+) -> Float[Tensor, "clips 3 height width"]:
+    """Pictures in [-1, 1] of prompts that were read, sampled as the settings say; all from the same noise."""
+    how = settings.sampling
+    return _in_parts(lambda part: model.draw(part, seed, how.inference_steps, how.guidance), model, hidden) * 2 - 1
+
+
+def judged(
+    model: Judge, images: Float[Tensor, "clips 3 height width"], batch: Example
+) -> dict[str, Float[Tensor, " clips"]]:
+    """Whether the judge sees in each picture, in [-1, 1], the kind, size and colour of its scene: 1 or 0."""
+    logits = _in_parts(lambda part: torch.cat(list(model(part).values()), dim=1), model, images)
+    split = logits.split([len(values) for values in CLASSES.values()], dim=1)
+    return {
+        name: metrics.correct(each, batch.classes[:, index])
+        for index, (name, each) in enumerate(zip(CLASSES, split, strict=True))
+    }
+
+
+def _similarities(model: Judge, images: Tensor, batch: Example) -> dict[str, Figure]:
+    """AIS and IIS, by the judge: cosines of sounds and true pictures with the pictures that were drawn."""
+
+    def encode(pictures: Tensor) -> Tensor:
+        return _in_parts(model.embed_pictures, model, pictures * 2 - 1)
+
+    drawn, true = (((each + 1) / 2).clamp(0, 1) for each in (images, batch.image))
+    sounds = _in_parts(model.embed_sounds, model, batch.waveform)
+    found = {
+        "AIS": metrics.audio_image_similarity(sounds, encode(drawn)),
+        "IIS": metrics.image_image_similarity(drawn, true, encode),
+    }
+    return {name: Figure(each.mean, each.baseline, "of wrong pairs") for name, each in found.items()}
+
+
+def _shares(what: str, hits: dict[str, Tensor], batch: Example) -> dict[str, Figure]:
+    """Beside each share that of always saying what is commonest; of kinds, that is chance."""
+    figures = {}
+    for name, right in hits.items():
+        often = float(batch.classes[:, list(CLASSES).index(name)].bincount().max()) / len(right)
+        figures[f"{what}'s {name} right"] = Figure.of_share(right, often, "always the commonest")
+    return figures
+
+
+@torch.no_grad()
+def _losses(model: AudioToken, settings: Settings, dataset: AudioTokenDataset) -> dict[str, Figure]:
+    """The training's error on held-out clips, with each one's own sound, beside that with another clip's."""
+    batch = dataset.collate([dataset[index] for index in range(len(dataset))])
+    device = model.device
+    batch = batch._replace(**{n: getattr(batch, n).to(device) for n in ("waveform", "lengths", "image")})
+    errors = []
+    for shift in (0, 1):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            heard = batch._replace(waveform=batch.waveform.roll(shift, 0), lengths=batch.lengths.roll(shift, 0))
+            errors.append(float(step(model.eval(), heard, settings)[1]["error"]))
+    return {"error": Figure(errors[0], errors[1], "with the sound of another clip")}
+
+
+@torch.no_grad()
+def _in_parts(task: Callable, model: nn.Module, rows: Tensor | list) -> Tensor:
+    """What the task gives for all rows, some at a time, on the model's device and back."""
+    device = next(model.eval().parameters()).device
+    parts = (rows[first : first + _AT_ONCE] for first in range(0, len(rows), _AT_ONCE))
+    return torch.cat([task(part.to(device) if isinstance(part, Tensor) else part).float().cpu() for part in parts])
