@@ -52,8 +52,11 @@ class Judge(nn.Module):
         return F.normalize(self.picture(self.look(images)), dim=-1)
 
     def embed_sounds(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch values"]:
-        """A vector of length 1 for each sound, 16 kHz, mono: of how strong each mel band is, and how it varies."""
-        fbank = beats_fbank(waveform)
+        """A vector of length 1 for each sound, 16 kHz, mono; see `embed_fbanks`."""
+        return self.embed_fbanks(beats_fbank(waveform))
+
+    def embed_fbanks(self, fbank: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch values"]:
+        """A vector of length 1 for each sound, by its `beats_fbank`: how strong each mel band is, and how it varies."""
         heard = torch.cat([fbank.mean(dim=1), fbank.std(dim=1)], dim=-1)  # (B, 256)
         return F.normalize(self.sound(self.listen(heard)), dim=-1)
 

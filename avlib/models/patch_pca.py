@@ -50,10 +50,15 @@ class PatchPCA(ModelMixin, ConfigMixin):
             raise ParameterError("latent_channels", f"{latent_channels}", f"at most {values}, the values of a patch")
         self.register_buffer("mean", torch.zeros(values))
         self.register_buffer("components", torch.eye(values)[:, :latent_channels].contiguous())
+        self.register_buffer("deviations", torch.ones(latent_channels))  # by which components are divided
 
     @classmethod
     def fitted(
-        cls, pictures: Float[Tensor, "batch channels height width"], latent_channels: int = 12, patch: int = 4
+        cls,
+        pictures: Float[Tensor, "batch channels height width"],
+        latent_channels: int = 12,
+        patch: int = 4,
+        whitening: float | int = 0.0,
     ) -> PatchPCA:
         """The components of these pictures, in closed form, and the scale that gives latents a variance of 1.
 
@@ -61,6 +66,9 @@ class PatchPCA(ModelMixin, ConfigMixin):
             pictures: `(B, 3, H, W)` in [-1, 1].
             latent_channels: how many components are kept.
             patch: side of a patch in pixels, a power of two that divides height and width.
+            whitening: by which power of its deviation each component is divided. 0 leaves them as they are; with 1 all
+                vary alike. Between, what matters little for the error of pixels, such as the colour of a small thing,
+                has some weight with a diffusion model.
         """
         levels = patch.bit_length()
         if patch != 2 ** (levels - 1):
@@ -68,8 +76,9 @@ class PatchPCA(ModelMixin, ConfigMixin):
         model = cls(pictures.shape[1], latent_channels, (latent_channels,) * levels)
         patches = patchify(pictures, patch).flatten(0, 1).double()  # (B * h * w, values)
         model.mean.copy_(patches.mean(dim=0))
-        _, vectors = torch.linalg.eigh(torch.cov(patches.T))  # from the least to the most important
+        variances, vectors = torch.linalg.eigh(torch.cov(patches.T))  # from the least to the most important
         model.components.copy_(vectors.flip(1)[:, :latent_channels])
+        model.deviations.copy_(variances.flip(0)[:latent_channels].clamp(min=1e-8) ** (whitening / 2))
         deviation = model.encode(pictures).latent_dist.mean.std()
         model.register_to_config(scaling_factor=float(1 / deviation))
         return model
@@ -77,7 +86,9 @@ class PatchPCA(ModelMixin, ConfigMixin):
     def encode(self, x: Float[Tensor, "batch channels height width"], return_dict: bool = True):
         """Latents as a distribution without width, `.latent_dist`: `(B, latent_channels, H / patch, W / patch)`."""
         grid = patch_grid("pictures", tuple(x.shape[2:]), self.patch)
-        latents = (patchify(x, self.patch) - self.mean) @ self.components  # (B, h * w, latent_channels)
+        latents = (
+            (patchify(x, self.patch) - self.mean) @ self.components / self.deviations
+        )  # (B, h * w, latent_channels)
         latents = latents.transpose(1, 2).unflatten(2, grid)
         moments = torch.cat([latents, torch.zeros_like(latents)], dim=1)
         distribution = DiagonalGaussianDistribution(moments, deterministic=True)
@@ -87,7 +98,7 @@ class PatchPCA(ModelMixin, ConfigMixin):
         self, z: Float[Tensor, "batch latents height width"], return_dict: bool = True, generator: object = None
     ):
         """Pictures of latents, `.sample`: `(B, 3, h * patch, w * patch)`. `generator` is there for the interface."""
-        patches = z.flatten(2).transpose(1, 2) @ self.components.T + self.mean
+        patches = (z.flatten(2).transpose(1, 2) * self.deviations) @ self.components.T + self.mean
         pictures = unpatchify(patches, tuple(z.shape[2:]), self.patch)
         return DecoderOutput(sample=pictures) if return_dict else (pictures,)
 

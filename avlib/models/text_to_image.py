@@ -218,7 +218,7 @@ def _fetched(source: str) -> Path:
 
     patterns = [f"{part}/*{end}" for part in _SETTINGS for end in (".json", ".txt", ".safetensors")]
     try:
-        return Path(snapshot_download(source, allow_patterns=patterns))
+        return Path(snapshot_download(source, allow_patterns=patterns, ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
     except Exception as error:  # of any class: what is wrong with a network, or a name
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(

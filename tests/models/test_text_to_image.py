@@ -32,6 +32,17 @@ def test_components_are_those_of_scikit_learn():
     assert torch.equal(model.encode(images).latent_dist.sample(), latents), "there is nothing random about it"
 
 
+def test_whitening_lets_all_components_vary_alike_and_loses_nothing():
+    images = pictures()
+    plain, half, white = (PatchPCA.fitted(images, 6, 4, power) for power in (0, 0.5, 1))
+    spread = [model.encode(images).latent_dist.mean.std(dim=(0, 2, 3)) for model in (plain, half, white)]
+    assert torch.allclose(spread[2], torch.ones(6), atol=1e-2)
+    assert torch.allclose(spread[1], spread[0].sqrt(), rtol=1e-2)
+    assert all(torch.allclose(model(images), plain(images), atol=1e-5) for model in (half, white))
+    for model in (half, white):
+        assert (model.encode(images).latent_dist.mean * model.config.scaling_factor).std() == pytest.approx(1, abs=1e-3)
+
+
 def test_with_all_components_nothing_is_lost():
     images = pictures()
     assert torch.allclose(PatchPCA.fitted(images, 48, 4)(images), images, atol=1e-5)

@@ -14,6 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from avlib import clips, systems, training
 from avlib.__main__ import main
 from avlib.errors import CheckpointError, ParameterError, TooShortError
+from avlib.features import beats_fbank
 from avlib.models.audiotoken import AudioTokenEmbedder, add_lora, lora_parameters, save_lora
 from avlib.models.beats import BEATs, Config
 from avlib.models.small_words import small_tokenizer
@@ -90,6 +91,7 @@ def test_scenes_are_what_they_say(batch):
     assert example.label == clip.label == "bell" and example.prompt == f"a photo of {clip.caption}"
     expected = torch.from_numpy(clip.scene.sound(16000).mean(axis=0))
     assert torch.allclose(example.waveform, expected, atol=2**-16)
+    assert torch.allclose(example.fbank, beats_fbank(example.waveform), atol=1e-5)
     frame = torch.from_numpy(clip.scene.frame(0.97, (32, 32))).permute(2, 0, 1) / 127.5 - 1
     assert torch.allclose(example.image, frame, atol=1e-6)
     words = [[values[i] for values, i in zip(audiotoken.CLASSES.values(), row, strict=True)] for row in batch.classes]
@@ -212,6 +214,7 @@ def test_each_stage_is_trained_once_and_then_read(whole, monkeypatch):
     again = audiotoken.trained(small, progress=False)
     assert not calls and again.folder == whole.folder and len(again.history) == 2
     assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True))
+    assert again.model.sampling == small.sampling
     assert not again.model.training and "held-out loss" in again.history.rows[-1]
     for stage, kind in (("classifier", BEATs), ("diffusion", TextToImage)):
         part = audiotoken.trained(at(stage), progress=False)
@@ -254,6 +257,7 @@ def test_figures_of_every_stage(whole):
         "diffusion": ["true picture's kind right", *(f"caption's {name}" for name in three)],
         "embedder": [
             "true picture's kind right",
+            *(f"caption's {name}" for name in three),
             *(f"sound's {name}" for name in three),
             "AIS",
             "IIS",
@@ -271,10 +275,10 @@ def test_figures_of_every_stage(whole):
 
 
 def test_the_users_clips_are_trained_on(tmp_path, whole):
-    for clip in clips.render(clips.scenes(8, 7, 2.2), size=(64, 64), jobs=1, progress=False):
+    for clip in clips.render(clips.scenes(4, 7, 2.2), size=(64, 64), jobs=1, progress=False):
         (tmp_path / clip.scene.kind).mkdir()
         shutil.copy(clip.path, tmp_path / clip.scene.kind)
-    settings = changed(small, {"data": str(tmp_path), "cosine_loss": True})
+    settings = changed(small, {"data": str(tmp_path), "cosine_loss": True, "batch_size": 4})
     model, history, folder = audiotoken.trained(settings, progress=False)
     assert len(history) == 2
     figures = audiotoken.evaluate(model, settings, progress=False)
@@ -355,6 +359,7 @@ def test_published_files_are_assembled(published):
     assert model.read("a photo of <*>, 4k", tokens).shape == (2, 77, 12)
     pictures = model.pictures("a photo of <*>", tokens, steps=2)
     assert pictures.shape == (2, 3, 16, 16) and pictures.min() >= 0 and pictures.max() <= 1
+    assert model.sampling == audiotoken.full.sampling
     assert isinstance(model.pipeline, diffusers.StableDiffusionPipeline)
     assert model.pipeline.unet is model.painter.unet and model.pipeline.vae.config.scaling_factor == 0.18215
     # what is assembled draws what the pipeline draws, given the same
@@ -408,6 +413,23 @@ def test_other_wrong_folders(published, tmp_path):
         TextToImage.from_pretrained(broken)
 
 
+def test_only_a_hub_id_is_fetched(published, monkeypatch):
+    folder, asked = published[0] / "sd", []
+
+    def fetch(source, **patterns):
+        asked.append(source)
+        if source == "owner/nothing":
+            raise OSError("no network")
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    TextToImage.from_pretrained(folder)
+    assert not asked
+    assert TextToImage.from_pretrained("owner/name").unet.config.cross_attention_dim == 12 and asked == ["owner/name"]
+    with pytest.raises(CheckpointError, match=r"is no folder, and cannot be fetched \(no network\)"):
+        TextToImage.from_pretrained("owner/nothing")
+
+
 def test_parts_that_do_not_belong_together_are_refused(published, whole, tmp_path):
     _, given = published
     with pytest.raises(ParameterError, match="embedder: none is given"):
@@ -426,6 +448,13 @@ def test_the_published_models_are_trained_with(published):
     })  # fmt: skip
     model, history, _ = audiotoken.trained(settings, progress=False)
     assert len(history) == 2 and model.embedder.in_width == 24 and model.embedder.width == 12
+
+
+def test_what_only_others_could_train_has_to_be_given(published):
+    with pytest.raises(ParameterError, match=r"checkpoint: none is given.*527 classes"):
+        audiotoken.trained(audiotoken.full, progress=False)
+    with pytest.raises(ParameterError, match=r"folder: none is given.*stable-diffusion-v1-4"):
+        audiotoken.trained(changed(audiotoken.full, {"checkpoint": str(published[1]["checkpoint"])}), progress=False)
 
 
 def test_one_seed_gives_one_noise_and_a_batch_is_one_by_one(model, batch):

@@ -26,6 +26,7 @@ from ...datasets.audiotoken import (
     scene_clips,
     select,
 )
+from ...features import beats_fbank
 from ...models.audiotoken import PLACEHOLDER
 from ...workers import each
 from .. import done_once, sources
@@ -33,6 +34,7 @@ from .settings import HELD_OUT, Settings
 
 SAMPLE_RATE = 16000
 CLASSES = {"kind": KINDS, "size": SIZES, "colour": COLOURS}  # what a picture is judged by
+_HOP = 160  # samples from one frame of an fbank to the next
 _FEW = 128  # scenes for which no processes are started
 
 
@@ -40,6 +42,7 @@ class Example(NamedTuple):
     """One scene, or a batch of them.
 
     waveform: 16 kHz, mono.
+    fbank: of it, by `beats_fbank`; computed once, since that takes as long as the tiny BEATs that hears it.
     image: in [-1, 1].
     classes: number of kind, size and colour, in the order of `CLASSES`.
     label: the kind.
@@ -47,6 +50,7 @@ class Example(NamedTuple):
     """
 
     waveform: Float[Tensor, "*batch samples"]
+    fbank: Float[Tensor, "*batch frames mels"]
     image: Float[Tensor, "*batch 3 height width"]
     classes: Integer[Tensor, "*batch attributes"]
     label: str | list[str]
@@ -59,14 +63,24 @@ class Scenes(Dataset):
     Args:
         clips: of `scene_clips`.
         sounds: `(N, samples)`, int16.
+        fbanks: `(N, frames, mels)`, of BEATs.
         pictures: `(N, moments, 3, H, W)`, uint8.
         settings: how words are left out; with `augment` alone.
         augment: for training: a moment and words are drawn, and sounds begin anywhere. Else the moment is the middle
             one, and the caption whole. What is drawn follows from (seed, epoch, index).
     """
 
-    def __init__(self, clips: list[Clip], sounds: Tensor, pictures: Tensor, settings: Settings, augment: bool):
-        self.clips, self.sounds, self.pictures, self.settings, self.augment = clips, sounds, pictures, settings, augment
+    def __init__(
+        self,
+        clips: list[Clip],
+        sounds: Tensor,
+        fbanks: Tensor,
+        pictures: Tensor,
+        settings: Settings,
+        augment: bool,
+    ):
+        self.clips, self.sounds, self.fbanks, self.pictures = clips, sounds, fbanks, pictures
+        self.settings, self.augment = settings, augment
         self.words = [attributes(clip.scene.truth) for clip in clips]
         self.classes = torch.tensor([[CLASSES[n].index(words[n]) for n in CLASSES] for words in self.words])
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -82,12 +96,13 @@ class Scenes(Dataset):
         caption, moment, shift = phrase(words["kind"], words["size"], words["colour"]), moments // 2, 0
         if self.augment:
             dice = np.random.default_rng([self.settings.now.training.seed, int(self._epoch), index])
-            moment, shift = int(dice.integers(moments)), int(dice.integers(self.sounds.shape[1]))
+            moment, shift = int(dice.integers(moments)), int(dice.integers(self.fbanks.shape[1]))
             caption = self._some_words(words, dice.random(4))
-        waveform = self.sounds[index].roll(shift).float() / 2**15
+        waveform = self.sounds[index].roll(shift * _HOP).float() / 2**15
+        fbank = self.fbanks[index].roll(shift, 0)  # but for the seam, that of the waveform
         image = self.pictures[index, moment].float() / 127.5 - 1
         prompt = self.settings.embedder.prompt.replace(PLACEHOLDER, caption) if caption else ""
-        return Example(waveform, image, self.classes[index], words["kind"], prompt)
+        return Example(waveform, fbank, image, self.classes[index], words["kind"], prompt)
 
     def _some_words(self, words: dict[str, str], drawn: np.ndarray) -> str:
         how = self.settings.diffusion
@@ -96,9 +111,9 @@ class Scenes(Dataset):
         return (caption if article else caption.removeprefix("a ")) if any_ else ""
 
     def collate(self, examples: list[Example]) -> Example:
-        return Example(
-            *default_collate([each[:3] for each in examples]), *map(list, zip(*(e[3:] for e in examples), strict=True))
-        )
+        """A batch; labels and prompts as lists."""
+        tensors = default_collate([example[:4] for example in examples])
+        return Example(*tensors, *map(list, zip(*(example[4:] for example in examples), strict=True)))
 
     def batch(self, first: int = 0, count: int | None = None) -> Example:
         """Some of them at once, from the `first` on; all when `count` is None."""
@@ -122,7 +137,8 @@ def held_out(settings: Settings, seed: int = 0, *, progress: bool = True) -> Sce
 
     Args:
         settings: what clips are like.
-        seed: another one gives other scenes. The user's own data has one set of held-out clips: its part "test".
+        seed: another one gives other scenes. The user's own data has one set of held-out clips: its part "test";
+            without such a part, all of it.
         progress: whether bars are shown.
     """
     own = settings.data
@@ -140,8 +156,9 @@ def pictures_of(dataset: Scenes) -> Float[Tensor, "pictures 3 height width"]:
 
 
 def _split(settings: Settings, split: str) -> str:
-    """The part of the user's data, if it has parts; else all clips are both trained on and measured."""
-    return split if any(clip.split for clip in read_clips(settings.data.data, settings.data.csv)) else ""
+    """A part of the user's data. Without parts, or without "test", what is measured is all that is trained on."""
+    parts = {clip.split for clip in read_clips(settings.data.data, settings.data.csv)}
+    return "" if parts == {""} or (split == "test" and split not in parts) else split
 
 
 def _scenes(settings: Settings, clips: list[Clip], augment: bool, progress: bool) -> Scenes:
@@ -152,8 +169,11 @@ def _scenes(settings: Settings, clips: list[Clip], augment: bool, progress: bool
 
     def make(_: Path) -> dict[str, Tensor]:
         computed = each(task, clips, jobs=jobs, progress=progress, doing="preparing")
-        sounds, pictures = zip(*computed, strict=True)
-        return {"sounds": torch.from_numpy(np.stack(sounds)), "pictures": torch.from_numpy(np.stack(pictures))}
+        columns = zip(*computed, strict=True)
+        return {
+            name: torch.from_numpy(np.stack(rows))
+            for name, rows in zip(("sounds", "fbanks", "pictures"), columns, strict=True)
+        }
 
     def write(arrays: dict[str, Tensor], path: Path) -> None:
         checkpoints.save(path, arrays, {})
@@ -164,9 +184,12 @@ def _scenes(settings: Settings, clips: list[Clip], augment: bool, progress: bool
     return Scenes(clips, **checkpoints.read(path).tensors, settings=settings, augment=augment)
 
 
-def _computed(clip: SceneClip, moments: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A scene's sound, and its pictures in the middles of so many parts; arrays pass cheaply between processes."""
+def _computed(clip: SceneClip, moments: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A scene's sound, the fbank of that, and its pictures in the middles of so many parts; as arrays, which pass
+    cheaply between processes.
+    """
     scene = clip.scene
     times = (np.arange(moments) + 0.5) / moments * scene.seconds
     sound = np.rint(scene.sound(SAMPLE_RATE).mean(axis=0) * 2**15).clip(-(2**15), 2**15 - 1).astype(np.int16)
-    return sound, np.ascontiguousarray(scene.frames(times, size).transpose(0, 3, 1, 2))
+    fbank = beats_fbank(torch.from_numpy(sound).float() / 2**15).numpy()
+    return sound, fbank, np.ascontiguousarray(scene.frames(times, size).transpose(0, 3, 1, 2))

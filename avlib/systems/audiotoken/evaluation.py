@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ... import metrics
 from ...datasets.audiotoken import AudioTokenDataset
-from ...features import beats_fbank
 from ...models.beats import BEATs
 from ...models.judge import Judge
 from ...models.text_to_image import TextToImage
@@ -36,8 +35,8 @@ def evaluate(
     - a BEATs: how many kinds of sounds are right;
     - a Judge: how many kinds, sizes and colours of true pictures are right, and how many sounds find their picture;
     - a TextToImage: how many pictures from captions show, to the judge, the kind, size and colour that was said;
-    - an AudioToken: the same of pictures from sounds, and of pictures from the sounds of other scenes; AIS and IIS
-      (see `avlib.metrics`), by the judge's vectors.
+    - an AudioToken: that, and the same of pictures from sounds, and of pictures from the sounds of other scenes; AIS
+      and IIS (see `avlib.metrics`), by the judge's vectors.
 
     With the user's own clips, which no judge knows, there is the loss alone, with each clip's own sound and with
     another's.
@@ -54,22 +53,24 @@ def evaluate(
         return _losses(model, settings, dataset)
     batch = dataset.batch()
     if isinstance(model, BEATs):
-        logits = _in_parts(lambda waveform: model.logits(beats_fbank(waveform)), model, batch.waveform)
+        logits = _in_parts(model.logits, model, batch.fbank)
         return _shares("sound", {"kind": metrics.correct(logits, batch.classes[:, 0])}, batch)
     looking = model if isinstance(model, Judge) else judge(settings, device=device, progress=progress)
     truth = judged(looking, batch.image, batch)
     if isinstance(model, Judge):
         sounds, pictures = (
             _in_parts(embed, model, tensor)
-            for embed, tensor in ((model.embed_sounds, batch.waveform), (model.embed_pictures, batch.image))
+            for embed, tensor in ((model.embed_fbanks, batch.fbank), (model.embed_pictures, batch.image))
         )
         hits = metrics.retrieval(sounds, pictures).of_images.hits(10)
         found = Figure.of_share(hits, min(1.0, 10 / len(hits)), "chance")
         return _shares("true picture", truth, batch) | {"R@10 sound -> picture": found}
     figures = _shares("true picture", {"kind": truth["kind"]}, batch)
+    painter = model if isinstance(model, TextToImage) else model.painter
+    hidden = _in_parts(painter.read, painter, batch.prompt)
+    figures |= _shares("caption", judged(looking, draw(painter, hidden, settings), batch), batch)
     if isinstance(model, TextToImage):
-        hidden = _in_parts(model.read, model, batch.prompt)
-        return figures | _shares("caption", judged(looking, draw(model, hidden, settings), batch), batch)
+        return figures
     hidden = read(model, batch.waveform, settings)
     drawn = draw(model.painter, hidden, settings)
     figures |= _shares("sound", judged(looking, drawn, batch), batch) | _similarities(looking, drawn, batch)
@@ -112,7 +113,7 @@ def _similarities(model: Judge, images: Tensor, batch: Example) -> dict[str, Fig
         return _in_parts(model.embed_pictures, model, pictures * 2 - 1)
 
     drawn, true = (((each + 1) / 2).clamp(0, 1) for each in (images, batch.image))
-    sounds = _in_parts(model.embed_sounds, model, batch.waveform)
+    sounds = _in_parts(model.embed_fbanks, model, batch.fbank)
     found = {
         "AIS": metrics.audio_image_similarity(sounds, encode(drawn)),
         "IIS": metrics.image_image_similarity(drawn, true, encode),

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from ... import training
 from ...datasets.audiotoken import Batch, read_clips, vocabulary
 from ...errors import ParameterError
-from ...features import beats_fbank
 from ...losses import contrastive_loss
 from ...models.audiotoken import PLACEHOLDER, AudioTokenEmbedder, load_lora, lora_parameters, save_lora, token_width
 from ...models.beats import BEATs
@@ -28,7 +27,7 @@ from ...models.text_to_image import TextToImage
 from .. import done_once, sources
 from .data import CLASSES, Example, data, held_out, pictures_of
 from .model import AudioToken, heard_layers
-from .settings import Settings, tiny
+from .settings import Sampling, Settings, full, tiny
 
 NOISE_STEPS = 1000  # of Stable Diffusion's training
 _MODULES = ("models/beats", "models/judge", "models/patch_pca", "models/patches", "models/small_words")
@@ -43,6 +42,7 @@ def build(settings: Settings, *, device: Any = None, progress: bool = True) -> n
     The stages before are trained, or taken from the cache, where it needs them: "diffusion" the pictures for its
     autoencoder, "embedder" a BEATs and a text-to-image model.
     """
+    _require_small(settings)
     with torch.random.fork_rng():
         torch.manual_seed(settings.now.training.seed)
         if settings.stage == "classifier":
@@ -60,7 +60,18 @@ def build(settings: Settings, *, device: Any = None, progress: bool = True) -> n
     with torch.random.fork_rng():
         torch.manual_seed(settings.embedder.training.seed)
         embedder = AudioTokenEmbedder(width, token_width(painter.text_encoder))
-        return AudioToken(beats, embedder, painter, settings.embedder.lora_rank)
+        return AudioToken(beats, embedder, painter, settings.embedder.lora_rank, _sampling(settings))
+
+
+def _require_small(settings: Settings) -> None:
+    """Refuse to train what only others could."""
+    classes, kinds = settings.classifier.network.predictor_class, len(CLASSES["kind"])
+    if settings.stage == "classifier" and classes != kinds:
+        found, advice = f"none is given, and a BEATs of {classes} classes is not trained here", "Or take size=tiny."
+        raise ParameterError("checkpoint", found, "the file of a published BEATs", advice)
+    if settings.stage == "diffusion" and not settings.diffusion.channels:
+        expected = "a Stable Diffusion, as a folder in diffusers' layout or a hub id: CompVis/stable-diffusion-v1-4"
+        raise ParameterError("folder", "none is given, and no sizes to train one of", expected, "Or take size=tiny.")
 
 
 def _painter(settings: Settings, progress: bool) -> TextToImage:
@@ -88,7 +99,7 @@ def _painter(settings: Settings, progress: bool) -> TextToImage:
     scheduler = UniPCMultistepScheduler(
         num_train_timesteps=NOISE_STEPS, prediction_type="sample", beta_schedule=how.beta_schedule, steps_offset=1
     )
-    vae = PatchPCA.fitted(pictures, how.latent_channels, how.patch)
+    vae = PatchPCA.fitted(pictures, how.latent_channels, how.patch, how.whitening)
     return TextToImage(unet, vae, text_encoder, tokenizer, scheduler)
 
 
@@ -98,7 +109,7 @@ def _painter(settings: Settings, progress: bool) -> TextToImage:
 def classifier_step(model: BEATs, batch: Example, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
     """The kind of a sound, as one of several: cross-entropy, and the share that is right."""
     kinds = batch.classes[:, 0]
-    logits = model.logits(beats_fbank(batch.waveform))
+    logits = model.logits(batch.fbank)
     return F.cross_entropy(logits, kinds), {"right": (logits.argmax(dim=1) == kinds).float().mean()}
 
 
@@ -109,7 +120,7 @@ def judge_step(model: Judge, batch: Example, settings: Settings = tiny) -> tuple
     )
     logits = model(noisy)
     parts = {name: F.cross_entropy(logits[name], batch.classes[:, index]) for index, name in enumerate(CLASSES)}
-    pictures, sounds = model.embed_pictures(noisy), model.embed_sounds(batch.waveform)
+    pictures, sounds = model.embed_pictures(noisy), model.embed_fbanks(batch.fbank)
     parts["contrast"], _ = contrastive_loss(sounds, pictures, temperature=0.1, both_directions=True)
     return sum(parts.values()), parts
 
@@ -126,7 +137,8 @@ def step(model: AudioToken, batch: Example | Batch, settings: Settings = tiny) -
     |token|^2 (the squared length), plus with `cosine_loss` lambda_c (1 - mean cosine of token and label's word)^2.
     """
     how = settings.embedder
-    tokens = model.token(batch.waveform, getattr(batch, "lengths", None))  # (B, 768)
+    heard = isinstance(batch, Example)
+    tokens = model.token_of(batch.fbank) if heard else model.token(batch.waveform, batch.lengths)  # (B, 768)
     parts = {
         "error": denoising_error(model.painter, batch.image, model.read(how.prompt, tokens), how.lowest),
         "absolute": tokens.abs().mean(),
@@ -349,7 +361,8 @@ def _load(settings: Settings, folder: Path, how: Mapping[str, Any]) -> nn.Module
         beats, painter = listener(settings, **how), text_to_image(settings, **how)
         if (folder / "lora").exists():
             load_lora(painter.unet, folder / "lora")
-        model = AudioToken(beats, AudioTokenEmbedder.from_checkpoint(folder / "embedder"), painter)
+        embedder = AudioTokenEmbedder.from_checkpoint(folder / "embedder")
+        model = AudioToken(beats, embedder, painter, sampling=_sampling(settings))
     return model.to(_device(how.get("device"))).eval()
 
 
@@ -395,7 +408,13 @@ def assembled(
     beats, painter = listener(settings, **how), text_to_image(settings, **how)
     if lora:
         load_lora(painter.unet, lora)
-    return AudioToken(beats, heard, painter).to(_device(device)).eval()
+    return AudioToken(beats, heard, painter, sampling=_sampling(settings)).to(_device(device)).eval()
+
+
+def _sampling(settings: Settings) -> Sampling:
+    """As the settings say; but a given Stable Diffusion is not sampled as the tiny model is."""
+    given = settings.diffusion.folder and settings.sampling == tiny.sampling
+    return full.sampling if given else settings.sampling
 
 
 def _device(wanted: torch.device | str | None) -> torch.device | str:

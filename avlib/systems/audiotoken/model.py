@@ -20,6 +20,7 @@ from ...models.audiotoken import (
 from ...models.beats import BEATs
 from ...models.text_to_image import TextToImage
 from .data import SAMPLE_RATE
+from .settings import Sampling
 
 
 class AudioToken(nn.Module):
@@ -33,15 +34,23 @@ class AudioToken(nn.Module):
         embedder: from its features to a token.
         painter: the text-to-image model.
         lora_rank: of changes to the UNet's attention; 0 for none.
+        sampling: how pictures are drawn where nothing else is said; as published by default.
 
     Raises:
         CheckpointError: the parts do not fit each other.
     """
 
-    def __init__(self, beats: BEATs, embedder: AudioTokenEmbedder, painter: TextToImage, lora_rank: int = 0):
+    def __init__(
+        self,
+        beats: BEATs,
+        embedder: AudioTokenEmbedder,
+        painter: TextToImage,
+        lora_rank: int = 0,
+        sampling: Sampling | None = None,
+    ):
         super().__init__()
         self.beats, self.embedder, self.painter = beats, embedder, painter
-        self.layers = heard_layers(beats)
+        self.layers, self.sampling = heard_layers(beats), sampling or Sampling()
         heard, wanted = len(self.layers) * beats.config.encoder_embed_dim, token_width(painter.text_encoder)
         if embedder.in_width != heard:
             raise CheckpointError(
@@ -95,6 +104,12 @@ class AudioToken(nn.Module):
             features = self.beats.features(waveform, self.layers, lengths if mask is not None else None)
         return self.embedder(features, mask)
 
+    def token_of(self, fbank: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch values"]:
+        """One token for each sound, by its `beats_fbank`; all of it is heard. For a training that has it computed."""
+        with torch.no_grad():
+            features = self.beats.encode(fbank, layers=self.layers)
+        return self.embedder(features)
+
     def read(
         self, prompts: str | Sequence[str], tokens: Float[Tensor, "batch values"]
     ) -> Float[Tensor, "batch words values"]:
@@ -114,8 +129,8 @@ class AudioToken(nn.Module):
         prompts: str | Sequence[str],
         tokens: Float[Tensor, "batch values"],
         seed: int = 0,
-        steps: int = 50,
-        guidance: float | int = 7.5,
+        steps: int | None = None,
+        guidance: float | int | None = None,
     ) -> Float[Tensor, "batch 3 height width"]:
         """A picture of each sound.
 
@@ -123,7 +138,7 @@ class AudioToken(nn.Module):
             prompts: with the placeholder; one for all, or one for each.
             tokens: `(B, width)`, of `token`.
             seed: of the noise; see `TextToImage.draw`.
-            steps: of the sampler.
+            steps: of the sampler; None: as `sampling` says, and so
             guidance: how much a prompt is exaggerated.
 
         Returns:
@@ -136,10 +151,12 @@ class AudioToken(nn.Module):
         self,
         prompt_embeds: Float[Tensor, "batch words values"],
         seed: int = 0,
-        steps: int = 50,
-        guidance: float | int = 7.5,
+        steps: int | None = None,
+        guidance: float | int | None = None,
     ) -> Float[Tensor, "batch 3 height width"]:
-        """Pictures of prompts that were read; see `TextToImage.draw`."""
+        """Pictures of prompts that were read; see `pictures`, and `TextToImage.draw`."""
+        steps = self.sampling.inference_steps if steps is None else steps
+        guidance = self.sampling.guidance if guidance is None else guidance
         return self.painter.draw(prompt_embeds, seed, steps, guidance)
 
 

@@ -81,8 +81,9 @@ class Diffusion:
     """The second stage: pictures from words.
 
     folder: a trained model to take in its place, as a folder in diffusers' layout or a hub id.
-    patch, latent_channels: pixels along the side of a latent, and how many numbers it has.
-    channels, blocks: of the UNet at each resolution, and how many blocks there are.
+    patch, latent_channels, whitening: pixels along the side of a latent, how many numbers it has, and how much those
+        that vary little are enlarged; see `PatchPCA`.
+    channels, blocks: of the UNet at each resolution, and how many blocks there are. Without channels none is built.
     text_width, text_layers, words: of the text encoder; how many tokens a prompt has.
     word_scale: by which the first word vectors are larger than usual: so they differ enough to be told apart soon.
     word_dropout: how often size, colour or article is left out of a caption.
@@ -93,7 +94,8 @@ class Diffusion:
     folder: str = ""
     patch: int = 4
     latent_channels: int = 12
-    channels: Sequence[int] = (64, 128)
+    whitening: float | int = 0.5
+    channels: Sequence[int] = ()
     blocks: int = 1
     text_width: int = 64
     text_layers: int = 2
@@ -182,20 +184,22 @@ tiny = Settings(
             conv_pos_groups=4, embed_dim=64, predictor_class=8, encoder_layerdrop=0.0,
             layer_wise_gradient_decay_ratio=1.0,
         ),
-        training=training.Settings(steps=300, batch_size=32, learning_rate=2e-3, warmup=30, save_every=100),
+        training=training.Settings(steps=250, batch_size=32, learning_rate=2e-3, warmup=30, save_every=100),
     ),
     judge=Judge(
-        training=training.Settings(steps=300, batch_size=64, learning_rate=3e-3, warmup=30, weight_decay=0.05),
+        training=training.Settings(steps=250, batch_size=64, learning_rate=3e-3, warmup=30, weight_decay=0.05),
     ),
     diffusion=Diffusion(
+        channels=(64, 128),
         training=training.Settings(
             steps=800, batch_size=32, learning_rate=3e-3, betas=(0.9, 0.99), warmup=50, save_every=200
         ),
     ),
     embedder=Embedder(
         lowest=200,
+        lambda_c=0.1,
         training=training.Settings(
-            steps=400, batch_size=32, learning_rate=2e-3, betas=(0.9, 0.999), warmup=20, save_every=100
+            steps=250, batch_size=32, learning_rate=3e-3, betas=(0.9, 0.999), warmup=20, save_every=100
         ),
     ),
     sampling=Sampling(inference_steps=15, guidance=2.0),
