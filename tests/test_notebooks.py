@@ -31,6 +31,9 @@ VERDICTS = {
     holds, holds, does not hold, holds, holds, does not hold, holds, holds, holds when, does not hold, holds when""",
     "14": "holds, holds, does not hold, holds when, holds, holds, holds",
     "15": "does not hold",
+    "21": """holds when, holds when, holds when, holds, holds when, holds, holds, holds, holds when, does not hold,
+    holds, holds when""",
+    "22": "holds, holds when, holds, does not hold, holds when",
 }
 # Of what the models of these have learned, by the training that is the default. With shorter ones claims may come out
 # otherwise, and others are not made of your own clips.
@@ -137,9 +140,30 @@ def test_11_runs_on_recordings(name, tmp_path):
     run("11", tmp_path, clip=str(recording(name)), seconds=5)
 
 
+@pytest.mark.parametrize("make", [silent, short, mono, large_and_odd])
+def test_21_runs_on_any_clip(make, tmp_path):
+    clip = tmp_path / "종, 100%d.mp4"
+    make(clip)
+    run("21", tmp_path, clip=str(clip))
+
+
+def test_21_runs_on_a_recording(tmp_path):
+    run("21", tmp_path, clip=str(recording("KlsG1EnBEjc_000361.mp4")), seconds=5)
+    made = (tmp_path / "21.ipynb").read_text()
+    assert "at 44100 Hz -> (441000,), predicted (441000,)" in made and "-> (80000,), predicted (80000,)" in made
+
+
 @pytest.mark.parametrize("number", ["12", "14", "15"])
 def test_cav_mae_runs_on_a_recording(number, tmp_path):
     run(number, tmp_path, clip=str(recording("00W1lcxW-WU_40.000.mp4")))
+
+
+def test_22_at_other_lengths(tmp_path):
+    run("22", tmp_path, clip=str(recording("KlsG1EnBEjc_000361.mp4")), seconds=3.3)
+    assert "your clip: 328 frames, of which 8 are dropped; 160 tokens" in (tmp_path / "22.ipynb").read_text()
+    short(tmp_path / "too short.mp4")
+    result = workbook.run_one(NOTEBOOKS["22"], {"clip": str(tmp_path / "too short.mp4")}, tmp_path / "22.ipynb")
+    assert result.state == "failed" and "too short.mp4: 0.1" in result.message and "0.175 s" in result.message
 
 
 @pytest.mark.parametrize("number", ["14", "15"])
@@ -178,6 +202,12 @@ def test_13_takes_settings_of_the_system_and_hands_its_model_on(tmp_path):
         run(number, tmp_path, checkpoint=str(tmp_path / "made/cav_mae"))
 
 
+def test_13_at_the_published_size(tmp_path):
+    (tmp_path / "few.yaml").write_text("batch_size: 2\nclips: 8\nheld_out: 4\n")
+    result = run("13", tmp_path, size="full", steps=1, settings=str(tmp_path / "few.yaml"))
+    assert "191,036,160" in (tmp_path / "13.ipynb").read_text() and len(result.claims) > 10
+
+
 def test_11_writes_what_it_made(tmp_path):
     from safetensors.torch import load_file
 
@@ -187,9 +217,10 @@ def test_11_writes_what_it_made(tmp_path):
     assert tensors["audio"].shape == (1024, 128) and tensors["images"].shape == (4, 3, 224, 224)
 
 
-def test_a_clip_without_sound_is_refused_by_name(tmp_path):
+@pytest.mark.parametrize("number", ["11", "21"])
+def test_a_clip_without_sound_is_refused_by_name(number, tmp_path):
     media.write_video(tmp_path / "mute.mp4", map(numbered, range(5)), 25.0)
-    result = workbook.run_one(NOTEBOOKS["11"], {"clip": str(tmp_path / "mute.mp4")}, tmp_path / "11.ipynb")
+    result = workbook.run_one(NOTEBOOKS[number], {"clip": str(tmp_path / "mute.mp4")}, tmp_path / "made.ipynb")
     assert result.state == "failed" and "mute.mp4: no audio stream" in result.message
 
 

@@ -157,7 +157,8 @@ class AudioTokenDataset(ItemDataset):
         if length < shortest:
             found = f"its sound has {length} samples at {SAMPLE_RATE} Hz"
             expected = f"at least {shortest}, which is {shortest / SAMPLE_RATE} s"
-            raise TooShortError(clip, found, expected, "Leave that clip out, or give a number of seconds.")
+            padded = "" if wanted or length < _WINDOW else ", or give a number of seconds, up to which zeros follow"
+            raise TooShortError(clip, found, expected, f"Leave that clip out{padded}.")
         if not waveform.any():
             notes.append("digital silence")
         image = None
