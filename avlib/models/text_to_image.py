@@ -88,7 +88,7 @@ class TextToImage(nn.Module):
     def draw(
         self,
         prompt_embeds: Float[Tensor, "batch words values"],
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         steps: int = 50,
         guidance: float | int = 7.5,
     ) -> Float[Tensor, "batch 3 height width"]:
@@ -96,7 +96,8 @@ class TextToImage(nn.Module):
 
         Args:
             prompt_embeds: `(B, 77, 768)`.
-            seed: of the first noise, which is the same for each row: pictures differ by their prompts alone.
+            seed: of the first noise. One number gives each row the same: pictures differ by their prompts alone.
+                Several are for one row each.
             steps: of the sampler.
             guidance: how much a prompt is exaggerated; 1 is not at all.
 
@@ -105,7 +106,9 @@ class TextToImage(nn.Module):
         """
         side, device = self.unet.config.sample_size, prompt_embeds.device
         shape = (1, self.unet.config.in_channels, *((side, side) if isinstance(side, int) else side))
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device, prompt_embeds.dtype)
+        seeds = [seed] if isinstance(seed, int) else seed
+        noises = [torch.randn(shape, generator=torch.Generator().manual_seed(each)) for each in seeds]
+        noise = torch.cat(noises).to(device, prompt_embeds.dtype)
         with warnings.catch_warnings():
             # diffusers asks NumPy for an array of a tensor, in a way that NumPy 2 will no longer understand
             warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)

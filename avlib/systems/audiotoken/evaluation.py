@@ -87,11 +87,19 @@ def read(
 
 
 def draw(
-    model: TextToImage, hidden: Float[Tensor, "clips words values"], settings: Settings, seed: int = 0
+    model: TextToImage, hidden: Float[Tensor, "clips words values"], settings: Settings
 ) -> Float[Tensor, "clips 3 height width"]:
-    """Pictures in [-1, 1] of prompts that were read, sampled as the settings say; all from the same noise."""
-    how = settings.sampling
-    return _in_parts(lambda part: model.draw(part, seed, how.inference_steps, how.guidance), model, hidden) * 2 - 1
+    """Pictures in [-1, 1] of prompts that were read, sampled as the settings say; clip number n from noise number n.
+
+    From one noise for all, a figure would say as much about that noise as about the model.
+    """
+    how, first, parts = settings.sampling, 0, []
+    for part in hidden.split(_AT_ONCE):
+        seeds = range(first, first + len(part))
+        drawn = model.draw(part.to(model.unet.device), seeds, how.inference_steps, how.guidance)
+        parts.append(drawn.float().cpu())
+        first += len(part)
+    return torch.cat(parts) * 2 - 1
 
 
 def judged(
