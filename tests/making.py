@@ -1,5 +1,10 @@
-"""Media files with known content, made for tests: each picture carries its own number, each sound its own tone."""
+"""Files made for tests. Media with known content: each picture carries its own number, each sound its own tone. And
+weights in published layouts.
+"""
 
+import json
+import shutil
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 
@@ -93,3 +98,55 @@ def write_container(path: Path, video: str, audio: str, seconds: int = 6) -> Pat
         for stream in (pictures, sound):
             container.mux(stream.encode(None))
     return path
+
+
+def published_folder(folder: Path, width: int = 12) -> Path:
+    """A Stable Diffusion in diffusers' layout, of the published kinds of parts, but tiny and random."""
+    import diffusers
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from avlib.models.small_words import small_tokenizer
+    from avlib.models.text_to_image import TextToImage
+
+    torch.manual_seed(0)
+    tokenizer = small_tokenizer(["a", "photo", "of", "dog"], 77)
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=width, attention_head_dim=2, norm_num_groups=4,
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=(8, 8), down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2,
+        latent_channels=4, norm_num_groups=4, scaling_factor=0.18215,
+    )  # fmt: skip
+    scheduler = diffusers.PNDMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
+    )
+    TextToImage(unet, vae, CLIPTextModel(text), tokenizer, scheduler).save_pretrained(folder)
+    shutil.rmtree(folder / "tokenizer")
+    (folder / "tokenizer").mkdir()
+    merges = [" ".join(pair) for pair in json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]]
+    (folder / "tokenizer" / "vocab.json").write_text(json.dumps(tokenizer.get_vocab()))
+    (folder / "tokenizer" / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    (folder / "tokenizer" / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "pad_token": "<|endoftext|>"})
+    )
+    return folder
+
+
+def published_files(folder: Path) -> dict[str, Path]:
+    """A BEATs, an embedder and a Stable Diffusion as published, but tiny and random, by the names of `assembled`."""
+    from avlib.models.audiotoken import AudioTokenEmbedder
+    from avlib.models.beats import BEATs, Config
+
+    torch.manual_seed(0)
+    beats = BEATs(Config(encoder_embed_dim=8, encoder_ffn_embed_dim=8, encoder_attention_heads=2, conv_pos=4,
+                         conv_pos_groups=2, embed_dim=8, predictor_class=5))  # fmt: skip
+    torch.save({"cfg": asdict(beats.config), "model": beats.state_dict()}, folder / "beats.pt")
+    torch.save(AudioTokenEmbedder(24, 12).state_dict(), folder / "embedder.bin")
+    published_folder(folder / "sd")
+    return {"checkpoint": folder / "beats.pt", "embedder": folder / "embedder.bin", "diffusion": folder / "sd"}
