@@ -56,7 +56,11 @@ def batch():
 def test_full_holds_the_published_numbers():
     how = audiotoken.full.embedder
     assert (how.lambda_a, how.lambda_b, how.lambda_c, how.cosine_loss, how.lowest) == (0.01, 0, 0.01, False, 0)
-    assert how.prompt == "a photo of <*>" and how.training.batch_size == 4 and how.training.steps == 30_000
+    assert (
+        how.prompt == "a photo of <*>"
+        and how.training.batch_size == 16 == 4 * how.training.accumulate
+        and how.training.steps == 30_000
+    )
     assert how.training.rate(0) == how.training.rate(29_999) == 1 and how.training.learning_rate == 1.6e-4
     assert how.training.betas == (0.9, 0.999) and how.training.weight_decay == 0.01 and how.training.clip == 0
     assert audiotoken.full.data.seconds == 5 and tuple(audiotoken.full.data.image_size) == (320, 512)

@@ -141,15 +141,18 @@ def _shares(what: str, hits: dict[str, Tensor], batch: Example) -> dict[str, Fig
 @torch.no_grad()
 def _losses(model: AudioToken, settings: Settings, dataset: AudioTokenDataset) -> dict[str, Figure]:
     """The training's error on held-out clips, with each one's own sound, beside that with another clip's."""
-    batch = dataset.collate([dataset[index] for index in range(len(dataset))])
-    device = model.device
-    batch = batch._replace(**{n: getattr(batch, n).to(device) for n in ("waveform", "lengths", "image")})
-    errors = []
-    for shift in (0, 1):
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            heard = batch._replace(waveform=batch.waveform.roll(shift, 0), lengths=batch.lengths.roll(shift, 0))
-            errors.append(float(step(model.eval(), heard, settings)[1]["error"]))
+    how = settings.embedder.training
+    count, most = len(dataset), max(1, how.batch_size // how.accumulate)  # as many at a time as training has
+    errors = [0.0, 0.0]
+    for first in range(0, count, most):
+        indices = range(first, min(first + most, count))
+        own, others = (dataset.collate([dataset[(i + shift) % count] for i in indices]) for shift in (0, 1))
+        for shift, heard in enumerate((own, others)):
+            batch = own._replace(waveform=heard.waveform, lengths=heard.lengths)
+            batch = batch._replace(**{n: getattr(batch, n).to(model.device) for n in ("waveform", "lengths", "image")})
+            with torch.random.fork_rng():
+                torch.manual_seed(first)  # the same noise for both
+                errors[shift] += len(indices) / count * float(step(model.eval(), batch, settings)[1]["error"])
     return {"error": Figure(errors[0], errors[1], "with the sound of another clip")}
 
 

@@ -163,13 +163,14 @@ class Settings:
         return getattr(self, self.stage)
 
 
-# The published training: VGGSound, 5 s, four clips at a time, 30,000 steps as its README says (60,000 by default). The
-# learning rate there is 1e-5 times the batch, times four processes: 1.6e-4; with the parser's defaults it is 4e-5.
+# The published training: VGGSound, 5 s, 30,000 steps as its README says (60,000 by default). The README's learning rate
+# is 1e-5 times a batch of four, times four such batches in each step: 1.6e-4. With the parser's defaults, one batch in
+# each step, it is 4e-5.
 # BEATs and Stable Diffusion are not trained: give `checkpoint`, `folder` and `data`.
 full = Settings(
     embedder=Embedder(
         training=training.Settings(
-            steps=30_000, batch_size=4, learning_rate=1.6e-4, weight_decay=0.01, betas=(0.9, 0.999),
+            steps=30_000, batch_size=16, accumulate=4, learning_rate=1.6e-4, weight_decay=0.01, betas=(0.9, 0.999),
             schedule="constant", warmup=0, clip=0.0, workers=4, save_every=1000, log_every=10,
         ),
     ),
