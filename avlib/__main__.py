@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--jobs", type=int, choices=(1, 2), default=1, help="notebooks at a time; with 2, one thread each")
     run.add_argument("--out", metavar="DIR", help="an empty or new folder to write to (default: outputs/<time>)")
     run.add_argument(
-        "--cell-timeout", type=float, default=600, metavar="SECONDS", help="what one cell may take (default: 600)"
+        "--cell-timeout", type=float, default=1800, metavar="SECONDS", help="what one cell may take (default: 1800)"
     )
 
     train = commands.add_parser(

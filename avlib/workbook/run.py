@@ -31,6 +31,7 @@ from .parameters import refuse_unknown, resolve, writable_folder
 
 PASSED, FAILED, INTERRUPTED, NOT_RUN = "passed", "failed", "interrupted", "not run"
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+CELL_TIMEOUT = 1800  # seconds: a cell may train several models, on a machine that has other work to do
 _SAVE_EVERY = 30.0  # seconds of outputs that are lost at most when the machine goes down
 
 Progress = Callable[[int, int], None]  # code cells begun, code cells in all
@@ -115,7 +116,7 @@ def run_one(
     parameters: Mapping[str, object],
     output: str | os.PathLike[str],
     *,
-    cell_timeout: int | float = 600,
+    cell_timeout: int | float = CELL_TIMEOUT,
     environment: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Result:
@@ -148,7 +149,7 @@ def run_many(
     folder: Path,
     *,
     jobs: int = 1,
-    cell_timeout: int | float = 600,
+    cell_timeout: int | float = CELL_TIMEOUT,
     progress: Callable[[Notebook, int, int], None],
     update: Callable[[list[Result], Result | None], None],
 ) -> list[Result]:
