@@ -15,13 +15,19 @@ import shutil
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from functools import cache as remembered
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .. import cache
 from ..errors import ParameterError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from .. import training
 
 _Settings = TypeVar("_Settings")
 _Result = TypeVar("_Result")
@@ -192,6 +198,54 @@ class Figure(NamedTuple):
     def __str__(self) -> str:
         low = "" if self.low is None else f"(at least {self.low:.3f})"
         return f"{self.value:7.3f}  {low:<16}  {self.meaning}: {self.reference:.3f}"
+
+
+# Training that is done once
+
+
+class Trained(NamedTuple):
+    """A trained model in evaluation mode, what happened in training, and the folder with its weights."""
+
+    model: nn.Module
+    history: training.History
+    folder: Path
+
+
+def trained_once(
+    name: str,
+    recipe: Any,
+    make: Callable[[Path], tuple[_Result, training.History]],
+    save: Callable[[_Result, Path], None],
+    *,
+    settings: Any,
+    source: Sequence[str],
+) -> tuple[training.History, Path]:
+    """What happened in a training, and the folder with its weights: from the cache, or trained now. See `done_once`.
+
+    Args:
+        name, recipe, source: as there.
+        make: trains, in a folder that outlives a killed process; gives the model and what happened.
+        save: writes the model's weights into a folder of that name.
+        settings: a dataclass that is written beside the weights.
+    """
+    from .. import training
+
+    def write(made: tuple[_Result, training.History], path: Path) -> None:
+        model, history = made
+        save(model, path)
+        (path / "history.json").write_text(json.dumps(history.rows))
+        (path / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
+
+    folder = done_once("trained", name, recipe, make, write, source=source, together=True)
+    return training.History(json.loads((folder / "history.json").read_text())), folder
+
+
+def chosen_device(wanted: torch.device | str | None) -> torch.device | str:
+    """The device that is asked for; of None or "auto", a GPU if there is one."""
+    import torch
+
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return wanted if wanted not in (None, "auto") else found or "cpu"
 
 
 # Work that is done once

@@ -11,7 +11,7 @@ whatever it is asked for.)
 from __future__ import annotations
 
 from .history import History
-from .loop import fit, uniform
+from .loop import evaluating, fit, uniform
 from .settings import OPTIMIZERS, PRECISIONS, SCHEDULES, Settings, build_optimizer, parameter_groups
 from .stopping import average, saved
 
@@ -23,6 +23,7 @@ __all__ = [
     "Settings",
     "average",
     "build_optimizer",
+    "evaluating",
     "fit",
     "parameter_groups",
     "saved",

@@ -122,6 +122,18 @@ def fit(
     return history
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within, a model is in evaluation mode; afterwards each of its modules is in the mode that it was in."""
+    before = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in before.items():
+            module.training = mode
+
+
 def uniform(count: int, *shape: int, device: torch.device | str = "cpu") -> Float[Tensor, "*shape"]:
     """Random numbers in [0, 1) for the `count` items of a batch, `(count, *shape)`: the noise that decides a mask.
 
@@ -302,12 +314,9 @@ def _due(step: int, every: int, steps: int) -> bool:
 def _evaluation(model: nn.Module, evaluate: Callable, seed: int) -> dict[str, float]:
     from accelerate.utils import set_seed
 
-    model.eval()
-    with random_numbers_apart(), torch.no_grad():
+    with evaluating(model), random_numbers_apart(), torch.no_grad():
         set_seed(seed)
-        figures = {name: float(value) for name, value in evaluate(model).items()}
-    model.train()
-    return figures
+        return {name: float(value) for name, value in evaluate(model).items()}
 
 
 def _bar(steps: int, done: int, shown: bool):

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ... import metrics
+from ... import metrics, training
 from ...datasets.audiotoken import AudioTokenDataset
 from ...models.beats import BEATs
 from ...models.judge import Judge
@@ -150,15 +150,16 @@ def _losses(model: AudioToken, settings: Settings, dataset: AudioTokenDataset) -
         for shift, heard in enumerate((own, others)):
             batch = own._replace(waveform=heard.waveform, lengths=heard.lengths)
             batch = batch._replace(**{n: getattr(batch, n).to(model.device) for n in ("waveform", "lengths", "image")})
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(), training.evaluating(model):
                 torch.manual_seed(first)  # the same noise for both
-                errors[shift] += len(indices) / count * float(step(model.eval(), batch, settings)[1]["error"])
+                errors[shift] += len(indices) / count * float(step(model, batch, settings)[1]["error"])
     return {"error": Figure(errors[0], errors[1], "with the sound of another clip")}
 
 
 @torch.no_grad()
 def _in_parts(task: Callable, model: nn.Module, rows: Tensor | list) -> Tensor:
     """What the task gives for all rows, some at a time, on the model's device and back."""
-    device = next(model.eval().parameters()).device
+    device = next(model.parameters()).device
     parts = (rows[first : first + _AT_ONCE] for first in range(0, len(rows), _AT_ONCE))
-    return torch.cat([task(part.to(device) if isinstance(part, Tensor) else part).float().cpu() for part in parts])
+    with training.evaluating(model):
+        return torch.cat([task(part.to(device) if isinstance(part, Tensor) else part).float().cpu() for part in parts])

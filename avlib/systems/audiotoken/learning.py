@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -24,7 +23,7 @@ from ...models.judge import Judge
 from ...models.patch_pca import PatchPCA
 from ...models.small_words import small_text_encoder, small_tokenizer
 from ...models.text_to_image import TextToImage
-from .. import done_once, sources
+from .. import Trained, chosen_device, sources, trained_once
 from .data import CLASSES, Example, data, held_out, pictures_of
 from .model import AudioToken, heard_layers
 from .settings import Sampling, Settings, full, tiny
@@ -206,18 +205,6 @@ def _normal(like: Tensor) -> Tensor:
 # Training that is done once
 
 
-class Trained(NamedTuple):
-    """A trained model in evaluation mode, what happened in training, and the folder with its weights.
-
-    The model of stage "classifier" is a BEATs, of "judge" a Judge, of "diffusion" a TextToImage, of "embedder" the
-    whole AudioToken.
-    """
-
-    model: nn.Module
-    history: training.History
-    folder: Path
-
-
 _STEPS: dict[str, Callable] = {
     "classifier": classifier_step, "judge": judge_step, "diffusion": diffusion_step, "embedder": step
 }  # fmt: skip
@@ -231,6 +218,8 @@ def trained(
     live: bool = False,
 ) -> Trained:
     """The model that these settings give: from the cache if it was ever trained, otherwise trained now.
+
+    Stage "classifier" gives a BEATs, "judge" a Judge, "diffusion" a TextToImage, "embedder" the whole AudioToken.
 
     The cache knows it by the settings of what it follows from, the source of avlib and the user's files. A training
     that was killed goes on from its last checkpoint; one that is under way in another process is waited for.
@@ -260,29 +249,24 @@ def trained(
         )  # fmt: skip
         return model, history
 
-    def write(made: tuple[nn.Module, training.History], path: Path) -> None:
-        model, history = made
-        _save(model, path)
-        (path / "history.json").write_text(json.dumps(history.rows))
-        (path / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
-
-    source = sources("audiotoken", more=_MODULES)
-    folder = done_once("trained", f"audiotoken-{stage}", _recipe(settings), make, write, source=source, together=True)
-    history = training.History(json.loads((folder / "history.json").read_text()))
+    history, folder = trained_once(
+        f"audiotoken-{stage}", _recipe(settings), make, _save, settings=settings,
+        source=sources("audiotoken", more=_MODULES),
+    )  # fmt: skip
     return Trained(_load(settings, folder, how), history, folder)
 
 
 def listener(settings: Settings, **how: Any) -> BEATs:
     """The BEATs of these settings: the given file, or the trained stage "classifier"."""
     if settings.classifier.checkpoint:
-        return BEATs.from_checkpoint(settings.classifier.checkpoint).to(_device(how.get("device"))).eval()
+        return BEATs.from_checkpoint(settings.classifier.checkpoint).to(chosen_device(how.get("device"))).eval()
     return trained(replace(settings, stage="classifier"), **how).model
 
 
 def text_to_image(settings: Settings, **how: Any) -> TextToImage:
     """The text-to-image model of these settings: the given folder, or the trained stage "diffusion"."""
     if settings.diffusion.folder:
-        return TextToImage.from_pretrained(settings.diffusion.folder).to(_device(how.get("device")))
+        return TextToImage.from_pretrained(settings.diffusion.folder).to(chosen_device(how.get("device")))
     return trained(replace(settings, stage="diffusion"), **how).model
 
 
@@ -363,7 +347,7 @@ def _load(settings: Settings, folder: Path, how: Mapping[str, Any]) -> nn.Module
             load_lora(painter.unet, folder / "lora")
         embedder = AudioTokenEmbedder.from_checkpoint(folder / "embedder")
         model = AudioToken(beats, embedder, painter, sampling=_sampling(settings))
-    return model.to(_device(how.get("device"))).eval()
+    return model.to(chosen_device(how.get("device"))).eval()
 
 
 def assembled(
@@ -408,15 +392,10 @@ def assembled(
     beats, painter = listener(settings, **how), text_to_image(settings, **how)
     if lora:
         load_lora(painter.unet, lora)
-    return AudioToken(beats, heard, painter, sampling=_sampling(settings)).to(_device(device)).eval()
+    return AudioToken(beats, heard, painter, sampling=_sampling(settings)).to(chosen_device(device)).eval()
 
 
 def _sampling(settings: Settings) -> Sampling:
     """As the settings say; but a given Stable Diffusion is not sampled as the tiny model is."""
     given = settings.diffusion.folder and settings.sampling == tiny.sampling
     return full.sampling if given else settings.sampling
-
-
-def _device(wanted: torch.device | str | None) -> torch.device | str:
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return wanted if wanted not in (None, "auto") else found or "cpu"

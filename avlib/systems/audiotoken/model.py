@@ -128,7 +128,7 @@ class AudioToken(nn.Module):
         self,
         prompts: str | Sequence[str],
         tokens: Float[Tensor, "batch values"],
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         steps: int | None = None,
         guidance: float | int | None = None,
     ) -> Float[Tensor, "batch 3 height width"]:
@@ -137,7 +137,7 @@ class AudioToken(nn.Module):
         Args:
             prompts: with the placeholder; one for all, or one for each.
             tokens: `(B, width)`, of `token`.
-            seed: of the noise; see `TextToImage.draw`.
+            seed: of the noise: one for all pictures, or one for each; see `TextToImage.draw`.
             steps: of the sampler; None: as `sampling` says, and so
             guidance: how much a prompt is exaggerated.
 
@@ -150,7 +150,7 @@ class AudioToken(nn.Module):
     def draw(
         self,
         prompt_embeds: Float[Tensor, "batch words values"],
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         steps: int | None = None,
         guidance: float | int | None = None,
     ) -> Float[Tensor, "batch 3 height width"]:

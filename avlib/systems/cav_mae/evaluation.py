@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ... import metrics
+from ... import metrics, training
 from ...datasets.cav_mae import Sample
 from ...losses import normalize_patches
 from ...models.cav_mae import OBJECTIVES, CAVMAEClassifier
@@ -44,7 +44,8 @@ def evaluate(
 @torch.no_grad()
 def embeddings(model: nn.Module, batch: Sample) -> tuple[Float[Tensor, "clips width"], Float[Tensor, "clips width"]]:
     """One vector of length 1 for each sound and each picture: the mean of its tokens, nothing hidden."""
-    tokens = model.eval().encode(*(part.to(_device(model)) for part in batch[:2]))
+    with training.evaluating(model):
+        tokens = model.encode(*(part.to(_device(model)) for part in batch[:2]))
     audio, image = (F.normalize(each.mean(dim=1), dim=-1).float().cpu() for each in tokens)
     return audio, image
 
@@ -106,7 +107,8 @@ def reconstruction(
             for m, count in zip(_MODALITIES, patch_counts(settings), strict=True)
         }
         there = {m: None if tensor is None else tensor.to(device) for m, tensor in inputs.items()}
-        output = model.eval()(**there, **noise, **ratios, contrast_weight=0.0, mask_mode=mask_mode or stage.mask_mode)
+        with training.evaluating(model):
+            output = model(**there, **noise, **ratios, contrast_weight=0.0, mask_mode=mask_mode or stage.mask_mode)
         for m, letter in _MODALITIES.items():
             if inputs[m] is None:
                 continue
@@ -136,7 +138,8 @@ def classification(
     seen = {}
     for frame in range(settings.data.frames) if ensemble else [dataset.frame]:
         parts = batches(dataset.at_frame(frame))
-        logits = [model.eval()(*(x.to(_device(model)) for x in part[:2]), mode=mode) for part in parts]
+        with training.evaluating(model):
+            logits = [model(*(x.to(_device(model)) for x in part[:2]), mode=mode) for part in parts]
         seen[frame] = torch.cat(logits).float().cpu()  # (clips, classes)
     labels = torch.cat([part.labels for part in parts])
     often, figures = float(labels.mean(dim=0).max()), {}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 from ... import training
 from ...datasets.cav_mae import LabelTable, Sample, read_items
 from ...models.cav_mae import CAVMAE, OBJECTIVES, CAVMAEClassifier
-from .. import done_once, sources
+from .. import Trained, chosen_device, sources, trained_once
 from .data import data
 from .settings import STAGES, Data, Settings, tiny
 
@@ -80,14 +79,6 @@ def patch_counts(settings: Settings) -> list[int]:
     return [rows * columns for rows, columns in settings.sizes.grids.values()]
 
 
-class Trained(NamedTuple):
-    """A trained model in evaluation mode, what happened in training, and the folder with its weights."""
-
-    model: CAVMAE | CAVMAEClassifier
-    history: training.History
-    folder: Path
-
-
 def trained(
     settings: Settings = tiny,
     *,
@@ -128,22 +119,12 @@ def trained(
             model.load_state_dict(training.average(kept))
         return model, history
 
-    def write(made: tuple[nn.Module, training.History], path: Path) -> None:
-        model, history = made
-        model.save(path)
-        (path / "history.json").write_text(json.dumps(history.rows))
-        (path / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
-
-    source = sources("cav_mae", more=("masking", "models/patches"))
-    folder = done_once("trained", f"cav_mae-{settings.stage}", recipe, make, write, source=source, together=True)
-    model = (CAVMAEClassifier if tuning else CAVMAE).from_checkpoint(folder).to(_device(device)).eval()
-    history = training.History(json.loads((folder / "history.json").read_text()))
+    history, folder = trained_once(
+        f"cav_mae-{settings.stage}", recipe, make, lambda model, path: model.save(path), settings=settings,
+        source=sources("cav_mae", more=("masking", "models/patches")),
+    )  # fmt: skip
+    model = (CAVMAEClassifier if tuning else CAVMAE).from_checkpoint(folder).to(chosen_device(device)).eval()
     return Trained(model, history, folder)
-
-
-def _device(wanted: torch.device | str | None) -> torch.device | str:
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return wanted if wanted not in (None, "auto") else found or "cpu"
 
 
 def _step(path: Path) -> int:
