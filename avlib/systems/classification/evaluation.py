@@ -289,7 +289,9 @@ def thresholds(said: Predictions, label: int = 1, at: Sequence[float] = ()) -> T
     values = np.asarray(at, dtype=float) if len(at) else np.arange(1, 20) / 20
     true, score = (said.targets == label).numpy(), said.probabilities[:, label].numpy()
     if true.all() or not true.any():
-        raise ParameterError("said", f"{int(true.sum())} of {len(true)} clips of class {label}", "some, and some others")
+        raise ParameterError(
+            "said", f"{int(true.sum())} of {len(true)} clips of class {label}", "some, and some others"
+        )
     over = score[None] >= values[:, None]  # (thresholds, clips)
     found, taken = (over & true).sum(axis=1), over.sum(axis=1)
     precision = np.divide(found, taken, out=np.full(len(values), math.nan), where=taken > 0)
