@@ -20,9 +20,34 @@ from ...errors import ParameterError
 from ...metrics.classifying import _table
 from .. import Figure
 from .baselines import baseline_predictions
+from .data import parts
 from .predicting import Predictions, predictions
+from .settings import Settings
 
 _COMMONEST, _CHANCE, _MEAN = "always the commonest", "chance", "always the mean"
+
+
+def evaluate(
+    model: nn.Module, settings: Settings, *, hop: float | int = 0.0, draws: int = 300, progress: bool = True
+) -> dict[str, Figure]:
+    """All figures of a model on the test part of its data, each beside chance, and those of two baselines below.
+
+    Args:
+        model: as `trained` gives it.
+        settings: that it was trained with.
+        hop: above 0, clips are heard whole, in windows so far apart, in seconds; see `predictions`.
+        draws: of speakers, for the lower ends of the intervals.
+        progress: whether bars are shown.
+
+    Raises:
+        ParameterError: there is no test part.
+        DatasetError, MediaError: see `parts` and `predictions`.
+    """
+    made = parts(settings, progress=progress)
+    if made.test is None:
+        raise ParameterError("test_size", f"{settings.data.test_size:g}", "more than 0: no clips are left to test on")
+    said = predictions(model, made.test, hop=hop, progress=progress)
+    return evaluated(said, baseline_predictions(made.train, made.test), draws=draws)
 
 
 def figures(said: Predictions, *, draws: int = 300, seed: int = 0) -> dict[str, Figure]:
@@ -30,7 +55,8 @@ def figures(said: Predictions, *, draws: int = 300, seed: int = 0) -> dict[str, 
 
     Of classes: accuracy, UAR, AUROC, AP, and of two also the sensitivity at a specificity of 0.9, as in
     `metrics.classification_figures`. Of numbers: MSE, MAE, R2, CCC and Pearson's r, as in
-    `metrics.regression_figures`, beside whoever always says the mean of these clips.
+    `metrics.regression_figures`, beside whoever always says the mean of these clips. AP and errors have no lower end;
+    that of AUROC is by the number of clips alone.
 
     Args:
         said: of the clips.
@@ -48,16 +74,7 @@ def _of_classes(said: Predictions, draws: int, seed: int) -> dict[str, Figure]:
     number = torch.bincount(targets, minlength=count)
     shares = number[number > 0].double() / len(said)
     found = metrics.classification_figures(said.logits, targets)
-    least = int(number[number > 0].min())
     hits = (said.predicted == targets).double()
-    by_count = {  # lower ends that suppose that each clip is news
-        "accuracy": metrics.lower_bound(hits),
-        "UAR": _low_of_mean([hits[targets == label] for label in range(count) if number[label]]),
-        # the variance of this area is at most that of a share of so many clips (Birnbaum and Klose, 1957)
-        "AUROC": _wilson(found["AUROC"], least),
-        "AP": _wilson(found["AP"], least),
-        "sensitivity at 0.9": _wilson(found.get("sensitivity at 0.9", math.nan), int(number[-1])),
-    }
     simple = {
         "accuracy": (float(shares.max()), _COMMONEST),
         "UAR": (1 / len(shares), _CHANCE),
@@ -65,14 +82,22 @@ def _of_classes(said: Predictions, draws: int, seed: int) -> dict[str, Figure]:
         "AP": (float(shares.mean()) if count > 2 else float(number[1]) / len(said), _CHANCE),
         "sensitivity at 0.9": (0.1, _CHANCE),
     }
-
-    def drawn(name: str) -> Callable[..., float]:
-        return lambda logits, truth: metrics.classification_figures(logits, truth)[name]
-
-    cheap = {"accuracy": _accuracy, "UAR": _balanced}
-    lows = {name: _drawn(cheap.get(name, drawn(name)), said, draws, seed) for name in found}
+    drawn = {
+        "accuracy": lambda logits, truth: float((logits.argmax(dim=1) == truth).double().mean()),
+        "UAR": lambda logits, truth: metrics.balanced_accuracy(logits.argmax(dim=1), truth),
+        "sensitivity at 0.9": lambda logits, truth: metrics.sensitivity_at_specificity(logits[:, 1] - logits[:, 0], truth),
+    }
+    counted = {  # lower ends that suppose that each clip is news
+        "accuracy": metrics.lower_bound(hits),
+        "UAR": _low_of_mean([hits[targets == label] for label in range(count) if number[label]]),
+        # of such an area the variance is at most that of a share of so many clips (Birnbaum and Klose, 1957)
+        "AUROC": _wilson(found["AUROC"], int(number[number > 0].min())),
+        "sensitivity at 0.9": _wilson(found.get("sensitivity at 0.9", math.nan), int(number[-1])),
+    }
+    lows = {name: _drawn(figure, said, draws, seed) for name, figure in drawn.items() if name in found}
     return {
-        name: Figure(value, *simple[name], low=_lowest(lows[name], by_count[name])) for name, value in found.items()
+        name: Figure(value, *simple[name], low=_lowest(lows.get(name), counted.get(name)))
+        for name, value in found.items()
     }
 
 
@@ -92,14 +117,6 @@ def _of_numbers(said: Predictions, draws: int, seed: int) -> dict[str, Figure]:
 
 
 _SHARED = ("R2", "CCC", "Pearson")  # the more the better: a lower end is the worst that is likely
-
-
-def _accuracy(logits: torch.Tensor, targets: torch.Tensor) -> float:
-    return float((logits.argmax(dim=1) == targets).double().mean())
-
-
-def _balanced(logits: torch.Tensor, targets: torch.Tensor) -> float:
-    return metrics.balanced_accuracy(logits.argmax(dim=1), targets)
 
 
 def _drawn(figure: Callable[..., float], said: Predictions, draws: int, seed: int) -> float | None:
@@ -289,7 +306,9 @@ def thresholds(said: Predictions, label: int = 1, at: Sequence[float] = ()) -> T
     values = np.asarray(at, dtype=float) if len(at) else np.arange(1, 20) / 20
     true, score = (said.targets == label).numpy(), said.probabilities[:, label].numpy()
     if true.all() or not true.any():
-        raise ParameterError("said", f"{int(true.sum())} of {len(true)} clips of class {label}", "some, and some others")
+        raise ParameterError(
+            "said", f"{int(true.sum())} of {len(true)} clips of class {label}", "some, and some others"
+        )
     over = score[None] >= values[:, None]  # (thresholds, clips)
     found, taken = (over & true).sum(axis=1), over.sum(axis=1)
     precision = np.divide(found, taken, out=np.full(len(values), math.nan), where=taken > 0)

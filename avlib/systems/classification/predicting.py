@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import media, training
-from ...cache import publishing
 from ...datasets.classification import ClassificationDataset
 from ...datasets.sources import SAMPLE_RATE
 from ...errors import DatasetError, ParameterError
+from .tables import write_columns
 
 NOT_TOLD = -1  # the number of a word, or of an age, that nobody said
 
@@ -132,7 +131,7 @@ def _say(model: nn.Module, windows: Sequence[tuple[Sound, Tensor, list]], sample
 
 def told(model: nn.Module, word: Any, age: Any) -> dict[str, Any]:
     """Of word and age what this model is built to be told."""
-    return {name: value for name, value in (("word", word), ("age", age)) if name in model.config["conditions"]}
+    return {name: value for name, value in (("word", word), ("age", age)) if name in model.needs}
 
 
 def _heard(starts: list[int], said: list) -> Heard:
@@ -332,15 +331,3 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
     tensors = (torch.cat([getattr(p, name) for p in parts]) for name in ("logits", "targets", "embeddings", "seconds"))
     texts = (tuple(text for part in parts for text in getattr(part, name)) for name in _TEXTS)
     return Predictions(*tensors, *texts)
-
-
-def write_columns(path: str | Path, columns: dict[str, Sequence]) -> None:
-    """A CSV file with these columns, in UTF-8, which appears whole or not at all.
-
-    Raises:
-        CacheError: it cannot be written.
-    """
-    with publishing(Path(path)) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))

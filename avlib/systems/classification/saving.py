@@ -88,9 +88,8 @@ class Card:
         wrong = []
         for table, names in _DECISIVE.items():
             mine, other = (s.get(table, {}) if table else s for s in (self.settings, wanted))
-            for name in names:
-                if name in mine and name in other and mine[name] != other[name]:
-                    wrong.append(f"{name} {mine[name]!r} for {other[name]!r}")
+            differ = [n for n in names if n in mine and n in other and mine[n] != other[n]]
+            wrong += [f"{name} {mine[name]!r} for {other[name]!r}" for name in differ]
         if wrong:
             advice = "Leave these settings out, take other weights, or train anew."
             raise CheckpointError(path, f"was trained with other settings: {', '.join(wrong)}", "the same", advice)
@@ -136,7 +135,10 @@ def save_classifier(
         model: an `AudioClassifier`.
         labels: of its logits.
         seconds: to which clips are padded.
-        crop, words, ages, target: see `Card`.
+        crop: which part of a longer clip training took.
+        words: those that it can be told, in the order of their numbers.
+        ages: likewise.
+        target: the column that was learned.
         statistics: a NamedTuple or a table of them; None for none.
         splits: `Splits`, or their hashes; None for none.
         settings: a dataclass of settings, or a table; None for none.
@@ -200,7 +202,7 @@ def require_fit(card: Card, model: nn.Module, path: Path | str) -> None:
     config = model.config
     counts = {"outputs": (config["num_outputs"], 1 if card.task == "regression" else len(card.names))}
     for name, of_model, of_card in (("word", "num_words", card.words), ("age", "num_ages", card.ages)):
-        if name in config["conditions"]:
+        if name in model.needs:
             counts[f"{name}s"] = (config[of_model], len(of_card))
     wrong = [f"{name}: {of_model} and {of_card}" for name, (of_model, of_card) in counts.items() if of_model != of_card]
     if config["task"] != card.task:
