@@ -265,6 +265,24 @@ def test_k_larger_than_the_groups_is_refused():
         folds(recordings, 1)
 
 
+def test_k_larger_than_any_class_is_refused_and_a_regression_has_folds_all_the_same():
+    eight = some(["front"] * 3 + ["rear"] * 3 + ["side"] * 2)
+    with pytest.raises(ParameterError, match="k: 4; expected at most 3, the clips of the commonest class"):
+        folds(eight, 4, 0)
+    numbers = some(np.arange(20.0).tolist(), np.repeat(np.arange(10), 2).tolist())
+    every = folds(numbers, 10, 0, labels=Labels.of(numbers, "regression"))
+    assert sorted(len(splits.valid) for splits in every) == [2] * 10  # one speaker each
+
+
+def test_a_fold_without_a_class_to_train_is_refused():
+    eight = some(["front"] * 3 + ["rear"] * 3 + ["side"] * 2)
+    with pytest.raises(DatasetError, match="'side' has 2 clips; expected at least 3 clips, one for each part"):
+        folds(eight, 2, 0.3)
+    recordings = some("aabaabaabbbb", [1, 1, 1, 2, 2, 2, 3, 3, 3, 9, 9, 9])
+    with pytest.warns(UserWarning, match="fold"):
+        assert len(folds(recordings, 4, 0)) == 4
+
+
 def test_a_fold_without_a_class_is_told():
     recordings = some("aaaaaaaabbb", [*range(8), 8, 9, 10])
     with pytest.warns(UserWarning, match=r"valid \(fold \d\) has no clip of 'b'"):

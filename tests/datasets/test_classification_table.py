@@ -76,6 +76,15 @@ def test_row_11_any_column_is_the_target_and_any_other_column_groups(tmp_path):
     assert read_recordings(path, "Sprache", word="")[0].word == ""
 
 
+def test_speakers_who_are_the_target_do_not_group(tmp_path):
+    path = table(tmp_path, ("path", "speaker"), ("a.wav", "s"), ("b.wav", "t"))
+    assert [(r.target, r.speaker, r.group) for r in read_recordings(path, "speaker")] == [
+        ("s", "s", ""),
+        ("t", "t", ""),
+    ]
+    assert [r.group for r in read_recordings(path, "speaker", group="path")] == ["a.wav", "b.wav"]
+
+
 def test_paths_are_those_of_the_table_of_another_folder_or_absolute(tmp_path):
     here, there = touch(tmp_path / "here", "x.wav"), touch(tmp_path / "there", "y.wav", "z.wav")
     path = table(here, ("path", "label"), ("x.wav", "a"), (there / "y.wav", "b"), files=False)

@@ -94,7 +94,8 @@ class Table:
                 of_what = f", of {groups} group{'s' * (groups > 1)} (speakers) only" if groups < clips else ""
                 found = f"{name!r} has {clips} clip{'s' * (clips > 1)}{of_what}"
                 what = "clips by different speakers" if groups < clips else "clips"
-                advice = "Leave that class out, join it with another one, or record more."
+                advice = "Leave that class out, join it with another one, or record more"
+                advice += '; group="path" does not keep speakers apart.' if groups < clips else "."
                 raise DatasetError("target", found, f"at least {least} {what}, one for each part", advice)
 
     def refuse_missing(self, parts: np.ndarray) -> None:
