@@ -181,7 +181,9 @@ def _told(
         why = _why_not(chosen, words, labels)
         if not why:
             conditions["word"] = "embedding"
-        note = f"The model is told the word, one of {len(words)}." if not why else f"The model is not told words: {why}."
+        note = (
+            f"The model is told the word, one of {len(words)}." if not why else f"The model is not told words: {why}."
+        )
     elif model.word:
         if not all(row.word for row in everything):
             raise ParameterError("word", repr(model.word), "a word of every clip", "The table lacks some, or has none.")

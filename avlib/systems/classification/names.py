@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from ... import training
+from ...models.classifiers import BACKBONES
 
-TASKS = ("classification", "regression")
-CONDITIONS = ("row", "one_hot_rows", "embedding", "film", "heads")
 LOSSES = {
     "cross_entropy": "-log of the right class's probability; of a regression mse is taken",
     "mse": "squared error, of a regression",
@@ -17,12 +15,24 @@ LOSSES = {
     "contrastive": "cross entropy, and clips of one word and label alike: contrastive_weight, temperature",
     "pair_contrastive": "cross entropy, and pairs of clips of one word: contrastive_weight, margin",
 }
-_SPECTROGRAMS = ("whisper", "resnet", "ast", "beats")
+OPTIMIZERS = {
+    "adamw": "Adam, with weight decay apart from the gradient",
+    "adam": "Adam, with weight decay in the gradient",
+    "sgd": "the gradient with momentum",
+    "sam": "a second gradient, where the loss is highest nearby: rho; it steps as sharp_base says",
+    "asam": "the same, where nearby is measured by the size of each weight",
+}
+SCHEDULES = {
+    "constant": "after the warm-up as high as it was",
+    "linear": "after the warm-up in a line down to min_learning_rate",
+    "cosine": "as a cosine, `cycles` times, each from gamma times the top before",
+    "multistep": "times gamma after each epoch of milestones",
+}
 
-# An argument of the README, and its name here. An argument that has its name here too is not in the table: seed, target,
+# An argument of the README, and its name here. One that has its name here too is not in the table: seed, target,
 # test_size, valid_size, k_fold, checkpoint, test, data_type, n_mels, hop_length, transform, time_mask, freq_mask,
-# age_momentum, warmup_ratio, batch_size, epochs. One is different: --word, with --filter_dataset, is `words` here, since
-# `word` says how a model is told the word.
+# age_momentum, warmup_ratio, batch_size, epochs. --word, of --filter_dataset, is `words` here, since `word` says how a
+# model is told the word.
 ALIASES = {
     "data_length": "seconds",
     "model_name": "backbone",
@@ -48,26 +58,17 @@ _ROW = {"true": "row", "false": ""}
 VALUES = {
     "model_embedding": _ROW,
     "model_text_embedding": _ROW,
-    "no_shuffle": {"true": False, "false": True},
+    "no_shuffle": {"true": "false", "false": "true"},
     "scheduler": {"cosine_annealing": "cosine"},
     "model_name": {"whisper": "whisper-base", "wav2vec2": "wav2vec2-base", "resnet": "resnet50"},
-    "optimizer": {"adamw": "adamw"},
     "loss_fn": {"ce": "cross_entropy", "cb": "class_balanced", "class balanced": "class_balanced"},
 }
 
 
-def kind_of_input(backbone: str) -> str:
-    """ "spectrogram" or "wave": what a backbone hears; the README's `data_type`."""
-    return "spectrogram" if backbone.startswith(_SPECTROGRAMS) else "wave"
-
-
 def choices() -> dict[str, dict[str, str]]:
-    """What can be chosen, by setting: losses, optimisers, schedules and backbones, each with what it is."""
-    from ...models.classifiers import BACKBONES
-
-    return {
-        "loss": dict(LOSSES),
-        "optimizer": {name: training.Settings.__doc__ and "" for name in training.OPTIMIZERS},
-        "schedule": dict.fromkeys(training.SCHEDULES, ""),
-        "backbone": {name: str(facts) for name, facts in BACKBONES.items()},
+    """What can be chosen, by setting, each with what it is: losses, optimisers, schedules and backbones."""
+    backbones = {
+        name: f"{facts.takes}, width {facts.width}, {facts.published or 'no weights on the hub'}"
+        for name, facts in BACKBONES.items()
     }
+    return {"loss": LOSSES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "backbone": backbones}

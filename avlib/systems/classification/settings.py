@@ -9,7 +9,8 @@ from typing import ClassVar
 from ... import training
 from ...clips.speech import AGES
 from ...errors import ParameterError
-from .names import ALIASES, CONDITIONS, LOSSES, TASKS, VALUES, kind_of_input
+from ...models.classifiers import BACKBONES, KINDS, TASKS
+from .names import ALIASES, LOSSES, VALUES
 
 _MASK = 10  # mel rows, and columns, that a mask of the README hides at most
 
@@ -110,7 +111,7 @@ class Model:
     word, age: how the model is told the word that is said and the speaker's age: "" not at all; "row", "one_hot_rows"
         (of spectrograms), "embedding", "film" or "heads". "auto": "embedding" where there are several words.
     n_mels, hop_length, n_fft: of the spectrogram; None: the backbone's own.
-    mel: "whisper", what Whisper was trained on, or "torchaudio", that package's defaults.
+    mel: "whisper", what Whisper was trained on, or "torchaudio", that package's defaults; "": the backbone's own.
     pooling: "mean" or "attention" over time.
     layer_sum: a learned mean of all layers in the place of the last one.
     projection: width between pooling and the last layer.
@@ -120,7 +121,7 @@ class Model:
     min_max: each spectrogram from 0 to 1, before rows are added.
     freeze: "" nothing, "features" what is before the transformer, "all" the whole backbone, or a number of layers.
     weights: a file, folder or hub id with the backbone's published weights; "": random ones.
-    norm: "group" or "layer", of a small Wav2Vec2 or HuBERT.
+    norm: "group" or "layer", of a small Wav2Vec2 or HuBERT; "": as the full one has.
     data_type: "wave" or "spectrogram", which follows from the backbone; another one is warned of, and not heeded.
     """
 
@@ -131,7 +132,7 @@ class Model:
     n_mels: int | None = None
     hop_length: int | None = None
     n_fft: int | None = None
-    mel: str = "whisper"
+    mel: str = ""
     pooling: str = "mean"
     layer_sum: bool = False
     projection: int = 256
@@ -142,13 +143,14 @@ class Model:
     min_max: bool = False
     freeze: str | int = ""
     weights: str = ""
-    norm: str = "group"
+    norm: str = ""
     data_type: str = ""
 
     def __post_init__(self):
+        _choose("backbone", self.backbone, tuple(BACKBONES))
         advice = "To train on some words only, give `words`."
-        _choose("word", self.word, ("", "auto", *CONDITIONS), advice)
-        _choose("age", self.age, ("", *CONDITIONS))
+        _choose("word", self.word, ("", "auto", *KINDS), advice)
+        _choose("age", self.age, ("", *KINDS))
         _choose("data_type", self.data_type, ("", "wave", "spectrogram"))
         if isinstance(self.freeze, str) and self.freeze.strip().isdigit():
             object.__setattr__(self, "freeze", int(self.freeze))  # text from the command line
@@ -208,7 +210,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Augment:
-    """SpecAugment, on the mel rows of spectrograms, in training alone; masked is the mean of the clip.
+    """SpecAugment, on the mel rows of spectrograms, in training alone; what is masked becomes the mean of the clip.
 
     transform: both masks, of the README's width, unless a width is given.
     time_mask, freq_mask: how many columns or mel rows a mask hides at most; 0 for none. True: the README's width.
@@ -238,7 +240,7 @@ class Settings:
     """Everything that a training follows from. See `changed`; `ALIASES` are the README's names.
 
     task: "classification" or "regression".
-    epochs: how often each clip is trained on; 0: as often as the training's `steps` say.
+    epochs: how often each clip is trained on, but no more steps than the training's `steps`; 0: as these say.
     warmup_ratio: of all steps, while the rate rises; None: the training's `warmup`.
     checkpoint: a folder. Where the trained model is written; with `test`, the model that is read.
     test: nothing is trained, `checkpoint` is evaluated.
@@ -272,7 +274,7 @@ class Settings:
             raise ParameterError("loss", repr(loss.loss), '"mse" where task is "regression"')
         if not regression and loss.loss == "mse":
             raise ParameterError("loss", repr(loss.loss), "another one, or task=regression")
-        if self.augment.on and kind_of_input(self.model.backbone) == "wave":
+        if self.augment.on and not BACKBONES[self.model.backbone].rows:
             found, advice = f"with {self.model.backbone}, which hears waveforms", "Leave out transform and masks."
             raise ParameterError("time_mask, freq_mask", found, "a backbone of spectrograms", advice)
 
@@ -283,7 +285,7 @@ full = Settings(
     warmup_ratio=0.1,
     training=training.Settings(
         batch_size=16, learning_rate=3e-5, schedule="linear", seed=42, betas=(0.9, 0.999), decay_vectors=False,
-        monitor="valid loss", min_delta=1e-6, workers=4,
+        steps=1_000_000, monitor="valid loss", min_delta=1e-6, workers=4,
     ),
 )  # fmt: skip
 
@@ -295,6 +297,6 @@ tiny = Settings(
     warmup_ratio=0.1,
     training=training.Settings(
         batch_size=32, learning_rate=2e-3, schedule="cosine", betas=(0.9, 0.98), decay_vectors=False,
-        monitor="valid loss", min_delta=1e-6, save_every=200,
+        steps=3000, monitor="valid loss", min_delta=1e-6, save_every=200,
     ),
 )  # fmt: skip
