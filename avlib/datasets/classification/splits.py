@@ -109,7 +109,7 @@ def folds(
 
     Raises:
         DatasetError: see `split`; and a fold without which a class cannot be trained.
-        ParameterError: `k` below 2, or above the number of groups that are left to train with.
+        ParameterError: `k` below 2, or above the number of groups, or of clips of any class, that are left to train with.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -124,10 +124,16 @@ def folds(
     if k > groups:
         kind = "groups (speakers, where no other column was named)" if table.grouped else "clips"
         raise ParameterError("k", f"{k}", f"at most {groups}, the {kind} that are left to train with")
+    strata = table.strata[rest]
+    if k > (most := int(np.bincount(strata).max())):
+        if table.classes:
+            expected = f"at most {most}, the clips of the commonest class that are left to train with"
+            raise ParameterError("k", f"{k}", expected)
+        strata = np.zeros_like(strata)  # too few targets for ranges of them
     maker = StratifiedGroupKFold(k, shuffle=shuffle, random_state=seed if shuffle else None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of rare classes: what comes of that is checked and told below
-        pairs = list(maker.split(rest, table.strata[rest], table.groups[rest]))
+        pairs = list(maker.split(rest, strata, table.groups[rest]))
     every = []
     for _, inside in pairs:
         parts = held_out.copy()
