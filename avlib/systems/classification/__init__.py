@@ -14,7 +14,7 @@ from .baselines import baseline_predictions
 from .data import Parts, parts
 from .evaluation import evaluate, what_it_proves
 from .inference import Classifier
-from .learning import CrossValidation, build, cross_validated, plan, shapes, step, told, trained, validation
+from .learning import CrossValidation, build, cross_validated, plan, remarks, shapes, step, told, trained, validation
 from .names import ALIASES, LOSSES, choices
 from .objective import augmented, contrast_of, loss_of, loss_weights, sampler_of
 from .predicting import Predictions, joined, predictions, vote
@@ -49,6 +49,7 @@ __all__ = [
     "parts",
     "plan",
     "predictions",
+    "remarks",
     "sampler_of",
     "shapes",
     "step",
