@@ -87,11 +87,12 @@ def test_row_23_25_full_is_what_the_readme_says_by_default():
 
 
 def test_every_name_of_the_readme_is_a_setting_here():
-    argued = (
-        "model_embedding model_text_embedding data_length data_type target seed filter_dataset test_best_model "
-        "splitted_data_files test_size valid_size k_fold no_shuffle checkpoint test lr warmup_ratio batch_size epochs "
-        "n_mels hop_length transform time_mask freq_mask age_momentum"
-    ).split()
+    argued = [
+        "model_embedding", "model_text_embedding", "data_length", "data_type", "target", "seed", "filter_dataset",
+        "test_best_model", "splitted_data_files", "test_size", "valid_size", "k_fold", "no_shuffle", "checkpoint",
+        "test", "lr", "warmup_ratio", "batch_size", "epochs", "n_mels", "hop_length", "transform", "time_mask",
+        "freq_mask", "age_momentum",
+    ]  # fmt: skip
     example = {"n_mels": 79, "hop_length": 160, "k_fold": 4, "target": "label", "checkpoint": "there", "lr": 1e-4}
     example |= {"seed": 3, "data_type": "wave", "data_length": 2, "test_size": 0.2, "valid_size": 0.1, "epochs": 4}
     example |= {"warmup_ratio": 0.2, "batch_size": 8, "age_momentum": 0.5}
@@ -110,7 +111,7 @@ def test_every_name_of_the_readme_is_a_setting_here():
 
 @pytest.mark.parametrize("values", [{"data_length": 3, "seconds": 3}, {"data": {"data_length": 3}, "seconds": 3}])
 def test_an_alias_together_with_its_own_name_is_refused(values):
-    with pytest.raises(ParameterError, match="data_length.*seconds|seconds.*data_length"):
+    with pytest.raises(ParameterError, match="given together with"):
         changed(small, values)
 
 
@@ -202,7 +203,7 @@ def test_rows_15_16_given_files_and_a_validation_part_from_training(table, tmp_p
 
 def test_row_20_without_shuffling_clips_come_in_the_order_of_the_table():
     settings = changed(small, {"no_shuffle": "true"})
-    with pytest.warns(UserWarning, match="shuffle"):
+    with pytest.warns(UserWarning, match="shuffling"):
         own = parts(settings)
     sampler = classification.sampler_of(own, settings)
     assert list(sampler) == list(range(len(own.train)))
@@ -223,7 +224,12 @@ def test_row_20_without_shuffling_clips_come_in_the_order_of_the_table():
 def test_auto_tells_the_word_only_where_it_can(table, tmp_path, columns, why):
     path, rows = table
     for number, row in enumerate(rows):
-        row |= {"path": str(path.parent / Path(row["path"]).name), "one": "x", "each": f"w{number}", "told": row["label"]}
+        row |= {
+            "path": str(path.parent / Path(row["path"]).name),
+            "one": "x",
+            "each": f"w{number}",
+            "told": row["label"],
+        }
     named = [{**row, "word": row[columns[-1]]} for row in rows] if columns[-1] != "speaker" else rows
     other = write(tmp_path / "t.csv", named, [*columns[:3], "word"] if columns[-1] != "speaker" else columns)
     settings = changed(small, {"data": str(other), "test_size": 0.3, "valid_size": 0.2})
@@ -244,7 +250,7 @@ def test_words_that_training_has_not_are_refused_where_the_model_is_told_them(ta
     named = [{**row, "path": str(path.parent / Path(row["path"]).name), "word": f"w{n}"} for n, row in enumerate(rows)]
     other = write(tmp_path / "t.csv", named)
     with pytest.raises(DatasetError, match="none of the"):
-        parts(changed(small, {"data": str(other), "word": "embedding"}))
+        parts(changed(small, {"data": str(other), "word": "embedding", "test_size": 1 / 3, "valid_size": 1 / 6}))
 
 
 # The step
@@ -351,7 +357,11 @@ def test_row_12_a_regression_is_squared_error_and_is_measured_over_the_whole_par
     assert float(found) == pytest.approx(expected, rel=1e-5)
     assert figures["valid MAE"] == pytest.approx(float((whole - every.target).abs().mean()), rel=1e-4)
     x, y = whole.double(), every.target.double()
-    ccc = 2 * ((x - x.mean()) * (y - y.mean())).mean() / (x.var(correction=0) + y.var(correction=0) + (x.mean() - y.mean()) ** 2)
+    ccc = (
+        2
+        * ((x - x.mean()) * (y - y.mean())).mean()
+        / (x.var(correction=0) + y.var(correction=0) + (x.mean() - y.mean()) ** 2)
+    )
     assert figures["valid CCC"] == pytest.approx(float(ccc), rel=1e-3)
 
 
@@ -574,7 +584,9 @@ def test_debug_takes_few_clips_and_steps_and_prints_shapes(capsys):
 
 def test_the_command_line_trains_on_a_table_and_says_how_little_few_clips_prove(table, tmp_path, capsys):
     path, rows = table
-    plain = write(path.parent / "plain.csv", [{**row, "path": Path(row["path"]).name} for row in rows], ["path", "label"])
+    plain = write(
+        path.parent / "plain.csv", [{**row, "path": Path(row["path"]).name} for row in rows], ["path", "label"]
+    )
     words = ["train", "classification", "--data", str(plain), "--out", str(tmp_path / "out"), "-p", "steps=2"]
     with pytest.warns(UserWarning, match="speaker"):
         code = main([*words, "-p", "backbone=resnet50", "-p", "loss=focal", "-p", "word=", "-p", "data_length=1"])
