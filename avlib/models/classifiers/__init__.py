@@ -12,8 +12,8 @@ Sources: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervi
 that the notebooks of this row answer.
 """
 
-from .backbones import Features
 from .conditions import age_values, word_keys
+from .hearing import Features
 from .model import AudioClassifier, Contributions, Output
 from .settings import ACTIVATIONS, BACKBONES, KINDS, POOLINGS, ROW_KINDS, TASKS, Config, Facts
 from .whisper import encode_whisper, whisper_layers, whisper_mask

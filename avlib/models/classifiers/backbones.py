@@ -1,94 +1,19 @@
-"""The networks that hear, behind one interface: what each takes of a waveform, and its frames.
-
-Frames of all are `(B, N, d)`, ordered by time and then from low to high bands, of which only networks of patches and
-of pictures have more than one.
-"""
+"""The networks that hear: Whisper, Wav2Vec2 and HuBERT, ResNet50; and all of them by family."""
 
 from __future__ import annotations
 
-import math
 import warnings
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...features import (
-    BEATS_MEAN,
-    BEATS_SCALE,
-    BEATS_STD,
-    RESNET_SIZE,
-    frame_geometry,
-    kaldi_fbank,
-    resnet_log_mel,
-    whisper_log_mel,
-)
-from ..beats import BEATs
-from ..beats import Config as BEATsConfig
-from .settings import SAMPLE_RATE, SMALL_LAYERS, Config
+from ...features import RESNET_SIZE, resnet_log_mel, whisper_log_mel
+from .hearing import Backbone, Features, Heard, sizes
+from .patches import AST, Beats
+from .settings import SAMPLE_RATE, Config
 from .whisper import whisper_layers, whisper_mask
-
-SMALL_WIDTH, SMALL_HEADS = 64, 4
-
-# AST: AudioSet's statistics, by which its published weights were trained.
-AST_MEAN, AST_STD = -4.2677393, 4.5689974
-
-
-class Features(NamedTuple):
-    """What a network takes: `values` are spectrograms `(B, rows, T)`, low bands first, or waveforms `(B, samples)`;
-    `lengths` `(B,)` counts their valid columns, or samples.
-    """
-
-    values: Float[Tensor, "batch ..."]
-    lengths: Int[Tensor, " batch"]
-
-
-class Heard(NamedTuple):
-    """Hidden states of layers, `(B, N, d)` each, and which frames are of the clip, `(B, N)`, True = valid."""
-
-    states: list[Float[Tensor, "batch frames width"]]
-    mask: Bool[Tensor, "batch frames"]
-
-
-class Backbone(nn.Module):
-    """A network with what it needs around it.
-
-    `network` is the published class, under whose names weights are; `width` that of its frames; `bands` how many
-    frames there are for one time.
-    """
-
-    bands = 1
-
-    def __init__(self, config: Config, network: nn.Module, width: int):
-        super().__init__()
-        self.config, self.network, self.width = config, network, width
-
-    @property
-    def shortest(self) -> int:
-        """Samples of the shortest clip that it hears; one that is shorter is padded with zeros to that."""
-        raise NotImplementedError
-
-    def features(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]) -> Features:
-        """Of waveforms that are zero beyond their lengths, and at least `shortest` long."""
-        raise NotImplementedError
-
-    def hear(self, features: Features) -> Heard:
-        """The last layer, or with `layer_sum` all of them."""
-        raise NotImplementedError
-
-    def parts(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        """Its first convolutions, and its layers: what can be frozen by itself."""
-        raise NotImplementedError
-
-    @property
-    def num_states(self) -> int:
-        """How many states `hear` gives with `layer_sum`: what enters the layers, and what leaves each."""
-        return len(self.parts()[1]) + 1
-
-    def _chosen(self, states: list[Tensor]) -> list[Tensor]:
-        return states if self.config.layer_sum else states[-1:]
 
 
 class Whisper(Backbone):
@@ -98,7 +23,7 @@ class Whisper(Backbone):
         from transformers import WhisperConfig
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-        width, layers, heads, hidden = _sizes(config)
+        width, layers, heads, hidden = sizes(config)
         network = WhisperEncoder(
             WhisperConfig(
                 num_mel_bins=config.facts.rows, d_model=width, encoder_layers=layers, encoder_attention_heads=heads,
@@ -132,7 +57,7 @@ class Wave(Backbone):
     def __init__(self, config: Config):
         from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model
 
-        width, layers, heads, hidden = _sizes(config)
+        width, layers, heads, hidden = sizes(config)
         kinds = {"wav2vec2": (Wav2Vec2Config, Wav2Vec2Model), "hubert": (HubertConfig, HubertModel)}
         settings, model = kinds[config.facts.family]
         layered = config.norm == "layer"  # published ones with layer norms have these three together
@@ -154,7 +79,7 @@ class Wave(Backbone):
                 "of a clip depends on how far the clip is padded. Attention is not masked; pooling leaves the padding "
                 "out. Pad all clips to one length, or take a backbone with layer norms",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
 
     @property
@@ -232,112 +157,6 @@ class ResNet(Backbone):
         return [network.conv1, network.bn1], [network.layer1, network.layer2, network.layer3, network.layer4]
 
 
-class Patches(Backbone):
-    """What networks on patches of Kaldi's fbank have in common."""
-
-    patch = 16
-    window, scale, mean, deviation = "hanning", 1.0, AST_MEAN, 2 * AST_STD
-
-    @property
-    def shortest(self) -> int:
-        width, hop, _ = frame_geometry(SAMPLE_RATE)
-        return width + hop * (self.patch - 1)  # 2,800
-
-    def features(self, waveform: Tensor, lengths: Tensor) -> Features:
-        width, hop, _ = frame_geometry(SAMPLE_RATE)
-        fbank = kaldi_fbank(waveform * self.scale, SAMPLE_RATE, self.config.n_mels, self.window)  # (B, T, mels)
-        fbank = (fbank - self.mean) / self.deviation
-        return Features(fbank.transpose(1, 2), (lengths - width) // hop + 1)
-
-
-class AST(Patches):
-    """Audio Spectrogram Transformer, of transformers: patches that overlap, positions from a table.
-
-    A shorter clip takes the beginning of the table, in each band; a longer one has it stretched. Pooled are the
-    patches; published, its two class tokens are.
-    """
-
-    def __init__(self, config: Config):
-        from transformers import ASTConfig, ASTModel
-
-        width, layers, heads, hidden = _sizes(config)
-        settings = ASTConfig(
-            hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=hidden
-        )
-        super().__init__(config, ASTModel(settings), width)
-        self.bands, self.table = self.network.embeddings.get_shape(settings)  # 12, 101
-
-    def hear(self, features: Features) -> Heard:
-        values, lengths = features
-        network, stride = self.network, self.network.config.time_stride
-        x = network.embeddings.patch_embeddings(values.transpose(1, 2))  # (B, 12 * W, d), time fastest
-        times = x.shape[1] // self.bands
-        x = x + self._positions(times)[:, 2:]
-        tokens = torch.cat([network.embeddings.cls_token, network.embeddings.distillation_token], dim=1)
-        tokens = tokens + network.embeddings.position_embeddings[:, :2]
-        x = network.embeddings.dropout(torch.cat([tokens.expand(len(x), -1, -1), x], dim=1))
-
-        heard = torch.arange(times, device=x.device) < ((lengths - self.patch) // stride + 1)[:, None]  # (B, W)
-        mask = heard.repeat(1, self.bands)  # (B, 12 * W)
-        bias = torch.zeros(mask.shape, dtype=x.dtype, device=x.device)
-        bias = F.pad(bias.masked_fill(~mask, torch.finfo(x.dtype).min), (2, 0))[:, None, None]
-        states = [x]
-        for layer in network.layers:
-            states.append(layer(states[-1], bias))
-        states[-1] = network.layernorm(states[-1])
-        by_time = [self._by_time(state[:, 2:]) for state in self._chosen(states)]
-        return Heard(by_time, heard.repeat_interleave(self.bands, dim=1))
-
-    def parts(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        return [self.network.embeddings], list(self.network.layers)
-
-    def _by_time(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (self.bands, -1)).transpose(1, 2).flatten(1, 2)
-
-    def _positions(self, times: int) -> Float[Tensor, "1 tokens width"]:
-        table = self.network.embeddings.position_embeddings
-        plane = table[:, 2:].transpose(1, 2).unflatten(2, (self.bands, self.table))  # (1, d, 12, 101)
-        if times > self.table:
-            plane = F.interpolate(plane, (self.bands, times), mode="bilinear")
-        return torch.cat([table[:, :2], plane[..., :times].flatten(2).transpose(1, 2)], dim=1)
-
-
-class Beats(Patches):
-    """BEATs, of `avlib.models.beats`, masked token by token."""
-
-    window, scale, mean, deviation = "povey", BEATS_SCALE, BEATS_MEAN, 2 * BEATS_STD
-
-    def __init__(self, config: Config):
-        settings = BEATsConfig(finetuned_model=False, encoder_layerdrop=0.0)
-        if config.small:
-            width, layers, heads, hidden = _sizes(config)
-            settings = BEATsConfig(
-                encoder_layers=layers, encoder_embed_dim=width, encoder_ffn_embed_dim=hidden,
-                encoder_attention_heads=heads, conv_pos=32, conv_pos_groups=4, embed_dim=width, finetuned_model=False,
-                encoder_layerdrop=0.0,
-            )  # fmt: skip
-        super().__init__(config, BEATs(settings), settings.encoder_embed_dim)
-        self.bands = config.facts.rows // self.patch  # 8
-
-    def hear(self, features: Features) -> Heard:
-        values, lengths = features
-        tokens = values.shape[-1] // self.patch * self.bands
-        mask = torch.arange(tokens, device=values.device) < (lengths // self.patch * self.bands)[:, None]
-        depth = self.network.config.encoder_layers
-        layers = range(depth) if self.config.layer_sum else [depth - 1]
-        states = self.network.encode(values.transpose(1, 2), mask, list(layers))
-        return Heard(list(states.split(self.width, dim=-1)), mask)
-
-    def parts(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        first = [self.network.patch_embedding, self.network.layer_norm]
-        projection = self.network.post_extract_proj
-        return first if projection is None else [*first, projection], list(self.network.encoder.layers)
-
-    @property
-    def num_states(self) -> int:
-        return len(self.parts()[1])
-
-
 FAMILIES = {"whisper": Whisper, "wav2vec2": Wave, "hubert": Wave, "resnet": ResNet, "ast": AST, "beats": Beats}
 
 
@@ -345,11 +164,3 @@ def log_mel(waveform: Float[Tensor, "batch samples"], config: Config) -> Float[T
     """A spectrogram by the settings: Whisper's without its last column, torchaudio's with it."""
     make = whisper_log_mel if config.mel == "whisper" else resnet_log_mel
     return make(waveform, config.n_mels, hop_length=config.hop_length, n_fft=config.n_fft)
-
-
-def _sizes(config: Config) -> tuple[int, int, int, int]:
-    """Width, layers, heads and hidden width of a transformer."""
-    facts = config.facts
-    if config.small:
-        return SMALL_WIDTH, SMALL_LAYERS, SMALL_HEADS, 4 * SMALL_WIDTH
-    return facts.width, facts.layers, facts.heads, 4 * facts.width

@@ -81,7 +81,7 @@ class Rows(nn.Module):
 
 
 class Film(nn.Module):
-    """Feature-wise linear modulation: `(1 + scale) x + shift`, learned for each number, at first 0 (Perez et al., 2018)."""
+    """Feature-wise linear modulation (Perez et al., 2018): `(1 + scale) x + shift`, learned for each number, at first 0."""
 
     def __init__(self, count: int, width: int):
         super().__init__()

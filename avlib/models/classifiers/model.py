@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from ... import checkpoints
 from ...errors import CheckpointError, ParameterError, TooShortError
 from ..checks import all_hold
-from .backbones import FAMILIES, Features
+from .backbones import FAMILIES
 from .conditions import Film, Heads, Joined, Rows, checked
+from .hearing import Features
 from .pooling import POOLINGS, LayerSum
 from .settings import Config
 
@@ -30,7 +31,7 @@ class Output(NamedTuple):
     `(B, N, d)` of the backbone, by time and then by band; `mask` `(B, N)`, True = valid.
     """
 
-    logits: Float[Tensor, "batch *outputs"]
+    logits: Float[Tensor, "batch ..."]
     embedding: Float[Tensor, "batch projected"]
     frames: Float[Tensor, "batch frames width"]
     mask: Bool[Tensor, "batch frames"]
@@ -187,7 +188,7 @@ class AudioClassifier(nn.Module):
         *,
         word: Int[Tensor, " batch"] | None = None,
         age: Int[Tensor, " batch"] | None = None,
-    ) -> Float[Tensor, "batch *outputs"]:
+    ) -> Float[Tensor, "batch ..."]:
         """Logits `(B, num_outputs)`, of a regressor `(B,)`. Arguments and errors are those of `features`, `read`."""
         return self.read(self.features(waveform, lengths), word=word, age=age).logits
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -92,18 +93,23 @@ def _transformers_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
     if not (path / checkpoints.CONFIG).is_file():
         seems = "" if path.is_dir() else f"It seems to be {checkpoints.seems_to_be(checkpoints.read(path).tensors)}."
         raise CheckpointError(path, f"has no {checkpoints.CONFIG}", _LAYOUTS[family], seems)
-    kind = checkpoints.read_config(path / checkpoints.CONFIG).get("model_type")
-    if kind != config.model_type:
-        raise CheckpointError(path, f"is {kind!r}", f"{config.model_type!r}: {_LAYOUTS[family]}")
-    found, own = config.from_pretrained(path, local_files_only=True), backbone.network.config
+    try:
+        kind = config.get_config_dict(path, local_files_only=True)[0].get("model_type")
+        if kind != config.model_type:
+            raise CheckpointError(path, f"is {kind!r}", f"{config.model_type!r}: {_LAYOUTS[family]}")
+        found = config.from_pretrained(path, local_files_only=True)
+    except CheckpointError:
+        raise
+    except Exception as error:  # of any class: whatever stands in a damaged file
+        raise _unreadable(path, error, family) from error
+    own = backbone.network.config
     silent = {name: (getattr(found, name), getattr(own, name)) for name in _SILENT[family]}
     _require_agreement(path, {name: pair for name, pair in silent.items() if _plain(pair[0]) != _plain(pair[1])})
     try:
         with _quiet():
             loaded, told = model.from_pretrained(path, local_files_only=True, output_loading_info=True)
     except Exception as error:  # of any class: libraries trip over whatever a damaged file happens to say
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(path, f"cannot be read ({reason})", _LAYOUTS[family]) from error
+        raise _unreadable(path, error, family) from error
     encoder, prefix = (loaded.encoder, "encoder.") if family == "whisper" else (loaded, "")
     missing = sorted(name for name in told["missing_keys"] if name.startswith(prefix))
     if missing:
@@ -122,21 +128,27 @@ def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-class _quiet:
-    """Without the bars and the notes that transformers shows for each file: what is missing is told by an error."""
+def _unreadable(path: Path, error: Exception, family: str) -> CheckpointError:
+    return CheckpointError(path, f"cannot be read ({_reason(error)})", _LAYOUTS[family])
 
-    def __enter__(self):
-        from transformers.utils import logging
 
-        self._level, self._bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
-    def __exit__(self, *_):
-        from transformers.utils import logging
 
-        logging.set_verbosity(self._level)
-        if self._bars:
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bars and notes that transformers shows for each file: what is missing is told by an error."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
             logging.enable_progress_bar()
 
 
@@ -150,7 +162,6 @@ def _fetched(source: str, family: str) -> Path:
         if not any(folder.glob("model*.safetensors")):
             folder = Path(snapshot_download(source, allow_patterns=["config.json", "pytorch_model*.bin*"]))
     except Exception as error:  # of any class: what is wrong with a network, or a name
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        found = f"is no file or folder, and cannot be fetched ({reason})"
+        found = f"is no file or folder, and cannot be fetched ({_reason(error)})"
         raise CheckpointError(source, found, f"{_LAYOUTS[family]}, or a hub id") from error
     return folder

@@ -249,7 +249,7 @@ class Config:
             self._decide("n_mels", rows - extra)
         elif self.n_mels > rows:
             found = f"n_mels {self.n_mels} is more than the {rows} rows of {self.backbone}"
-            warnings.warn(f"{found}; {rows - extra} are used", UserWarning, stacklevel=5)
+            warnings.warn(f"{found}; {rows - extra} are used", UserWarning, stacklevel=7)
             self._decide("n_mels", rows - extra)
         both = self.rows_of("word") and self.rows_of("age")
         if self.n_mels + extra > rows or (both and self.n_mels + extra < rows):
