@@ -58,6 +58,7 @@ BEATS_SCALE = 2.0**15
 BEATS_MELS = 128
 BEATS_MEAN = 15.41663
 BEATS_STD = 6.55582
+BEATS_SHORTEST = 2800  # samples of its first tokens: 16 frames of 25 ms, 10 ms apart
 
 # Whisper: a window of 25 ms every 10 ms at 16 kHz, mel bins up to 8 kHz. ResNet50: rows and columns of its pictures,
 # and an FFT that is long enough for each of so many filters to have a bin; with Whisper's 400, 30 of 224 have none.

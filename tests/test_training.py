@@ -113,6 +113,15 @@ def test_it_is_the_loop_that_one_would_write():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_evaluation_leaves_modes_as_they_were():
+    model = nn.Sequential(nn.Linear(1, 1), nn.Sequential(nn.Dropout(), nn.BatchNorm1d(1)))
+    model[1].eval()
+    with pytest.raises(KeyError), training.evaluating(model):
+        assert not any(module.training for module in model.modules())
+        raise KeyError
+    assert [module.training for module in model.modules()] == [True, True, False, False, False]
+
+
 def test_it_learns():
     _, history = fit(quick(steps=100))
     assert history.rows[-1]["loss"] < 0.02 * history.rows[0]["loss"]

@@ -44,7 +44,7 @@ __all__ = [
 _Result = TypeVar("_Result")
 
 # The parts of avlib whose source decides what scenes are, and those that decide how anything learns.
-_SCENES = ("clips", "datasets/policy", "datasets/sources", "features")
+_SCENES = ("clips", "datasets/policy", "datasets/sources", "datasets/splits", "features")
 _LEARNING = ("losses", "systems/__init__", "training")
 
 
@@ -121,10 +121,12 @@ def trained_once(
     """What happened in a training, and the folder with its weights: from the cache, or trained now. See `done_once`.
 
     Args:
-        name, recipe, source: as there.
+        name: as there.
+        recipe: as there.
         make: trains, in a folder that outlives a killed process; gives the model and what happened.
         save: writes the model's weights into a folder of that name.
         settings: a dataclass that is written beside the weights.
+        source: as there.
     """
     from .. import training
 

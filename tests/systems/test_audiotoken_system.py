@@ -281,11 +281,20 @@ def test_the_users_clips_are_trained_on(tmp_path, whole):
     for clip in clips.render(clips.scenes(4, 7, 2.2), size=(64, 64), jobs=1, progress=False):
         (tmp_path / clip.scene.kind).mkdir()
         shutil.copy(clip.path, tmp_path / clip.scene.kind)
-    settings = changed(small, {"data": str(tmp_path), "cosine_loss": True, "batch_size": 4})
+    settings = changed(small, {"data": str(tmp_path), "cosine_loss": True, "batch_size": 2})
+    learned, unseen = ({str(c) for c in made(settings).items} for made in (audiotoken.data, audiotoken.held_out))
+    assert len(learned) == len(unseen) == 2 and not learned & unseen
     model, history, folder = audiotoken.trained(settings, progress=False)
     assert len(history) == 2
+    model.train()
     figures = audiotoken.evaluate(model, settings, progress=False)
+    assert model.training and model.embedder.training and not model.beats.training  # as before
     assert list(figures) == ["error"] and figures["error"].value > 0
+    assert figures["error"].meaning == "with the sound of another clip"
+    alone = changed(settings, {"data": str(next((tmp_path / "bell").iterdir())), "cosine_loss": False})
+    assert [len(made(alone)) for made in (audiotoken.data, audiotoken.held_out)] == [1, 1]
+    figures = audiotoken.evaluate(model, alone, progress=False)
+    assert figures["error"].meaning == "with silence" and figures["error"].value != figures["error"].reference
     (tmp_path / "bell" / next((tmp_path / "bell").iterdir()).name).touch()
     assert audiotoken.trained(settings, progress=False).folder != folder
 

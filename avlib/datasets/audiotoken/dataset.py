@@ -19,11 +19,11 @@ from torch.nn import functional as F
 
 from ... import media
 from ...errors import DatasetError, MediaError, ParameterError, TooShortError
+from ...features import BEATS_SHORTEST
 from ..policy import ItemDataset
 from ..sources import SAMPLE_RATE
 from .table import Clip, SceneClip
 
-SHORTEST = 2800  # samples of which BEATs makes its first tokens: 16 frames of 25 ms, 10 ms apart
 _WINDOW = 400  # samples of one frame
 _WHOLE = 60.0  # seconds up to which a file is read whole, and so checked whole, whatever the window
 _PUBLISHED = 10.0  # seconds that the published loader takes every clip for
@@ -112,8 +112,8 @@ class AudioTokenDataset(ItemDataset):
         on_error: str = "raise",
     ):
         super().__init__(clips, seed, on_error)
-        if seconds is not None and not SHORTEST / SAMPLE_RATE <= seconds < float("inf"):
-            expected = f"at least {SHORTEST / SAMPLE_RATE} s, of which BEATs makes its first tokens, or None for all"
+        if seconds is not None and not BEATS_SHORTEST / SAMPLE_RATE <= seconds < float("inf"):
+            expected = f"at least {BEATS_SHORTEST / SAMPLE_RATE} s, for the first tokens of BEATs, or None for all"
             raise ParameterError("seconds", f"{seconds}", expected)
         if min(image_size) < 1:
             raise ParameterError("image_size", f"{image_size}", "height and width, each 1 or more")
@@ -153,7 +153,7 @@ class AudioTokenDataset(ItemDataset):
         if length < wanted:
             notes.append(f"{length / SAMPLE_RATE:.3f} s of sound, then zeros")
             waveform = F.pad(waveform, (0, wanted - length))
-        shortest = _WINDOW if wanted else SHORTEST
+        shortest = _WINDOW if wanted else BEATS_SHORTEST
         if length < shortest:
             found = f"its sound has {length} samples at {SAMPLE_RATE} Hz"
             expected = f"at least {shortest}, which is {shortest / SAMPLE_RATE} s"

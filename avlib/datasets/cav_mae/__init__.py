@@ -8,6 +8,7 @@ fbank, image, labels = dataset[0]                               # (1024, 128), (
 
 from __future__ import annotations
 
+from ..splits import split
 from .dataset import FINE_TUNING, PRETRAINING, Augmentation, CAVMAEDataset, Sample
 from .extraction import Extraction, extract
 from .items import (
@@ -20,7 +21,7 @@ from .items import (
     read_vggsound,
     scene_items,
 )
-from .labels import BalancedSampler, LabelTable, balanced_weights, split
+from .labels import BalancedSampler, LabelTable, balanced_weights
 
 __all__ = [
     "FINE_TUNING",

@@ -101,23 +101,6 @@ def balanced_weights(items: Sequence[Item], table: LabelTable) -> Float64[Tensor
     return torch.tensor(weights, dtype=torch.float64)
 
 
-def split(items: Sequence[Item], held_out: int, seed: int = 0) -> tuple[list[Item], list[Item]]:
-    """Items to train on and `held_out` others, by the seed; both in the order of `items`.
-
-    Each set of labels is held out in proportion, to within one item.
-
-    Raises:
-        ParameterError: there are not that many.
-    """
-    if not 0 <= held_out <= len(items):
-        raise ParameterError("held_out", f"{held_out}", f"0 to {len(items)}, which is all")
-    shuffled = np.random.default_rng(seed).permutation(len(items))
-    alike = sorted(shuffled.tolist(), key=lambda index: items[index].labels)
-    taken = {alike[int((number + 0.5) * len(items) / held_out)] for number in range(held_out)}
-    train = [item for index, item in enumerate(items) if index not in taken]
-    return train, [items[index] for index in sorted(taken)]
-
-
 class BalancedSampler(Sampler[tuple[int, int]]):
     """Draws items by weight, with replacement, over one or several processes.
 

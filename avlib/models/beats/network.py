@@ -248,9 +248,8 @@ class BEATs(nn.Module):
         enough = samples >= self.shortest if lengths is None else all_hold(lengths >= self.shortest)
         if not enough:
             shortest = samples if lengths is None else int(lengths.min())
-            found = f"{shortest} samples, {shortest / BEATS_SAMPLE_RATE:.3f} s"
-            least = f"at least {self.shortest:,} samples = {self.shortest / BEATS_SAMPLE_RATE:.3f} s at 16 kHz"
-            raise TooShortError("waveform", found, least, "Give a longer clip, or repeat it.")
+            least = f"at least {self.shortest}, which is {self.shortest / BEATS_SAMPLE_RATE} s at 16 kHz"
+            raise TooShortError("waveform", f"{shortest} samples", least, "Give a longer clip, or repeat it.")
         if lengths is not None and not all_hold(lengths <= samples):
             found = f"{int(lengths.max())} samples"
             raise ParameterError("lengths", found, f"at most {samples}, those of the waveform")

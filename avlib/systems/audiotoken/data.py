@@ -26,6 +26,7 @@ from ...datasets.audiotoken import (
     scene_clips,
     select,
 )
+from ...datasets.splits import split
 from ...features import beats_fbank
 from ...models.audiotoken import PLACEHOLDER
 from ...workers import each
@@ -125,7 +126,7 @@ def data(settings: Settings, *, progress: bool = True) -> Scenes | AudioTokenDat
     """What the stage of the settings trains on: built-in scenes, or for the embedder the user's clips."""
     own = settings.data
     if own.data and settings.stage == "embedder":
-        clips = select(read_clips(own.data, own.csv), _split(settings, "train"), own.exclude)
+        clips = _own(settings)[0]
         return AudioTokenDataset(
             clips, own.seconds, tuple(own.image_size), seed=settings.now.training.seed, on_error=own.on_error
         )
@@ -138,12 +139,12 @@ def held_out(settings: Settings, seed: int = 0, *, progress: bool = True) -> Sce
     Args:
         settings: what clips are like.
         seed: another one gives other scenes. The user's own data has one set of held-out clips: its part "test";
-            without such a part, all of it.
+            without such a part, up to a quarter of the clips, by `clips_seed`. Of one clip alone, that one.
         progress: whether bars are shown.
     """
     own = settings.data
     if own.data and settings.stage == "embedder":
-        clips = select(read_clips(own.data, own.csv), _split(settings, "test"), own.exclude)[: own.held_out]
+        clips = _own(settings)[1]
         return AudioTokenDataset(
             clips, own.seconds, tuple(own.image_size), window="middle", frame="middle", on_error=own.on_error
         )
@@ -155,10 +156,17 @@ def pictures_of(dataset: Scenes) -> Float[Tensor, "pictures 3 height width"]:
     return dataset.pictures.flatten(0, 1).float() / 127.5 - 1
 
 
-def _split(settings: Settings, split: str) -> str:
-    """A part of the user's data. Without parts, or without "test", what is measured is all that is trained on."""
-    parts = {clip.split for clip in read_clips(settings.data.data, settings.data.csv)}
-    return "" if parts == {""} or (split == "test" and split not in parts) else split
+def _own(settings: Settings) -> tuple[list[Clip], list[Clip]]:
+    """The user's clips to train on, and those to measure with."""
+    own = settings.data
+    table = read_clips(own.data, own.csv)
+    parts = {clip.split for clip in table}
+    clips = select(table, "" if parts == {""} else "train", own.exclude)
+    if "test" in parts:
+        return clips, select(table, "test", own.exclude)[: own.held_out]
+    count = min(own.held_out, max(min(2, len(clips) // 2), len(clips) // 4))
+    train, held = split(clips, count, own.clips_seed, by=lambda clip: clip.label)
+    return train, held or train
 
 
 def _scenes(settings: Settings, clips: list[Clip], augment: bool, progress: bool) -> Scenes:

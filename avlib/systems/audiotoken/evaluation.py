@@ -39,7 +39,7 @@ def evaluate(
       and IIS (see `avlib.metrics`), by the judge's vectors.
 
     With the user's own clips, which no judge knows, there is the loss alone, with each clip's own sound and with
-    another's.
+    another's; of one clip alone, with silence.
 
     Args:
         model: as `trained` gives it.
@@ -140,20 +140,22 @@ def _shares(what: str, hits: dict[str, Tensor], batch: Example) -> dict[str, Fig
 
 @torch.no_grad()
 def _losses(model: AudioToken, settings: Settings, dataset: AudioTokenDataset) -> dict[str, Figure]:
-    """The training's error on held-out clips, with each one's own sound, beside that with another clip's."""
+    """The training's error on held-out clips, with each one's own sound, beside that with another one."""
     how = settings.embedder.training
     count, most = len(dataset), max(1, how.batch_size // how.accumulate)  # as many at a time as training has
     errors = [0.0, 0.0]
     for first in range(0, count, most):
         indices = range(first, min(first + most, count))
         own, others = (dataset.collate([dataset[(i + shift) % count] for i in indices]) for shift in (0, 1))
+        if count == 1:
+            others = own._replace(waveform=torch.zeros_like(own.waveform))
         for shift, heard in enumerate((own, others)):
             batch = own._replace(waveform=heard.waveform, lengths=heard.lengths)
             batch = batch._replace(**{n: getattr(batch, n).to(model.device) for n in ("waveform", "lengths", "image")})
             with torch.random.fork_rng(), training.evaluating(model):
                 torch.manual_seed(first)  # the same noise for both
                 errors[shift] += len(indices) / count * float(step(model, batch, settings)[1]["error"])
-    return {"error": Figure(errors[0], errors[1], "with the sound of another clip")}
+    return {"error": Figure(*errors, "with the sound of another clip" if count > 1 else "with silence")}
 
 
 @torch.no_grad()

@@ -24,8 +24,9 @@ class Data:
     seconds: of the sound that is heard.
     image_size: height and width of a picture.
     clips, frames: number of the scenes that are trained on, and in how many moments each is seen.
-    held_out: how many clips are for evaluation; of the user's own data those of the split "test", at most so many.
-    clips_seed: which scenes are trained on.
+    held_out: how many clips are for evaluation; of the user's own data those of the split "test", at most so many,
+        or where there is none, up to a quarter.
+    clips_seed: which scenes are trained on; which of the user's own clips are held out.
     on_error: "raise" or "skip", for clips that cannot be used.
     """
 
