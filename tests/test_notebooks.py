@@ -39,6 +39,8 @@ VERDICTS = {
     "24": "holds when, does not hold, does not hold, holds, does not hold",
     "25": """holds when, does not hold, does not hold, holds, does not hold, holds when, does not hold,
     does not hold""",
+    "32": """holds, holds, holds when, holds when, holds when, does not hold, holds when, holds, holds when, holds when,
+    holds""",
 }
 # Of what the models of these have learned, by the training that is the default. With shorter ones claims may come out
 # otherwise, and others are not made of your own clips.
