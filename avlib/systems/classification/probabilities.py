@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ... import metrics
 from ...errors import ParameterError
-from ...metrics.classifying import _table
+from ...metrics.classifying import html_table
 from .predicting import Predictions
 
 
@@ -35,7 +35,7 @@ class Thresholds(NamedTuple):
         return float(self.threshold[highest[(len(highest) - 1) // 2]])
 
     def _repr_html_(self) -> str:
-        return _table({name: getattr(self, name).tolist() for name in (*self._fields, "balanced")})
+        return html_table({name: getattr(self, name).tolist() for name in (*self._fields, "balanced")})
 
 
 def thresholds(said: Predictions, label: int = 1, at: Sequence[float] = ()) -> Thresholds:
@@ -79,6 +79,9 @@ def temperature(said: Predictions) -> float:
 
     The one number that minimises cross entropy, Guo et al., arXiv:1706.04599, section 4.2. Find it on the validation
     part. It changes no answer, but how sure the answers are. Between 0.05 and 20.
+
+    A loss that takes each class by itself (bce, the sigmoid forms) teaches two logits the same twice: of two classes,
+    softmax is then too sure by a factor of 2.
 
     Raises:
         ParameterError: a regression.
