@@ -158,7 +158,7 @@ def test_parts_keep_speakers_apart_and_are_in_memory_once():
     assert not (speakers[0] & speakers[1] or speakers[0] & speakers[2] or speakers[1] & speakers[2])
     other = parts(changed(small, {"word": "film", "loss": "focal"}))
     assert other.train is own.train and other.test is own.test, "another model hears the same clips"
-    assert own.conditions == {"word": "embedding"} and other.conditions == {"word": "film"}
+    assert own.conditions == {"word": "heads"} and other.conditions == {"word": "film"}
     longest = max(len(speech_of(row)) for row in (*own.train.recordings, *own.valid.recordings, *own.test.recordings))
     assert own.train.samples == own.test.samples == longest == round(own.seconds * 16000)
 

@@ -177,7 +177,7 @@ def _told(
     if model.word == "auto":
         why = _why_not(chosen, words, labels)
         if not why:
-            conditions["word"] = "embedding"
+            conditions["word"] = "heads"
         note = (
             f"The model is told the word, one of {len(words)}." if not why else f"The model is not told words: {why}."
         )

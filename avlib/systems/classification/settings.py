@@ -109,7 +109,7 @@ class Model:
     backbone: see `CHOICES`.
     small: sizes that a CPU trains in a minute; off: the published ones.
     word, age: how the model is told the word that is said and the speaker's age: "" not at all; "row", "one_hot_rows"
-        (of spectrograms), "embedding", "film" or "heads". "auto": "embedding" where there are several words.
+        (of spectrograms), "embedding", "film" or "heads". "auto": "heads" where there are several words.
     n_mels, hop_length, n_fft: of the spectrogram; None: the backbone's own.
     mel: "whisper", what Whisper was trained on, or "torchaudio", that package's defaults; "": the backbone's own.
     pooling: "mean" or "attention" over time.
