@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from ...clips.speech import AGES
 from .dataset import CROPS, PADS, ClassificationDataset, Example
-from .drawing import PARTS
+from .draws import PARTS
 from .labels import TASKS, Labels, age_index, word_index, word_keys
 from .splits import Splits, folds, given_splits, split, splits_of_column
 from .statistics import Statistics, statistics

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DatasetError, ParameterError
-from .drawing import PARTS, TEST, TRAIN, VALID, Table
+from .draws import PARTS, TEST, TRAIN, VALID, Table
 from .labels import Labels
 from .table import Recording, filter_words, first_three, read_recordings
 
@@ -39,7 +39,7 @@ class Splits:
     train: tuple[int, ...]
     valid: tuple[int, ...]
     test: tuple[int, ...]
-    hashes: Mapping[str, str] = field(repr=False)
+    hashes: Mapping[str, str] = field(repr=False, hash=False)
 
     @classmethod
     def of(cls, recordings: Sequence[Recording], parts: Sequence[int] | np.ndarray) -> Splits:
@@ -109,7 +109,8 @@ def folds(
 
     Raises:
         DatasetError: see `split`; and a fold without which a class cannot be trained.
-        ParameterError: `k` below 2, or above the number of groups that are left to train with.
+        ParameterError: `k` below 2, or above the number of groups, or of clips of every class, that are left to train
+            with.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -117,17 +118,23 @@ def folds(
     if k < 2:
         raise ParameterError("k", f"{k}", "2 folds or more")
     table = Table.of(recordings, labels)
-    table.refuse_rare(3 if test_size else 2)
     held_out = table.drawn({TEST: test_size}, seed, shuffle, draws)
     rest = np.flatnonzero(held_out != TEST)
     groups = len(set(table.groups[rest].tolist()))
     if k > groups:
         kind = "groups (speakers, where no other column was named)" if table.grouped else "clips"
         raise ParameterError("k", f"{k}", f"at most {groups}, the {kind} that are left to train with")
+    table.refuse_rare(3 if test_size else 2)
+    strata = table.strata[rest]
+    if k > (most := int(np.bincount(strata).max())):
+        if table.classes:
+            expected = f"at most {most}, the clips of the commonest class that are left to train with"
+            raise ParameterError("k", f"{k}", expected)
+        strata = np.zeros_like(strata)  # too few targets for ranges of them
     maker = StratifiedGroupKFold(k, shuffle=shuffle, random_state=seed if shuffle else None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of rare classes: what comes of that is checked and told below
-        pairs = list(maker.split(rest, table.strata[rest], table.groups[rest]))
+        pairs = list(maker.split(rest, strata, table.groups[rest]))
     every = []
     for _, inside in pairs:
         parts = held_out.copy()

@@ -67,7 +67,8 @@ def read_recordings(
             missing; one of any other name has to be there. "" reads none.
         age: see `word`.
         speaker: see `word`.
-        group: the column whose clips are kept together when the data is divided; "" takes the speaker's.
+        group: the column whose clips are kept together when the data is divided; "" takes the speaker's, unless that is
+            the target; "path" takes each clip for itself.
         folder: from which paths of the table that are not absolute are looked up; "" takes the folder of the table.
         on_error: "raise"; "skip" leaves files that are missing in the list, for the data set to leave out and report.
 
@@ -90,7 +91,8 @@ def read_recordings(
             if DEFAULT_COLUMNS.get(name) != column:
                 raise _no_column(path, column, columns, name)
             named[name] = ""
-    named["group"] = named["group"] or named["speaker"]
+    if not group and speaker != target:  # who is to be told apart cannot be kept apart
+        named["group"] = named["speaker"]
     _refuse_without(path, rows, target, named["group"] if group else "")
     base = Path(folder) if folder else path if path.is_dir() else path.parent
     recordings = []

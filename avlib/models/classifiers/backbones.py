@@ -112,7 +112,8 @@ class Wave(Backbone):
             lengths = (lengths - kernel) // stride + 1
         last = outputs.last_hidden_state
         mask = torch.arange(last.shape[1], device=last.device) < lengths[:, None]
-        return Heard(list(outputs.hidden_states) if all_layers else [last], mask)
+        # With layer norms the network normalises after its last layer, which is not among the hidden states.
+        return Heard([*outputs.hidden_states[:-1], last] if all_layers else [last], mask)
 
     def parts(self) -> tuple[list[nn.Module], list[nn.Module]]:
         return [self.network.feature_extractor], list(self.network.encoder.layers)

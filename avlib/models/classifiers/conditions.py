@@ -81,12 +81,12 @@ class Rows(nn.Module):
 
 
 class Film(nn.Module):
-    """Feature-wise linear modulation (Perez et al., 2018): `(1 + scale) x + shift`, learned for each number, at first 0."""
+    """Feature-wise linear modulation (Perez et al., 2018): `(1 + scale) x + shift`, learned for each number."""
 
     def __init__(self, count: int, width: int):
         super().__init__()
         self.table = nn.Embedding(count, 2 * width)
-        nn.init.zeros_(self.table.weight)
+        nn.init.zeros_(self.table.weight)  # at first it changes nothing
 
     def terms(self, number: Int[Tensor, " batch"]) -> tuple[Float[Tensor, "batch width"], Float[Tensor, "batch width"]]:
         """What the features are multiplied by, and what is added."""

@@ -111,7 +111,7 @@ class AudioClassifier(nn.Module):
 
     @torch.no_grad()
     def features(
-        self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None
+        self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " clips"] | None = None
     ) -> Features:
         """What the backbone takes of waveforms; SpecAugment comes between this and `read`.
 
@@ -149,8 +149,8 @@ class AudioClassifier(nn.Module):
         self,
         features: Features,
         *,
-        word: Int[Tensor, " batch"] | None = None,
-        age: Int[Tensor, " batch"] | None = None,
+        word: Int[Tensor, " clips"] | None = None,
+        age: Int[Tensor, " clips"] | None = None,
     ) -> Output:
         """Outputs, embeddings and frames of features. Rows of conditions are added here, so that no mask hides them.
 
@@ -184,10 +184,10 @@ class AudioClassifier(nn.Module):
     def forward(
         self,
         waveform: Float[Tensor, "batch samples"],
-        lengths: Int[Tensor, " batch"] | None = None,
+        lengths: Int[Tensor, " clips"] | None = None,
         *,
-        word: Int[Tensor, " batch"] | None = None,
-        age: Int[Tensor, " batch"] | None = None,
+        word: Int[Tensor, " clips"] | None = None,
+        age: Int[Tensor, " clips"] | None = None,
     ) -> Float[Tensor, "batch ..."]:
         """Logits `(B, num_outputs)`, of a regressor `(B,)`. Arguments and errors are those of `features`, `read`."""
         return self.read(self.features(waveform, lengths), word=word, age=age).logits
@@ -197,8 +197,8 @@ class AudioClassifier(nn.Module):
         self,
         features: Features,
         *,
-        word: Int[Tensor, " batch"] | None = None,
-        age: Int[Tensor, " batch"] | None = None,
+        word: Int[Tensor, " clips"] | None = None,
+        age: Int[Tensor, " clips"] | None = None,
     ) -> Contributions:
         """What each frame adds to each output: exact, since all that follows the frames is one linear map.
 

@@ -14,7 +14,7 @@ from ..checks import all_hold
 def encode_whisper(
     encoder: nn.Module,
     log_mel: Float[Tensor, "batch mels columns"],
-    lengths: Int[Tensor, " batch"] | None = None,
+    lengths: Int[Tensor, " clips"] | None = None,
 ) -> Float[Tensor, "batch positions width"]:
     """The last hidden states of a Whisper encoder, for as many columns as there are.
 
@@ -42,7 +42,7 @@ def encode_whisper(
 def whisper_layers(
     encoder: nn.Module,
     log_mel: Float[Tensor, "batch mels columns"],
-    lengths: Int[Tensor, " batch"] | None = None,
+    lengths: Int[Tensor, " clips"] | None = None,
 ) -> list[Float[Tensor, "batch positions width"]]:
     """All hidden states of `encode_whisper`: what enters the first layer, and what leaves each.
 

@@ -6,8 +6,8 @@ a sound, duration alone is well above chance; where classes differ by microphone
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,7 +115,7 @@ def _ridge(values: np.ndarray, targets: np.ndarray, asked: np.ndarray) -> np.nda
     return _scaled(Ridge()).fit(values, targets).predict(asked)[:, None]
 
 
-def _scaled(model: Callable) -> Callable:
+def _scaled(model: Any) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from ... import media
 from ...clips import speech
@@ -64,17 +64,27 @@ def parts(settings: Settings, *, progress: bool = True) -> Parts:
             `Labels.of`, `split`, `given_splits` and `ClassificationDataset`.
         ParameterError: a model that is to be told what the table does not say.
     """
-    own, model = settings.data, settings.model
+    own = settings.data
     recordings, splits = divided(settings, progress=progress)
-    key = repr((settings.task, own, model.word, model.age, settings.debug, settings.training.seed, recordings, splits))
-    if key not in _LAST:
-        made = _made(settings, recordings, splits, progress)
-        _LAST.clear()
-        _LAST[key] = made
-    return _LAST[key]
+    labels = Labels.of(recordings, settings.task)
+    chosen = {name: [recordings[index] for index in getattr(splits, name)] for name in ("train", "valid", "test")}
+    words, conditions, note = _told(settings, chosen, labels)
+    # A word that training has not does no harm, unless the model is told the word.
+    words = word_list(chosen["train"]) if "word" in conditions else words
+    seconds = _longest(recordings, own) if own.pad == "longest" else own.seconds
+    held, made = {}, {}
+    for name, rows in chosen.items():
+        how = _how(settings, labels, words, seconds, name)
+        rows = rows[:: max(1, len(rows) // _DEBUG)][:_DEBUG] if settings.debug else rows
+        key = repr((how, [(row, _written(row)) for row in rows]))
+        held[key] = _HELD.get(key) or (_dataset(rows, how, progress) if rows else None)
+        made[name] = held[key]
+    _HELD.clear()
+    _HELD.update(held)
+    return Parts(**made, labels=labels, words=words, conditions=conditions, splits=splits, note=note)
 
 
-_LAST: dict[str, Parts] = {}
+_HELD: dict[str, ClassificationDataset | None] = {}  # in memory, for who asks again, whatever the model is told
 
 
 def divided(settings: Settings, *, progress: bool = True) -> tuple[list[Recording], Splits]:
@@ -114,40 +124,19 @@ def _built_in(own: Data, progress: bool) -> list[Recording]:
     return _read(str(speech.render(spoken, progress=progress)), own)
 
 
-def _made(settings: Settings, recordings: list[Recording], splits: Splits, progress: bool) -> Parts:
+def _how(settings: Settings, labels: Labels, words: Sequence[str], seconds: float, part: str) -> dict[str, Any]:
+    """What a data set of these settings is made with, beside its recordings."""
     own = settings.data
-    labels = Labels.of(recordings, settings.task)
-    chosen = {name: [recordings[index] for index in getattr(splits, name)] for name in ("train", "valid", "test")}
-    words, conditions, note = _told(settings, chosen, labels)
-    # A word that training has not does no harm, unless the model is told the word.
-    words = word_list(chosen["train"] if "word" in conditions else recordings) if words else ()
-    seconds = _longest(recordings, own) if own.pad == "longest" else own.seconds
-    made = {
-        name: _dataset(rows, labels, words, settings, seconds, name, progress) if rows else None
-        for name, rows in chosen.items()
-    }
-    return Parts(made["train"], made["valid"], made["test"], labels, words, conditions, splits, note)
-
-
-def _dataset(
-    rows: list[Recording],
-    labels: Labels,
-    words: Sequence[str],
-    settings: Settings,
-    seconds: float | int,
-    part: str,
-    progress: bool,
-) -> ClassificationDataset:
-    own = settings.data
-    if settings.debug:
-        rows = rows[:: max(1, len(rows) // _DEBUG)][:_DEBUG]
     crop = "centre" if own.crop == "random" and part != "train" else own.crop
     ages = own.ages if settings.model.age or settings.model.n_mels else ()  # fewer mel rows are filled with the age
-    dataset = ClassificationDataset(
-        rows, labels, seconds=seconds, crop=crop, words=words, ages=ages, seed=settings.training.seed,
-        on_error=own.on_error,
-    )  # fmt: skip
-    if len(rows) * seconds * SAMPLE_RATE * 4 > _IN_MEMORY:
+    seed = settings.training.seed if crop == "random" else 0
+    how = {"labels": labels, "words": words, "seconds": seconds, "crop": crop, "ages": ages, "seed": seed}
+    return how | {"on_error": own.on_error}
+
+
+def _dataset(rows: list[Recording], how: dict[str, Any], progress: bool) -> ClassificationDataset:
+    dataset = ClassificationDataset(rows, **how)
+    if len(rows) * how["seconds"] * SAMPLE_RATE * 4 > _IN_MEMORY:
         return dataset.usable(progress=progress)
     return dataset.prepared(1 if len(rows) < _FEW else None, progress)
 
@@ -212,19 +201,15 @@ def _why_not(chosen: dict[str, list[Recording]], words: Sequence[str], labels: L
 
 
 def files(settings: Settings) -> list:
-    """The user's clips and tables and when each was written, so that a changed one is not taken for the old one."""
-    own = settings.data
-    if not (own.data or own.train_file):
+    """The user's clips and when each was written, so that a changed one is not taken for the old one."""
+    if not (settings.data.data or settings.data.train_file):
         return []
-    return list(_written(settings))
-
-
-def _written(settings: Settings) -> Iterator[tuple]:
     recordings, splits = divided(settings, progress=False)
-    yield splits.hashes, list(splits.train), list(splits.valid), list(splits.test)
-    for recording in recordings:
-        there = recording.path.exists()
-        yield repr(recording), recording.path.stat().st_mtime_ns if there else None
+    return [splits.hashes, [(repr(recording), _written(recording)) for recording in recordings]]
+
+
+def _written(recording: Recording) -> int | None:
+    return recording.path.stat().st_mtime_ns if recording.path.exists() else None
 
 
 def say(text: str, progress: bool) -> None:

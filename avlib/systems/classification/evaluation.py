@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import nn
+from torch import Tensor, nn
 
 from ... import metrics
 from ...errors import ParameterError
@@ -55,8 +54,8 @@ def figures(said: Predictions, *, draws: int = 300, seed: int = 0) -> dict[str, 
 
     Of classes: accuracy, UAR, AUROC, AP, and of two also the sensitivity at a specificity of 0.9, as in
     `metrics.classification_figures`. Of numbers: MSE, MAE, R2, CCC and Pearson's r, as in
-    `metrics.regression_figures`, beside whoever always says the mean of these clips. AP and errors have no lower end;
-    that of AUROC is by the number of clips alone.
+    `metrics.regression_figures`, beside whoever always says the mean of these clips. AUROC's
+    lower end is by the number of clips alone; AP, errors and r have no lower end.
 
     Args:
         said: of the clips.
@@ -85,7 +84,9 @@ def _of_classes(said: Predictions, draws: int, seed: int) -> dict[str, Figure]:
     drawn = {
         "accuracy": lambda logits, truth: float((logits.argmax(dim=1) == truth).double().mean()),
         "UAR": lambda logits, truth: metrics.balanced_accuracy(logits.argmax(dim=1), truth),
-        "sensitivity at 0.9": lambda logits, truth: metrics.sensitivity_at_specificity(logits[:, 1] - logits[:, 0], truth),
+        "sensitivity at 0.9": lambda logits, truth: metrics.sensitivity_at_specificity(
+            logits[:, 1] - logits[:, 0], truth
+        ),
     }
     counted = {  # lower ends that suppose that each clip is news
         "accuracy": metrics.lower_bound(hits),
@@ -107,16 +108,12 @@ def _of_numbers(said: Predictions, draws: int, seed: int) -> dict[str, Figure]:
     mean = metrics.regression_figures(truth.mean().expand(len(truth)), truth)
     simple = mean | {"R2": 0.0, "CCC": 0.0, "Pearson": 0.0}
 
-    def drawn(name: str) -> Callable[..., float]:
-        return lambda logits, targets: metrics.regression_figures(logits[:, 0], targets)[name]
-
-    return {
-        name: Figure(value, simple[name], _MEAN, _drawn(drawn(name), said, draws, seed) if name in _SHARED else None)
-        for name, value in found.items()
+    drawn = {
+        "R2": lambda logits, targets: metrics.regression_figures(logits[:, 0], targets)["R2"],
+        "CCC": lambda logits, targets: metrics.concordance(logits[:, 0], targets),
     }
-
-
-_SHARED = ("R2", "CCC", "Pearson")  # the more the better: a lower end is the worst that is likely
+    lows = {name: _drawn(figure, said, draws, seed) for name, figure in drawn.items()}
+    return {name: Figure(value, simple[name], _MEAN, lows.get(name)) for name, value in found.items()}
 
 
 def _drawn(figure: Callable[..., float], said: Predictions, draws: int, seed: int) -> float | None:
@@ -137,7 +134,7 @@ def _wilson(share: float, count: int) -> float:
     return math.nan if math.isnan(share) or not count else metrics.lower_bound([share] * count)
 
 
-def _low_of_mean(parts: Sequence[Float[torch.Tensor, " clips"]]) -> float:
+def _low_of_mean(parts: Sequence[Tensor]) -> float:
     """The lower end of a mean of shares, from that of each (Zou and Donner, Statistics in Medicine 27, 2008)."""
     below = [float(part.mean()) - metrics.lower_bound(part) for part in parts]
     return float(np.mean([float(part.mean()) for part in parts])) - math.hypot(*below) / len(parts)
@@ -261,90 +258,3 @@ def fold_figures(parts: Sequence[Predictions]) -> FoldTable:
     ]
     found = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     return FoldTable(np.array([len(part) for part in parts]), found)
-
-
-# Probabilities
-
-
-class Thresholds(NamedTuple):
-    """What a threshold on the probability of a class does. All `(thresholds,)`. A notebook shows it as a table."""
-
-    threshold: np.ndarray
-    sensitivity: np.ndarray  # of the clips of the class, those at or above it
-    specificity: np.ndarray  # of all others, those below it
-    precision: np.ndarray  # of those at or above it, the clips of the class; NaN where there are none
-
-    @property
-    def balanced(self) -> np.ndarray:
-        """The mean of sensitivity and specificity: UAR of two classes."""
-        return (self.sensitivity + self.specificity) / 2
-
-    @property
-    def best(self) -> float:
-        """The threshold at which that is highest; the middle one of equals. Choose it on the validation part."""
-        highest = np.flatnonzero(self.balanced >= self.balanced.max() - 1e-12)
-        return float(self.threshold[highest[(len(highest) - 1) // 2]])
-
-    def _repr_html_(self) -> str:
-        return _table({name: getattr(self, name).tolist() for name in (*self._fields, "balanced")})
-
-
-def thresholds(said: Predictions, label: int = 1, at: Sequence[float] = ()) -> Thresholds:
-    """How much a result hangs on the threshold that makes a yes or a no of a probability.
-
-    Args:
-        said: of the clips.
-        label: of which class; the others together are the rest.
-        at: which thresholds; 0.05 to 0.95 in steps of 0.05 if there are none.
-
-    Raises:
-        ParameterError: a regression, no such class, or clips of that class or of the rest are missing.
-    """
-    _require_classes(said)
-    if not 0 <= label < said.logits.shape[1]:
-        raise ParameterError("label", f"{label}", f"0 to {said.logits.shape[1] - 1}")
-    values = np.asarray(at, dtype=float) if len(at) else np.arange(1, 20) / 20
-    true, score = (said.targets == label).numpy(), said.probabilities[:, label].numpy()
-    if true.all() or not true.any():
-        raise ParameterError(
-            "said", f"{int(true.sum())} of {len(true)} clips of class {label}", "some, and some others"
-        )
-    over = score[None] >= values[:, None]  # (thresholds, clips)
-    found, taken = (over & true).sum(axis=1), over.sum(axis=1)
-    precision = np.divide(found, taken, out=np.full(len(values), math.nan), where=taken > 0)
-    return Thresholds(values, found / true.sum(), (~over & ~true).sum(axis=1) / (~true).sum(), precision)
-
-
-def calibration(said: Predictions, bins: int = 10) -> metrics.Calibration:
-    """Whether the model is right as often as it is sure; see `metrics.calibration`.
-
-    Raises:
-        ParameterError: a regression, or no bins.
-    """
-    _require_classes(said)
-    return metrics.calibration(said.probabilities, said.targets, bins)
-
-
-def temperature(said: Predictions) -> float:
-    """By what logits are to be divided so that probabilities fit best: above 1 for a model that is too sure.
-
-    The one number that minimises cross entropy, Guo et al., arXiv:1706.04599, section 4.2. Find it on the validation
-    part. It changes no answer, but how sure the answers are. Between 0.05 and 20.
-
-    Raises:
-        ParameterError: a regression.
-    """
-    from scipy.optimize import minimize_scalar
-
-    _require_classes(said)
-    logits = said.logits.double()
-
-    def loss(exponent: float) -> float:
-        return float(nn.functional.cross_entropy(logits / math.exp(exponent), said.targets))
-
-    return math.exp(minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded").x)
-
-
-def _require_classes(said: Predictions) -> None:
-    if said.task == "regression":
-        raise ParameterError("said", "a regression", "probabilities of classes")

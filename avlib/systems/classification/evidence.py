@@ -169,7 +169,7 @@ def _chosen(logits: Tensor, labels: Labels, number: int | None) -> int:
     return 0 if labels.task == "regression" else int(logits.argmax()) if number is None else number
 
 
-def _score(rows: Float[Tensor, "outputs ..."], number: int) -> Float[Tensor, "..."]:
+def _score(rows: Float[Tensor, "outputs ..."], number: int) -> Float[Tensor, ...]:
     """Of one output itself; of several, that of the class minus the mean of the others."""
     count = len(rows)
     return rows[0] if count == 1 else rows[number] - (rows.sum(dim=0) - rows[number]) / (count - 1)

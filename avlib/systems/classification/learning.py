@@ -20,7 +20,7 @@ from ...errors import CacheError, ParameterError
 from ...models.classifiers import BACKBONES, AudioClassifier
 from .. import Trained, chosen_device, is_first, sources, trained_once
 from .data import Parts, files, parts, say
-from .evaluation import FoldTable, fold_figures
+from .evaluation import FoldTable, fold_figures, what_it_proves
 from .objective import augmented, contrast_of, loss_of, loss_weights, sampler_of
 from .predicting import Predictions, joined, predictions
 from .saving import read_card, save_classifier
@@ -29,6 +29,7 @@ from .settings import Settings, tiny
 _MODULES = ("models/classifiers", "models/beats", "models/checks", "clips/speech", "datasets/classification")
 _MODULES += ("systems/classification/objective", "systems/classification/names")
 _DEBUG_STEPS = 2
+_FEW = 30  # clips to test on, below which it is said how little they prove
 
 
 def build(settings: Settings, own: Parts | None = None, *, progress: bool = True) -> AudioClassifier:
@@ -235,6 +236,26 @@ def cross_validated(
         models.append(trained(one, device=device, progress=progress, live=live))
         said.append(predictions(models[-1].model, parts(one, progress=progress).valid, progress=progress))
     return CrossValidation(fold_figures(said), joined(said), models)
+
+
+def remarks(model: AudioClassifier, settings: Settings, *, progress: bool = True) -> str:
+    """What is to be said beside a model's figures: of how many clips they are, what few clips prove, and the folds.
+
+    With `k_fold` all folds are trained.
+
+    Raises:
+        ParameterError: see `cross_validated`.
+    """
+    own = parts(settings, progress=progress)
+    said = predictions(model, own.test, progress=progress)
+    text = f"These figures are of {what_it_proves(said, own.labels.names)}"
+    if len(said) < _FEW:
+        text += f" So few clips prove little; with {_FEW} or more, of several speakers, the interval is narrower."
+    if settings.data.k_fold and not settings.test:
+        table = cross_validated(settings, progress=progress).table
+        figures = (f"{name} {table.mean[name]:.3f} +- {table.std[name]:.3f}" for name in table.figures)
+        text += f"\n\n{settings.data.k_fold} folds, each by a model that was not trained on it: {', '.join(figures)}."
+    return text
 
 
 # What is said, and what is refused

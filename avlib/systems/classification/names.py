@@ -31,14 +31,15 @@ SCHEDULES = {
 
 # An argument of the README, and its name here. One that has its name here too is not in the table: seed, target,
 # test_size, valid_size, k_fold, checkpoint, test, data_type, n_mels, hop_length, transform, time_mask, freq_mask,
-# age_momentum, warmup_ratio, batch_size, epochs. --word, of --filter_dataset, is `words` here, since `word` says how a
-# model is told the word.
+# age_momentum, warmup_ratio, batch_size, epochs. Two switches say no more than what is given with them. --word is
+# `words` here, since `word` says how a model is told the word.
 ALIASES = {
     "data_length": "seconds",
     "model_name": "backbone",
     "model_embedding": "age",
     "model_text_embedding": "word",
-    "filter_dataset": "words",
+    "filter_dataset": "",
+    "splitted_data_files": "",
     "train_filename": "train_file",
     "valid_filename": "valid_file",
     "test_filename": "test_file",

@@ -61,10 +61,11 @@ class Table:
         np.add.at(counts, (self.groups, self.strata), 1)
         return counts
 
-    def drawn(self, sizes: Mapping[int, float], seed: int, shuffle: bool, draws: int) -> np.ndarray:
+    def drawn(self, sizes: Mapping[int, float | int], seed: int, shuffle: bool, draws: int) -> np.ndarray:
         """The number of the part of each recording, by the best draw.
 
-        Each part is drawn for the best few divisions so far, not for the best alone: that may leave nothing of a class.
+        Each part is drawn for the best few divisions so far, not for the best alone, which may leave little choice.
+        Where each clip is a group, one draw is as good as many: nothing keeps it from sizes and shares.
         """
         for name, value, least in (("draws", draws, 1), ("seed", seed, 0)):
             if value < least:
@@ -75,7 +76,8 @@ class Table:
         for part, size in sizes.items():
             if not size:
                 continue
-            parts, wrong = (np.repeat(each, draws if shuffle else 1, axis=0) for each in _best(parts, wrong))
+            repeats = draws if shuffle and self.grouped else 1
+            parts, wrong = (np.repeat(each, repeats, axis=0) for each in _best(parts, wrong))
             orders = np.broadcast_to(forward[::-1], parts.shape)
             if shuffle:
                 orders = dice.permuted(np.tile(forward, (len(parts), 1)), axis=1)
@@ -92,7 +94,8 @@ class Table:
                 of_what = f", of {groups} group{'s' * (groups > 1)} (speakers) only" if groups < clips else ""
                 found = f"{name!r} has {clips} clip{'s' * (clips > 1)}{of_what}"
                 what = "clips by different speakers" if groups < clips else "clips"
-                advice = "Leave that class out, join it with another one, or record more."
+                advice = "Leave that class out, join it with another one, or record more"
+                advice += '; group="path" does not keep speakers apart.' if groups < clips else "."
                 raise DatasetError("target", found, f"at least {least} {what}, one for each part", advice)
 
     def refuse_missing(self, parts: np.ndarray) -> None:
@@ -104,7 +107,7 @@ class Table:
                 names = first_three(repr(self.classes[number]) for number in sorted(missing))
                 raise DatasetError(PARTS[part], f"no clip of {names}", "every class in every part", "Divide anew.")
 
-    def check(self, parts: np.ndarray | list[np.ndarray], sizes: Mapping[int, float], shuffle: bool) -> None:
+    def check(self, parts: np.ndarray | list[np.ndarray], sizes: Mapping[int, float | int], shuffle: bool) -> None:
         """Refuse what cannot be used of one division or several, and tell in one warning what is not as asked."""
         notes = []
         if not self.grouped:
@@ -141,8 +144,8 @@ def _steered(counts: np.ndarray, orders: np.ndarray, free: np.ndarray, size: flo
     """`(draws, groups)`: which groups each draw takes into a part, of those that are free.
 
     Groups are looked at in the order of the draw. One is taken if it brings the number of clips, and of clips of each
-    class, nearer to what is wanted; a class that is not there yet comes before that. With `keep` none is taken that is
-    the last to train a class with.
+    class, nearer to what is wanted, and if something is left to train with. With `keep` those come first that have a
+    class that is not there yet, whatever the size, and none is taken that is the last to train a class with.
     """
     rows, total = np.arange(len(orders)), counts.sum(axis=0)
     wanted = size * total
@@ -150,21 +153,18 @@ def _steered(counts: np.ndarray, orders: np.ndarray, free: np.ndarray, size: flo
     have = np.zeros_like(left)
     taken = np.zeros(orders.shape, dtype=bool)
 
-    def distance(having: np.ndarray) -> np.ndarray:
-        lacking = ((having == 0) & (total > 0)).sum(axis=1) * total.sum()
-        return abs(having.sum(axis=1) - wanted.sum()) + abs(having - wanted).sum(axis=1) + lacking
+    def far(having: np.ndarray) -> np.ndarray:
+        return abs(having.sum(axis=1) - wanted.sum()) + abs(having - wanted).sum(axis=1)
 
-    far = distance(have)
-    for groups in orders.T:
-        after = have + counts[groups]
-        nearer = distance(after)
-        accept = free[rows, groups] & (nearer < far)
-        if keep:
-            accept &= ((left - counts[groups] > 0) | (total == 0)).all(axis=1)
-        taken[rows, groups] = accept
-        have = np.where(accept[:, None], after, have)
-        left = np.where(accept[:, None], left - counts[groups], left)
-        far = np.where(accept, nearer, far)
+    for new_classes in (True, False) if keep else (False,):
+        for groups in orders.T:
+            added = counts[groups]
+            after, rest = have + added, left - added
+            wanting = ((have == 0) & (added > 0)).any(axis=1) if new_classes else far(after) < far(have)
+            enough = ((rest > 0) | (total == 0)).all(axis=1) if keep else rest.any(axis=1)
+            accept = free[rows, groups] & ~taken[rows, groups] & wanting & enough
+            taken[rows, groups] |= accept
+            have, left = np.where(accept[:, None], after, have), np.where(accept[:, None], rest, left)
     return taken
 
 
