@@ -25,7 +25,7 @@ class Table:
     predicted: the name of the most probable class; of a regression, the number.
     values: `(clips, classes)` probabilities; of a regression `(clips, 1)`. Of a long clip the mean over its windows.
     names: of the classes; () of a regression.
-    seconds: `(clips,)`, of the whole clip.
+    seconds: `(clips,)`, of the sound that was heard.
     windows: `(clips,)`, how many were heard.
     skipped: why others were left out.
     """
