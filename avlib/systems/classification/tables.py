@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from ...cache import publishing
 from ...errors import AvlibError, ParameterError
-from ...metrics.classifying import _table
+from ...metrics.classifying import html_table
 from ...workers import describe
 
 
@@ -61,7 +61,7 @@ class Table:
         write_columns(path, self.columns)
 
     def _repr_html_(self) -> str:
-        return _table(self.columns) + (f"<pre>{escape(self.report)}</pre>" if self.skipped else "")
+        return html_table(self.columns) + (f"<pre>{escape(self.report)}</pre>" if self.skipped else "")
 
 
 @dataclass(frozen=True)
