@@ -375,18 +375,18 @@ def _checked_filters(kind: str, n_mels: int, n_fft: int, hop_length: int) -> Ten
     for name, value in {"n_mels": n_mels, "n_fft": n_fft, "hop_length": hop_length}.items():
         if value < 1:
             raise ParameterError(name, f"{value}", "1 or more")
-    return _filters(kind, n_mels, n_fft)
+    return torch.from_numpy(_filters(kind, n_mels, n_fft))
 
 
 @cache
-def _filters(kind: str, n_mels: int, n_fft: int) -> Tensor:
+def _filters(kind: str, n_mels: int, n_fft: int) -> np.ndarray:  # a tensor made in a trace would stay without values
     from transformers.audio_utils import mel_filter_bank  # in float64; torchaudio's differ by its rounding
 
     scale, norm = ("slaney", "slaney") if kind == "whisper" else ("htk", None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about empty filters, which `empty_filters` tells of
         bank = mel_filter_bank(n_fft // 2 + 1, n_mels, 0.0, WHISPER_SAMPLE_RATE / 2, WHISPER_SAMPLE_RATE, norm, scale)
-    return torch.from_numpy(np.ascontiguousarray(bank.T))
+    return np.ascontiguousarray(bank.T)
 
 
 def _centred_power(waveform: Tensor, n_fft: int, hop: int) -> Float[Tensor, "*batch bins frames"]:

@@ -9,7 +9,7 @@ import torch
 import torchaudio
 from transformers import WhisperFeatureExtractor
 
-from avlib import features
+from avlib import features, shapes
 from avlib.errors import ParameterError, TooShortError
 
 
@@ -119,3 +119,9 @@ def test_empty_filters_are_counted():
 def test_what_is_refused(function, arguments, error, message):
     with pytest.raises(error, match=message):
         function(**arguments)
+
+
+def test_filters_that_are_first_made_in_a_trace_have_values_after_it():
+    traced = shapes.trace(lambda waveform: features.whisper_log_mel(waveform, 79), noise(1, 4800), fake=True)
+    assert traced.output_shape == (1, 79, 30) and traced.fake
+    assert features.whisper_log_mel(noise(1, 4800), 79).numpy().shape == (1, 79, 30)

@@ -41,6 +41,8 @@ VERDICTS = {
     does not hold""",
     "31": """holds, holds when, holds when, holds, holds when, holds when, holds when, holds, does not hold, holds when,
     holds when, holds, holds when, holds, holds when, holds, holds when, holds""",
+    "32": """holds, holds, holds when, holds when, holds when, does not hold, holds when, holds, holds when, holds when,
+    holds, does not hold""",
     "34": "holds when, does not hold, holds when, does not hold, holds when, does not hold",
 }
 # Of what the models of these have learned, by the training that is the default. With shorter ones claims may come out
@@ -375,3 +377,21 @@ def test_plain_papermill_from_another_folder(tmp_path):
     assert refused.returncode == 1
     last = json.loads((tmp_path / "11.ipynb").read_text())
     assert "secnods" in json.dumps(last["cells"]) and "seconds" in refused.stderr
+
+
+def test_32_runs_on_a_recording(tmp_path):
+    clip = recording("speech/Front_Center.wav")
+    run("32", tmp_path, clip=str(clip), seconds=1.0, hop_length=100, num_words=5, out_dir=str(tmp_path / "made"))
+    made = (tmp_path / "32.ipynb").read_text()
+    assert "(16000,): 1.000 s at 16 kHz" in made and "Whisper   a frame every   12.5 ms" in made
+    assert (tmp_path / "made/classification_shapes.svg").exists()
+
+
+def test_32_runs_on_a_short_silent_sound_and_refuses_an_empty_file(tmp_path):
+    clip = tmp_path / "종 100%d.wav"
+    media.write_wav(clip, torch.zeros(2, 4410), 44100)
+    run("32", tmp_path, clip=str(clip))
+    assert "your clip (1, 5, 64)" in (tmp_path / "32.ipynb").read_text()
+    (tmp_path / "empty.wav").write_bytes(b"")
+    result = workbook.run_one(NOTEBOOKS["32"], {"clip": str(tmp_path / "empty.wav")}, tmp_path / "32.ipynb")
+    assert result.state == "failed" and "empty.wav" in result.message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -114,10 +115,14 @@ def _rebuilt(settings: _Settings, chosen: Mapping[tuple[str, ...], Any]) -> _Set
     return replace(settings, **new) if new else settings
 
 
+_BARE_POINT = re.compile(r"(?<![\w.])\.(?=\d)")  # `.3`, which is a number everywhere but in JSON
+
+
 def _converted(name: str, value: Any, kind: Any) -> Any:
     if isinstance(value, str) and not _is(value, kind):
         text = value.strip()
         plain = {"true": "true", "false": "false", "none": "null"}.get(text.lower(), text)
+        plain = _BARE_POINT.sub("0.", plain)
         for candidate in (plain, f"[{plain}]"):  # `0.9, 0.95` is a list without its brackets
             try:
                 value = json.loads(candidate)

@@ -51,6 +51,8 @@ def test_a_name_sets_every_field_of_that_name_and_a_longer_name_one():
     [
         ("steps", "7", 7),
         ("rate", "1e-3", 1e-3),
+        ("rate", ".3", 0.3),
+        ("rate", "-.5", -0.5),
         ("betas", "[0.5, 0.6]", (0.5, 0.6)),
         ("betas", "0.5, 0.6", (0.5, 0.6)),
         ("groups", '{"head": 10}', {"head": 10}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -82,6 +83,13 @@ def parts(settings: Settings, *, progress: bool = True) -> Parts:
     _HELD.clear()
     _HELD.update(held)
     return Parts(**made, labels=labels, words=words, conditions=conditions, splits=splits, note=note)
+
+
+def again(settings: Settings, *, progress: bool = True) -> Parts:
+    """The parts that a training was given. What there was to warn of was said then."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return parts(settings, progress=progress)
 
 
 _HELD: dict[str, ClassificationDataset | None] = {}  # in memory, for who asks again, whatever the model is told
@@ -204,7 +212,9 @@ def files(settings: Settings) -> list:
     """The user's clips and when each was written, so that a changed one is not taken for the old one."""
     if not (settings.data.data or settings.data.train_file):
         return []
-    recordings, splits = divided(settings, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # `parts` says the same
+        recordings, splits = divided(settings, progress=False)
     return [splits.hashes, [(repr(recording), _written(recording)) for recording in recordings]]
 
 

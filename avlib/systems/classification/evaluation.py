@@ -19,7 +19,7 @@ from ...errors import ParameterError
 from ...metrics.classifying import html_table
 from .. import Figure
 from .baselines import baseline_predictions
-from .data import parts
+from .data import again
 from .predicting import Predictions, predictions
 from .settings import Settings
 
@@ -42,7 +42,7 @@ def evaluate(
         ParameterError: there is no test part.
         DatasetError, MediaError: see `parts` and `predictions`.
     """
-    made = parts(settings, progress=progress)
+    made = again(settings, progress=progress)
     if made.test is None:
         raise ParameterError("test_size", f"{settings.data.test_size:g}", "more than 0: no clips are left to test on")
     said = predictions(model, made.test, hop=hop, progress=progress)

@@ -19,7 +19,7 @@ from ...datasets.classification import ClassificationDataset, Example, statistic
 from ...errors import CacheError, ParameterError
 from ...models.classifiers import BACKBONES, AudioClassifier
 from .. import Trained, chosen_device, is_first, sources, trained_once
-from .data import Parts, files, parts, say
+from .data import Parts, again, files, parts, say
 from .evaluation import FoldTable, fold_figures, what_it_proves
 from .objective import augmented, contrast_of, loss_of, loss_weights, sampler_of
 from .predicting import Predictions, joined, predictions
@@ -234,7 +234,7 @@ def cross_validated(
     for fold in range(folds):
         one = replace(settings, data=replace(settings.data, fold=fold), checkpoint="")
         models.append(trained(one, device=device, progress=progress, live=live))
-        said.append(predictions(models[-1].model, parts(one, progress=progress).valid, progress=progress))
+        said.append(predictions(models[-1].model, again(one, progress=progress).valid, progress=progress))
     return CrossValidation(fold_figures(said), joined(said), models)
 
 
