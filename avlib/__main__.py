@@ -46,12 +46,17 @@ clips that it was not trained on. With --out, its weights, history and figures a
   -p device=auto     or cpu, cuda
   -p seed=0          and any other setting by its name; `stage` says how far to go (cav_mae: fine_tuning;
                      audiotoken: classifier, judge, diffusion, embedder)
+
+classification takes a table (CSV: path, label, and word, age, speaker where they are known) or a folder with one
+sub-folder for each class; -p backbone=, loss=, optimizer=, schedule= and k_fold= choose, -p test=true -p
+checkpoint=DIR evaluates a model that was trained, and the names of its README work too (data_length, lr, ...).
 """
 _TRAIN_EXAMPLES = """\
 examples:
   python -m avlib train cav_mae -p steps=300 -p fine_tuning.steps=50 -p stage=fine_tuning
   python -m avlib train cav_mae --settings mine.yaml --data clips/ --out trained/
   python -m avlib train audiotoken -p embedder.steps=200 -p cosine_loss=true
+  python -m avlib train classification --data table.csv -p backbone=resnet50 -p loss=focal -p word= --out trained/
   torchrun --standalone --nproc_per_node 2 -m avlib train cav_mae -p steps=20
 """
 
@@ -110,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train", help="train a system", description=_TRAIN_HELP, epilog=_TRAIN_EXAMPLES, formatter_class=form
     )
-    train.add_argument("system", metavar="SYSTEM", help="audiotoken or cav_mae")
+    train.add_argument("system", metavar="SYSTEM", help="audiotoken, cav_mae or classification")
     train.add_argument("--settings", metavar="FILE", help="a JSON or YAML file of settings; -p goes before it")
     train.add_argument(
         "-p",
@@ -240,14 +245,21 @@ def _train(options: argparse.Namespace) -> int:
         trained = system.trained(settings, device=device, progress=first)
         seconds = time.monotonic() - began
         figures = system.evaluate(trained.model, settings, progress=first)
+        more = system.remarks(trained.model, settings, progress=first) if hasattr(system, "remarks") else ""
     if not first:
         return 0
-    training = trained.history.rows[-1]
-    print(f"\n{options.system}, {size}, {settings.stage}: {training['step']} steps, {training['seconds']:.1f} s when")
-    print(f"they were done; {seconds:.1f} s now, with data. On clips that it was not trained on:\n")
+    what = ", ".join([options.system, size, getattr(settings, "stage", "")]).removesuffix(", ")
+    if trained.history.rows:
+        training = trained.history.rows[-1]
+        print(f"\n{what}: {training['step']} steps, {training['seconds']:.1f} s when they were done;")
+        print(f"{seconds:.1f} s now, with data. On clips that it was not trained on:\n")
+    else:
+        print(f"\n{what}: on clips that it was not trained on:\n")
     width = max(map(len, figures))
     for name, figure in figures.items():
         print(f"  {name:<{width}}  {figure}")
+    if more:
+        print(f"\n{more}")
     print(f"\n{trained.folder}")
     if out:
         shutil.copytree(trained.folder, out, dirs_exist_ok=True)

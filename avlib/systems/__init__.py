@@ -69,21 +69,51 @@ def changed(settings: _Settings, values: Mapping[str, Any]) -> _Settings:
     the field holds: `"1e-3"`, `"true"`, `"[0.9, 0.95]"`.
 
     Args:
-        settings: a dataclass, whose fields may be dataclasses.
+        settings: a dataclass, whose fields may be dataclasses. If its class has a table `ALIASES`, values may have
+            those names too; see `own_names`.
         values: by name.
 
     Raises:
-        ParameterError: no such field, or a value of another type; or what the dataclasses themselves refuse.
+        ParameterError: no such field, or a value of another type; an alias together with the name that it stands for;
+            or what the dataclasses themselves refuse.
     """
     known = dict(_leaves(settings))
     chosen: dict[tuple[str, ...], Any] = {}
     tables = {path[-1] for path, kind in known.items() if get_origin(kind) is Mapping}
-    for name, value in sorted(_flat(values, tables), key=lambda pair: pair[0].count(".")):
+    flat = own_names(dict(_flat(values, tables)), getattr(settings, "ALIASES", {}), getattr(settings, "VALUES", {}))
+    for name, value in sorted(flat.items(), key=lambda pair: pair[0].count(".")):
         places = [path for path in known if _leads_to(name.split("."), path)]
         if not places:
             _refuse(name, list(known))
         chosen |= {path: _converted(name, value, known[path]) for path in places}
     return _rebuilt(settings, chosen)
+
+
+def own_names(
+    values: Mapping[str, Any], aliases: Mapping[str, str], meanings: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Values by the names that settings have here, where some are given by other names.
+
+    Args:
+        values: by name, or by alias; of a dotted name the last part counts.
+        aliases: other names, and those that they stand for; "" for a switch that other settings imply.
+        meanings: of an alias, its values that are called otherwise here, in lower case as text, and what they are.
+
+    Raises:
+        ParameterError: an alias together with the name that it stands for, or with another alias of that.
+    """
+    result, given = {}, {}
+    for name, value in values.items():
+        above, dot, last = name.rpartition(".")
+        own = aliases.get(last, last)
+        if not own:
+            continue
+        before = given.setdefault(own, name)
+        if before != name and {last, before.rpartition(".")[2]} & aliases.keys():
+            raise ParameterError(name, f"given together with {before}, which is the same", f"{own}, its name here")
+        meaning = meanings.get(last, {})
+        result[above + dot + own] = meaning.get(str(value).strip().lower(), value)
+    return result
 
 
 def _leaves(settings: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -142,6 +172,9 @@ def _converted(name: str, value: Any, kind: Any) -> Any:
                 continue
             if _is(value, kind):
                 break
+        else:
+            words = [word.strip() for word in text.split(",") if word.strip()]  # words have no quotes on a command line
+            value = words if _is(words, kind) else value
     if not _is(value, kind):
         raise ParameterError(name, f"found {type(value).__name__} {value!r}", _words(kind))
     return tuple(value) if isinstance(value, list) else value

@@ -21,7 +21,7 @@ from ..errors import ParameterError, TrainingError
 from .history import History, Picture
 from .settings import Settings, build_optimizer
 from .sharpness import as_before, perturbed
-from .stopping import Checkpoints, Interruptions, leave_to_main, random_numbers_apart, random_state
+from .stopping import Checkpoints, Interruptions, Watch, leave_to_main, random_numbers_apart, random_state
 
 
 @random_numbers_apart()
@@ -53,7 +53,8 @@ def fit(
         dataset: batches are what its `collate` makes, if it has one; their first tensor's first axis counts items. Its
             `set_epoch` is called before each epoch. What is random about an item must follow from its index and the
             epoch, as in CAVMAEDataset, for workers and stopping not to matter.
-        settings: how to train.
+        settings: how to train. With `patience` it may end before its last step, and with `best` the model ends as it
+            was at its best evaluation.
         folder: where checkpoints go: folders `step-...`, each with the weights as `model.save` writes them, if the
             model can. They are written at the end, as `settings` say, and when training is interrupted.
         evaluate: gives figures by name. It is called with the model in evaluation mode, without gradients, with the
@@ -79,6 +80,8 @@ def fit(
 
     accelerator = _accelerator(settings, device)
     main = accelerator.is_main_process
+    if (settings.patience or settings.best) and evaluate is None:
+        raise ParameterError("monitor", repr(settings.monitor), "an evaluation that gives it", "There is none.")
     size, shares = settings.batch_size, settings.accumulate * accelerator.num_processes
     per_epoch = len(dataset if sampler is None else sampler) // size
     if not per_epoch or size < shares:
@@ -93,8 +96,9 @@ def fit(
 
     model.train()
     begun, picture = time.monotonic() - before, Picture(live and main)
+    watch = Watch(kept, settings, history)
     with _bar(settings.steps, done, progress and main) as bar, Interruptions() as interruptions:
-        while done < settings.steps:
+        while done < settings.steps and not watch.over:
             epoch, first = divmod(done, per_epoch)
             order = _order(dataset, sampler, settings.seed, epoch)
             for parts in _batches(dataset, order, settings, accelerator, first):
@@ -106,18 +110,21 @@ def fit(
                 row |= {"lr": settings.learning_rate * rate, **noted}
                 evaluated = evaluate and _due(done, settings.evaluate_every, settings.steps)
                 if evaluated:
-                    row |= _evaluation(model, evaluate, settings.seed)
+                    row |= watch.agreed(_evaluation(model, evaluate, settings.seed))
                 if evaluated or _due(done, settings.log_every, settings.steps):
                     history.rows.append(row)
                     picture.draw(history)
+                better = evaluated and watch.look(done)
                 bar.set_postfix({name: f"{value:.3g}" for name, value in noted.items()}, refresh=False)
                 bar.update()
-                if stop or _due(done, settings.save_every, settings.steps) or done in settings.keep:
+                due = _due(done, settings.save_every, settings.steps) or done in settings.keep
+                if stop or due or better or watch.over:
                     kept.save(done, time.monotonic() - begun, history)
                 if stop:
                     interruptions.stop()
-                if done == settings.steps:
+                if done == settings.steps or watch.over:
                     break
+    watch.take_best(done)
     picture.draw(history, at_once=True)
     return history
 

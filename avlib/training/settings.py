@@ -53,6 +53,11 @@ class Settings:
     evaluate_every, save_every: in steps; 0 is at the end only.
     log_every: steps from one row of the history to the next.
     keep: steps whose checkpoints are written and stay, for `average`; of the others only the newest does.
+    monitor: a figure of `evaluate`, by which models are compared: the lowest is best if "loss" or "error" is in its
+        name, else the highest.
+    patience: after how many evaluations without a better one training stops; 0: never.
+    min_delta: by how much a figure must be better to count.
+    best: whether the model ends with the weights of the best evaluation; else with the last ones.
 
     Raises:
         ParameterError: a number out of range, or an unknown choice.
@@ -84,12 +89,17 @@ class Settings:
     save_every: int = 0
     log_every: int = 1
     keep: Sequence[int] = ()
+    monitor: str = ""
+    patience: int = 0
+    min_delta: float | int = 0.0
+    best: bool = False
 
     def __post_init__(self):
         for name in ("betas", "milestones", "keep"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # a range, or a list from a file
         least = dict.fromkeys(("steps", "batch_size", "accumulate", "log_every", "cycles"), 1)
         least |= dict.fromkeys(("warmup", "workers", "evaluate_every", "save_every", "seed", "clip", "weight_decay"), 0)
+        least |= dict.fromkeys(("patience", "min_delta"), 0)
         for name, lowest in least.items():
             if not lowest <= getattr(self, name) < 2**31:
                 raise ParameterError(name, f"{getattr(self, name)}", f"{lowest} or more")
@@ -109,6 +119,9 @@ class Settings:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ParameterError(name, repr(getattr(self, name)), f"one of {', '.join(known)}")
+        if (self.patience or self.best) and not self.monitor:
+            found = "none is given, with " + ("patience" if self.patience else "best")
+            raise ParameterError("monitor", found, "the name of a figure that `evaluate` gives")
         if self.sharp and self.precision == "fp16":
             found = f"fp16 with {self.optimizer}, whose first gradient would be scaled"
             raise ParameterError("precision", found, '"no" or "bf16"')

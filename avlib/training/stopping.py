@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
 import signal
@@ -52,6 +53,24 @@ def average(paths: Sequence[Path | str]) -> dict[str, Tensor]:
     return {name: (tensor / len(paths)).to(first[name].dtype) for name, tensor in total.items()}
 
 
+def best_of(history: History, settings: Settings) -> tuple[int, int]:
+    """The step of the best evaluation, 0 before the first, and how many came after it that were none.
+
+    What was noted decides alone, so that a run which goes on from a checkpoint decides as if it had not been stopped.
+
+    Raises:
+        ParameterError: what is to be monitored is no figure of the evaluation.
+    """
+    name = settings.monitor
+    sign = 1 if "loss" in name or "error" in name else -1
+    steps, figures = history.series(name)
+    step, best, since = 0, math.inf, 0
+    for at, figure in zip(steps, figures, strict=True):
+        better = sign * figure < best - settings.min_delta
+        step, best, since = (at, sign * figure, 0) if better else (step, best, since + 1)
+    return step, since
+
+
 class Checkpoints:
     """Those of one run, in one folder, or nowhere if that is None. All processes call, the first one writes.
 
@@ -70,7 +89,7 @@ class Checkpoints:
         self.folder, self.model, self.optimizer, self.accelerator = folder, model, optimizer, accelerator
         self.trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.names = {parameter: name for name, parameter in model.named_parameters()}
-        self.kept = settings.keep
+        self.kept, self.settings = settings.keep, settings
         # What must be as it was for a run to go on from a checkpoint, as JSON has it.
         same = {name: value for name, value in asdict(settings).items() if name not in _FREE}
         if settings.schedule in ("constant", "multistep"):
@@ -87,12 +106,21 @@ class Checkpoints:
         config["random"] = gather_object([random_state()])  # of each process
         config["scaler"] = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
         if self.accelerator.is_main_process:
-            path = self.folder / f"step-{done:08d}"
+            path = self._path(done)
             self._publish(path, config)
+            staying = {done, best_of(history, self.settings)[0] if self.settings.best else done, *self.kept}
             for older in saved(self.folder):
-                if older != path and int(older.name.removeprefix("step-")) not in self.kept:
+                if int(older.name.removeprefix("step-")) not in staying:
                     shutil.rmtree(older)
         self.accelerator.wait_for_everyone()
+
+    def load_weights(self, done: int) -> None:
+        """Give the model the weights that it had after so many steps, from their checkpoint."""
+        path = self._path(done)
+        checkpoints.load(self.model, path, checkpoints.read(path).tensors)
+
+    def _path(self, done: int) -> Path:
+        return self.folder / f"step-{done:08d}"
 
     def _publish(self, path: Path, config: Mapping) -> None:
         states = self.optimizer.state.items()
@@ -158,6 +186,49 @@ class Checkpoints:
             now, then = (", ".join(f"{name} {of.get(name)}" for name in changed) for of in (self.same, before))
             advice = "Give another folder, or resume=False to begin anew in this one."
             raise ParameterError("settings", now, f"{then}, as in the checkpoint {path}", advice)
+
+
+class Watch:
+    """Which evaluation was the best, and whether training is over before its last step, with `patience`."""
+
+    def __init__(self, kept: Checkpoints, settings: Settings, history: History):
+        self.kept, self.settings, self.history = kept, settings, history
+        self.weights: dict[str, Tensor] = {}  # of the best evaluation, where there are no checkpoints
+        self.best, self.since = best_of(history, settings)
+
+    @property
+    def over(self) -> bool:
+        return bool(self.settings.patience) and self.since >= self.settings.patience
+
+    def agreed(self, figures: dict[str, float]) -> dict[str, float]:
+        """The first process's figures, where something depends on them: devices may differ in the last digit."""
+        how = self.settings
+        if not (how.patience or how.best):
+            return figures
+        if how.monitor not in figures:
+            raise ParameterError("monitor", repr(how.monitor), f"one of {', '.join(map(repr, figures))}")
+        if self.kept.accelerator.num_processes == 1:
+            return figures
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([figures])[0]
+
+    def look(self, done: int) -> bool:
+        """Take note of an evaluation. Gives whether its weights are to be kept as the best so far."""
+        self.best, self.since = best_of(self.history, self.settings)
+        better = self.settings.best and self.best == done
+        if better and self.kept.folder is None:
+            self.weights = {name: tensor.clone() for name, tensor in self.kept.model.state_dict().items()}
+        return better
+
+    def take_best(self, done: int) -> None:
+        """Give the model its best weights, if they are not those that it has."""
+        if not self.settings.best or self.best in (0, done):
+            return
+        if self.kept.folder is None:
+            self.kept.model.load_state_dict(self.weights)
+        else:
+            self.kept.load_weights(self.best)
 
 
 def random_state() -> dict:

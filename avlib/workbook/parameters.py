@@ -28,6 +28,7 @@ import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from ..errors import CacheError, NotebookError, ParameterError
 
@@ -182,11 +183,12 @@ def resolve(
         ParameterError: a name is unknown, a value is not allowed, or a file is missing.
         CacheError: `out_dir` cannot be made or written.
     """
+    passed = own_names(declared, passed)
     refuse_unknown(passed, declared)
     values = {name: parameter.default for name, parameter in declared.items()} | dict(present or {}) | dict(passed)
     path = values.get("settings", "")
     if isinstance(path, str) and path:
-        from_file = read_settings(path)
+        from_file = own_names(declared, read_settings(path))
         for_system = _of_the_system(from_file, declared)
         refuse_unknown(from_file.keys() - for_system.keys(), declared, f" (it is in {path})")
         values |= {name: value for name, value in from_file.items() if name not in {*passed, *for_system}}
@@ -204,19 +206,36 @@ def resolve(
 
 def system_settings(declared: Mapping[str, Parameter], path: str) -> dict[str, object]:
     """What a settings file says beyond the notebook's own parameters, for `avlib.systems.changed`."""
-    return _of_the_system(read_settings(path), declared) if path else {}
+    return _of_the_system(own_names(declared, read_settings(path)), declared) if path else {}
+
+
+def own_names(declared: Mapping[str, Parameter], values: Mapping[str, object]) -> dict[str, object]:
+    """Values by the names that the notebook declares, where its system knows them by others too: its `ALIASES`.
+
+    Raises:
+        ParameterError: an alias together with the name that it stands for.
+    """
+    if values.keys() <= declared.keys() or (system := _system(declared)) is None:
+        return dict(values)
+    from .. import systems
+
+    settings = system.tiny
+    return systems.own_names(values, getattr(settings, "ALIASES", {}), getattr(settings, "VALUES", {}))
 
 
 def _of_the_system(from_file: Mapping[str, object], declared: Mapping[str, Parameter]) -> dict[str, object]:
     """The names in a settings file that the notebook does not declare, if its system knows them."""
     beyond = {name: value for name, value in from_file.items() if name not in declared}
-    system = _SYSTEM.search(declared["settings"].help)
-    if not (beyond and system):
+    if not beyond or (system := _system(declared)) is None:
         return {}
-    from .. import systems
-
-    systems.changed(importlib.import_module(f"avlib.systems.{system[1]}").tiny, beyond)  # refuses what it does not know
+    system.changed(system.tiny, beyond)  # refuses what it does not know
     return beyond
+
+
+def _system(declared: Mapping[str, Parameter]) -> ModuleType | None:
+    """The system that the help of `settings` names."""
+    named = _SYSTEM.search(declared["settings"].help) if "settings" in declared else None
+    return importlib.import_module(f"avlib.systems.{named[1]}") if named else None
 
 
 def refuse_unknown(names: Iterable[str], declared: Iterable[str], where: str = "") -> None:

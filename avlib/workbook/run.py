@@ -27,7 +27,7 @@ from pathlib import Path
 from ..errors import NotebookError, ParameterError
 from .kernel import MEDIA_TYPE
 from .notebooks import Notebook
-from .parameters import refuse_unknown, resolve, writable_folder
+from .parameters import own_names, refuse_unknown, resolve, writable_folder
 
 PASSED, FAILED, INTERRUPTED, NOT_RUN = "passed", "failed", "interrupted", "not run"
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -202,8 +202,9 @@ def check_parameters(notebooks: list[Notebook], parameters: Mapping[str, object]
         CacheError: `out_dir` cannot be made or written.
     """
     declared = {notebook: notebook.parameters for notebook in notebooks}
-    for name in parameters:
-        lacking = [notebook.number for notebook, own in declared.items() if name not in own]
+    given = {notebook: own_names(own, parameters) for notebook, own in declared.items()}
+    for name in {name: None for own in given.values() for name in own}:
+        lacking = [notebook.number for notebook, own in declared.items() if name in given[notebook] and name not in own]
         if lacking:
             others = dict.fromkeys(each for own in declared.values() for each in own if each != name)
             having = [notebook.number for notebook in notebooks if notebook.number not in lacking]
@@ -212,11 +213,11 @@ def check_parameters(notebooks: list[Notebook], parameters: Mapping[str, object]
     passed = {}
     for notebook, own in declared.items():
         try:
-            values = resolve(own, parameters)
+            values = resolve(own, given[notebook])
         except ParameterError as error:
             found = f"{error.found} (notebook {notebook.number})"
             raise ParameterError(error.subject, found, error.expected, error.advice) from None
-        passed[notebook] = {name: values[name] for name in parameters}
+        passed[notebook] = {name: values[name] for name in given[notebook]}
     return passed
 
 

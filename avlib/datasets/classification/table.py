@@ -1,0 +1,231 @@
+"""Recordings with what is known of them: a table, or folders that are named after classes."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...errors import DatasetError, ParameterError
+from ..sources import SOUND_SUFFIXES, VIDEO_SUFFIXES, existing, files_in
+
+DEFAULT_COLUMNS = {"word": "word", "age": "age", "speaker": "speaker"}  # read where they are, not missed elsewhere
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One clip.
+
+    path: of its file.
+    target: what a model is to say of it, as the table has it.
+    word: that is said in it; "" where that is not known.
+    age: of the speaker, in years; None where that is not known.
+    speaker: "" where that is not known.
+    group: clips of one group never come into two parts of the data; the speaker, unless another column was named.
+    split: the part that the table puts it in; "" where it says nothing.
+    row: all columns of the table, as text.
+    """
+
+    path: Path
+    target: str
+    word: str = ""
+    age: float | None = None
+    speaker: str = ""
+    group: str = ""
+    split: str = ""
+    row: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def read_recordings(
+    path: str | Path,
+    target: str = "label",
+    *,
+    word: str = "word",
+    age: str = "age",
+    speaker: str = "speaker",
+    group: str = "",
+    folder: str | Path = "",
+    on_error: str = "raise",
+) -> list[Recording]:
+    """The recordings of a table, or of a folder with a sub-folder for each class.
+
+    - A `.csv` (or `.tsv`) in UTF-8 with a header: `path`, the target, and whatever else there is.
+    - A folder: its sounds and videos, however deep, are labelled with the sub-folder that they are in; columns are
+      `path` and `label`.
+
+    Args:
+        path: one of these.
+        target: the column of what a model is to say.
+        word: the column of the word; likewise `age` (years) and `speaker`. Under these three names a column may be
+            missing; one of any other name has to be there. "" reads none.
+        age: see `word`.
+        speaker: see `word`.
+        group: the column whose clips are kept together when the data is divided; "" takes the speaker's, unless that is
+            the target; "path" takes each clip for itself.
+        folder: from which paths of the table that are not absolute are looked up; "" takes the folder of the table.
+        on_error: "raise"; "skip" leaves files that are missing in the list, for the data set to leave out and report.
+
+    Returns:
+        A recording for each row, in the order of the table; of a folder, sorted by path.
+
+    Raises:
+        DatasetError: no such table or folder, nothing in it, another form, no such column (it names the nearest), a row
+            without a target or with NaN there, an age that is no number, a file that is missing, or listed twice.
+    """
+    if on_error not in ("raise", "skip"):
+        raise ParameterError("on_error", repr(on_error), '"raise" or "skip"')
+    path = existing(path)
+    columns, rows = _in_folder(path) if path.is_dir() else _listed(path)
+    if not rows:
+        raise DatasetError(path, "nothing in it", "at least one recording")
+    named = {"target": target, "word": word, "age": age, "speaker": speaker, "group": group}
+    for name, column in {"path": "path", **named}.items():
+        if column and column not in columns:
+            if DEFAULT_COLUMNS.get(name) != column:
+                raise _no_column(path, column, columns, name)
+            named[name] = ""
+    if not group and speaker != target:  # who is to be told apart cannot be kept apart
+        named["group"] = named["speaker"]
+    _refuse_without(path, rows, target, named["group"] if group else "")
+    base = Path(folder) if folder else path if path.is_dir() else path.parent
+    recordings = []
+    for line, row in rows:
+        known = {name: row[column] if column else "" for name, column in named.items()}
+        known["age"] = _years(known["age"], f"{path}, line {line}", named["age"])
+        recordings.append(Recording(base / row["path"], split=row.get("split", ""), row=row, **known))
+    _refuse_repeated(path, recordings)
+    if on_error == "raise":
+        _refuse_missing(path, recordings)
+    return recordings
+
+
+def filter_words(recordings: Sequence[Recording], words: str | Iterable[str]) -> list[Recording]:
+    """The recordings of these words alone; all of them where no word is named. It comes before any split.
+
+    Raises:
+        DatasetError: no clip has one of the words; it names the nearest that there are.
+    """
+    words = [words] if isinstance(words, str) else list(words)
+    words = [word for word in words if word]
+    there = set(word_list(recordings))
+    for word in words:
+        if word not in there:
+            advice = "Name the column of the words." if not there else ""
+            raise DatasetError("words", f"no clip of {word!r}", _choice(word, there) or "a word of the table", advice)
+    return [recording for recording in recordings if not words or recording.word in words]
+
+
+def word_list(recordings: Iterable[Recording]) -> tuple[str, ...]:
+    """The words that are there, sorted: the number of a word is its place."""
+    return tuple(sorted({recording.word for recording in recordings} - {""}))
+
+
+def first_three(things: Iterable[object]) -> str:
+    """As many as a message has room for, and how many more there are."""
+    things = list(things)
+    more = f" and {len(things) - 3} more" if len(things) > 3 else ""
+    return ", ".join(map(str, things[:3])) + more
+
+
+def _choice(wanted: str, there: Iterable[str]) -> str:
+    """What could have been meant, in words: the nearest, or what there is."""
+    there = sorted(there)
+    near = difflib.get_close_matches(wanted, there, 3, cutoff=0.5)
+    return f"one that is there, such as {', '.join(map(repr, near or there[:10]))}" if there else ""
+
+
+def _no_column(path: Path, column: str, columns: Sequence[str], name: str) -> DatasetError:
+    near = difflib.get_close_matches(column, columns, 3, cutoff=0.5)
+    expected = f"one of {', '.join(map(repr, columns))}"
+    advice = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Name the column by `{name}`."
+    return DatasetError(path, f"no column {column!r}", expected, "" if name == "path" and not near else advice)
+
+
+def _in_folder(folder: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    found = list(files_in(folder, VIDEO_SUFFIXES | SOUND_SUFFIXES))
+    beside = [file.name for file, label in found if not label]
+    advice = "Put each into the sub-folder of its class, or write a table with `path` and `label`."
+    if beside:
+        expected = "a sub-folder for each class"
+        raise DatasetError(folder, f"{len(beside)} clips in no sub-folder: {first_three(beside)}", expected, advice)
+    if not found:
+        raise DatasetError(folder, "no sound or video in it", "a sub-folder of clips for each class", advice)
+    rows = [{"path": str(file.relative_to(folder)), "label": label} for file, label in found]
+    return ["path", "label"], list(enumerate(rows, start=1))
+
+
+def _listed(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The columns of a table, and its rows, each with the number of its line."""
+    form = "a table in UTF-8 (.csv), or a folder with a sub-folder for each class"
+    if path.suffix.lower() in VIDEO_SUFFIXES | SOUND_SUFFIXES:
+        raise DatasetError(path, "is a clip", form)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(
+                file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", skipinitialspace=True, strict=True
+            )
+            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(path, f"cannot be read as a table ({error})", form, "Save it as CSV in UTF-8.") from error
+    if not lines:
+        raise DatasetError(path, "nothing in it", "a header with `path` and `label`, and a row for each clip")
+    (_, columns), *rows = lines
+    twice = [column for column, count in Counter(columns).items() if column and count > 1]
+    if twice:
+        raise DatasetError(path, f"the column {twice[0]!r} comes twice", "each name once")
+    for line, cells in rows:
+        if len(cells) > len(columns):
+            advice = "Quote what has a comma in it."
+            raise DatasetError(f"{path}, line {line}", f"{len(cells)} cells", f"{len(columns)}, as the header", advice)
+    filled = [(line, cells + [""] * (len(columns) - len(cells))) for line, cells in rows]
+    return columns, [(line, dict(zip(columns, cells, strict=True))) for line, cells in filled]
+
+
+def _refuse_without(path: Path, rows: list[tuple[int, dict[str, str]]], target: str, group: str) -> None:
+    """What no clip can do without, by column, with what is wrong in it."""
+    for column in filter(None, ("path", target, group)):
+        lines = [line for line, row in rows if not row[column] or (column == target and _is_nan(row[column]))]
+        if lines:
+            found = f"{len(lines)} of {len(rows)} rows have nothing in {column!r}, or NaN (line {first_three(lines)})"
+            raise DatasetError(path, found, "a value in each", "Fill them in, or take these rows out of the table.")
+
+
+def _refuse_repeated(path: Path, recordings: list[Recording]) -> None:
+    twice = [file for file, count in Counter(recording.path for recording in recordings).items() if count > 1]
+    if twice:
+        expected = "each clip once: else it could be both trained and tested on"
+        raise DatasetError(path, f"{len(twice)} clips are listed more than once: {first_three(twice)}", expected)
+
+
+def _refuse_missing(path: Path, recordings: list[Recording]) -> None:
+    missing = [recording for recording in recordings if not recording.path.is_file()]
+    if missing:
+        found = f"{len(missing)} of {len(recordings)} files are missing: {first_three(missing)}"
+        advice = 'Paths are looked up from the folder of the table; on_error="skip" leaves missing ones out.'
+        raise DatasetError(path, found, "a file for each row", advice)
+
+
+def _years(text: str, where: str, column: str) -> float | None:
+    if not text or _is_nan(text):
+        return None
+    try:
+        years = float(text)
+    except ValueError:
+        years = math.nan
+    if not 0 <= years < math.inf:
+        raise DatasetError(where, f"{text!r} in {column!r}", "an age in years, or nothing", "Write 4;6 as 4.5.")
+    return years
+
+
+def _is_nan(text: str) -> bool:
+    try:
+        return math.isnan(float(text))
+    except ValueError:
+        return False

@@ -1,0 +1,39 @@
+"""Classifiers and regressors of sounds: backbones that hear, under one head, with conditions.
+
+    waveform (B, 48000) -> log-mel (B, 80, 300) -> Whisper (B, 150, 512) -> mean (B, 512) -> (B, 256) -> (B, 2)
+    waveform (B, 48000) -> normalised -> Wav2Vec2, HuBERT (B, 149, 768)
+    waveform (B, 48000) -> log-mel (B, 224, 224) -> ResNet50 (B, 49, 2048): 7 times of 7 bands
+    waveform (B, 48000) -> fbank (B, 128, 298) -> AST (B, 348, 768): 29 times of 12 bands
+    waveform (B, 48000) -> fbank (B, 128, 298) -> BEATs (B, 144, 768): 18 times of 8 bands
+
+Sources: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", ICML 2023; Baevski et al.,
+"wav2vec 2.0", NeurIPS 2020; Hsu et al., "HuBERT", 2021; He et al., "Deep Residual Learning", CVPR 2016; Gong et al.,
+"AST", Interspeech 2021; Chen et al., "BEATs", ICML 2023. The head, and rows of conditions, are those of the README
+that the notebooks of this row answer.
+"""
+
+from .conditions import age_values, word_keys
+from .hearing import Features
+from .model import AudioClassifier, Contributions, Output
+from .settings import ACTIVATIONS, BACKBONES, KINDS, POOLINGS, ROW_KINDS, TASKS, Config, Facts
+from .whisper import encode_whisper, whisper_layers, whisper_mask
+
+__all__ = [
+    "ACTIVATIONS",
+    "BACKBONES",
+    "KINDS",
+    "POOLINGS",
+    "ROW_KINDS",
+    "TASKS",
+    "AudioClassifier",
+    "Config",
+    "Contributions",
+    "Facts",
+    "Features",
+    "Output",
+    "age_values",
+    "encode_whisper",
+    "whisper_layers",
+    "whisper_mask",
+    "word_keys",
+]

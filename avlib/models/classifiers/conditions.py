@@ -1,0 +1,130 @@
+"""Ways to tell a classifier which word was asked for, and how old the speaker is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...errors import ParameterError
+from ..checks import all_hold
+from .settings import Config
+
+
+def word_keys(count: int) -> Float[Tensor, " count"]:
+    """The README's number of each word: `2 j / (count - 1) - 1`, rounded to three decimals; 0 if there is only one."""
+    if count == 1:
+        return torch.zeros(1)
+    return torch.tensor([round(2 * j / (count - 1) - 1, 3) for j in range(count)])
+
+
+def age_values(count: int, momentum: float | int = 1.0) -> Float[Tensor, " count"]:
+    """The README's number of each age: `i / (count - 1)` times the momentum; 0 if there is only one."""
+    return torch.tensor([i / max(1, count - 1) * momentum for i in range(count)])
+
+
+def checked(
+    given: Mapping[str, Tensor | None], config: Config, batch: int, device: torch.device
+) -> dict[str, Int[Tensor, " batch"]]:
+    """Words and ages that the settings need, each checked: numbers from 0, one for each clip.
+
+    Raises:
+        ParameterError: one is needed and not given, of another shape, or has a number that there is not.
+    """
+    found = {}
+    for name in config.needs:
+        numbers, count = given[name], config.count(name)
+        if numbers is None:
+            kind = config.conditions.get(name, "rows that no mel bin fills")
+            advice = f"Hand over {name}=, a number from 0 to {count - 1} for each clip."
+            raise ParameterError(name, "not given", f"the {name} of each clip, for {kind!r}", advice)
+        if numbers.shape != (batch,):
+            raise ParameterError(name, f"shape {tuple(numbers.shape)}", f"({batch},), one number for each clip")
+        numbers = numbers.to(device)
+        if not all_hold((numbers >= 0) & (numbers < count)):
+            wrong = numbers[(numbers < 0) | (numbers >= count)].unique().tolist()
+            advice = f"-1 stands for an unknown one. Leave these clips out, or set num_{name}s."
+            raise ParameterError(name, f"{wrong}", f"numbers from 0 to {count - 1}", advice)
+        found[name] = numbers
+    return found
+
+
+class Rows(nn.Module):
+    """Rows under a spectrogram: from the bottom the word's, the age's, and the age wherever rows are left."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.register_buffer("word_keys", config.word_scale * word_keys(config.num_words), persistent=False)
+        self.register_buffer("age_values", age_values(config.num_ages, config.age_momentum), persistent=False)
+
+    def forward(
+        self, values: Float[Tensor, "batch mels columns"], numbers: Mapping[str, Int[Tensor, " batch"]]
+    ) -> Float[Tensor, "batch rows columns"]:
+        """The spectrogram with as many rows as the backbone takes, constant over all columns."""
+        rows = []
+        if self.config.fill_rows:
+            rows.append(self.age_values[numbers["age"]][:, None].expand(-1, self.config.fill_rows))
+        for name, keys in (("age", self.age_values), ("word", self.word_keys)):
+            kind = self.config.conditions.get(name)
+            if kind == "row":
+                rows.append(keys[numbers[name]][:, None])
+            elif kind == "one_hot_rows":
+                rows.append(F.one_hot(numbers[name], self.config.count(name)))
+        if not rows:
+            return values
+        below = torch.cat([row.to(values) for row in rows], dim=1)  # (B, rows)
+        return torch.cat([values, below[..., None].expand(-1, -1, values.shape[-1])], dim=1)
+
+
+class Film(nn.Module):
+    """Feature-wise linear modulation (Perez et al., 2018): `(1 + scale) x + shift`, learned for each number."""
+
+    def __init__(self, count: int, width: int):
+        super().__init__()
+        self.table = nn.Embedding(count, 2 * width)
+        nn.init.zeros_(self.table.weight)  # at first it changes nothing
+
+    def terms(self, number: Int[Tensor, " batch"]) -> tuple[Float[Tensor, "batch width"], Float[Tensor, "batch width"]]:
+        """What the features are multiplied by, and what is added."""
+        scale, shift = self.table(number).chunk(2, dim=1)
+        return 1 + scale, shift
+
+    def forward(self, x: Float[Tensor, "batch width"], number: Int[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
+        scale, shift = self.terms(number)
+        return scale * x + shift
+
+
+class Joined(nn.Module):
+    """Learned vectors beside the features, and a layer with GELU over both.
+
+    Without that layer a vector could only shift the outputs, whatever is heard: in a linear head no word could turn the
+    meaning of a sound around.
+    """
+
+    def __init__(self, width: int, counts: Mapping[str, int], condition_width: int):
+        super().__init__()
+        self.tables = nn.ModuleDict({name: nn.Embedding(count, condition_width) for name, count in counts.items()})
+        self.mix = nn.Linear(width + len(counts) * condition_width, width)
+
+    def forward(
+        self, x: Float[Tensor, "batch width"], numbers: Mapping[str, Int[Tensor, " batch"]]
+    ) -> Float[Tensor, "batch width"]:
+        vectors = [table(numbers[name]) for name, table in self.tables.items()]
+        return F.gelu(self.mix(torch.cat([x, *vectors], dim=1)))
+
+
+class Heads(nn.Module):
+    """An output layer for each word or age: `weight` `(count, outputs, width)`, `bias` `(count, outputs)`."""
+
+    def __init__(self, count: int, width: int, outputs: int):
+        super().__init__()
+        bound = width**-0.5  # as nn.Linear begins
+        self.weight = nn.Parameter(torch.empty(count, outputs, width).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(count, outputs).uniform_(-bound, bound))
+
+    def forward(self, x: Float[Tensor, "batch width"], number: Int[Tensor, " batch"]) -> Float[Tensor, "batch outputs"]:
+        return torch.einsum("bow,bw->bo", self.weight[number], x) + self.bias[number]

@@ -1,0 +1,308 @@
+"""A backbone with one head: a classifier or a regressor of sounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ... import checkpoints
+from ...errors import CheckpointError, ParameterError, TooShortError
+from ..checks import all_hold
+from .backbones import FAMILIES
+from .conditions import Film, Heads, Joined, Rows, checked
+from .hearing import Features
+from .pooling import POOLINGS, LayerSum
+from .settings import Config
+
+_ACTIVATIONS = {"": nn.Identity, "gelu": nn.GELU, "relu": nn.ReLU}
+
+
+class Output(NamedTuple):
+    """What a classifier says, and from what.
+
+    `logits` `(B, num_outputs)`, of a regressor `(B,)`; `embedding` `(B, 256)` after the projection; `frames`
+    `(B, N, d)` of the backbone, by time and then by band; `mask` `(B, N)`, True = valid.
+    """
+
+    logits: Float[Tensor, "batch ..."]
+    embedding: Float[Tensor, "batch projected"]
+    frames: Float[Tensor, "batch frames width"]
+    mask: Bool[Tensor, "batch frames"]
+
+
+class Contributions(NamedTuple):
+    """What each frame adds to each output: `values` `(B, outputs, bands, times)`, low bands first, 0 in the padding;
+    and `constant` `(B, outputs)`, what is there before anything is heard. Together they are the logits.
+    """
+
+    values: Float[Tensor, "batch outputs bands times"]
+    constant: Float[Tensor, "batch outputs"]
+
+
+class AudioClassifier(nn.Module):
+    """From sounds to classes, or to a number. Its weights are random until they are trained or loaded.
+
+        waveform -> `features` -> rows of conditions -> backbone -> (weighted sum of layers) -> mean over valid frames
+              -> (FiLM) -> (embedding, GELU) -> projection, 256 -> (activation) -> output, or heads
+
+    Args:
+        backbone: one of `BACKBONES`.
+        num_outputs: classes; None is 2, or 1 for a regression.
+        task: "classification" or "regression".
+        conditions: ways to tell it the word and the age, `{"word": "embedding"}`.
+        settings: all others of `Config`, by name.
+
+    Raises:
+        ParameterError: see `Config`; or there is no such setting.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "whisper-base",
+        num_outputs: int | None = None,
+        task: str = "classification",
+        conditions: Mapping[str, str] | None = None,
+        **settings: object,
+    ):
+        super().__init__()
+        own = {"backbone": backbone, "num_outputs": num_outputs, "task": task, "conditions": conditions or {}}
+        self.settings = config = Config.of(own | settings)
+        self.backbone = FAMILIES[config.facts.family](config)
+        self.rows = Rows(config)
+        self.layer_sum = LayerSum(self.backbone.num_states) if config.layer_sum else None
+        self.pooling = POOLINGS[config.pooling](self.backbone.width)
+        width = self.pooling.out_width
+        of_kind = {kind: [n for n, k in config.conditions.items() if k == kind] for kind in config.conditions.values()}
+        self.films = nn.ModuleDict({name: Film(config.count(name), width) for name in of_kind.get("film", [])})
+        joined = {name: config.count(name) for name in of_kind.get("embedding", [])}
+        self.joined = Joined(width, joined, config.condition_width) if joined else None
+        self.projection = nn.Linear(width, config.projection)
+        self.activation = _ACTIVATIONS[config.activation]()
+        self.dropout = nn.Dropout(config.dropout)
+        outputs = config.num_outputs
+        self.heads = nn.ModuleDict(
+            {name: Heads(config.count(name), config.projection, outputs) for name in of_kind.get("heads", [])}
+        )
+        self.classifier = None if self.heads else nn.Linear(config.projection, outputs)
+        for module in self._frozen():
+            module.requires_grad_(False)
+
+    @property
+    def config(self) -> dict:
+        """All settings, as a plain dict of which the class makes the same model."""
+        return asdict(self.settings)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What `read` has to be given beside features, of "word" and "age"."""
+        return self.settings.needs
+
+    @property
+    def shortest(self) -> int:
+        """Samples of the shortest clip that is heard as it is; a shorter one is padded with zeros to that."""
+        return self.backbone.shortest
+
+    @torch.no_grad()
+    def features(
+        self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " clips"] | None = None
+    ) -> Features:
+        """What the backbone takes of waveforms; SpecAugment comes between this and `read`.
+
+        Args:
+            waveform: `(B, samples)`, mono, 16 kHz.
+            lengths: `(B,)`, the number of valid samples in each row of a batch that was padded at its end. None: all.
+                What stands beyond is taken for zeros.
+
+        Returns:
+            Spectrograms `(B, n_mels, T)`, still without rows of conditions, or normalised waveforms `(B, samples)`;
+            and the lengths in their columns or samples.
+
+        Raises:
+            TooShortError: a clip without a sample.
+            ParameterError: samples that are not finite, or lengths that do not fit.
+        """
+        batch, samples = waveform.shape
+        if lengths is None:
+            lengths = torch.full((batch,), samples)
+        lengths = lengths.to(waveform.device, torch.int64)
+        self._check_lengths(waveform, lengths)
+        valid = torch.arange(samples, device=waveform.device) < lengths[:, None]
+        waveform = waveform.where(valid, waveform.new_zeros(()))
+        finite = waveform.isfinite().all(dim=1)
+        if not all_hold(finite):
+            rows = ", ".join(map(str, (~finite).nonzero().flatten().tolist()))
+            raise ParameterError("waveform", f"NaN or infinite samples in row {rows}", "finite ones", "Leave it out.")
+        waveform = F.pad(waveform, (0, max(0, self.shortest - samples)))
+        values, lengths = self.backbone.features(waveform, lengths.clamp(min=self.shortest))
+        if self.settings.min_max:
+            values = _min_max(values, lengths if self.settings.masked else None)
+        return Features(values, lengths)
+
+    def read(
+        self,
+        features: Features,
+        *,
+        word: Int[Tensor, " clips"] | None = None,
+        age: Int[Tensor, " clips"] | None = None,
+    ) -> Output:
+        """Outputs, embeddings and frames of features. Rows of conditions are added here, so that no mask hides them.
+
+        Args:
+            features: of `features`, augmented or not.
+            word: `(B,)`, the number of the word of each clip, where a condition needs it.
+            age: `(B,)`, likewise.
+
+        Raises:
+            ParameterError: a condition lacks its numbers, or one is out of range.
+        """
+        values, lengths = features
+        dtype = self.projection.weight.dtype
+        numbers = checked({"word": word, "age": age}, self.settings, len(values), values.device)
+        values = values.to(dtype)
+        if self.settings.facts.rows:
+            values = self.rows(values, numbers)  # (B, rows, T)
+        if not self.settings.masked:
+            lengths = torch.full_like(lengths, values.shape[-1])
+        states, mask = self.backbone.hear(Features(values, lengths))
+        frames = self.layer_sum(states) if self.layer_sum else states[-1]  # (B, N, d)
+        pooled = self.pooling(frames, mask)  # (B, d)
+        for name, film in self.films.items():
+            pooled = film(pooled, numbers[name])
+        if self.joined:
+            pooled = self.joined(pooled, numbers)
+        embedding = self.activation(self.projection(pooled))  # (B, 256)
+        logits = self._outputs(self.dropout(embedding), numbers)
+        return Output(logits.squeeze(1) if self.settings.task == "regression" else logits, embedding, frames, mask)
+
+    def forward(
+        self,
+        waveform: Float[Tensor, "batch samples"],
+        lengths: Int[Tensor, " clips"] | None = None,
+        *,
+        word: Int[Tensor, " clips"] | None = None,
+        age: Int[Tensor, " clips"] | None = None,
+    ) -> Float[Tensor, "batch ..."]:
+        """Logits `(B, num_outputs)`, of a regressor `(B,)`. Arguments and errors are those of `features`, `read`."""
+        return self.read(self.features(waveform, lengths), word=word, age=age).logits
+
+    @torch.no_grad()
+    def contributions(
+        self,
+        features: Features,
+        *,
+        word: Int[Tensor, " clips"] | None = None,
+        age: Int[Tensor, " clips"] | None = None,
+    ) -> Contributions:
+        """What each frame adds to each output: exact, since all that follows the frames is one linear map.
+
+        A frame of a transformer has heard the others, and one of a ResNet its surroundings: these are shares of the
+        answer, not of the cause. Arguments are those of `read`; dropout is left out.
+
+        Raises:
+            ParameterError: the head is not linear: attentive pooling, an activation, or an embedded condition.
+        """
+        config = self.settings
+        bent = {"pooling": config.pooling != "mean", "activation": config.activation, "conditions": self.joined}
+        for name, is_bent in bent.items():
+            if is_bent:
+                expected = 'pooling="mean", no activation and no embedded condition'
+                advice = "Cover parts of the clip instead, and see how the answer changes."
+                raise ParameterError(name, f"{getattr(config, name)!r}: no linear head", expected, advice)
+        output = self.read(features, word=word, age=age)
+        numbers = checked({"word": word, "age": age}, config, len(output.frames), output.frames.device)
+        shares = output.frames * self.pooling.weights(output.mask).to(output.frames)[..., None]  # (B, N, d)
+        shift = torch.zeros_like(shares[:, 0])
+        for name, film in self.films.items():
+            scale, added = film.terms(numbers[name])
+            shares, shift = shares * scale[:, None], scale * shift + added
+        constant = self._outputs(self.projection(shift), numbers)  # (B, C): with nothing heard
+        batch, frames, _ = shares.shape
+        parts = F.linear(shares, self.projection.weight).flatten(0, 1)  # (B * N, 256)
+        repeated = {name: number.repeat_interleave(frames) for name, number in numbers.items()}
+        values = self._outputs(parts, repeated) - self._outputs(torch.zeros_like(parts), repeated)  # (B * N, C)
+        bands = self.backbone.bands
+        return Contributions(values.reshape(batch, frames // bands, bands, -1).permute(0, 3, 2, 1), constant)
+
+    def train(self, mode: bool = True) -> AudioClassifier:
+        """As of any module; what is frozen stays as in evaluation: no dropout, and statistics that do not move."""
+        super().train(mode)
+        for module in self._frozen():
+            module.eval()
+        return self
+
+    def load_backbone(self, source: Path | str) -> None:
+        """Take the backbone's weights from a published file, a folder or the hub; see `published.load_backbone`."""
+        from .published import load_backbone
+
+        load_backbone(self.backbone, source)
+
+    def save(self, folder: Path | str) -> None:
+        """Write weights and settings, of which `from_checkpoint` makes the same model; see `checkpoints.save`."""
+        content = {"model": type(self).__name__, "settings": self.config}
+        checkpoints.save(Path(folder), self.state_dict(), content)
+
+    @classmethod
+    def from_checkpoint(cls, folder: Path | str) -> AudioClassifier:
+        """Build a model from a folder that `save` wrote. Every parameter must fit.
+
+        Raises:
+            CheckpointError: no such folder, no settings of an `AudioClassifier` in it, or weights that do not fit them.
+        """
+        tensors, content = checkpoints.read(folder)
+        settings = content.get("settings")
+        if content.get("model") != cls.__name__ or not isinstance(settings, Mapping):
+            seems = f"The file seems to be {checkpoints.seems_to_be(tensors)}."
+            raise CheckpointError(folder, "has no settings of an AudioClassifier", "a folder that `save` wrote", seems)
+        try:
+            model = cls(**settings)
+        except (ParameterError, TypeError) as error:
+            raise CheckpointError(folder, f"its settings: {error}", "those of an AudioClassifier") from error
+        checkpoints.load(model, folder, tensors)
+        return model
+
+    def _outputs(self, embedding: Tensor, numbers: Mapping[str, Tensor]) -> Float[Tensor, "batch outputs"]:
+        """Of the one output layer, or the sum of the heads of all conditions."""
+        if self.classifier is not None:
+            return self.classifier(embedding)
+        return sum(head(embedding, numbers[name]) for name, head in self.heads.items())
+
+    def _frozen(self) -> list[nn.Module]:
+        freeze = self.settings.freeze
+        if freeze == "":
+            return []
+        if freeze == "all":
+            return [self.backbone]
+        first, layers = self.backbone.parts()
+        return first if freeze == "features" else [*first, *layers[:freeze]]
+
+    @staticmethod
+    def _check_lengths(waveform: Tensor, lengths: Tensor) -> None:
+        batch, samples = waveform.shape
+        if lengths.shape != (batch,):
+            found = f"shape {tuple(lengths.shape)} for a waveform of shape {tuple(waveform.shape)}"
+            raise ParameterError("lengths", found, "(batch,) for (batch, samples)")
+        if not samples or not all_hold(lengths >= 1):
+            raise TooShortError("waveform", "a clip without samples", "at least one", "Leave that clip out.")
+        if not all_hold(lengths <= samples):
+            raise ParameterError(
+                "lengths", f"{int(lengths.max())} samples", f"at most {samples}, those of the waveform"
+            )
+
+
+def _min_max(
+    values: Float[Tensor, "batch mels columns"], lengths: Int[Tensor, " batch"] | None
+) -> Float[Tensor, "batch mels columns"]:
+    """Each clip's valid columns from 0 to 1; a clip that is the same everywhere becomes 0."""
+    low = high = values
+    if lengths is not None:
+        padding = (torch.arange(values.shape[-1], device=values.device) >= lengths[:, None])[:, None]
+        low, high = values.masked_fill(padding, torch.inf), values.masked_fill(padding, -torch.inf)
+    low, high = low.amin(dim=(1, 2), keepdim=True), high.amax(dim=(1, 2), keepdim=True)
+    return (values - low) / (high - low).clamp(min=torch.finfo(values.dtype).tiny)

@@ -1,0 +1,218 @@
+"""The clips of a training: the user's or built-in ones, divided, and in memory."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ... import media
+from ...clips import speech
+from ...datasets.classification import (
+    ClassificationDataset,
+    Labels,
+    Recording,
+    Splits,
+    filter_words,
+    folds,
+    given_splits,
+    read_recordings,
+    split,
+    splits_of_column,
+    word_list,
+)
+from ...datasets.sources import SAMPLE_RATE
+from ...errors import AvlibError, ParameterError
+from .settings import Data, Settings
+
+_FEW = 64  # clips that no processes are started for
+_IN_MEMORY = 4 * 2**30  # bytes of sound that are kept there at most
+_DEBUG = 16  # clips of each part, where `debug` is on
+
+
+class Parts(NamedTuple):
+    """What is learned from, what a training is watched by, and what no training sees; None where there is none.
+
+    labels: what targets are in numbers.
+    words: that clips of the data set are known by, in the order of their numbers; () where there are none.
+    conditions: what the model is told, "word" and "age", and how.
+    splits: which clips are in which part.
+    note: what was decided, in words.
+    """
+
+    train: ClassificationDataset
+    valid: ClassificationDataset | None
+    test: ClassificationDataset | None
+    labels: Labels
+    words: tuple[str, ...]
+    conditions: dict[str, str]
+    splits: Splits
+    note: str
+
+    @property
+    def seconds(self) -> float:
+        """Of each clip, with its padding."""
+        return self.train.samples / SAMPLE_RATE
+
+
+def parts(settings: Settings, *, progress: bool = True) -> Parts:
+    """The data of these settings, divided; the last one stays in memory for who asks again.
+
+    Raises:
+        DatasetError: a table or clip that cannot be used, or parts that cannot be made; see `read_recordings`,
+            `Labels.of`, `split`, `given_splits` and `ClassificationDataset`.
+        ParameterError: a model that is to be told what the table does not say.
+    """
+    own = settings.data
+    recordings, splits = divided(settings, progress=progress)
+    labels = Labels.of(recordings, settings.task)
+    chosen = {name: [recordings[index] for index in getattr(splits, name)] for name in ("train", "valid", "test")}
+    words, conditions, note = _told(settings, chosen, labels)
+    # A word that training has not does no harm, unless the model is told the word.
+    words = word_list(chosen["train"]) if "word" in conditions else words
+    seconds = _longest(recordings, own) if own.pad == "longest" else own.seconds
+    held, made = {}, {}
+    for name, rows in chosen.items():
+        how = _how(settings, labels, words, seconds, name)
+        rows = rows[:: max(1, len(rows) // _DEBUG)][:_DEBUG] if settings.debug else rows
+        key = repr((how, [(row, _written(row)) for row in rows]))
+        held[key] = _HELD.get(key) or (_dataset(rows, how, progress) if rows else None)
+        made[name] = held[key]
+    _HELD.clear()
+    _HELD.update(held)
+    return Parts(**made, labels=labels, words=words, conditions=conditions, splits=splits, note=note)
+
+
+_HELD: dict[str, ClassificationDataset | None] = {}  # in memory, for who asks again, whatever the model is told
+
+
+def divided(settings: Settings, *, progress: bool = True) -> tuple[list[Recording], Splits]:
+    """All recordings, and which of them are in which part; no sound is read."""
+    own, how = settings.data, {"seed": _seed(settings), "shuffle": settings.data.shuffle}
+    if own.train_file:
+        train, test, valid = (
+            filter_words(_read(file, own), own.words) if file else None
+            for file in (own.train_file, own.test_file, own.valid_file)
+        )
+        everything = [*train, *test, *(valid or [])]
+        how["labels"] = Labels.of(everything, settings.task)
+        return given_splits(train, test, valid, valid_size=own.valid_size, **how)
+    recordings = filter_words(_read(own.data, own) if own.data else _built_in(own, progress), own.words)
+    how["labels"] = Labels.of(recordings, settings.task)
+    if any(recording.split for recording in recordings):
+        return splits_of_column(recordings, valid_size=own.valid_size, **how)
+    if own.k_fold:
+        return recordings, folds(recordings, own.k_fold, own.test_size, **how)[own.fold]
+    return recordings, split(recordings, own.test_size, own.valid_size, **how)
+
+
+def _seed(settings: Settings) -> int:
+    own = settings.data.split_seed
+    return settings.training.seed if own is None else own
+
+
+def _read(path: str, own: Data) -> list[Recording]:
+    return read_recordings(path, own.target or "label", group=own.group, on_error=own.on_error)
+
+
+def _built_in(own: Data, progress: bool) -> list[Recording]:
+    spoken = speech.corpus(
+        own.num_words, own.speakers, own.takes, abnormal=own.abnormal, snr=tuple(own.snr), ages=tuple(own.ages),
+        seed=own.clips_seed,
+    )  # fmt: skip
+    return _read(str(speech.render(spoken, progress=progress)), own)
+
+
+def _how(settings: Settings, labels: Labels, words: Sequence[str], seconds: float, part: str) -> dict[str, Any]:
+    """What a data set of these settings is made with, beside its recordings."""
+    own = settings.data
+    crop = "centre" if own.crop == "random" and part != "train" else own.crop
+    ages = own.ages if settings.model.age or settings.model.n_mels else ()  # fewer mel rows are filled with the age
+    seed = settings.training.seed if crop == "random" else 0
+    how = {"labels": labels, "words": words, "seconds": seconds, "crop": crop, "ages": ages, "seed": seed}
+    return how | {"on_error": own.on_error}
+
+
+def _dataset(rows: list[Recording], how: dict[str, Any], progress: bool) -> ClassificationDataset:
+    dataset = ClassificationDataset(rows, **how)
+    if len(rows) * how["seconds"] * SAMPLE_RATE * 4 > _IN_MEMORY:
+        return dataset.usable(progress=progress)
+    return dataset.prepared(1 if len(rows) < _FEW else None, progress)
+
+
+def _longest(recordings: Sequence[Recording], own: Data) -> float:
+    """Seconds of the longest clip, at most those that are heard; from what the files say of themselves."""
+    longest = 0.0
+    for recording in recordings:
+        try:
+            sound = media.probe(recording.path).audio
+            longest = max(longest, sound.seconds if sound else 0.0)
+        except AvlibError:
+            if own.on_error == "raise":
+                raise
+        if longest >= own.seconds:
+            break
+    return min(own.seconds, longest) or own.seconds
+
+
+def _told(
+    settings: Settings, chosen: dict[str, list[Recording]], labels: Labels
+) -> tuple[tuple[str, ...], dict[str, str], str]:
+    """The words, what the model is told and how, and in words why."""
+    model, everything = settings.model, [row for rows in chosen.values() for row in rows]
+    words, conditions = word_list(everything), {}
+    if model.age:
+        if any(row.age is None for row in everything):
+            raise ParameterError("age", repr(model.age), "an age of every clip", "The table lacks some, or has none.")
+        conditions["age"] = model.age
+    if model.word == "auto":
+        why = _why_not(chosen, words, labels)
+        if not why:
+            conditions["word"] = "embedding"
+        note = (
+            f"The model is told the word, one of {len(words)}." if not why else f"The model is not told words: {why}."
+        )
+    elif model.word:
+        if not all(row.word for row in everything):
+            raise ParameterError("word", repr(model.word), "a word of every clip", "The table lacks some, or has none.")
+        conditions["word"], note = model.word, f"The model is told the word, one of {len(words)}."
+    else:
+        note = "The model is not told words."
+    return words, conditions, note
+
+
+def _why_not(chosen: dict[str, list[Recording]], words: Sequence[str], labels: Labels) -> str:
+    """Why a model cannot be told the words, or should not; "" if it can."""
+    if len(words) < 2:
+        return "the table has one only" if words else "the table has none"
+    if not all(row.word for rows in chosen.values() for row in rows):
+        return "some clips have none"
+    learned = set(word_list(chosen["train"]))
+    if unseen := set(words) - learned:
+        return f"{len(unseen)} of {len(words)} are not in the training part"
+    if labels.task == "classification":
+        targets = defaultdict(set)
+        for row in chosen["train"]:
+            targets[row.word].add(row.target)
+        if all(len(there) == 1 for there in targets.values()):
+            return "each word has one label, which it would give away"
+    return ""
+
+
+def files(settings: Settings) -> list:
+    """The user's clips and when each was written, so that a changed one is not taken for the old one."""
+    if not (settings.data.data or settings.data.train_file):
+        return []
+    recordings, splits = divided(settings, progress=False)
+    return [splits.hashes, [(repr(recording), _written(recording)) for recording in recordings]]
+
+
+def _written(recording: Recording) -> int | None:
+    return recording.path.stat().st_mtime_ns if recording.path.exists() else None
+
+
+def say(text: str, progress: bool) -> None:
+    """What a user should know before a training, beside its bars."""
+    if progress and text:
+        print(text, file=sys.stderr)

@@ -1,0 +1,324 @@
+"""The model, the only training step, and training that is done once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ... import metrics, training
+from ...datasets.classification import ClassificationDataset, Example, statistics
+from ...errors import CacheError, ParameterError
+from ...models.classifiers import BACKBONES, AudioClassifier
+from .. import Trained, chosen_device, is_first, sources, trained_once
+from .data import Parts, files, parts, say
+from .evaluation import FoldTable, fold_figures, what_it_proves
+from .objective import augmented, contrast_of, loss_of, loss_weights, sampler_of
+from .predicting import Predictions, joined, predictions
+from .saving import read_card, save_classifier
+from .settings import Settings, tiny
+
+_MODULES = ("models/classifiers", "models/beats", "models/checks", "clips/speech", "datasets/classification")
+_MODULES += ("systems/classification/objective", "systems/classification/names")
+_DEBUG_STEPS = 2
+_FEW = 30  # clips to test on, below which it is said how little they prove
+
+
+def build(settings: Settings, own: Parts | None = None, *, progress: bool = True) -> AudioClassifier:
+    """The model of these settings and data, untrained; its random weights follow from the seed.
+
+    Args:
+        settings: which.
+        own: the data, of which the model takes the number of classes, words and ages, and the length of clips; None
+            makes it now.
+        progress: whether bars are shown.
+
+    Raises:
+        ParameterError: settings that do not go together.
+        CheckpointError: published weights that cannot be read or do not fit.
+    """
+    own = parts(settings, progress=progress) if own is None else own
+    how = settings.model
+    wanted = BACKBONES[how.backbone].takes
+    if how.data_type not in ("", wanted):
+        warnings.warn(f"data_type={how.data_type} is not heeded: {how.backbone} takes a {wanted}", stacklevel=2)
+    left_out = ("backbone", "word", "age", "weights", "data_type")
+    same = {name: value for name, value in vars(how).items() if name not in left_out}
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.training.seed)
+        model = AudioClassifier(
+            how.backbone, None if settings.task == "regression" else len(own.labels.names), settings.task,
+            own.conditions, num_words=max(1, len(own.words)), num_ages=len(settings.data.ages), seconds=own.seconds,
+            **same,
+        )  # fmt: skip
+    if how.weights:
+        model.load_backbone(how.weights)
+    return model
+
+
+def step(
+    model: AudioClassifier,
+    batch: Example,
+    settings: Settings = tiny,
+    weights: Float[Tensor, "words classes"] | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The training step: the loss of these settings, and its parts.
+
+    Args:
+        model: in training mode SpecAugment acts, if it is on.
+        batch: of `ClassificationDataset.collate`.
+        settings: which loss, and what is masked.
+        weights: of `loss_weights`, where the loss needs them.
+    """
+    features = model.features(batch.waveform, batch.length)
+    if model.training and settings.augment.on:
+        features = augmented(features, settings.augment)
+    output = model.read(features, **told(model, batch))
+    loss = loss_of(output.logits, batch.target, batch.word, settings, weights)
+    if settings.task == "regression":
+        return loss, {}
+    noted = {"right": (output.logits.argmax(dim=1) == batch.target).float().mean()}
+    if not settings.loss.contrasts:
+        return loss, noted
+    contrast, share = contrast_of(output, batch, settings.loss), settings.loss.contrastive_weight
+    return (1 - share) * loss + share * contrast, {"cross entropy": loss, "contrast": contrast, **noted}
+
+
+def told(model: AudioClassifier, batch: Example) -> dict[str, Tensor]:
+    """Of word and age what this model needs to be told."""
+    return {name: getattr(batch, name) for name in model.needs}
+
+
+def plan(settings: Settings, own: Parts) -> training.Settings:
+    """How to train, in steps: from epochs, the warm-up's share and how many clips there are."""
+    how, items, sampler = settings.training, len(own.train), sampler_of(own, settings)
+    size = sampler.batch_size if settings.loss.contrasts else min(how.batch_size, items)
+    per_epoch = (len(sampler) if settings.loss.contrasts else items) // size
+    steps = min(how.steps, settings.epochs * per_epoch or how.steps)
+    if settings.debug:
+        steps = min(steps, _DEBUG_STEPS)
+    ratio = settings.warmup_ratio
+    warmup = min(how.warmup, steps) if ratio is None else round(ratio * steps)
+    return replace(how, steps=steps, batch_size=size, warmup=warmup, evaluate_every=how.evaluate_every or per_epoch)
+
+
+def trained(
+    settings: Settings = tiny, *, device: torch.device | str | None = None, progress: bool = True, live: bool = False
+) -> Trained:
+    """The model that these settings give: from the cache if it was ever trained, otherwise trained now.
+
+    The cache knows it by the settings, the source of avlib and the user's files. A training that was killed goes on
+    from its last checkpoint; one that is under way in another process is waited for.
+
+    Args:
+        settings: what to train; with `test`, which saved model to read.
+        device: None or "auto" takes a GPU if there is one.
+        progress: whether bars are shown, and what is decided is said.
+        live: draw the loss while it falls, in a notebook.
+
+    Raises:
+        TrainingError, DatasetError, ParameterError, CacheError: see `training.fit`, `parts` and `done_once`.
+        CheckpointError: weights that cannot be read or do not fit; with `test` a model of other labels, settings or
+            clips.
+    """
+    if settings.test:
+        return _saved(settings, device, progress)
+    if settings.checkpoint:
+        _require_free(Path(settings.checkpoint))
+    own = parts(settings, progress=progress)
+    for text in _beginning(settings, own):
+        say(text, progress)
+
+    def make(progress_folder: Path) -> tuple[AudioClassifier, training.History]:
+        model, weights = build(settings, own), loss_weights(own, settings)
+        if settings.debug:
+            say(shapes(model, own, settings), progress)
+        watched = partial(validation, own=own, settings=settings, weights=weights) if own.valid else None
+        history = training.fit(
+            model, partial(step, settings=settings, weights=weights), own.train, plan(settings, own),
+            folder=progress_folder, evaluate=watched, device=device, progress=progress, live=live,
+            sampler=sampler_of(own, settings),
+        )  # fmt: skip
+        return model, history
+
+    history, folder = trained_once(
+        "classification", _recipe(settings), make, partial(save, own=own, settings=settings), settings=settings,
+        source=sources("classification", more=_MODULES),
+    )  # fmt: skip
+    if settings.checkpoint and is_first():
+        shutil.copytree(folder, settings.checkpoint, dirs_exist_ok=True)
+    model = AudioClassifier.from_checkpoint(folder).to(chosen_device(device)).eval()
+    return Trained(model, history, folder)
+
+
+def save(model: AudioClassifier, folder: Path, own: Parts, settings: Settings) -> None:
+    """Write a model with all that is needed to know what it says; see `save_classifier`."""
+    with training.evaluating(model):
+        device = next(model.parameters()).device
+        found = statistics(own.train, lambda waveform, lengths: model.features(waveform.to(device), lengths))
+    save_classifier(
+        folder, model, own.labels, seconds=own.seconds, crop=settings.data.crop, words=own.words,
+        ages=settings.data.ages, target=settings.data.target or "label", statistics=found, splits=own.splits,
+        settings=settings,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def validation(
+    model: AudioClassifier, own: Parts, settings: Settings, weights: Float[Tensor, "words classes"] | None = None
+) -> dict[str, float]:
+    """Figures of the whole validation part, for `training.fit`: the loss without contrast, and others."""
+    logits, target, word = _answers(model, own.valid, settings.training.batch_size)
+    found = {"valid loss": float(loss_of(logits, target, word, settings, weights))}
+    if settings.task == "regression":
+        figures = metrics.regression_figures(logits, target)
+        return found | {f"valid {name}": figures[name] for name in ("MAE", "CCC")}
+    said = logits.argmax(dim=1)
+    found["valid accuracy"] = float((said == target).float().mean())
+    return found | {"valid UAR": metrics.balanced_accuracy(said, target)}
+
+
+def _answers(model: AudioClassifier, dataset: ClassificationDataset, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    device, found = next(model.parameters()).device, []
+    for first in range(0, len(dataset), size):
+        batch = dataset.collate([dataset[index] for index in range(first, min(len(dataset), first + size))])
+        if not len(batch.target):
+            continue
+        moved = Example(*(tensor.to(device) for tensor in batch))
+        output = model.read(model.features(moved.waveform, moved.length), **told(model, moved))
+        found.append((output.logits.float().cpu(), batch.target, batch.word))
+    logits, target, word = (torch.cat(column) for column in zip(*found, strict=True))
+    return logits, target, word
+
+
+# Folds
+
+
+class CrossValidation(NamedTuple):
+    """Of each fold a model, what happened in its training, and figures on what it validates with.
+
+    table: figures by fold, their mean and standard deviation.
+    predictions: of each clip that is in no test part, by the model that was not trained on it.
+    trained: of each fold.
+    """
+
+    table: FoldTable
+    predictions: Predictions
+    trained: list[Trained]
+
+
+def cross_validated(
+    settings: Settings, *, device: torch.device | str | None = None, progress: bool = True, live: bool = False
+) -> CrossValidation:
+    """A model for each of the `k_fold` folds, and what each says of the clips that it was not trained on.
+
+    Raises:
+        ParameterError: no folds; `patience` or `best`, which would choose by what is measured here.
+        TrainingError, DatasetError, CacheError: see `trained`.
+    """
+    folds = settings.data.k_fold
+    if not folds:
+        raise ParameterError("k_fold", "0", "2 or more")
+    if settings.training.patience or settings.training.best:
+        found = "with patience or best, which look at the fold that is measured"
+        raise ParameterError("k_fold", found, "neither", "The figures would be of chosen models.")
+    models, said = [], []
+    for fold in range(folds):
+        one = replace(settings, data=replace(settings.data, fold=fold), checkpoint="")
+        models.append(trained(one, device=device, progress=progress, live=live))
+        said.append(predictions(models[-1].model, parts(one, progress=progress).valid, progress=progress))
+    return CrossValidation(fold_figures(said), joined(said), models)
+
+
+def remarks(model: AudioClassifier, settings: Settings, *, progress: bool = True) -> str:
+    """What is to be said beside a model's figures: of how many clips they are, what few clips prove, and the folds.
+
+    With `k_fold` all folds are trained.
+
+    Raises:
+        ParameterError: see `cross_validated`.
+    """
+    own = parts(settings, progress=progress)
+    said = predictions(model, own.test, progress=progress)
+    text = f"These figures are of {what_it_proves(said, own.labels.names)}"
+    if len(said) < _FEW:
+        text += f" So few clips prove little; with {_FEW} or more, of several speakers, the interval is narrower."
+    if settings.data.k_fold and not settings.test:
+        table = cross_validated(settings, progress=progress).table
+        figures = (f"{name} {table.mean[name]:.3f} +- {table.std[name]:.3f}" for name in table.figures)
+        text += f"\n\n{settings.data.k_fold} folds, each by a model that was not trained on it: {', '.join(figures)}."
+    return text
+
+
+# What is said, and what is refused
+
+
+def shapes(model: AudioClassifier, own: Parts, settings: Settings) -> str:
+    """The shapes of a batch on its way through the model, a line for each."""
+    size = min(len(own.train), plan(settings, own).batch_size)
+    batch = own.train.collate([own.train[index] for index in range(size)])
+    with torch.no_grad(), training.evaluating(model):
+        features = model.features(batch.waveform, batch.length)
+        output = model.read(features, **told(model, batch))
+    tensors = {
+        "waveform (clips, samples)": batch.waveform,
+        "features": features.values,
+        "frames (clips, frames, width)": output.frames,
+        "embedding (clips, width)": output.embedding,
+        "logits": output.logits,
+        "target (clips)": batch.target,
+    }
+    return "\n".join(f"  {name:<30} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+
+
+def _beginning(settings: Settings, own: Parts) -> list[str]:
+    """What a user should know before a training begins."""
+    how, model = plan(settings, own), settings.model
+    count = [len(part) if part else 0 for part in (own.train, own.valid, own.test)]
+    lines = [
+        f"{count[0]} clips to train on, {count[1]} to validate, {count[2]} to test; "
+        f"{how.steps} steps of {how.batch_size}, {how.warmup} of them warm-up.",
+        own.note,
+    ]
+    if not model.weights:
+        lines.append(f"The weights of {model.backbone}{', small,' if model.small else ''} are random to begin with.")
+    if settings.data.k_fold:
+        lines.append(f"Fold {settings.data.fold} of {settings.data.k_fold} validates; valid_size is not used.")
+    if not settings.data.shuffle:
+        lines.append("Clips come in the order of the table: models often learn badly so.")
+    if settings.data.on_error == "skip":
+        lines += [part.report() for part in (own.train, own.valid, own.test) if part and part.skipped()]
+    return lines
+
+
+def _recipe(settings: Settings) -> list:
+    """All that the weights follow from."""
+    return [asdict(replace(settings, checkpoint="")), files(settings)]
+
+
+def _require_free(folder: Path) -> None:
+    """Refuse to write over what is there."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        advice = "With test=true the model in it is evaluated; give another name to train one."
+        raise CacheError(folder, "holds files already", "an empty or a new folder for the trained model", advice)
+
+
+def _saved(settings: Settings, device: torch.device | str | None, progress: bool) -> Trained:
+    """The model in `checkpoint`, if it is one of these settings and data."""
+    folder = Path(settings.checkpoint)
+    card, own = read_card(folder), parts(settings, progress=progress)
+    card.require_labels(own.labels, folder)
+    card.require_settings(settings, folder)
+    card.require_splits(own.splits, folder)
+    model = AudioClassifier.from_checkpoint(folder).to(chosen_device(device)).eval()
+    noted = folder / "history.json"
+    rows = json.loads(noted.read_text()) if noted.exists() else []
+    return Trained(model, training.History(rows), folder)

@@ -1,0 +1,75 @@
+"""What can be chosen, and what the arguments of the README are called here: tables that a notebook shows."""
+
+from __future__ import annotations
+
+from ...models.classifiers import BACKBONES
+
+LOSSES = {
+    "cross_entropy": "-log of the right class's probability; of a regression mse is taken",
+    "mse": "squared error, of a regression",
+    "bce": "binary cross entropy of each class, added up",
+    "focal": "counts a clip less, the surer the model is of it: focal_gamma, focal_alpha, focal_form",
+    "class_balanced": "a class counts by its effective number of clips: beta, cb_form, cb_gamma",
+    "balancing": "the classes of a word count alike: balancing_form, laplace, cap",
+    "difficulty": "counts by how hard the word is to say: difficulty_strength, difficulty_table",
+    "contrastive": "cross entropy, and clips of one word and label alike: contrastive_weight, temperature",
+    "pair_contrastive": "cross entropy, and pairs of clips of one word: contrastive_weight, margin",
+}
+OPTIMIZERS = {
+    "adamw": "Adam, with weight decay apart from the gradient",
+    "adam": "Adam, with weight decay in the gradient",
+    "sgd": "the gradient with momentum",
+    "sam": "a second gradient, where the loss is highest nearby: rho; it steps as sharp_base says",
+    "asam": "the same, where nearby is measured by the size of each weight",
+}
+SCHEDULES = {
+    "constant": "after the warm-up as high as it was",
+    "linear": "after the warm-up in a line down to min_learning_rate",
+    "cosine": "as a cosine, `cycles` times, each from gamma times the top before",
+    "multistep": "times gamma after each epoch of milestones",
+}
+
+# An argument of the README, and its name here. One that has its name here too is not in the table: seed, target,
+# test_size, valid_size, k_fold, checkpoint, test, data_type, n_mels, hop_length, transform, time_mask, freq_mask,
+# age_momentum, warmup_ratio, batch_size, epochs. Two switches say no more than what is given with them. --word is
+# `words` here, since `word` says how a model is told the word.
+ALIASES = {
+    "data_length": "seconds",
+    "model_name": "backbone",
+    "model_embedding": "age",
+    "model_text_embedding": "word",
+    "filter_dataset": "",
+    "splitted_data_files": "",
+    "train_filename": "train_file",
+    "valid_filename": "valid_file",
+    "test_filename": "test_file",
+    "no_shuffle": "shuffle",
+    "test_best_model": "best",
+    "lr": "learning_rate",
+    "max_lr": "learning_rate",
+    "scheduler": "schedule",
+    "loss_fn": "loss",
+    "scaling": "min_max",
+    "num_cycles": "cycles",
+    "min_lr": "min_learning_rate",
+}
+
+# What values of these arguments are here, where they are called otherwise; others are as they are.
+_ROW = {"true": "row", "false": ""}
+VALUES = {
+    "model_embedding": _ROW,
+    "model_text_embedding": _ROW,
+    "no_shuffle": {"true": "false", "false": "true"},
+    "scheduler": {"cosine_annealing": "cosine"},
+    "model_name": {"whisper": "whisper-base", "wav2vec2": "wav2vec2-base", "resnet": "resnet50"},
+    "loss_fn": {"ce": "cross_entropy", "cb": "class_balanced", "class balanced": "class_balanced"},
+}
+
+
+def choices() -> dict[str, dict[str, str]]:
+    """What can be chosen, by setting, each with what it is: losses, optimisers, schedules and backbones."""
+    backbones = {
+        name: f"{facts.takes}, width {facts.width}, {facts.published or 'no weights on the hub'}"
+        for name, facts in BACKBONES.items()
+    }
+    return {"loss": LOSSES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "backbone": backbones}

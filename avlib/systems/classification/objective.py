@@ -1,0 +1,171 @@
+"""What is made small: the loss of these settings, the weights that it needs, and who comes together in a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from ... import losses, training
+from ...datasets.classification import ClassificationDataset, Example
+from ...datasets.sampling import WordLabelSampler
+from ...errors import ParameterError
+from ...models.classifiers import Features, Output
+from .settings import Augment, Loss, Settings
+
+if TYPE_CHECKING:
+    from .data import Parts
+
+_NORMAL = "normal"  # the label that `difficulty_weights` calls 0; without it the first one is
+
+
+def loss_weights(parts: Parts, settings: Settings) -> Float[Tensor, "words classes"] | None:
+    """What a clip counts in these settings' loss, by word and class, from the training part; None: all alike.
+
+    One row, for all words, where the weight is of the class alone ("class_balanced").
+
+    Raises:
+        ParameterError: the loss needs words, and the table has none; or "difficulty" with other than two classes.
+    """
+    how, train, classes = settings.loss, parts.train, len(parts.labels.names)
+    if how.loss == "class_balanced":
+        counts = torch.bincount(train.targets, minlength=classes)
+        return losses.class_balanced_weights(counts, how.beta)[None]
+    if how.loss not in ("balancing", "difficulty"):
+        return None
+    if not parts.words:
+        raise ParameterError("loss", repr(how.loss), "a table with a column `word`", "Or take another loss.")
+    if how.loss == "balancing":
+        known = train.word_numbers >= 0
+        table = losses.count_table(train.word_numbers[known], train.targets[known], len(parts.words), classes)
+        return losses.balancing_weights(table, how.balancing_form, how.laplace, how.cap)
+    if classes != 2:
+        raise ParameterError("loss", f"'difficulty' of {classes} classes", "two, a normal and an abnormal one")
+    normal = parts.labels.names.index(_NORMAL) if _NORMAL in parts.labels.names else 0
+    scores = torch.tensor([losses.word_difficulty(word, how.difficulty_table) for word in parts.words])
+    columns = [
+        losses.difficulty_weights(scores, torch.full((len(scores),), int(label != normal)), how.difficulty_strength)
+        for label in range(classes)
+    ]
+    return torch.stack(columns, dim=1)
+
+
+def loss_of(
+    logits: Float[Tensor, "batch ..."],
+    target: Tensor,
+    word: Int[Tensor, " batch"],
+    settings: Settings,
+    weights: Float[Tensor, "words classes"] | None = None,
+) -> Float[Tensor, ""]:
+    """The loss of answers, without what compares clips with each other.
+
+    Args:
+        logits: `(B, classes)`; of a regression `(B,)`.
+        target: `(B,)`.
+        word: `(B,)`, -1 where it is not known: then a clip weighs 1 in a loss with a weight for each word.
+        settings: which loss.
+        weights: of `loss_weights`.
+
+    Raises:
+        ParameterError: the loss needs weights, and there are none.
+    """
+    how = settings.loss
+    if settings.task == "regression":
+        return F.mse_loss(logits, target.to(logits))
+    if how.loss in ("class_balanced", "balancing", "difficulty") and weights is None:
+        raise ParameterError("weights", "none are given", f"those of loss_weights, for {how.loss!r}")
+    if how.loss == "bce":
+        return F.binary_cross_entropy_with_logits(logits, F.one_hot(target, logits.shape[1]).to(logits))
+    if how.loss == "focal":
+        return losses.focal_loss(logits, target, how.focal_gamma, how.focal_alpha, how.focal_form)
+    if how.loss == "class_balanced":
+        return losses.class_balanced_loss(logits, target, weights[0].to(logits), how.cb_form, how.cb_gamma)
+    items = None
+    if weights is not None:
+        items = weights.to(logits.device)[word.clamp(min=0), target].where(word >= 0, 1.0)
+    return losses.cross_entropy_loss(logits, target, items, how.label_smoothing)
+
+
+def contrast_of(output: Output, batch: Example, how: Loss) -> Float[Tensor, ""]:
+    """How alike embeddings of one word and label are, and how unlike those of one word and another label."""
+    words = batch.word  # all -1 where there are none: then all are compared
+    if how.loss == "contrastive":
+        return losses.supervised_contrastive_loss(output.embedding, batch.target, how.temperature, words)
+    noise = training.uniform(len(words), len(words), device=words.device)
+    partners = losses.draw_partners(batch.target, words, noise)
+    same, other = output.embedding[partners.same], output.embedding[partners.other]
+    return losses.pair_contrastive_loss(
+        output.embedding, same, other, how.margin, partners.has_same, partners.has_other
+    )
+
+
+def augmented(features: Features, how: Augment) -> Features:
+    """SpecAugment: of each spectrogram some columns and mel rows become its mean.
+
+    A mask is of uniform width from 0 to below the given one, where it fits into the clip's own columns, as
+    torchaudio's; that masks all clips of a batch alike unless told otherwise, and with 0, which is the mean of a
+    spectrogram that was normalised. What is drawn follows from the seed, the step and a clip's place in the batch.
+
+    Args:
+        features: of spectrograms, `(B, mels, T)`, without rows of conditions.
+        how: widths and numbers of masks.
+    """
+    values, lengths = features
+    count, rows, columns = values.shape
+    valid = (torch.arange(columns, device=values.device) < lengths[:, None])[:, None]  # (B, 1, T)
+    mean = (values * valid).sum(dim=(1, 2)) / (valid.sum(dim=(1, 2)) * rows)
+    sizes = {"freq": torch.full_like(lengths, rows), "time": lengths}
+    for axis, width, masks in (
+        ("freq", int(how.freq_mask), how.freq_masks),
+        ("time", int(how.time_mask), how.time_masks),
+    ):
+        place = torch.arange(rows if axis == "freq" else columns, device=values.device)
+        for _ in range(masks if width else 0):
+            drawn = training.uniform(count, 2, device=values.device)
+            hidden = (drawn[:, 0] * sizes[axis].clamp(max=width)).long()
+            start = (drawn[:, 1] * (sizes[axis] - hidden)).long()[:, None]
+            band = (place >= start) & (place < start + hidden[:, None])  # (B, rows) or (B, T)
+            band = band[:, :, None] if axis == "freq" else band[:, None]
+            values = torch.where(band, mean[:, None, None].to(values), values)
+    return Features(values, lengths)
+
+
+class InOrder:
+    """Each item once, in the order of the table, in every epoch alike."""
+
+    def __init__(self, items: int):
+        self.items = items
+
+    def __len__(self) -> int:
+        return self.items
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.items))
+
+    def set_epoch(self, epoch: int) -> None:
+        """All epochs are alike."""
+
+
+def sampler_of(parts: Parts, settings: Settings) -> WordLabelSampler | InOrder | None:
+    """Which clips come together in a batch; None: any, in random order.
+
+    Raises:
+        ParameterError, DatasetError: see `WordLabelSampler`.
+    """
+    how, train = settings.loss, parts.train
+    if not how.contrasts:
+        return None if settings.data.shuffle else InOrder(len(train))
+    words, labels = train.word_numbers.clamp(min=0), train.targets
+    of_a_word = how.clips_per_label * len(np.unique(labels))
+    there = len(np.unique(words))
+    wanted = how.words_per_batch or max(1, min(there, _batch_size(settings, train) // of_a_word))
+    return WordLabelSampler(words, labels, wanted, how.clips_per_label, settings.training.seed)
+
+
+def _batch_size(settings: Settings, train: ClassificationDataset) -> int:
+    return min(settings.training.batch_size, len(train))
