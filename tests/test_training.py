@@ -628,3 +628,96 @@ def test_settings_are_plain_values():
     settings = Settings(milestones=range(3, 10, 2), keep=[1])
     assert settings.milestones == (3, 5, 7, 9) and settings.keep == (1,)
     assert Settings(**json.loads(json.dumps(dataclasses.asdict(settings)))) == settings
+
+
+# Stopping early, and the best weights
+
+CURVE = [5.0, 3.0, 4.0, 2.0, 2.0 - 1e-9, 2.5, 2.2, 1.0]  # what evaluations say, one after each step
+
+
+def on_a_curve(name="valid loss", sign=1, curve=CURVE):
+    """An evaluation that says what the curve has, one after the other, and a list of what it said."""
+    said = []
+
+    def evaluate(model):
+        said.append(sign * curve[model.evaluations])
+        model.evaluations += 1
+        return {name: said[-1]}
+
+    return evaluate, said
+
+
+class Counting(Net):
+    """Knows how often it was evaluated."""
+
+    def __init__(self, evaluations=0):
+        super().__init__()
+        self.evaluations = evaluations
+
+
+def watched(**changed):
+    return quick(**{"steps": 8, "evaluate_every": 1, "monitor": "valid loss", "min_delta": 1e-6, **changed})
+
+
+def weights_after(steps):
+    """Those that a run of eight steps has after fewer."""
+    seen, model = {}, Net()
+
+    def noting(model, batch):
+        seen[len(seen)] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        return step(model, batch)
+
+    fit(quick(steps=8), model, taken=noting)
+    return seen[steps]
+
+
+@pytest.mark.parametrize(("patience", "steps"), [(0, 8), (2, 6), (1, 3), (4, 8)])
+def test_patience_counts_evaluations_that_are_not_better_by_min_delta(patience, steps):
+    evaluate, said = on_a_curve()
+    _, history = fit(watched(patience=patience), Counting(), evaluate=evaluate)
+    assert len(history) == steps == len(said), "the fifth is lower by less than min_delta, and counts as not better"
+
+
+@pytest.mark.parametrize(("name", "sign"), [("valid loss", 1), ("valid error", 1), ("valid UAR", -1)])
+@pytest.mark.parametrize("kept_in", ["memory", "folder"])
+def test_the_best_weights_are_kept(tmp_path, kept_in, name, sign):
+    evaluate, _ = on_a_curve(name, sign, [5, 3, 4, 2, 6, 7, 8, 9])
+    folder = tmp_path if kept_in == "folder" else None
+    settings = watched(monitor=name, best=True)
+    model, _ = fit(settings, Counting(), evaluate=evaluate, folder=folder)
+    expected = weights_after(4)
+    assert all(torch.equal(tensor, expected[n]) for n, tensor in model.state_dict().items())
+    if folder:
+        assert [path.name for path in training.saved(folder)] == ["step-00000004", "step-00000008"]
+        again, history = fit(settings, Counting(), evaluate=evaluate, folder=folder)
+        assert same(again, model) and len(history) == 8, "a run that is over gives its best weights again"
+
+
+def test_a_run_that_went_on_stops_and_chooses_as_if_it_had_not_been_stopped(tmp_path):
+    curve, settings = [5, 2, 3, 1, 4, 4, 4, 0], watched(patience=3, best=True)
+    straight, history = fit(settings, Counting(), evaluate=on_a_curve(curve=curve)[0])
+    for stopped_in in (2, 5):
+        folder, calls = tmp_path / str(stopped_in), []
+
+        def failing(model, batch, stopped_in=stopped_in, calls=calls):
+            calls.append(1)
+            if len(calls) == stopped_in:
+                raise KeyboardInterrupt
+            return step(model, batch)
+
+        with pytest.raises(KeyboardInterrupt):
+            how = dataclasses.replace(settings, save_every=1)
+            fit(how, Counting(), taken=failing, evaluate=on_a_curve(curve=curve)[0], folder=folder)
+        done = int(training.saved(folder)[-1].name[-2:])
+        model, later = fit(settings, Counting(done), evaluate=on_a_curve(curve=curve)[0], folder=folder)
+        assert same(model, straight) and [row["step"] for row in later.rows] == [1, 2, 3, 4, 5, 6, 7]
+        assert later.series("valid loss") == history.series("valid loss")
+
+
+def test_what_is_monitored_has_to_be_there():
+    with pytest.raises(ParameterError, match="monitor"):
+        Settings(patience=2)
+    with pytest.raises(ParameterError, match="evaluation"):
+        fit(watched(best=True))
+    with pytest.raises(ParameterError, match="'valid loss'"):
+        fit(watched(best=True, monitor="valid los"), Counting(), evaluate=on_a_curve()[0])

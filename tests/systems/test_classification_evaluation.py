@@ -205,11 +205,22 @@ def test_few_clips_that_are_all_right_prove_little():
     figures = evaluation.figures(found)
     assert figures["accuracy"].value == 1 and figures["accuracy"].low == pytest.approx(8 / (8 + Z**2))
     assert figures["accuracy"].low == pytest.approx(wilson(8, 8))
-    # both recalls are 4 of 4; their mean varies less than either
-    assert figures["UAR"].low == pytest.approx(1 - math.sqrt(2 * (1 - wilson(4, 4)) ** 2) / 2)
+    # both recalls are 4 of 4: their mean varies by the root of their summed squares, halved
+    assert figures["UAR"].low == pytest.approx(1 - math.hypot(1 - wilson(4, 4), 1 - wilson(4, 4)) / 2)
     assert figures["AUROC"].low == pytest.approx(wilson(4, 4))
     text = evaluation.what_it_proves(found, ("ok", "not"))
     assert text.startswith("8 clips by 4 speakers (4 ok, 4 not). 8 are right") and "between 0.68 and 1.00" in text
+
+
+def test_a_rare_class_makes_uar_less_known_than_accuracy():
+    # 1 of 2 and 18 of 18
+    targets = [0] * 2 + [1] * 18
+    figures = evaluation.figures(sure([0] + [1] * 19, targets))
+    expected = 0.75 - math.hypot(0.5 - wilson(1, 2), 1 - wilson(18, 18)) / 2
+    assert figures["UAR"].low <= expected + 1e-9 < 0.56 < figures["accuracy"].low
+    seven = evaluation.figures(sure([0] * 2 + [1] * 18, targets))["UAR"].low
+    by_class = 1 - math.hypot(1 - wilson(2, 2), 1 - wilson(18, 18)) / 2
+    assert seven == pytest.approx(min(wilson(7, 7), by_class))  # 4 / (1 / 2 + 1 / 18) is 7.2
 
 
 def test_clips_of_a_few_speakers_prove_less_than_as_many_of_many():

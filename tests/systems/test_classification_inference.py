@@ -100,6 +100,22 @@ def test_what_agrees_is_accepted_and_the_training_may_differ(folder, settings):
     Classifier.load(folder, labels=LABELS, settings=other, splits=SimpleNamespace(hashes=HASHES))
 
 
+def test_what_a_training_leaves_is_loaded_by_its_settings_and_parts(table, settings):
+    how = {"data.data": str(table), "test_size": 0.5, "valid_size": 0.0, "epochs": 1, "batch_size": 4}
+    settings = system.changed(settings, how)
+    trained, own = system.trained(settings, device="cpu", progress=False), system.parts(settings, progress=False)
+    found = Classifier.load(trained.folder, labels=own.labels, settings=settings, splits=own.splits, device="cpu")
+    said = system.predictions(trained.model, own.test)
+    answers = found.predict(own.test.recordings, hop=0)
+    assert answers.values == pytest.approx(said.probabilities.numpy(), abs=1e-5) and answers.paths == said.paths
+    assert found.card.statistics["clips"] == len(own.train) and found.card.words == ("one", "two")
+    seeds = (system.changed(settings, {"split_seed": seed}) for seed in range(1, 20))
+    others = (system.parts(each, progress=False).splits for each in seeds)
+    other = next(splits for splits in others if splits.test != own.splits.test)
+    with pytest.raises(CheckpointError, match="other clips in train and test"):
+        Classifier.load(trained.folder, splits=other)
+
+
 @pytest.mark.parametrize(
     ("labels", "found"),
     [

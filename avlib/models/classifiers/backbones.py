@@ -30,6 +30,10 @@ class Whisper(Backbone):
                 encoder_ffn_dim=hidden, encoder_layerdrop=0.0,
             )
         )  # fmt: skip
+        if config.small:
+            # As transformers draws them they are so small that, in a narrow network, positions drown the sound.
+            network.conv1.reset_parameters()
+            network.conv2.reset_parameters()
         super().__init__(config, network, width)
 
     @property

@@ -68,12 +68,13 @@ class Rows(nn.Module):
         rows = []
         if self.config.fill_rows:
             rows.append(self.age_values[numbers["age"]][:, None].expand(-1, self.config.fill_rows))
+        scales = {"age": self.config.age_momentum, "word": self.config.word_scale}
         for name, keys in (("age", self.age_values), ("word", self.word_keys)):
             kind = self.config.conditions.get(name)
             if kind == "row":
                 rows.append(keys[numbers[name]][:, None])
             elif kind == "one_hot_rows":
-                rows.append(F.one_hot(numbers[name], self.config.count(name)))
+                rows.append(scales[name] * F.one_hot(numbers[name], self.config.count(name)))
         if not rows:
             return values
         below = torch.cat([row.to(values) for row in rows], dim=1)  # (B, rows)
@@ -81,16 +82,15 @@ class Rows(nn.Module):
 
 
 class Film(nn.Module):
-    """Feature-wise linear modulation (Perez et al., 2018): `(1 + scale) x + shift`, learned for each number."""
+    """Feature-wise linear modulation (Perez et al., 2018): `(1 + scale) x + shift`, both of a learned vector."""
 
-    def __init__(self, count: int, width: int):
+    def __init__(self, count: int, width: int, condition_width: int):
         super().__init__()
-        self.table = nn.Embedding(count, 2 * width)
-        nn.init.zeros_(self.table.weight)  # at first it changes nothing
+        self.table, self.terms_of = nn.Embedding(count, condition_width), nn.Linear(condition_width, 2 * width)
 
     def terms(self, number: Int[Tensor, " batch"]) -> tuple[Float[Tensor, "batch width"], Float[Tensor, "batch width"]]:
         """What the features are multiplied by, and what is added."""
-        scale, shift = self.table(number).chunk(2, dim=1)
+        scale, shift = self.terms_of(self.table(number)).chunk(2, dim=1)
         return 1 + scale, shift
 
     def forward(self, x: Float[Tensor, "batch width"], number: Int[Tensor, " batch"]) -> Float[Tensor, "batch width"]:

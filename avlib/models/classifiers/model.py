@@ -80,7 +80,9 @@ class AudioClassifier(nn.Module):
         self.pooling = POOLINGS[config.pooling](self.backbone.width)
         width = self.pooling.out_width
         of_kind = {kind: [n for n, k in config.conditions.items() if k == kind] for kind in config.conditions.values()}
-        self.films = nn.ModuleDict({name: Film(config.count(name), width) for name in of_kind.get("film", [])})
+        self.films = nn.ModuleDict(
+            {name: Film(config.count(name), width, config.condition_width) for name in of_kind.get("film", [])}
+        )
         joined = {name: config.count(name) for name in of_kind.get("embedding", [])}
         self.joined = Joined(width, joined, config.condition_width) if joined else None
         self.projection = nn.Linear(width, config.projection)

@@ -25,11 +25,13 @@ _LAYOUTS = {
     "beats": 'a BEATs file: {"cfg": ..., "model": ...}',
 }
 # Settings that change what is computed, but not the weights' names or shapes. A file must agree in them.
+_WAVE = ("num_attention_heads", "do_stable_layer_norm", "conv_stride", "hidden_act", "layer_norm_eps")
+_STRIDES = ("frequency_stride", "time_stride", "num_mel_bins", "max_length")
 _SILENT = {
     "whisper": ("encoder_attention_heads", "activation_function", "scale_embedding"),
-    "wav2vec2": ("num_attention_heads", "do_stable_layer_norm", "conv_stride", "hidden_act", "feat_extract_activation"),
-    "hubert": ("num_attention_heads", "do_stable_layer_norm", "conv_stride", "hidden_act", "feat_extract_activation"),
-    "ast": ("num_attention_heads", "frequency_stride", "time_stride", "num_mel_bins", "max_length", "hidden_act"),
+    "wav2vec2": _WAVE,
+    "hubert": _WAVE,
+    "ast": ("num_attention_heads", "hidden_act", "layer_norm_eps", *_STRIDES),
 }
 _TRAINING = {  # of BEATs: what acts in training alone, or belongs to the classifier
     "finetuned_model", "predictor_class", "dropout", "attention_dropout", "activation_dropout", "dropout_input",

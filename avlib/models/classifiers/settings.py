@@ -101,8 +101,8 @@ class Config:
         activation: after the projection; "" is none, as in the README, whose two layers are one linear map.
         dropout: of the embedding, in training.
         condition_width: of an embedded condition.
-        age_momentum: what the age's row is multiplied by.
-        word_scale: what the word's row is multiplied by.
+        age_momentum: what the age's row, or rows, are multiplied by.
+        word_scale: what the word's row, or rows, are multiplied by.
         min_max: scale each clip's spectrogram to 0 to 1, before rows are added.
         freeze: "" nothing, "all" the backbone, "features" its first convolutions, n these and the first n layers.
         masked: leave padding out where `lengths` are given, as far as the backbone can.

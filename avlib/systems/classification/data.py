@@ -101,7 +101,7 @@ def divided(settings: Settings, *, progress: bool = True) -> tuple[list[Recordin
     recordings = filter_words(_read(own.data, own) if own.data else _built_in(own, progress), own.words)
     how["labels"] = Labels.of(recordings, settings.task)
     if any(recording.split for recording in recordings):
-        return splits_of_column(recordings, valid_size=own.valid_size, **how)
+        return recordings, splits_of_column(recordings, valid_size=own.valid_size, **how)
     if own.k_fold:
         return recordings, folds(recordings, own.k_fold, own.test_size, **how)[own.fold]
     return recordings, split(recordings, own.test_size, own.valid_size, **how)

@@ -135,9 +135,15 @@ def _wilson(share: float, count: int) -> float:
 
 
 def _low_of_mean(parts: Sequence[Tensor]) -> float:
-    """The lower end of a mean of shares, from that of each (Zou and Donner, Statistics in Medicine 27, 2008)."""
-    below = [float(part.mean()) - metrics.lower_bound(part) for part in parts]
-    return float(np.mean([float(part.mean()) for part in parts])) - math.hypot(*below) / len(parts)
+    """The lower end of a mean of shares, from that of each (Zou and Donner, Statistics in Medicine 27, 2008).
+
+    And no more than that of one share of as many clips as say as much: of classes of the same size, all of them.
+    """
+    shares = [float(part.mean()) for part in parts]
+    below = [share - metrics.lower_bound(part) for share, part in zip(shares, parts, strict=True)]
+    as_many = len(parts) ** 2 / sum(1 / len(part) for part in parts)
+    mean = float(np.mean(shares))
+    return min(mean - math.hypot(*below) / len(parts), _wilson(mean, math.floor(as_many + 1e-9)))
 
 
 def what_it_proves(said: Predictions, names: Sequence[str] = ()) -> str:
