@@ -3,7 +3,7 @@
     .venv/bin/python tests/bench/classifiers.py
 
 Both ways run in one process, in turn, on the same encoder (random weights) and clips, from the waveform to the hidden
-states; medians are compared. Then the seconds of a training step of each small backbone. Writes JSON with --json.
+states; medians are compared. Then the CPU seconds of a training step of each small backbone. Writes JSON with --json.
 """
 
 import argparse
@@ -42,23 +42,23 @@ def short_against_padded(rounds: int, batch: int) -> dict[str, float]:
 
 
 def training_step(backbone: str, seconds: float, rounds: int, batch: int = 32) -> dict[str, float]:
-    """Seconds of the features, and of forward, backward and update, of a small backbone."""
+    """CPU seconds of the features, and of forward, backward and update, of a small backbone."""
     model = AudioClassifier(backbone, small=True, seconds=seconds, masked=BACKBONES[backbone].norm != "group").train()
     optimizer = torch.optim.AdamW(model.parameters())
     clips, target = 0.1 * torch.randn(batch, round(seconds * 16000)), torch.randint(2, (batch,))
     lengths = torch.randint(8000, clips.shape[1] + 1, (batch,))
     features, steps = [], []
     for _ in range(rounds + 1):
-        begun = time.perf_counter()
+        begun = time.process_time()
         given = model.features(clips, lengths)
-        between = time.perf_counter()
+        between = time.process_time()
         loss = torch.nn.functional.cross_entropy(model.read(given).logits, target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         features.append(between - begun)
-        steps.append(time.perf_counter() - between)
-    return {"features (s)": round(median(features[1:]), 3), "step (s)": round(median(steps[1:]), 3)}
+        steps.append(time.process_time() - between)
+    return {"features (CPU s)": round(median(features[1:]), 3), "step (CPU s)": round(median(steps[1:]), 3)}
 
 
 def main() -> None:
