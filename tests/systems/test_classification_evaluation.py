@@ -355,6 +355,13 @@ def test_a_model_that_is_too_sure_is_cooled_down():
     assert probabilities.calibration(said(3 * logits, targets)).error > 0.05
 
 
+def test_two_logits_that_were_taught_one_by_one_are_twice_too_sure():
+    dice = torch.Generator().manual_seed(0)
+    logit = 2 * torch.randn(4000, generator=dice)
+    targets = (torch.rand(4000, generator=dice) < logit.sigmoid()).long()
+    assert probabilities.temperature(said(torch.stack([-logit, logit], dim=1), targets)) == pytest.approx(2, abs=0.2)
+
+
 def test_a_regression_has_no_probabilities():
     found = said([[1.0], [2.0]], torch.tensor([1.0, 2.0]))
     for what in (probabilities.thresholds, probabilities.calibration, probabilities.temperature):

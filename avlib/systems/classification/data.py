@@ -124,7 +124,7 @@ def _built_in(own: Data, progress: bool) -> list[Recording]:
     return _read(str(speech.render(spoken, progress=progress)), own)
 
 
-def _how(settings: Settings, labels: Labels, words: Sequence[str], seconds: float, part: str) -> dict[str, Any]:
+def _how(settings: Settings, labels: Labels, words: Sequence[str], seconds: float | int, part: str) -> dict[str, Any]:
     """What a data set of these settings is made with, beside its recordings."""
     own = settings.data
     crop = "centre" if own.crop == "random" and part != "train" else own.crop
@@ -141,7 +141,7 @@ def _dataset(rows: list[Recording], how: dict[str, Any], progress: bool) -> Clas
     return dataset.prepared(1 if len(rows) < _FEW else None, progress)
 
 
-def _longest(recordings: Sequence[Recording], own: Data) -> float:
+def _longest(recordings: Sequence[Recording], own: Data) -> float | int:
     """Seconds of the longest clip, at most those that are heard; from what the files say of themselves."""
     longest = 0.0
     for recording in recordings:

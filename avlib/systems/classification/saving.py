@@ -108,7 +108,7 @@ class Card:
         wrong = [name for name, mark in hashes.items() if self.splits.get(name) != mark]
         if wrong:
             found = f"was trained with other clips in {' and '.join(wrong)}"
-            advice = "Give the same table, seed and sizes, or a table that has the training's clips not in it."
+            advice = "Give the table, seed and sizes of the training, or it may be tested on what it learned from."
             raise CheckpointError(path, found, "the same division of the clips", advice)
 
 

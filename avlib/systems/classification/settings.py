@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -15,17 +15,17 @@ from .names import ALIASES, LOSSES, VALUES
 _MASK = 10  # mel rows, and columns, that a mask of the README hides at most
 
 
-def _choose(name: str, value: object, known: Sequence[object], advice: str = "") -> None:
+def _choose(name: str, value: object, known: Collection[object], advice: str = "") -> None:
     if value not in known:
         raise ParameterError(name, repr(value), f"one of {', '.join(map(repr, known))}", advice)
 
 
-def _share(name: str, value: float, below: float = 1.0) -> None:
+def _share(name: str, value: float | int, below: float | int = 1.0) -> None:
     if not 0 <= value < below:
         raise ParameterError(name, f"{value}", f"0 or more, and less than {below:g}")
 
 
-def _least(of: object, least: Mapping[str, float]) -> None:
+def _least(of: object, least: Mapping[str, float | int]) -> None:
     for name, lowest in least.items():
         if not getattr(of, name) >= lowest:
             raise ParameterError(name, f"{getattr(of, name)}", f"{lowest} or more")

@@ -1,0 +1,618 @@
+"""The classification row: its settings and their other names, data in parts, the step, and training done once."""
+
+import csv
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from torch.nn import functional as F
+
+from avlib import losses, systems, training
+from avlib.__main__ import main
+from avlib.clips import speech
+from avlib.errors import CacheError, CheckpointError, DatasetError, ParameterError
+from avlib.models.classifiers import Features
+from avlib.systems import classification
+from avlib.systems.classification import ALIASES, LOSSES, changed
+
+# A few steps on few clips, of which a quarter is abnormal.
+SMALL = {
+    "speakers": 12, "takes": 2, "num_words": 4, "steps": 3, "batch_size": 16, "snr": [20, 20], "test_size": 0.25,
+    "valid_size": 0.25, "seed": 7,
+}  # fmt: skip
+small = changed(classification.tiny, SMALL)
+uneven = changed(small, {"abnormal": 0.25, "takes": 4, "speakers": 8})
+
+
+def parts(settings):
+    return classification.parts(settings, progress=False)
+
+
+def built(settings):
+    own = parts(settings)
+    return classification.build(settings, own), own
+
+
+def batch_of(dataset, count=16):
+    return dataset.collate([dataset[index] for index in range(count)])
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return classification.trained(small, progress=False)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """24 clips by 6 speakers, with a table that has columns of other names too."""
+    folder = tmp_path_factory.mktemp("own")
+    spoken = speech.corpus(2, 6, 2, snr=20)
+    with speech.render(spoken, jobs=1, progress=False).open() as file:
+        rows = list(csv.DictReader(file))
+    for number, row in enumerate(rows):
+        shutil.copy(row["path"], folder / f"{number}.wav")
+        row["path"] = f"{number}.wav"
+    return write(folder / "table.csv", rows), rows
+
+
+def write(path, rows, columns=None):
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns or list(rows[0]), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+# Settings
+
+
+def test_row_23_25_full_is_what_the_readme_says_by_default():
+    full = classification.full
+    assert (full.epochs, full.training.batch_size, full.training.learning_rate) == (10, 16, 3e-5)
+    assert (full.warmup_ratio, full.training.schedule, full.training.seed) == (0.1, "linear", 42)
+    assert (full.model.backbone, full.model.small, full.model.activation) == ("wav2vec2-base", False, "")
+    assert (full.data.test_size, full.data.valid_size, full.data.seconds, full.data.crop) == (0.3, 0.2, 3.0, "start")
+    assert full.task == "classification" and full.loss.loss == "cross_entropy" and not full.augment.on
+    assert (full.training.monitor, full.training.best, full.data.k_fold) == ("valid loss", False, 0)
+
+
+def test_every_name_of_the_readme_is_a_setting_here():
+    argued = [
+        "model_embedding", "model_text_embedding", "data_length", "data_type", "target", "seed", "filter_dataset",
+        "test_best_model", "splitted_data_files", "test_size", "valid_size", "k_fold", "no_shuffle", "checkpoint",
+        "test", "lr", "warmup_ratio", "batch_size", "epochs", "n_mels", "hop_length", "transform", "time_mask",
+        "freq_mask", "age_momentum",
+    ]  # fmt: skip
+    example = {"n_mels": 79, "hop_length": 160, "k_fold": 4, "target": "label", "checkpoint": "there", "lr": 1e-4}
+    example |= {"seed": 3, "data_type": "wave", "data_length": 2, "test_size": 0.2, "valid_size": 0.1, "epochs": 4}
+    example |= {"warmup_ratio": 0.2, "batch_size": 8, "age_momentum": 0.5}
+    for name in argued:
+        changed(small, {name: example.get(name, "true"), **({"checkpoint": "x"} if name == "test" else {})})
+    assert changed(small, {"data_length": "3"}) == changed(small, {"seconds": 3})
+    assert changed(small, {"no_shuffle": "true"}).data.shuffle is False
+    assert changed(small, {"model_embedding": True}).model.age == "row"
+    assert changed(small, {"model_text_embedding": "true"}).model.word == "row"
+    assert changed(small, {"test_best_model": "true"}).training.best is True
+    assert changed(small, {"scheduler": "cosine_annealing"}).training.schedule == "cosine"
+    assert changed(small, {"words": "rake, wake"}).data.words == ("rake", "wake"), "words need no quotes"
+    fields = {path[-1] for path, _ in systems._leaves(small)}
+    assert {own for own in ALIASES.values() if own} <= fields and not ALIASES.keys() & fields
+
+
+@pytest.mark.parametrize("values", [{"data_length": 3, "seconds": 3}, {"data": {"data_length": 3}, "seconds": 3}])
+def test_an_alias_together_with_its_own_name_is_refused(values):
+    with pytest.raises(ParameterError, match="given together with"):
+        changed(small, values)
+
+
+def test_two_aliases_of_one_name_are_refused():
+    with pytest.raises(ParameterError, match="learning_rate"):
+        changed(small, {"lr": 1, "max_lr": 1})
+
+
+def test_a_dotted_name_beside_a_plain_one_is_none_of_that():
+    assert changed(small, {"steps": 3, "training.steps": 4}).training.steps == 4
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"loss": "focl"}, "focal"), ({"backbone": "resnet"}, "resnet50"), ({"word": "rake"}, "`words`"),
+        ({"task": "regression", "loss": "focal"}, "mse"), ({"loss": "mse"}, "regression"), ({"k_fold": 1}, "2 or more"),
+        ({"fold": 2, "k_fold": 2}, "0 to 1"), ({"test_size": 0.6, "valid_size": 0.4}, "together"),
+        ({"train_file": "a.csv"}, "test_file"), ({"test": True}, "checkpoint"), ({"crop": "end"}, "centre"),
+        ({"transform": True, "backbone": "wav2vec2-base"}, "spectrogram"), ({"patience": 2, "monitor": ""}, "monitor"),
+        ({"train_file": "a", "test_file": "b", "data": "c"}, "one of the two"), ({"contrastive_weight": 2}, "0 to 1"),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_refused_by_name(values, said):
+    with pytest.raises(ParameterError) as caught:
+        changed(small, values)
+    assert said in str(caught.value)
+
+
+def test_choices_list_all_that_there_is():
+    listed = classification.choices()
+    assert tuple(listed["optimizer"]) == training.OPTIMIZERS and tuple(listed["schedule"]) == training.SCHEDULES
+    assert {"whisper-base", "wav2vec2-base", "resnet50", "ast", "beats", "hubert-base"} <= listed["backbone"].keys()
+    assert set(listed["loss"]) == set(LOSSES) and all(text for of in listed.values() for text in of.values())
+
+
+# Data
+
+
+def test_parts_keep_speakers_apart_and_are_in_memory_once():
+    own = parts(small)
+    speakers = [{row.speaker for row in part.recordings} for part in (own.train, own.valid, own.test)]
+    assert len(own.train) == 48 and len(own.valid) == len(own.test) == 24
+    assert not (speakers[0] & speakers[1] or speakers[0] & speakers[2] or speakers[1] & speakers[2])
+    other = parts(changed(small, {"word": "film", "loss": "focal"}))
+    assert other.train is own.train and other.test is own.test, "another model hears the same clips"
+    assert own.conditions == {"word": "embedding"} and other.conditions == {"word": "film"}
+    longest = max(len(speech_of(row)) for row in (*own.train.recordings, *own.valid.recordings, *own.test.recordings))
+    assert own.train.samples == own.test.samples == longest == round(own.seconds * 16000)
+
+
+def speech_of(row):
+    from avlib.media import read_audio
+
+    return read_audio(row.path, 16000)
+
+
+def test_row_13_the_seed_decides_the_split_unless_it_has_one_of_its_own():
+    first, again, other = (parts(changed(small, {"seed": seed})).splits for seed in (1, 1, 2))
+    assert first == again != other
+    same, too = (parts(changed(small, {"seed": seed, "split_seed": 5})).splits for seed in (1, 2))
+    assert same == too
+
+
+def test_row_14_a_word_filter_comes_before_the_split():
+    own = parts(changed(small, {"words": ["ring", "wing"]}))
+    assert {row.word for part in (own.train, own.valid, own.test) for row in part.recordings} == {"ring", "wing"}
+    with pytest.raises(DatasetError, match="ring"):
+        parts(changed(small, {"words": ["rung"]}))
+
+
+def test_rows_15_16_given_files_and_a_validation_part_from_training(table, tmp_path):
+    _, rows = table
+    for row in rows:
+        row["path"] = str(table[0].parent / Path(row["path"]).name)
+    speakers = list(dict.fromkeys(row["speaker"] for row in rows))
+    files = {
+        "train_file": write(tmp_path / "a.csv", [row for row in rows if row["speaker"] in speakers[:4]]),
+        "test_file": write(tmp_path / "b.csv", [row for row in rows if row["speaker"] in speakers[4:]]),
+    }
+    names = {name: str(path) for name, path in files.items()}
+    own = parts(changed(small, {**names, "valid_size": 1 / 6}))
+    assert [len(part) for part in (own.train, own.valid, own.test)] == [12, 4, 8]
+    aliased = {"train_filename": names["train_file"], "test_filename": names["test_file"]}
+    assert parts(changed(small, {**aliased, "splitted_data_files": "true", "valid_size": 1 / 6})).splits == own.splits
+    with pytest.raises(DatasetError, match="two parts"):
+        parts(changed(small, {**names, "test_file": names["train_file"]}))
+
+
+def test_row_20_without_shuffling_clips_come_in_the_order_of_the_table():
+    settings = changed(small, {"no_shuffle": "true"})
+    with pytest.warns(UserWarning, match="shuffling"):
+        own = parts(settings)
+    sampler = classification.sampler_of(own, settings)
+    assert list(sampler) == list(range(len(own.train)))
+    rows = [row for row, _ in zip(own.train.recordings, range(10), strict=False)]
+    assert [row.speaker for row in rows] == [rows[0].speaker] * 8 + [rows[9].speaker] * 2, "as in the table"
+    assert classification.sampler_of(parts(small), small) is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        (["path", "label", "speaker"], "the table has none"),
+        (["path", "label", "speaker", "one"], "one only"),
+        (["path", "label", "speaker", "each"], "training part"),
+        (["path", "label", "speaker", "told"], "give away"),
+    ],
+)
+def test_auto_tells_the_word_only_where_it_can(table, tmp_path, columns, why):
+    path, rows = table
+    for number, row in enumerate(rows):
+        row |= {
+            "path": str(path.parent / Path(row["path"]).name),
+            "one": "x",
+            "each": f"w{number}",
+            "told": row["label"],
+        }
+    named = [{**row, "word": row[columns[-1]]} for row in rows] if columns[-1] != "speaker" else rows
+    other = write(tmp_path / "t.csv", named, [*columns[:3], "word"] if columns[-1] != "speaker" else columns)
+    settings = changed(small, {"data": str(other), "test_size": 0.3, "valid_size": 0.2})
+    own = parts(settings)
+    assert not own.conditions and why in own.note
+    if columns[-1] == "speaker":
+        with pytest.raises(ParameterError, match="a word of every clip"):
+            parts(changed(settings, {"word": "film"}))
+        with pytest.raises(ParameterError, match="an age of every clip"):
+            parts(changed(settings, {"age": "film"}))
+        with pytest.raises(ParameterError, match="column `word`"):
+            built_own = parts(changed(settings, {"loss": "balancing"}))
+            classification.loss_weights(built_own, changed(settings, {"loss": "balancing"}))
+
+
+def test_words_that_training_has_not_are_refused_where_the_model_is_told_them(table, tmp_path):
+    path, rows = table
+    named = [{**row, "path": str(path.parent / Path(row["path"]).name), "word": f"w{n}"} for n, row in enumerate(rows)]
+    other = write(tmp_path / "t.csv", named)
+    with pytest.raises(DatasetError, match="none of the"):
+        parts(changed(small, {"data": str(other), "word": "embedding", "test_size": 1 / 3, "valid_size": 1 / 6}))
+
+
+# The step
+
+
+def slowly(settings, output, batch, own):
+    """The losses of rows 24 to 38, written out clip by clip."""
+    p, words = output.logits.softmax(dim=1), own.train.word_numbers
+    targets, how, terms = own.train.targets, settings.loss, []
+    counts = [int((targets == label).sum()) for label in (0, 1)]
+    for row, (label, word) in enumerate(zip(batch.target.tolist(), batch.word.tolist(), strict=True)):
+        ce, weight = -math.log(p[row, label]), 1.0
+        if how.loss == "focal":
+            weight = (1 - float(p[row, label])) ** how.focal_gamma
+        if how.loss == "class_balanced":
+            ones = [(1 - how.beta) / (1 - how.beta**count) for count in counts]
+            weight = 2 * ones[label] / sum(ones)
+        if how.loss == "balancing":
+            cells = [int(((words == word) & (targets == other)).sum()) for other in (0, 1)]
+            weight = sum(cells) / (2 * cells[label])
+        if how.loss == "difficulty":
+            hard = (losses.word_difficulty(own.words[word]) - 2) / 9
+            sign = {"normal": 1, "abnormal": -1}[own.labels.names[label]]
+            weight = 1 + sign * (min(max(hard, 0), 1) - 0.5)
+        if how.loss == "bce":
+            odds = [1 / (1 + math.exp(-float(z))) for z in output.logits[row]]
+            ce = -sum(math.log(o if other == label else 1 - o) for other, o in enumerate(odds)) / 2
+        terms.append(weight * ce)
+    return sum(terms) / len(terms)
+
+
+@pytest.mark.parametrize("loss", [name for name in LOSSES if name != "mse"])
+def test_rows_30_to_38_each_loss_is_its_formula_with_counts_of_the_training_part(loss):
+    settings = changed(uneven, {"loss": loss, "dropout": 0.0})
+    model, own = built(settings)
+    batch, weights = batch_of(own.train, 24), classification.loss_weights(own, settings)
+    model.eval()
+    with torch.no_grad():
+        output = model.read(model.features(batch.waveform, batch.length), word=batch.word)
+        found, noted = classification.step(model, batch, settings, weights)
+    expected = slowly(settings, output, batch, own)
+    if settings.loss.contrasts:
+        assert float(noted["cross entropy"]) == pytest.approx(expected, rel=1e-4)
+        expected = 0.8 * expected + 0.2 * float(noted["contrast"])
+        assert noted["contrast"] > 0
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+    assert Counter(own.train.targets.tolist()).most_common(1)[0][1] == 0.75 * len(own.train)
+
+
+def test_row_36_the_batch_form_compares_clips_of_one_word():
+    settings = changed(small, {"loss": "contrastive", "temperature": 0.1})
+    model, own = built(settings)
+    batch = batch_of(own.train, 16)
+    with torch.no_grad():
+        output = model.read(model.features(batch.waveform, batch.length), word=batch.word)
+    e, terms = F.normalize(output.embedding, dim=1), []
+    for i in range(16):
+        others = [a for a in range(16) if a != i and batch.word[a] == batch.word[i]]
+        alike = [a for a in others if batch.target[a] == batch.target[i]]
+        if alike:
+            total = sum(math.exp(float(e[i] @ e[a]) / 0.1) for a in others)
+            terms.append(-sum(math.log(math.exp(float(e[i] @ e[p]) / 0.1) / total) for p in alike) / len(alike))
+    found = classification.contrast_of(output, batch, settings.loss)
+    assert float(found) == pytest.approx(sum(terms) / len(terms), rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["contrastive", "pair_contrastive"])
+def test_row_37_batches_for_contrast_have_each_label_of_each_word(loss):
+    settings = changed(uneven, {"loss": loss, "batch_size": 16})
+    own = parts(settings)
+    sampler, how = classification.sampler_of(own, settings), classification.plan(settings, own)
+    assert how.batch_size == sampler.batch_size == 16
+    first = list(sampler)[:16]
+    pairs = Counter((int(own.train.word_numbers[i]), int(own.train.targets[i])) for i in first)
+    assert len(pairs) == 8 and set(pairs.values()) == {2}
+
+
+@pytest.mark.parametrize("loss", [name for name in LOSSES if name != "mse"])
+def test_every_loss_trains(loss):
+    settings = changed(small, {"loss": loss, "steps": 4, "epochs": 0, "learning_rate": 1e-3, "warmup_ratio": 0})
+    model, own = built(settings)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    weights = classification.loss_weights(own, settings)
+    history = training.fit(
+        model, lambda model, batch: classification.step(model, batch, settings, weights), own.train,
+        classification.plan(settings, own), sampler=classification.sampler_of(own, settings), progress=False,
+    )  # fmt: skip
+    assert all(math.isfinite(row["loss"]) for row in history.rows) and len(history) == 4
+    assert not torch.equal(before["projection.weight"], model.projection.weight)
+
+
+def test_row_12_a_regression_is_squared_error_and_is_measured_over_the_whole_part():
+    settings = changed(small, {"task": "regression", "target": "age", "word": ""})
+    model, own = built(settings)
+    batch = batch_of(own.train)
+    with torch.no_grad():
+        said = model.eval()(batch.waveform, batch.length)
+        found, _ = classification.step(model, batch, settings)
+        figures = classification.validation(model, own, settings)
+        every = batch_of(own.valid, len(own.valid))
+        whole = model(every.waveform, every.length)
+    ages = [own.train.recordings[i].age for i in range(16)]
+    expected = np.mean([(float(s) - age) ** 2 for s, age in zip(said, ages, strict=True)])
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+    assert figures["valid MAE"] == pytest.approx(float((whole - every.target).abs().mean()), rel=1e-4)
+    x, y = whole.double(), every.target.double()
+    ccc = (
+        2
+        * ((x - x.mean()) * (y - y.mean())).mean()
+        / (x.var(correction=0) + y.var(correction=0) + (x.mean() - y.mean()) ** 2)
+    )
+    assert figures["valid CCC"] == pytest.approx(float(ccc), rel=1e-3)
+
+
+# SpecAugment
+
+
+def spectrograms(lengths):
+    torch.manual_seed(0)
+    return Features(torch.randn(len(lengths), 80, 50), torch.tensor(lengths))
+
+
+def test_row_42_masks_are_as_wide_as_they_say_and_become_the_clips_mean():
+    features, widths = spectrograms([50, 30, 20]), Counter()
+    settings = changed(small, {"time_mask": 7, "freq_mask": 5})
+    for _ in range(60):
+        values = classification.augmented(features, settings.augment).values
+        for row, length in enumerate(features.lengths.tolist()):
+            hidden = values[row] != features.values[row]
+            rows, columns = hidden.all(dim=1), hidden.all(dim=0)
+            assert rows.sum() <= 4 and columns.sum() <= 6 and not columns[length:].any()
+            assert torch.equal(hidden, rows[:, None] | columns[None])
+            assert torch.allclose(values[row][hidden], features.values[row, :, :length].mean(), atol=1e-5)
+            widths["rows", int(rows.sum())] += 1
+            widths["columns", int(columns.sum())] += 1
+            for line in (rows, columns):
+                places = line.nonzero().flatten().tolist()
+                assert places == list(range(places[0], places[-1] + 1)) if places else True
+    assert {("rows", n) for n in range(5)} | {("columns", n) for n in range(7)} == widths.keys()
+    twice = classification.augmented(features, changed(small, {"freq_mask": 2, "freq_masks": 40}).augment).values
+    assert (twice != features.values).any(dim=2).sum(dim=1).min() > 2
+
+
+def test_row_42_transform_is_both_masks_of_ten_and_acts_in_training_alone(monkeypatch):
+    both = changed(small, {"transform": "true"})
+    assert (both.augment.time_mask, both.augment.freq_mask) == (10, 10)
+    assert changed(small, {"time_mask": "true"}).augment.freq_mask == 0
+    model, own = built(both)
+    seen = []
+    read = model.read
+    monkeypatch.setattr(model, "read", lambda features, **told: seen.append(features.values) or read(features, **told))
+    batch = batch_of(own.train)
+    for mode in (True, False):
+        model.train(mode)
+        with torch.no_grad():
+            classification.step(model, batch, both)
+    plain = model.features(batch.waveform, batch.length).values
+    assert not torch.equal(seen[0], plain) and torch.equal(seen[1], plain)
+    model.train()
+    with torch.no_grad():
+        assert not torch.equal(seen[0], plain)
+
+
+def test_row_42_rows_of_conditions_are_never_hidden():
+    settings = changed(small, {"freq_mask": 40, "freq_masks": 20, "word": "row"})
+    model, own = built(settings)
+    heard = []
+    model.backbone.register_forward_pre_hook(lambda *_: None)
+    hear = model.backbone.hear
+    model.backbone.hear = lambda features: heard.append(features.values) or hear(features)
+    batch = batch_of(own.train)
+    with torch.no_grad():
+        classification.step(model.train(), batch, settings)
+    keys = torch.tensor([[-1.0, -0.333, 0.333, 1.0][word] for word in batch.word.tolist()])
+    assert torch.allclose(heard[0][:, -1], keys[:, None].expand(-1, heard[0].shape[2]))
+
+
+# How to train
+
+
+def test_rows_23_and_25_epochs_become_steps_and_the_warm_up_a_share_of_them():
+    settings = changed(small, {"epochs": 5, "batch_size": 10, "steps": 1000, "warmup_ratio": 0.1})
+    how = classification.plan(settings, parts(settings))
+    assert (how.steps, how.warmup, how.evaluate_every, how.batch_size) == (20, 2, 4, 10), "48 clips, 4 whole batches"
+    assert classification.plan(changed(settings, {"steps": 7}), parts(settings)).steps == 7
+    assert classification.plan(changed(settings, {"epochs": 0, "steps": 7}), parts(settings)).steps == 7
+    few = classification.plan(changed(settings, {"batch_size": 500}), parts(settings))
+    assert (few.batch_size, few.steps) == (48, 5), "a table of few clips is one batch"
+
+
+def test_row_27_cosine_with_warm_up_over_these_steps_is_transformers():
+    from transformers import get_cosine_schedule_with_warmup
+
+    settings = changed(small, {"epochs": 5, "batch_size": 10, "steps": 1000, "schedule": "cosine", "lr": 1e-3})
+    how = classification.plan(settings, parts(settings))
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    theirs = get_cosine_schedule_with_warmup(optimizer, how.warmup, how.steps)
+    for step in range(how.warmup, how.steps):
+        assert how.rate(step) == pytest.approx(theirs.lr_lambdas[0](step), abs=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", training.OPTIMIZERS)
+def test_rows_28_and_29_every_optimiser_takes_the_step(optimizer):
+    settings = changed(small, {"optimizer": optimizer, "steps": 2, "schedule": "linear", "dropout": 0.3})
+    model, own = built(settings)
+    training.fit(
+        model, lambda model, batch: classification.step(model, batch, settings), own.train,
+        classification.plan(settings, own), progress=False,
+    )  # fmt: skip
+
+
+def test_what_is_frozen_stays_and_parts_have_their_own_rates():
+    settings = changed(
+        small, {"freeze": "features", "group_rates": {"classifier": 10, "backbone": 0.1}, "optimizer": "sgd", "clip": 0}
+    )
+    model, own = built(settings)
+    frozen = {name: p.clone() for name, p in model.named_parameters() if not p.requires_grad}
+    groups = {group["name"]: group["lr"] for group in training.parameter_groups(model, settings.training)}
+    rate = settings.training.learning_rate
+    assert groups["classifier"] == 10 * rate and groups["backbone"] == pytest.approx(rate / 10)
+    training.fit(
+        model, lambda model, batch: classification.step(model, batch, settings), own.train,
+        classification.plan(settings, own), progress=False,
+    )  # fmt: skip
+    assert frozen and all(torch.equal(frozen[n], p) for n, p in model.named_parameters() if n in frozen)
+
+
+def test_row_4_a_data_type_that_the_backbone_does_not_take_is_warned_of():
+    own = parts(small)
+    with pytest.warns(UserWarning, match="takes a spectrogram"):
+        classification.build(changed(small, {"data_type": "wave"}), own)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        classification.build(changed(small, {"data_type": "spectrogram"}), own)
+
+
+def test_the_backbones_weights_come_from_a_path(tmp_path):
+    from transformers import WhisperModel
+
+    model, own = built(small)
+    config = model.backbone.network.config
+    config.decoder_layers = config.decoder_ffn_dim = config.decoder_attention_heads = 1
+    torch.manual_seed(5)
+    other = WhisperModel(config)
+    other.save_pretrained(tmp_path)
+    given = classification.build(changed(small, {"weights": str(tmp_path)}), own)
+    assert torch.equal(given.backbone.network.conv1.weight, other.encoder.conv1.weight)
+
+
+# Training that is done once
+
+
+def test_it_is_trained_once_and_then_read(whole, monkeypatch):
+    calls, fit = [], training.fit
+    monkeypatch.setattr(training, "fit", lambda *args, **how: calls.append(1) or fit(*args, **how))
+    again = classification.trained(small, progress=False)
+    assert not calls and again.folder == whole.folder and not again.model.training
+    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True))
+    assert {"valid loss", "valid UAR", "valid accuracy", "right"} <= set(again.history.columns)
+    classification.trained(changed(small, {"loss": "focal"}), progress=False)
+    assert calls == [1]
+
+
+def test_row_21_a_checkpoint_is_written_and_tested_and_refuses_what_does_not_fit(whole, tmp_path):
+    where = {"checkpoint": str(tmp_path / "mine")}
+    classification.trained(changed(small, where), progress=False)
+    tested = changed(small, {**where, "test": "true"})
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").rglob("*")}
+    model, history, folder = classification.trained(tested, progress=False)
+    assert folder == tmp_path / "mine" and len(history) == 3
+    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), model.parameters(), strict=True))
+    figures = [classification.evaluate(m, s, progress=False)["UAR"] for m, s in ((model, tested), (whole.model, small))]
+    assert figures[0] == figures[1] and {path: path.stat().st_mtime_ns for path in before} == before
+    with pytest.raises(CacheError, match="test=true"):
+        classification.trained(changed(small, {**where, "loss": "bce"}), progress=False)
+    for other in ({"backbone": "resnet50"}, {"target": "word"}, {"split_seed": 3}, {"seconds": 0.5}):
+        with pytest.raises(CheckpointError):
+            classification.trained(changed(tested, other), progress=False)
+
+
+def test_row_22_the_best_model_by_the_monitor_is_what_is_given():
+    settings = changed(small, {"epochs": 8, "steps": 24, "test_best_model": "true", "lr": 0.01, "monitor": "valid UAR"})
+    model, history, _ = classification.trained(settings, progress=False)
+    best = max(history.series("valid UAR")[1])
+    assert classification.validation(model, parts(settings), settings)["valid UAR"] == pytest.approx(best)
+
+
+def test_row_44_patience_ends_a_training_that_gets_no_better():
+    settings = changed(small, {"epochs": 50, "steps": 200, "patience": 2, "min_delta": 100})
+    _, history, _ = classification.trained(settings, progress=False)
+    assert history.rows[-1]["epoch"] == 2, "the first evaluation is the best, and two are none"
+
+
+def test_row_45_what_happened_is_a_table_in_json_and_csv(whole, tmp_path):
+    rows = json.loads((whole.folder / "history.json").read_text())
+    whole.history.to_csv(tmp_path / "h.csv")
+    with (tmp_path / "h.csv").open() as file:
+        read = list(csv.DictReader(file))
+    assert [float(row["loss"]) for row in read] == [row["loss"] for row in rows] == whole.history.series("loss")[1]
+
+
+def test_row_19_each_fold_has_a_model_and_each_clip_one_prediction():
+    settings = changed(small, {"k_fold": 3, "epochs": 1, "steps": 1})
+    result = classification.cross_validated(settings, progress=False)
+    test = {str(row.path) for row in parts(settings).test.recordings}
+    assert len(result.trained) == 3 and len(result.predictions) == 96 - len(test)
+    assert not test & set(result.predictions.paths) and len(set(result.predictions.paths)) == len(result.predictions)
+    first, second = (list(one.model.parameters()) for one in result.trained[:2])
+    assert not all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    values = result.table.figures["UAR"]
+    assert result.table.mean["UAR"] == pytest.approx(np.mean(values)) and len(values) == 3
+    with pytest.raises(ParameterError, match="patience or best"):
+        classification.cross_validated(changed(settings, {"best": True}), progress=False)
+    with pytest.raises(ParameterError, match="k_fold"):
+        classification.cross_validated(small, progress=False)
+    with pytest.raises(ParameterError, match="at most 9"):
+        parts(changed(settings, {"k_fold": 50}))
+
+
+def test_debug_takes_few_clips_and_steps_and_prints_shapes(capsys):
+    settings = changed(small, {"debug": "true", "steps": 100, "epochs": 50})
+    _, history, _ = classification.trained(settings, progress=True)
+    said = capsys.readouterr().err
+    assert len(history) == 2 and len(parts(settings).train) == 16
+    assert "(16, 2)" in said and f"(16, {parts(settings).train.samples})" in said and "random" in said
+    assert "8 words" not in said and "told the word, one of 4" in said
+
+
+# The command line
+
+
+def test_the_command_line_trains_on_a_table_and_says_how_little_few_clips_prove(table, tmp_path, capsys):
+    path, rows = table
+    plain = write(
+        path.parent / "plain.csv", [{**row, "path": Path(row["path"]).name} for row in rows], ["path", "label"]
+    )
+    words = ["train", "classification", "--data", str(plain), "--out", str(tmp_path / "out"), "-p", "steps=2"]
+    with pytest.warns(UserWarning, match="speaker"):
+        code = main([*words, "-p", "backbone=resnet50", "-p", "loss=focal", "-p", "word=", "-p", "data_length=1"])
+    said = capsys.readouterr().out
+    assert code == 0 and "chance" in said and "prove little" in said and "between" in said
+    figures = json.loads((tmp_path / "out" / "figures.json").read_text())
+    assert {"UAR", "accuracy, mel statistics", "AUROC"} <= figures.keys()
+    assert (tmp_path / "out" / "history.csv").exists() and (tmp_path / "out" / "classifier.json").exists()
+
+
+def test_the_command_line_says_what_is_wrong(capsys):
+    assert main(["train", "classification", "-p", "lr=1", "-p", "learning_rate=1"]) == 2
+    assert "learning_rate" in capsys.readouterr().err
+    assert main(["train", "classification", "-p", "backbone=resnet51"]) == 2
+    assert "resnet50" in capsys.readouterr().err
+
+
+def test_two_processes_train_one_model(tmp_path):
+    """Under torchrun, with a contrastive loss, whose batches have whole words in each process."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "avlib"]
+    settings = {"steps": 2, "speakers": 4, "num_words": 2, "snr": "[20,20]", "valid_size": 0.25, "test_size": 0.25}
+    given = [word for name, value in settings.items() for word in ("-p", f"{name}={value}")]
+    done = subprocess.run(
+        [*command, "train", "classification", *given, "--out", str(tmp_path / "out")],
+        capture_output=True, text=True, timeout=150, cwd=ROOT, check=False,
+        env={**os.environ, "AVLIB_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("chance") > 3 and (tmp_path / "out" / "figures.json").exists()
