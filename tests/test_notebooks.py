@@ -39,6 +39,8 @@ VERDICTS = {
     "24": "holds when, does not hold, does not hold, holds, does not hold",
     "25": """holds when, does not hold, does not hold, holds, does not hold, holds when, does not hold,
     does not hold""",
+    "31": """holds, holds when, holds when, holds, holds when, holds when, holds when, holds, does not hold, holds when,
+    holds when, holds, holds when, holds, holds when, holds, holds when, holds""",
 }
 # Of what the models of these have learned, by the training that is the default. With shorter ones claims may come out
 # otherwise, and others are not made of your own clips.
@@ -301,6 +303,24 @@ def test_23_trains_for_given_models(folder_of_clips, tmp_path):
         assert result.state == "failed" and f'{name}: is empty, and size is "full"' in result.message
 
 
+@pytest.mark.parametrize("make", [silent, short])
+def test_31_runs_on_any_clip(make, tmp_path):
+    make(tmp_path / "종 100%d.mp4")
+    run("31", tmp_path, clip=str(tmp_path / "종 100%d.mp4"), seconds=0.5)
+
+
+def test_31_runs_on_a_recording(tmp_path):
+    run("31", tmp_path, clip=str(recording("speech/Front_Center.wav")), target="age", task="regression")
+    made = (tmp_path / "31.ipynb").read_text()
+    assert "pcm_s16le, 48000 Hz, 1 channels" in made and "regression, target 'age': numbers" in made
+
+
+def test_31_refuses_an_empty_file_by_name(tmp_path):
+    (tmp_path / "empty.wav").write_bytes(b"")
+    result = workbook.run_one(NOTEBOOKS["31"], {"clip": str(tmp_path / "empty.wav")}, tmp_path / "31.ipynb")
+    assert result.state == "failed" and "empty.wav: is empty (0 bytes)" in result.message
+
+
 def test_11_writes_what_it_made(tmp_path):
     from safetensors.torch import load_file
 
@@ -310,7 +330,7 @@ def test_11_writes_what_it_made(tmp_path):
     assert tensors["audio"].shape == (1024, 128) and tensors["images"].shape == (4, 3, 224, 224)
 
 
-@pytest.mark.parametrize("number", ["11", "21"])
+@pytest.mark.parametrize("number", ["11", "21", "31"])
 def test_a_clip_without_sound_is_refused_by_name(number, tmp_path):
     media.write_video(tmp_path / "mute.mp4", map(numbered, range(5)), 25.0)
     result = workbook.run_one(NOTEBOOKS[number], {"clip": str(tmp_path / "mute.mp4")}, tmp_path / "made.ipynb")

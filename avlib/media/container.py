@@ -197,6 +197,8 @@ def check_whole(path: str | Path, stream: av.stream.Stream, end: float, seconds:
     if stream.duration is None or not stream.container.format.name.startswith(_KNOWN_LENGTH):
         return
     promised = float((stream.duration + (stream.start_time or 0)) * stream.time_base) - zero_of(stream.container)
+    if stream.container.format.name == "wav":  # where FFmpeg takes what is there for what was promised
+        promised = max(promised, _promised_by_wav(path))
     if end < min(promised, math.inf if seconds is None else seconds) - _TOLERATED_LOSS:
         raise MediaError(
             path,
@@ -204,6 +206,22 @@ def check_whole(path: str | Path, stream: av.stream.Stream, end: float, seconds:
             f"{promised:.2f} s as its header says",
             f"The file is truncated: fetch it again, or pass seconds={math.floor(end * 10) / 10} to use what is there.",
         )
+
+
+def _promised_by_wav(path: str | Path) -> float:
+    """Seconds of sound by the header of a wav file; 0 where it says nothing, as of sound that was written to a pipe."""
+    rate = 0
+    with Path(path).open("rb") as file:
+        if file.read(12)[:4] != b"RIFF":
+            return 0.0
+        while len(head := file.read(8)) == 8:
+            name, size = head[:4], int.from_bytes(head[4:], "little")
+            if name == b"data":
+                return size / rate if rate and size < 0xFFFFFF00 else 0.0
+            content = file.read(min(size, 16)) if name == b"fmt " else b""
+            rate = int.from_bytes(content[8:12], "little") if content else rate  # bytes for each second
+            file.seek(size + size % 2 - len(content), 1)
+    return 0.0
 
 
 def decode(packet: av.Packet, *, lenient: bool = False) -> list:

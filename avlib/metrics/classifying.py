@@ -50,7 +50,7 @@ class Calibration(NamedTuple):
     def _repr_html_(self) -> str:
         names = [f"{low:.2f} to {high:.2f}" for low, high in zip(self.edges, self.edges[1:], strict=False)]
         columns = {"probability": names, "clips": self.count, "confidence": self.confidence, "accuracy": self.accuracy}
-        return _table(columns)
+        return html_table(columns)
 
 
 def confusion(predicted: Numbers, targets: Numbers, num_classes: int) -> Int[np.ndarray, "classes classes"]:
@@ -248,7 +248,7 @@ class GroupTable(NamedTuple):
         return {name: float(np.ptp(values)) if len(values) else math.nan for name, values in found.items()}
 
     def _repr_html_(self) -> str:
-        return _table({"group": [str(name) for name in self.names], "clips": self.count, **self.figures})
+        return html_table({"group": [str(name) for name in self.names], "clips": self.count, **self.figures})
 
 
 def group_table(
@@ -366,7 +366,8 @@ def _require_as_many(name: str, first: Any, second: Any) -> None:
         raise ParameterError(name, f"{len(first)}", f"as many as targets, {len(second)}")
 
 
-def _table(columns: Mapping[str, Sequence]) -> str:
+def html_table(columns: Mapping[str, Sequence]) -> str:
+    """A table for a notebook, of columns by name; text is escaped, fractions have three decimals."""
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)
     rows = zip(*columns.values(), strict=True)
     lines = ("".join(f"<td>{_cell(value)}</td>" for value in row) for row in rows)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from .loading import quiet
 
 # What a folder must hold: of each part, its settings, and one of these endings if it has weights.
 _SETTINGS = {
@@ -70,7 +70,7 @@ class TextToImage(nn.Module):
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write a folder in diffusers' layout."""
-        with _quiet():
+        with quiet():
             self.pipeline.save_pretrained(folder)
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch latents rows columns"]:
@@ -140,26 +140,12 @@ class TextToImage(nn.Module):
         parts = {}
         for name, read in _readers(folder).items():
             try:
-                with _quiet():
+                with quiet():
                     parts[name] = read(folder / name)
             except Exception as error:  # of any class: libraries trip over whatever a damaged file happens to say
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise CheckpointError(folder / name, f"cannot be read ({reason})", _expected(name)) from error
         return cls(**parts).eval()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the bars that transformers shows for each file."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _readers(folder: Path) -> dict:

@@ -1,27 +1,25 @@
 """Where a row is put together: one module for each system, with `tiny`, `full`, `build`, `step` and `trained`.
 
-This file holds what they share: settings whose every field has a name, which a notebook, a file or the command line can
-set, and a place in the cache where each piece of work is done once.
+This file holds what they share: a place in the cache where each piece of work is done once; and `changing`, how a
+notebook, a file or the command line sets their settings.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
 import pkgutil
 import shutil
-import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict
 from functools import cache as remembered
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .. import cache
-from ..errors import ParameterError
+from .changing import changed, own_names
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +27,20 @@ if TYPE_CHECKING:
 
     from .. import training
 
-_Settings = TypeVar("_Settings")
+__all__ = [
+    "Figure",
+    "Trained",
+    "changed",
+    "chosen_device",
+    "done_once",
+    "is_first",
+    "names",
+    "own_names",
+    "processes",
+    "sources",
+    "trained_once",
+]
+
 _Result = TypeVar("_Result")
 
 # The parts of avlib whose source decides what scenes are, and those that decide how anything learns.
@@ -55,153 +66,7 @@ def sources(system: str, what: str = "learning", more: Sequence[str] = ()) -> tu
 
 def names() -> list[str]:
     """The systems that there are."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
-
-
-# Settings
-
-
-def changed(settings: _Settings, values: Mapping[str, Any]) -> _Settings:
-    """Settings with other values in some fields, however deep these lie.
-
-    A name alone sets each field of that name: `steps` those of all stages. `fine_tuning.steps` sets that below
-    `fine_tuning`, and wins over `steps`. A table of names and values is the same as dotted names. Text is read as what
-    the field holds: `"1e-3"`, `"true"`, `"[0.9, 0.95]"`.
-
-    Args:
-        settings: a dataclass, whose fields may be dataclasses. If its class has a table `ALIASES`, values may have
-            those names too; see `own_names`.
-        values: by name.
-
-    Raises:
-        ParameterError: no such field, or a value of another type; an alias together with the name that it stands for;
-            or what the dataclasses themselves refuse.
-    """
-    known = dict(_leaves(settings))
-    chosen: dict[tuple[str, ...], Any] = {}
-    tables = {path[-1] for path, kind in known.items() if get_origin(kind) is Mapping}
-    flat = own_names(dict(_flat(values, tables)), getattr(settings, "ALIASES", {}), getattr(settings, "VALUES", {}))
-    for name, value in sorted(flat.items(), key=lambda pair: pair[0].count(".")):
-        places = [path for path in known if _leads_to(name.split("."), path)]
-        if not places:
-            _refuse(name, list(known))
-        chosen |= {path: _converted(name, value, known[path]) for path in places}
-    return _rebuilt(settings, chosen)
-
-
-def own_names(
-    values: Mapping[str, Any], aliases: Mapping[str, str], meanings: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Values by the names that settings have here, where some are given by other names.
-
-    Args:
-        values: by name, or by alias; of a dotted name the last part counts.
-        aliases: other names, and those that they stand for; "" for a switch that other settings imply.
-        meanings: of an alias, its values that are called otherwise here, in lower case as text, and what they are.
-
-    Raises:
-        ParameterError: an alias together with the name that it stands for, or with another alias of that.
-    """
-    result, given = {}, {}
-    for name, value in values.items():
-        above, dot, last = name.rpartition(".")
-        own = aliases.get(last, last)
-        if not own:
-            continue
-        before = given.setdefault(own, name)
-        if before != name and {last, before.rpartition(".")[2]} & aliases.keys():
-            raise ParameterError(name, f"given together with {before}, which is the same", f"{own}, its name here")
-        meaning = meanings.get(last, {})
-        result[above + dot + own] = meaning.get(str(value).strip().lower(), value)
-    return result
-
-
-def _leaves(settings: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Path and type of each field that is no dataclass itself."""
-    types_of = get_type_hints(type(settings))
-    for field in fields(settings):
-        value, path = getattr(settings, field.name), (*above, field.name)
-        if is_dataclass(value):
-            yield from _leaves(value, path)
-        else:
-            yield path, types_of[field.name]
-
-
-def _flat(values: Mapping[str, Any], tables: set[str], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Values by dotted names; a table stays one where a field holds a table."""
-    for name, value in values.items():
-        if isinstance(value, Mapping) and name.rpartition(".")[2] not in tables:
-            yield from _flat(value, tables, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value
-
-
-def _leads_to(words: Sequence[str], path: tuple[str, ...]) -> bool:
-    """Whether the words come in the path, in their order, the last of them last."""
-    rest = iter(path)
-    return words[-1] == path[-1] and all(word in rest for word in words)
-
-
-def _refuse(name: str, paths: list[tuple[str, ...]]) -> None:
-    single = sorted({path[-1] for path in paths})
-    dotted = [".".join(path) for path in paths]
-    near = difflib.get_close_matches(name, single + dotted, 2) or difflib.get_close_matches(
-        name.rpartition(".")[2], single, 2
-    )
-    advice = f"Did you mean {' or '.join(near)}?" if near else ""
-    raise ParameterError(name, "no such parameter", f"one of {', '.join(single)}", advice)
-
-
-def _rebuilt(settings: _Settings, chosen: Mapping[tuple[str, ...], Any]) -> _Settings:
-    """All fields at once, so that values which only fit together are checked together."""
-    new = {}
-    for head in {path[0] for path in chosen}:
-        below = {path[1:]: value for path, value in chosen.items() if path[0] == head}
-        new[head] = below[()] if () in below else _rebuilt(getattr(settings, head), below)
-    return replace(settings, **new) if new else settings
-
-
-def _converted(name: str, value: Any, kind: Any) -> Any:
-    if isinstance(value, str) and not _is(value, kind):
-        text = value.strip()
-        plain = {"true": "true", "false": "false", "none": "null"}.get(text.lower(), text)
-        for candidate in (plain, f"[{plain}]"):  # `0.9, 0.95` is a list without its brackets
-            try:
-                value = json.loads(candidate)
-            except ValueError:
-                continue
-            if _is(value, kind):
-                break
-        else:
-            words = [word.strip() for word in text.split(",") if word.strip()]  # words have no quotes on a command line
-            value = words if _is(words, kind) else value
-    if not _is(value, kind):
-        raise ParameterError(name, f"found {type(value).__name__} {value!r}", _words(kind))
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _is(value: Any, kind: Any) -> bool:
-    """Whether a plain value is of an annotated type; a whole number is a float too, a list may stand for a tuple."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        return any(_is(value, each) for each in inner)
-    if isinstance(value, bool) or kind in (bool, None, type(None)):
-        return isinstance(value, bool) if kind is bool else value is None and kind in (None, type(None))
-    if kind is float:
-        return isinstance(value, int | float)
-    if isinstance(value, Mapping):
-        return origin is Mapping and all(_is(key, inner[0]) and _is(each, inner[1]) for key, each in value.items())
-    if isinstance(value, list | tuple):
-        if origin in (tuple, list, Sequence) and inner:
-            fixed = origin is tuple and inner[-1] is not Ellipsis
-            kinds = inner if fixed else inner[:1] * len(value)
-            return len(kinds) == len(value) and all(map(_is, value, kinds))
-        return kind in (tuple, list, Sequence)
-    return isinstance(kind, type) and isinstance(value, kind)
-
-
-def _words(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
 
 
 # Figures

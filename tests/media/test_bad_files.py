@@ -67,6 +67,18 @@ def test_file_that_lost_its_end(tmp_path):
     assert media.read_clip(path, rule, seconds=2.0).frame_indices == [0, 49]
 
 
+def test_wav_that_lost_its_end(tmp_path):
+    path = write_wav(tmp_path / "sound.wav", tone(4.0, 16000), 16000)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(MediaError, match=r"ends at 2\.00 s; expected 4\.00 s as its header says.*truncated"):
+        media.read_audio(path)
+    assert len(media.read_audio(path, seconds=1.0)) == 16000
+    start = content.index(b"data") + 4
+    path.write_bytes(content[:start] + b"\xff" * 4 + content[start + 4 :])  # as written to a pipe: length unknown
+    assert len(media.read_audio(path)) == 64000
+
+
 def test_noise_within_the_file(tmp_path):
     path = write_clip(tmp_path / "clip.mp4")
     content = bytearray(path.read_bytes())

@@ -3,6 +3,7 @@
 import csv
 import shutil
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -254,7 +255,7 @@ def test_a_regression_gives_numbers(tmp_path):
 
 def test_words_that_the_model_does_not_know_or_need(classifier, plain, table):
     paths = [recording.path for recording in read_tones(table)[0]][:2]
-    with pytest.raises(ParameterError, match=r"'ones' of .*knows, such as one"):
+    with pytest.raises(ParameterError, match=r"'ones' is none of the 2 .*such as 'one'"):
         classifier.predict(paths, word="ones")
     with pytest.raises(ParameterError, match=r"word: none for .*one, two"):
         classifier.predict(paths)
@@ -264,6 +265,16 @@ def test_words_that_the_model_does_not_know_or_need(classifier, plain, table):
     alone = [classifier.predict(path, word=word) for path, word in zip(paths, ("one", "two"), strict=True)]
     assert each.values == pytest.approx(np.concatenate([found.values for found in alone]), abs=1e-5)
     assert len(plain.predict(paths, word="whatever")) == 2
+
+
+def test_a_word_of_the_table_that_training_did_not_have(classifier, table):
+    recordings = read_tones(table)[0][:3]
+    recordings[1] = replace(recordings[1], word="three")
+    with pytest.raises(DatasetError, match="'three' is none of the 2"):
+        classifier.predict(recordings)
+    found = classifier.predict(recordings, on_error="skip")
+    assert len(found) == 2 and "'three'" in found.report
+    assert len(classifier.predict(recordings, word="two")) == 3  # what is given wins
 
 
 def test_ages_that_the_model_needs(tmp_path):
@@ -321,8 +332,9 @@ def test_an_empty_folder_and_a_missing_file_are_refused(plain, tmp_path):
     for nothing in (tmp_path / "empty", []):
         with pytest.raises(DatasetError, match="no sound"):
             plain.predict(nothing)
-    with pytest.raises(DatasetError, match="no such file"):
-        plain.predict(tmp_path / "missing.wav")
+    for missing in (tmp_path / "missing.wav", ""):
+        with pytest.raises(DatasetError, match="no such file"):
+            plain.predict(missing)
 
 
 def test_an_unreadable_file_among_good_ones_raises_or_is_reported(plain, tmp_path):

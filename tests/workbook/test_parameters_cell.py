@@ -178,3 +178,43 @@ def test_files_and_folders(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(CacheError, match="a folder that can be written"):  # as root, permissions would not stop it
         resolve(DECLARED, {"out_dir": str(tmp_path / "file/below")})
+
+
+# Other names of a system's settings
+
+ALIASED = (
+    "seconds: float = 3.0  # 0.1 to 30: how much is heard\n"
+    'settings: str = ""  # a JSON or YAML file with any of these, or of avlib.systems.classification.Settings\n'
+)
+
+
+def test_a_parameter_may_be_given_by_the_name_that_its_system_knows_too(tmp_path):
+    own = parse(ALIASED)
+    assert resolve(own, {"data_length": "2"}) == {"seconds": 2.0, "settings": ""}
+    path = tmp_path / "mine.yaml"
+    path.write_text("data_length: 2\nlr: 0.001\nloss: focal\n")
+    assert resolve(own, {"settings": str(path)})["seconds"] == 2.0
+    assert system_settings(own, str(path)) == {"learning_rate": 0.001, "loss": "focal"}
+    assert resolve(own, {"settings": str(path), "data_length": 1})["seconds"] == 1.0, "what is passed wins"
+
+
+def test_a_parameter_by_both_its_names_is_refused(tmp_path):
+    own = parse(ALIASED)
+    with pytest.raises(ParameterError, match="given together with"):
+        resolve(own, {"data_length": 2, "seconds": 2})
+    path = tmp_path / "mine.yaml"
+    path.write_text("data_length: 2\nseconds: 2\n")
+    with pytest.raises(ParameterError, match="given together with"):
+        resolve(own, {"settings": str(path)})
+
+
+def test_run_takes_the_other_names_where_a_notebook_has_them(tmp_path):
+    from small_notebooks import write
+
+    from avlib.workbook.notebooks import Notebook
+    from avlib.workbook.run import check_parameters
+
+    one, other = Notebook(write(tmp_path / "31_a.ipynb", parameters=ALIASED)), Notebook(write(tmp_path / "11_b.ipynb"))
+    assert check_parameters([one], {"data_length": "2"}) == {one: {"seconds": 2.0}}
+    with pytest.raises(ParameterError, match="data_length"):
+        check_parameters([one, other], {"data_length": "2"})

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from ... import checkpoints
 from ...errors import CheckpointError
 from ..beats import BEATs
+from ..loading import quiet
 from .backbones import Backbone
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -108,7 +108,7 @@ def _transformers_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
     silent = {name: (getattr(found, name), getattr(own, name)) for name in _SILENT[family]}
     _require_agreement(path, {name: pair for name, pair in silent.items() if _plain(pair[0]) != _plain(pair[1])})
     try:
-        with _quiet():
+        with quiet():
             loaded, told = model.from_pretrained(path, local_files_only=True, output_loading_info=True)
     except Exception as error:  # of any class: libraries trip over whatever a damaged file happens to say
         raise _unreadable(path, error, family) from error
@@ -136,22 +136,6 @@ def _unreadable(path: Path, error: Exception, family: str) -> CheckpointError:
 
 def _reason(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the bars and notes that transformers shows for each file: what is missing is told by an error."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _fetched(source: str, family: str) -> Path:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ... import metrics
 from ...errors import ParameterError
-from ...metrics.classifying import _table
+from ...metrics.classifying import html_table
 from .. import Figure
 from .baselines import baseline_predictions
 from .data import parts
@@ -241,7 +241,7 @@ class FoldTable(NamedTuple):
     def _repr_html_(self) -> str:
         names = [*map(str, range(len(self.clips))), "mean", "std"]
         rows = {name: [*values, self.mean[name], self.std[name]] for name, values in self.figures.items()}
-        return _table({"fold": names, "clips": [*self.clips.tolist(), "", ""], **rows})
+        return html_table({"fold": names, "clips": [*self.clips.tolist(), "", ""], **rows})
 
 
 def fold_figures(parts: Sequence[Predictions]) -> FoldTable:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from ... import media
-from ...datasets.classification import Labels, Recording, age_index, read_recordings
+from ...datasets.classification import Labels, Recording, age_index, read_recordings, word_index
 from ...datasets.sources import SAMPLE_RATE, SOUND_SUFFIXES, VIDEO_SUFFIXES, existing, files_in
 from ...errors import AvlibError, DatasetError, MediaError, ParameterError
 from ...models.classifiers import AudioClassifier
@@ -105,7 +104,8 @@ class Classifier:
             age: of the speakers, in years, likewise.
             hop: a clip longer than a window is heard in windows so many seconds apart, of which the mean counts; None
                 is half a window, 0 hears only the part that training would have taken.
-            on_error: "raise", or "skip" for clips that cannot be read; the table says which.
+            on_error: "raise", or "skip" for clips that cannot be read, or whose word or age in the table is unknown to
+                the model; the answer says which.
             batch_size: how many windows at once.
 
         Raises:
@@ -192,24 +192,31 @@ class Classifier:
         if on_error not in ("raise", "skip"):
             raise ParameterError("on_error", repr(on_error), '"raise" or "skip"')
         recordings = self._recordings(files)
-        pairs = [_for_each(name, value, len(recordings)) for name, value in (("word", word), ("age", age))]
-        # all words and ages before the first sound: what is wrong with them shows at once
-        numbers = [self._numbers(*three) for three in zip(recordings, *pairs, strict=True)]
+        given = [_for_each(name, value, len(recordings)) for name, value in (("word", word), ("age", age))]
         kept, seconds, skipped = [], [], []
         samples, step = self._window(hop)
 
+        def attempt(task: Callable, *values: Any, **how: Any) -> Any:
+            try:
+                return task(*values, **how)
+            except (MediaError, DatasetError) as error:
+                if on_error == "raise":
+                    raise
+                skipped.append(error)
+                return None
+
+        # all words and ages before the first sound: what is wrong with them shows at once
+        known = [attempt(self._numbers, *three) for three in zip(recordings, *given, strict=True)]
+
         def sounds() -> Iterator[Sound]:
-            for recording, known in zip(recordings, numbers, strict=True):
-                try:
-                    sound = self._sound(recording, *known, whole=step > 0)
-                except (MediaError, DatasetError) as error:
-                    if on_error == "raise":
-                        raise
-                    skipped.append(error)
+            for recording, numbers in zip(recordings, known, strict=True):
+                if numbers is None:
                     continue
-                kept.append(str(recording.path))
-                seconds.append(len(sound.waveform) / SAMPLE_RATE)
-                yield sound
+                sound = attempt(self._sound, recording, *numbers, whole=step > 0)
+                if sound is not None:
+                    kept.append(str(recording.path))
+                    seconds.append(len(sound.waveform) / SAMPLE_RATE)
+                    yield sound
 
         heard = list(listen(self.model, sounds(), samples=samples, hop=step, batch_size=batch_size))
         if not heard:
@@ -225,7 +232,7 @@ class Classifier:
         if isinstance(files, Sequence) and not isinstance(files, str):
             found = [recording for each in files for recording in self._recordings(each)]
         else:
-            path = existing(files)
+            path = existing(files or "no name")  # "" would be the folder in which one is
             if path.suffix.lower() in _TABLES:
                 return read_recordings(path, target="path", on_error="skip")  # a missing file is an error of its own
             names = [name for name, _ in files_in(path, SOUND_SUFFIXES | VIDEO_SUFFIXES)] if path.is_dir() else [path]
@@ -236,19 +243,24 @@ class Classifier:
 
     def _numbers(self, recording: Recording, word: str, age: float | int | None) -> tuple[int, int]:
         """Of the word and the age of a clip, as far as the model is told them."""
-        needed, word_number, age_number = self.model.needs, NOT_TOLD, NOT_TOLD
-        word, age = word or recording.word, recording.age if age is None else age
+        needed, numbers = self.model.needs, [NOT_TOLD, NOT_TOLD]
         if "word" in needed:
-            if word not in self.card.words:
-                near = difflib.get_close_matches(word, self.card.words, 3, cutoff=0.5) or self.card.words[:8]
-                found = f"{word!r} of {recording}" if word else f"none for {recording}"
-                raise ParameterError("word", found, f"one that the model knows, such as {', '.join(near)}")
-            word_number = self.card.words.index(word)
+            if not (word or recording.word):
+                known = ", ".join(self.card.words[:8])
+                raise ParameterError("word", f"none for {recording}", f"one that the model knows, such as {known}")
+            said = replace(recording, word=word or recording.word)
+            try:
+                numbers[0] = word_index(said, self.card.words)
+            except DatasetError as error:
+                if not word:
+                    raise
+                raise ParameterError("word", error.found, error.expected) from error
         if "age" in needed:
-            if age is None:
+            years = recording.age if age is None else age
+            if years is None:
                 raise ParameterError("age", f"none for {recording}", "in years: this model is told it")
-            age_number = age_index(age, self.card.ages)
-        return word_number, age_number
+            numbers[1] = age_index(years, self.card.ages)
+        return numbers[0], numbers[1]
 
     def _sound(self, recording: Recording, word: int, age: int, *, whole: bool) -> Sound:
         """The clip; not whole, the part that training would have taken ("random": the middle)."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ... import metrics
 from ...errors import ParameterError
-from ...metrics.classifying import _table
+from ...metrics.classifying import html_table
 from .predicting import Predictions
 
 
@@ -35,7 +35,7 @@ class Thresholds(NamedTuple):
         return float(self.threshold[highest[(len(highest) - 1) // 2]])
 
     def _repr_html_(self) -> str:
-        return _table({name: getattr(self, name).tolist() for name in (*self._fields, "balanced")})
+        return html_table({name: getattr(self, name).tolist() for name in (*self._fields, "balanced")})
 
 
 def thresholds(said: Predictions, label: int = 1, at: Sequence[float] = ()) -> Thresholds:

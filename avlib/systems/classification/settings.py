@@ -293,7 +293,7 @@ full = Settings(
 tiny = Settings(
     data=Data(pad="longest"),
     model=Model(backbone="whisper-base", small=True, word="auto"),
-    epochs=20,
+    epochs=30,
     warmup_ratio=0.1,
     training=training.Settings(
         batch_size=32, learning_rate=2e-3, schedule="cosine", betas=(0.9, 0.98), decay_vectors=False,

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from ...cache import publishing
 from ...errors import AvlibError, ParameterError
-from ...metrics.classifying import _table
+from ...metrics.classifying import html_table
 from ...workers import describe
 
 
@@ -25,7 +25,7 @@ class Table:
     predicted: the name of the most probable class; of a regression, the number.
     values: `(clips, classes)` probabilities; of a regression `(clips, 1)`. Of a long clip the mean over its windows.
     names: of the classes; () of a regression.
-    seconds: `(clips,)`, of the whole clip.
+    seconds: `(clips,)`, of the sound that was heard.
     windows: `(clips,)`, how many were heard.
     skipped: why others were left out.
     """
@@ -61,7 +61,7 @@ class Table:
         write_columns(path, self.columns)
 
     def _repr_html_(self) -> str:
-        return _table(self.columns) + (f"<pre>{escape(self.report)}</pre>" if self.skipped else "")
+        return html_table(self.columns) + (f"<pre>{escape(self.report)}</pre>" if self.skipped else "")
 
 
 @dataclass(frozen=True)
