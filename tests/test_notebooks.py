@@ -15,9 +15,11 @@ import torch
 from conftest import ROOT, recording
 from making import numbered, published_files, tone, write_clip
 from PIL import Image
+from toned import write_tones
 
 from avlib import media, workbook
 from avlib.models.audiotoken import AudioTokenEmbedder
+from avlib.systems import classification
 
 NOTEBOOKS = {notebook.number: notebook.path for notebook in workbook.discover()}
 
@@ -39,17 +41,19 @@ VERDICTS = {
     "24": "holds when, does not hold, does not hold, holds, does not hold",
     "25": """holds when, does not hold, does not hold, holds, does not hold, holds when, does not hold,
     does not hold""",
+    "35": "holds when, holds, does not hold, holds, does not hold, holds when",
     "31": """holds, holds when, holds when, holds, holds when, holds when, holds when, holds, does not hold, holds when,
     holds when, holds, holds when, holds, holds when, holds, holds when, holds""",
 }
 # Of what the models of these have learned, by the training that is the default. With shorter ones claims may come out
 # otherwise, and others are not made of your own clips.
-LEARNED = {"13": slice(13, 18), "14": slice(3, 5), "23": slice(1, 2)}
+LEARNED = {"13": slice(13, 18), "14": slice(3, 5), "23": slice(1, 2), "35": slice(4, 5)}
 # To learn in full takes the models of the second row five minutes: `env/run` does that, and tests/bench/audiotoken.py.
 SHORT = {
     "23": {"steps": 20, "earlier_steps": 40, "comparison_steps": 2},
     "24": {"steps": 40},
     "25": {"steps": 40},
+    "35": {"steps": 4},
 }
 
 
@@ -269,6 +273,31 @@ def test_25_runs_the_published_models(tmp_path):
     given = {name: str(path) for name, path in published_files(tmp_path).items()}
     result = run("25", tmp_path, clip=str(write_clip(tmp_path / "clip.mp4")), **given)
     assert "8 pictures of (3, 16, 16)" in result.claims[3]["measured"]  # those of the given model
+
+
+def test_35_runs_on_a_recording_with_your_own_table(tmp_path):
+    table = write_tones(tmp_path / "tones", speakers=8)
+    own = {"data": str(table), "clip": str(recording("speech/Front_Center.wav")), "out_dir": str(tmp_path / "made")}
+    run("35", tmp_path, **own)
+    made = (tmp_path / "35.ipynb").read_text()
+    assert "classes: high low" in made and "1.43 s, the speaker is of unknown age" in made
+    written = {path.name for path in (tmp_path / "made").iterdir()}
+    assert written == {"answers.csv", "embeddings.npz", "Front_Center.png"}
+
+
+@pytest.mark.parametrize("make", [silent, short])
+def test_35_takes_a_saved_model_and_any_clip(make, tmp_path):
+    table, clip, saved = write_tones(tmp_path / "tones", speakers=8), tmp_path / "종 100%d.mp4", tmp_path / "saved"
+    make(clip)
+    how = {"data": str(table), "word": "film", "steps": 2, "checkpoint": str(saved)}
+    classification.trained(classification.changed(classification.tiny, how), progress=False)
+    run("35", tmp_path, checkpoint=str(saved), clip=str(clip), word="two", data=str(table))
+
+
+def test_35_refuses_what_cannot_be_heard_before_it_trains(tmp_path):
+    (tmp_path / "empty.wav").write_bytes(b"")
+    result = workbook.run_one(NOTEBOOKS["35"], {"clip": str(tmp_path / "empty.wav")}, tmp_path / "35.ipynb")
+    assert result.state == "failed" and "empty.wav: is empty (0 bytes)" in result.message and result.cell < 7
 
 
 FEW = {"steps": 3, "earlier_steps": 4, "comparison_steps": 2}  # of notebook 23
