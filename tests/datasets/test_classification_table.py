@@ -14,7 +14,6 @@ from avlib.datasets.classification import (
     filter_words,
     read_recordings,
     word_index,
-    word_keys,
     word_list,
 )
 from avlib.errors import DatasetError, ParameterError
@@ -202,16 +201,6 @@ def test_an_empty_filter_is_refused_with_the_nearest_words():
         filter_words(recordings, ["key", "lake"])
     with pytest.raises(DatasetError, match=r"no clip of 'lake'.*Name the column of the words"):
         filter_words(some("a", "b"), ["lake"])
-
-
-def test_row_9_the_keys_of_words():
-    keys = word_keys(80)
-    assert keys[0] == -1 and keys[-1] == 1 and len(set(keys)) == 80
-    for count in (2, 8, 80):
-        assert word_keys(count) == tuple(round(2 * j / (count - 1) - 1, 3) for j in range(count))
-    assert word_keys(1) == (0.0,)
-    with pytest.raises(ParameterError, match="count"):
-        word_keys(0)
 
 
 def test_words_unseen_in_training_are_refused():

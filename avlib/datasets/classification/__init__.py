@@ -13,7 +13,7 @@ from __future__ import annotations
 from ...clips.speech import AGES
 from .dataset import CROPS, PADS, ClassificationDataset, Example
 from .draws import PARTS
-from .labels import TASKS, Labels, age_index, word_index, word_keys
+from .labels import TASKS, Labels, age_index, word_index
 from .splits import Splits, folds, given_splits, split, splits_of_column
 from .statistics import Statistics, statistics
 from .table import Recording, filter_words, read_recordings, word_list
@@ -39,6 +39,5 @@ __all__ = [
     "splits_of_column",
     "statistics",
     "word_index",
-    "word_keys",
     "word_list",
 ]

@@ -85,19 +85,6 @@ class Labels:
         return place if self.task == "classification" else place / (len(self.names) - 1)
 
 
-def word_keys(count: int) -> tuple[float, ...]:
-    """The numbers that stand for words on the last row of a spectrogram: 2 j / (count - 1) - 1, to three decimals.
-
-    One word alone is 0.
-
-    Raises:
-        ParameterError: no words.
-    """
-    if count < 1:
-        raise ParameterError("count", f"{count}", "1 word or more")
-    return tuple(round(2 * place / (count - 1) - 1, 3) for place in range(count)) if count > 1 else (0.0,)
-
-
 def word_index(recording: Recording, words: Sequence[str]) -> int:
     """The place of a clip's word; -1 where no words are asked for, or the clip has none.
 

@@ -103,7 +103,7 @@ class Config:
         condition_width: of an embedded condition.
         age_momentum: what the age's row, or rows, are multiplied by.
         word_scale: what the word's row, or rows, are multiplied by.
-        min_max: scale each clip's spectrogram to 0 to 1, before rows are added.
+        min_max: scale each clip's spectrogram to 0 to 1, before rows are added; of ResNet padding counts.
         freeze: "" nothing, "all" the backbone, "features" its first convolutions, n these and the first n layers.
         masked: leave padding out where `lengths` are given, as far as the backbone can.
         norm: of the first convolutions of a small Wav2Vec2 or HuBERT; "": as the full one has.
