@@ -285,10 +285,9 @@ def test_35_runs_on_a_recording_with_your_own_table(tmp_path):
     assert written == {"answers.csv", "embeddings.npz", "Front_Center.png"}
 
 
-@pytest.mark.parametrize("make", [silent, short])
-def test_35_takes_a_saved_model_and_any_clip(make, tmp_path):
-    table, clip, saved = write_tones(tmp_path / "tones", speakers=8), tmp_path / "종 100%d.mp4", tmp_path / "saved"
-    make(clip)
+def test_35_takes_a_saved_model_and_a_short_silent_clip(tmp_path):
+    table, clip, saved = write_tones(tmp_path / "tones", speakers=8), tmp_path / "종 100%d.wav", tmp_path / "saved"
+    media.write_wav(clip, torch.zeros(2, 4410), 44100)
     how = {"data": str(table), "word": "film", "steps": 2, "checkpoint": str(saved)}
     classification.trained(classification.changed(classification.tiny, how), progress=False)
     run("35", tmp_path, checkpoint=str(saved), clip=str(clip), word="two", data=str(table))
