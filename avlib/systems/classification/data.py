@@ -26,7 +26,7 @@ from ...datasets.sources import SAMPLE_RATE
 from ...errors import AvlibError, ParameterError
 from .settings import Data, Settings
 
-_FEW = 64  # clips that no processes are started for
+_FEW = 1000  # clips that are read sooner than processes are started
 _IN_MEMORY = 4 * 2**30  # bytes of sound that are kept there at most
 _DEBUG = 16  # clips of each part, where `debug` is on
 
