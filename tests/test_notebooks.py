@@ -15,10 +15,11 @@ import torch
 from conftest import ROOT, recording
 from making import numbered, published_files, tone, write_clip
 from PIL import Image
+from toned import write_tones
 
 from avlib import media, workbook
 from avlib.models.audiotoken import AudioTokenEmbedder
-from avlib.systems.classification import Classifier
+from avlib.systems import classification
 
 NOTEBOOKS = {notebook.number: notebook.path for notebook in workbook.discover()}
 
@@ -40,6 +41,7 @@ VERDICTS = {
     "24": "holds when, does not hold, does not hold, holds, does not hold",
     "25": """holds when, does not hold, does not hold, holds, does not hold, holds when, does not hold,
     does not hold""",
+    "35": "holds when, holds, does not hold, holds, does not hold, holds when",
     "31": """holds, holds when, holds when, holds, holds when, holds when, holds when, holds, does not hold, holds when,
     holds when, holds, holds when, holds, holds when, holds, holds when, holds""",
     "32": """holds, holds, holds when, holds when, holds when, does not hold, holds when, holds, holds when, holds when,
@@ -50,7 +52,14 @@ VERDICTS = {
 }
 # Of what the models of these have learned, by the training that is the default. With shorter ones claims may come out
 # otherwise, and others are not made of your own clips.
-LEARNED = {"13": slice(13, 18), "14": slice(3, 5), "23": slice(1, 2), "33": slice(1, 6), "34": slice(5, 6)}
+LEARNED = {
+    "13": slice(13, 18),
+    "14": slice(3, 5),
+    "23": slice(1, 2),
+    "33": slice(1, 6),
+    "34": slice(5, 6),
+    "35": slice(4, 5),
+}
 # To learn in full takes the models of the second row five minutes: `env/run` does that, and tests/bench/audiotoken.py.
 SHORT = {
     "23": {"steps": 20, "earlier_steps": 40, "comparison_steps": 2},
@@ -58,6 +67,7 @@ SHORT = {
     "25": {"steps": 40},
     "33": {"steps": 20, "comparison_steps": 4, "seeds": 1, "folds": 2},
     "34": {"steps": 2},
+    "35": {"steps": 4},
 }
 
 
@@ -301,6 +311,30 @@ def test_34_refuses_a_clip_without_sound_enough(tmp_path):
     assert result.state == "failed" and "too short.wav: 0.05" in result.message and "0.1 s" in result.message
 
 
+def test_35_runs_on_a_recording_with_your_own_table(tmp_path):
+    table = write_tones(tmp_path / "tones", speakers=8)
+    own = {"data": str(table), "clip": str(recording("speech/Front_Center.wav")), "out_dir": str(tmp_path / "made")}
+    run("35", tmp_path, **own)
+    made = (tmp_path / "35.ipynb").read_text()
+    assert "classes: high low" in made and "1.43 s, the speaker is of unknown age" in made
+    written = {path.name for path in (tmp_path / "made").iterdir()}
+    assert written == {"answers.csv", "embeddings.npz", "Front_Center.png"}
+
+
+def test_35_takes_a_saved_model_and_a_short_silent_clip(tmp_path):
+    table, clip, saved = write_tones(tmp_path / "tones", speakers=8), tmp_path / "종 100%d.wav", tmp_path / "saved"
+    media.write_wav(clip, torch.zeros(2, 4410), 44100)
+    how = {"data": str(table), "word": "film", "steps": 2, "checkpoint": str(saved)}
+    classification.trained(classification.changed(classification.tiny, how), progress=False)
+    run("35", tmp_path, checkpoint=str(saved), clip=str(clip), word="two", data=str(table))
+
+
+def test_35_refuses_what_cannot_be_heard_before_it_trains(tmp_path):
+    (tmp_path / "empty.wav").write_bytes(b"")
+    result = workbook.run_one(NOTEBOOKS["35"], {"clip": str(tmp_path / "empty.wav")}, tmp_path / "35.ipynb")
+    assert result.state == "failed" and "empty.wav: is empty (0 bytes)" in result.message and result.cell < 7
+
+
 FEW = {"steps": 3, "earlier_steps": 4, "comparison_steps": 2}  # of notebook 23
 
 
@@ -363,7 +397,7 @@ def test_33_learns_from_your_own_clips(tmp_path):
     (tmp_path / "settings.json").write_text('{"loss_fn": "focal", "activation": "gelu", "data_length": 1.0}')
     out = tmp_path / "out"
     run("33", tmp_path, data=str(tmp_path / "clips"), settings=str(tmp_path / "settings.json"), out_dir=str(out))
-    assert Classifier.load(out / "model").card.labels.names == ("loud", "quiet")
+    assert classification.Classifier.load(out / "model").card.labels.names == ("loud", "quiet")
     assert (out / "history.csv").exists()
 
 
