@@ -132,7 +132,8 @@ def test_a_dotted_name_beside_a_plain_one_is_none_of_that():
         ({"fold": 2, "k_fold": 2}, "0 to 1"), ({"test_size": 0.6, "valid_size": 0.4}, "together"),
         ({"train_file": "a.csv"}, "test_file"), ({"test": True}, "checkpoint"), ({"crop": "end"}, "centre"),
         ({"transform": True, "backbone": "wav2vec2-base"}, "spectrogram"), ({"patience": 2, "monitor": ""}, "monitor"),
-        ({"train_file": "a", "test_file": "b", "data": "c"}, "one of the two"), ({"contrastive_weight": 2}, "0 to 1"),
+        ({"train_file": "a", "test_file": "b", "data": "c"}, "one of the two"),
+        ({"train_file": "a", "test_file": "b", "k_fold": 2}, "k_fold"), ({"contrastive_weight": 2}, "0 to 1"),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused_by_name(values, said):
@@ -199,6 +200,12 @@ def test_rows_15_16_given_files_and_a_validation_part_from_training(table, tmp_p
     assert parts(changed(small, {**aliased, "splitted_data_files": "true", "valid_size": 1 / 6})).splits == own.splits
     with pytest.raises(DatasetError, match="two parts"):
         parts(changed(small, {**names, "test_file": names["train_file"]}))
+    for row in rows:
+        row["split"] = "train" if row["speaker"] in speakers[:4] else "test"
+    column = {"data": str(write(tmp_path / "c.csv", rows))}
+    assert [len(part) for part in parts(changed(small, {**column, "valid_size": 1 / 6}))[:3]] == [12, 4, 8]
+    with pytest.raises(ParameterError, match="column `split`"):
+        parts(changed(small, {**column, "k_fold": 2}))
 
 
 def test_row_20_without_shuffling_clips_come_in_the_order_of_the_table():

@@ -96,7 +96,12 @@ _HELD: dict[str, ClassificationDataset | None] = {}  # in memory, for who asks a
 
 
 def divided(settings: Settings, *, progress: bool = True) -> tuple[list[Recording], Splits]:
-    """All recordings, and which of them are in which part; no sound is read."""
+    """All recordings, and which of them are in which part; no sound is read.
+
+    Raises:
+        ParameterError: folds of what is divided already.
+        DatasetError: see `parts`.
+    """
     own, how = settings.data, {"seed": _seed(settings), "shuffle": settings.data.shuffle}
     if own.train_file:
         train, test, valid = (
@@ -109,6 +114,9 @@ def divided(settings: Settings, *, progress: bool = True) -> tuple[list[Recordin
     recordings = filter_words(_read(own.data, own) if own.data else _built_in(own, progress), own.words)
     how["labels"] = Labels.of(recordings, settings.task)
     if any(recording.split for recording in recordings):
+        if own.k_fold:
+            found = f"{own.k_fold}, where the table's column `split` says which clip is in which part"
+            raise ParameterError("k_fold", found, "0, or a table without that column")
         return recordings, splits_of_column(recordings, valid_size=own.valid_size, **how)
     if own.k_fold:
         return recordings, folds(recordings, own.k_fold, own.test_size, **how)[own.fold]

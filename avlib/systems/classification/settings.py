@@ -98,6 +98,8 @@ class Data:
             raise ParameterError(lacking, "none is given", "both train_file and test_file, or none of the two")
         if self.valid_file and not self.train_file:
             raise ParameterError("train_file", "none is given", "what is trained on, where valid_file is given")
+        if self.train_file and self.k_fold:
+            raise ParameterError("k_fold", f"{self.k_fold}, where train_file and test_file are given", "0")
         if self.train_file and self.data:
             raise ParameterError("data", "given together with train_file", "one of the two")
 
