@@ -46,7 +46,7 @@ VERDICTS = {
     holds when, holds, holds when, holds, holds when, holds, holds when, holds""",
     "32": """holds, holds, holds when, holds when, holds when, does not hold, holds when, holds, holds when, holds when,
     holds, does not hold""",
-    "33": """holds, does not hold, does not hold, holds, holds, holds when, does not hold, does not hold, holds when,
+    "33": """holds, does not hold, does not hold, holds, holds, does not hold, does not hold, does not hold, holds when,
     does not hold, does not hold""",
     "34": "holds when, does not hold, holds when, does not hold, holds when, does not hold",
 }

@@ -489,3 +489,26 @@ def test_a_folder_of_another_kind_is_refused(tmp_path):
     BEATs(small("beats").backbone.network.config).save(tmp_path / "beats")
     with pytest.raises(CheckpointError, match="no settings of an AudioClassifier"):
         AudioClassifier.from_checkpoint(tmp_path / "beats")
+
+
+def test_standardized_rows_have_mean_0_and_deviation_1_over_valid_columns(tmp_path):
+    model, plain = small(standardize=True), small()
+    waveform, lengths = torch.randn(6, 8000) * torch.linspace(0.01, 1, 6)[:, None], torch.tensor([8000, 4000] * 3)
+    with pytest.raises(ParameterError, match="clips: none"):
+        model.standardize([])
+    model.standardize([(waveform[:4], lengths[:4]), (waveform[4:], lengths[4:])])
+    values, columns = model.features(waveform, lengths)
+    raw = plain.features(waveform, lengths).values
+    for row in (0, 40, 79):
+        kept = torch.cat([clip[row, :count] for clip, count in zip(raw, columns, strict=True)])
+        expected = (raw[:, row] - kept.mean()) / kept.std(correction=0)
+        torch.testing.assert_close(values[:, row], expected, rtol=1e-4, atol=1e-4)
+    model.standardize([(torch.zeros(2, 8000), torch.tensor([8000, 8000]))])
+    assert model.features(torch.zeros(1, 8000)).values.abs().max() == 0, "what never differs is not made loud"
+    model.save(tmp_path)
+    again = AudioClassifier.from_checkpoint(tmp_path)
+    torch.testing.assert_close(again.features(waveform, lengths).values, model.features(waveform, lengths).values)
+    with pytest.raises(ParameterError, match="standardize"):
+        plain.standardize([(waveform, lengths)])
+    with pytest.raises(ParameterError, match="takes the waveform"):
+        small("wav2vec2-base", standardize=True)

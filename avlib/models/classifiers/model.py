@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +35,11 @@ class Output(NamedTuple):
     embedding: Float[Tensor, "batch projected"]
     frames: Float[Tensor, "batch frames width"]
     mask: Bool[Tensor, "batch frames"]
+
+
+# Of a mel row, whose values are from about -1 to 1.5. So a row that is always the same, as above the highest frequency
+# of a telephone, is not made loud.
+_LEAST_DEVIATION = 0.05
 
 
 class Contributions(NamedTuple):
@@ -75,6 +80,9 @@ class AudioClassifier(nn.Module):
         own = {"backbone": backbone, "num_outputs": num_outputs, "task": task, "conditions": conditions or {}}
         self.settings = config = Config.of(own | settings)
         self.backbone = FAMILIES[config.facts.family](config)
+        if config.standardize:
+            self.register_buffer("mel_mean", torch.zeros(config.n_mels))
+            self.register_buffer("mel_std", torch.ones(config.n_mels))
         self.rows = Rows(config)
         self.layer_sum = LayerSum(self.backbone.num_states) if config.layer_sum else None
         self.pooling = POOLINGS[config.pooling](self.backbone.width)
@@ -145,7 +153,37 @@ class AudioClassifier(nn.Module):
         values, lengths = self.backbone.features(waveform, lengths.clamp(min=self.shortest))
         if self.settings.min_max:
             values = _min_max(values, lengths if self.settings.masked else None)
+        if self.settings.standardize:
+            values = (values - self.mel_mean[:, None].to(values)) / self.mel_std[:, None].to(values)
         return Features(values, lengths)
+
+    @torch.no_grad()
+    def standardize(self, clips: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Learn from clips what `features` brings to 0 and 1: of each mel row, mean and deviation over valid columns.
+
+        They are saved with the weights.
+
+        Args:
+            clips: batches of what `features` takes: waveforms `(B, samples)` and their lengths `(B,)`.
+
+        Raises:
+            ParameterError: the model was made without `standardize`, or there are no clips.
+        """
+        if not self.settings.standardize:
+            raise ParameterError("standardize", "False", "True", "Make the model with standardize=True.")
+        self.mel_mean.zero_()
+        self.mel_std.fill_(1)
+        count = summed = squares = 0
+        for waveform, lengths in clips:
+            values, columns = self.features(waveform.to(self.mel_mean.device), lengths)
+            valid = torch.arange(values.shape[-1], device=values.device) < columns[:, None]
+            kept = values.double().movedim(1, 2)[valid]  # (columns of all clips, mels)
+            count, summed, squares = count + len(kept), summed + kept.sum(dim=0), squares + kept.square().sum(dim=0)
+        if not count:
+            raise ParameterError("clips", "none", "at least one")
+        mean = summed / count
+        self.mel_mean.copy_(mean)
+        self.mel_std.copy_((squares / count - mean.square()).clamp(min=0).sqrt().clamp(min=_LEAST_DEVIATION))
 
     def read(
         self,

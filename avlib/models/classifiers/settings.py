@@ -104,6 +104,8 @@ class Config:
         age_momentum: what the age's row, or rows, are multiplied by.
         word_scale: what the word's row, or rows, are multiplied by.
         min_max: scale each clip's spectrogram to 0 to 1, before rows are added; of ResNet padding counts.
+        standardize: bring each mel row to the mean 0 and the deviation 1 that it has over many clips, which
+            `AudioClassifier.standardize` is given; for networks that are trained from nothing.
         freeze: "" nothing, "all" the backbone, "features" its first convolutions, n these and the first n layers.
         masked: leave padding out where `lengths` are given, as far as the backbone can.
         norm: of the first convolutions of a small Wav2Vec2 or HuBERT; "": as the full one has.
@@ -133,6 +135,7 @@ class Config:
     age_momentum: float | int = 1.0
     word_scale: float | int = 1.0
     min_max: bool = False
+    standardize: bool = False
     freeze: str | int = ""
     masked: bool = True
     norm: str = ""
@@ -223,7 +226,7 @@ class Config:
                 found = f"{getattr(self, name)!r} with {self.backbone}"
                 raise ParameterError(name, found, "nothing: this backbone has its own", "Leave it out.")
         if not facts.rows:
-            for name in ("n_mels", "min_max"):
+            for name in ("n_mels", "min_max", "standardize"):
                 if getattr(self, name):
                     found = f"{getattr(self, name)} with {self.backbone}, which takes the waveform"
                     raise ParameterError(name, found, "nothing", "Leave it out, or take another backbone.")

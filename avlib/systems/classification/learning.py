@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from .settings import Settings, tiny
 _MODULES = ("models/classifiers", "models/beats", "models/checks", "clips/speech", "datasets/classification")
 _MODULES += ("systems/classification/objective", "systems/classification/names")
 _DEBUG_STEPS = 2
+_CLIPS = 256  # whose spectrograms say what the rows of all are like
 _FEW = 30  # clips to test on, below which it is said how little they prove
 
 
@@ -52,6 +54,7 @@ def build(settings: Settings, own: Parts | None = None, *, progress: bool = True
         warnings.warn(f"data_type={how.data_type} is not heeded: {how.backbone} takes a {wanted}", stacklevel=2)
     left_out = ("backbone", "word", "age", "weights", "data_type")
     same = {name: value for name, value in vars(how).items() if name not in left_out}
+    same["standardize"] = how.standardize and wanted == "spectrogram"
     with torch.random.fork_rng():
         torch.manual_seed(settings.training.seed)
         model = AudioClassifier(
@@ -61,7 +64,18 @@ def build(settings: Settings, own: Parts | None = None, *, progress: bool = True
         )  # fmt: skip
     if how.weights:
         model.load_backbone(how.weights)
+    if same["standardize"]:
+        model.standardize(_some(own.train))
     return model
+
+
+def _some(dataset: ClassificationDataset) -> Iterator[tuple[Tensor, Tensor]]:
+    """Clips from all over a data set, as many as statistics of their spectrograms need."""
+    indices = range(0, len(dataset), -(-len(dataset) // _CLIPS))
+    for first in range(0, len(indices), 16):
+        batch = dataset.collate([dataset[index] for index in indices[first : first + 16]])
+        if len(batch.length):
+            yield batch.waveform, batch.length
 
 
 def step(

@@ -28,7 +28,7 @@ _DECISIVE = {
     "data": ("target", "words", "seconds", "pad", "ages"),
     "model": (
         "backbone", "small", "word", "age", "n_mels", "hop_length", "n_fft", "mel", "pooling", "layer_sum",
-        "projection", "activation", "age_momentum", "word_scale", "min_max", "norm",
+        "projection", "activation", "age_momentum", "word_scale", "min_max", "standardize", "norm",
     ),
 }  # fmt: skip
 

@@ -121,6 +121,7 @@ class Model:
     dropout: of the projection's input.
     age_momentum, word_scale: what the values in rows are multiplied with.
     min_max: each spectrogram from 0 to 1, before rows are added.
+    standardize: each mel row to the mean 0 and deviation 1 that it has over the training part; of spectrograms alone.
     freeze: "" nothing, "features" what is before the transformer, "all" the whole backbone, or a number of layers.
     weights: a file, folder or hub id with the backbone's published weights; "": random ones.
     norm: "group" or "layer", of a small Wav2Vec2 or HuBERT; "": as the full one has.
@@ -143,6 +144,7 @@ class Model:
     age_momentum: float | int = 1.0
     word_scale: float | int = 1.0
     min_max: bool = False
+    standardize: bool = False
     freeze: str | int = ""
     weights: str = ""
     norm: str = ""
@@ -294,7 +296,7 @@ full = Settings(
 # What two CPU cores learn in half a minute: words of the built-in corpus, said rightly or wrongly.
 tiny = Settings(
     data=Data(pad="longest"),
-    model=Model(backbone="whisper-base", small=True, word="auto"),
+    model=Model(backbone="whisper-base", small=True, word="auto", standardize=True),
     epochs=30,
     warmup_ratio=0.1,
     training=training.Settings(
