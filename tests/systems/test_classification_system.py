@@ -471,13 +471,13 @@ def test_rows_28_and_29_every_optimiser_takes_the_step(optimizer):
 
 def test_what_is_frozen_stays_and_parts_have_their_own_rates():
     settings = changed(
-        small, {"freeze": "features", "group_rates": {"classifier": 10, "backbone": 0.1}, "optimizer": "sgd", "clip": 0}
+        small, {"freeze": "features", "group_rates": {"heads": 10, "backbone": 0.1}, "optimizer": "sgd", "clip": 0}
     )
     model, own = built(settings)
     frozen = {name: p.clone() for name, p in model.named_parameters() if not p.requires_grad}
     groups = {group["name"]: group["lr"] for group in training.parameter_groups(model, settings.training)}
     rate = settings.training.learning_rate
-    assert groups["classifier"] == 10 * rate and groups["backbone"] == pytest.approx(rate / 10)
+    assert groups["heads"] == 10 * rate and groups["backbone"] == pytest.approx(rate / 10)
     training.fit(
         model, lambda model, batch: classification.step(model, batch, settings), own.train,
         classification.plan(settings, own), progress=False,
