@@ -199,7 +199,7 @@ def test_an_empty_filter_is_refused_with_the_nearest_words():
     recordings = some(*"aba", words=["rake", "wake", "key"])
     with pytest.raises(DatasetError, match=r"no clip of 'lake'; expected .* such as 'wake', 'rake'"):
         filter_words(recordings, ["key", "lake"])
-    with pytest.raises(DatasetError, match=r"no clip of 'lake'.*Name the column of the words"):
+    with pytest.raises(DatasetError, match=r"no clip of 'lake'.*Name their column by `word`"):
         filter_words(some("a", "b"), ["lake"])
 
 

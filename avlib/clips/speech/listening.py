@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from jaxtyping import Float
 
-from ...errors import ParameterError
-from .given import check_choice, check_whole
+from ...errors import ParameterError, check_choice
+from .given import check_whole
 from .phones import PARTNER, WORDS
 from .spoken import PRONUNCIATIONS
 from .voice import SAMPLE_RATE

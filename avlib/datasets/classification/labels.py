@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ...clips.speech import AGES
-from ...errors import DatasetError, ParameterError
+from ...errors import DatasetError, ParameterError, check_choice
 from .table import Recording, first_three
 
 TASKS = ("classification", "regression")
@@ -28,8 +28,7 @@ class Labels:
     task: str = "classification"
 
     def __post_init__(self):
-        if self.task not in TASKS:
-            raise ParameterError("task", repr(self.task), " or ".join(map(repr, TASKS)))
+        check_choice("task", self.task, TASKS)
 
     @classmethod
     def of(cls, recordings: Iterable[Recording], task: str = "classification", order: Sequence[str] = ()) -> Labels:
