@@ -118,7 +118,7 @@ def filter_words(recordings: Sequence[Recording], words: str | Iterable[str]) ->
     for word in words:
         if word not in there:
             advice = f"Name their column by {argument('word')}." if not there else ""
-            raise DatasetError("words", f"no clip of {word!r}", _choice(word, there) or "a word of the table", advice)
+            raise DatasetError("words", f"no clip of {word!r}", such_as(word, there) or "a word of the table", advice)
     return [recording for recording in recordings if not words or recording.word in words]
 
 
@@ -139,7 +139,7 @@ def argument(column: str) -> str:
     return f"`{column}` (setting: {column}_column)" if column in DEFAULT_COLUMNS else f"`{column}`"
 
 
-def _choice(wanted: str, there: Iterable[str]) -> str:
+def such_as(wanted: str, there: Iterable[str]) -> str:
     """What could have been meant, in words: the nearest, or what there is."""
     there = sorted(there)
     near = difflib.get_close_matches(wanted, there, 3, cutoff=0.5)
