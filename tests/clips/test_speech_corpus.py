@@ -266,7 +266,7 @@ def test_espeak_that_fails(tmp_path, monkeypatch):
         (lambda: speech.render([]), ("spoken", "nothing")),
         (lambda: speech.render(speech.corpus(2, 1), jobs=0), ("jobs", "0")),
         (lambda: speech.say("rong"), ("word", "Did you mean 'ring'")),
-        (lambda: speech.say("ring", "odd"), ("pronunciation", "normal, abnormal")),
+        (lambda: speech.say("ring", "odd"), ("pronunciation", "'normal', 'abnormal'")),
         (lambda: speech.say("ring", pitch=-1), ("pitch", "-1")),
         (lambda: speech.say("ring", pace=10), ("pace", "10")),
     ],

@@ -143,7 +143,7 @@ class BEATs(nn.Module):
             TooShortError, ParameterError: as `features`.
         """
         check_choice("padding", padding, PADDINGS)
-        self._check(lengths, (len(lengths), samples))
+        self._check(lengths, (*lengths.shape, samples))
         frames, tokens = self._frames(samples), self._tokens(samples)
         if padding == "token":
             return valid_mask(self._tokens(lengths), tokens)
