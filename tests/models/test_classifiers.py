@@ -452,7 +452,7 @@ def test_contributions_are_refused_where_the_head_is_not_linear(name, settings):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"backbone": "whisper-bass"}, r"backbone: 'whisper-bass'; expected one of whisper-tiny"),
+        ({"backbone": "whisper-bass"}, r"backbone: 'whisper-bass'; expected one of 'whisper-tiny'"),
         ({"task": "ranking"}, r"task: 'ranking'"),
         ({"pooling": "max"}, r"pooling: 'max'"),
         ({"activation": "tanh"}, r"activation: 'tanh'"),
@@ -464,7 +464,7 @@ def test_contributions_are_refused_where_the_head_is_not_linear(name, settings):
         ({"freeze": "half"}, r"freeze: 'half'"),
         ({"freeze": 7}, r"freeze: 7; expected .* 0 to 6"),
         ({"freeze": True}, r"freeze: True"),
-        ({"poling": "mean"}, r"poling: no such setting .*Did you mean pooling"),
+        ({"poling": "mean"}, r"poling: no such setting .*Did you mean 'pooling'"),
         ({"backbone": "resnet50", "layer_sum": True}, r"layer_sum: True with resnet50"),
         ({"backbone": "beats", "hop_length": 100}, r"hop_length: 100 with beats"),
         ({"backbone": "hubert-base", "n_mels": 80}, r"n_mels: 80 with hubert-base, which takes the waveform"),
