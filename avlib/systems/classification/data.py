@@ -25,6 +25,7 @@ from ...datasets.classification import (
 )
 from ...datasets.sources import SAMPLE_RATE
 from ...errors import AvlibError, ParameterError
+from .. import written
 from .settings import Data, Settings
 
 _FEW = 1024  # clips that no processes are started for: to start them takes longer than to read so many
@@ -67,9 +68,9 @@ def parts(settings: Settings, *, progress: bool = True) -> Parts:
     """
     own = settings.data
     recordings, splits = divided(settings, progress=progress)
-    labels = Labels.of(recordings, settings.task)
+    labels = Labels.of(recordings, settings.task, settings.data.order)
     chosen = {name: [recordings[index] for index in getattr(splits, name)] for name in ("train", "valid", "test")}
-    words, conditions, note = _told(settings, chosen, labels)
+    words, conditions, note = _conditions(settings, chosen, labels)
     # A word that training has not does no harm, unless the model is told the word.
     words = word_list(chosen["train"]) if "word" in conditions else words
     seconds = _longest(recordings, own) if own.pad == "longest" else own.seconds
@@ -77,7 +78,7 @@ def parts(settings: Settings, *, progress: bool = True) -> Parts:
     for name, rows in chosen.items():
         how = _how(settings, labels, words, seconds, name)
         rows = rows[:: max(1, len(rows) // _DEBUG)][:_DEBUG] if settings.debug else rows
-        key = repr((how, [(row, _written(row)) for row in rows]))
+        key = repr((how, rows, written(row.path for row in rows)))
         held[key] = _HELD.get(key) or (_dataset(rows, how, progress) if rows else None)
         made[name] = held[key]
     _HELD.clear()
@@ -88,7 +89,7 @@ def parts(settings: Settings, *, progress: bool = True) -> Parts:
 def again(settings: Settings, *, progress: bool = True) -> Parts:
     """The parts that a training was given. What there was to warn of was said then."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", UserWarning)
         return parts(settings, progress=progress)
 
 
@@ -109,10 +110,10 @@ def divided(settings: Settings, *, progress: bool = True) -> tuple[list[Recordin
             for file in (own.train_file, own.test_file, own.valid_file)
         )
         everything = [*train, *test, *(valid or [])]
-        how["labels"] = Labels.of(everything, settings.task)
+        how["labels"] = Labels.of(everything, settings.task, own.order)
         return given_splits(train, test, valid, valid_size=own.valid_size, **how)
     recordings = filter_words(_read(own.data, own) if own.data else _built_in(own, progress), own.words)
-    how["labels"] = Labels.of(recordings, settings.task)
+    how["labels"] = Labels.of(recordings, settings.task, own.order)
     if any(recording.split for recording in recordings):
         if own.k_fold:
             found = f"{own.k_fold}, where the table's column `split` says which clip is in which part"
@@ -129,7 +130,8 @@ def _seed(settings: Settings) -> int:
 
 
 def _read(path: str, own: Data) -> list[Recording]:
-    return read_recordings(path, own.target or "label", group=own.group, on_error=own.on_error)
+    columns = {"word": own.word_column, "age": own.age_column, "speaker": own.speaker_column, "group": own.group}
+    return read_recordings(path, own.target or "label", on_error=own.on_error, **columns)
 
 
 def _built_in(own: Data, progress: bool) -> list[Recording]:
@@ -172,7 +174,7 @@ def _longest(recordings: Sequence[Recording], own: Data) -> float | int:
     return min(own.seconds, longest) or own.seconds
 
 
-def _told(
+def _conditions(
     settings: Settings, chosen: dict[str, list[Recording]], labels: Labels
 ) -> tuple[tuple[str, ...], dict[str, str], str]:
     """The words, what the model is told and how, and in words why."""
@@ -217,17 +219,14 @@ def _why_not(chosen: dict[str, list[Recording]], words: Sequence[str], labels: L
 
 
 def files(settings: Settings) -> list:
-    """The user's clips and when each was written, so that a changed one is not taken for the old one."""
+    """The user's weights and clips, and when each was written; see `written`."""
+    weights = written([settings.model.weights])
     if not (settings.data.data or settings.data.train_file):
-        return []
+        return weights
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # `parts` says the same
+        warnings.simplefilter("ignore", UserWarning)  # `parts` says the same
         recordings, splits = divided(settings, progress=False)
-    return [splits.hashes, [(repr(recording), _written(recording)) for recording in recordings]]
-
-
-def _written(recording: Recording) -> int | None:
-    return recording.path.stat().st_mtime_ns if recording.path.exists() else None
+    return [weights, splits.hashes, list(map(repr, recordings)), written(recording.path for recording in recordings)]
 
 
 def say(text: str, progress: bool) -> None:

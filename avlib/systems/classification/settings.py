@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from ... import training
 from ...clips.speech import AGES
+from ...datasets.classification import CROPS, PADS
 from ...errors import ParameterError
 from ...models.classifiers import BACKBONES, KINDS, TASKS
 from .names import ALIASES, LOSSES, VALUES
@@ -38,6 +39,8 @@ class Data:
     data: a table of recordings (`read_recordings`), or a folder with one sub-folder for each class; "" takes the
         built-in corpus.
     target: the column to be told; "" is "label", or of a folder its sub-folders.
+    order: the classes, or the steps of a regression, in their order; empty sorts them.
+    word_column, age_column, speaker_column: where the table has them, if it has; see `read_recordings`.
     group: the column whose clips stay together when they are split; "" is the speaker.
     words: only clips of these words; empty for all.
     train_file, valid_file, test_file: tables of parts that are given; `valid_file` may be left out.
@@ -56,6 +59,10 @@ class Data:
 
     data: str = ""
     target: str = ""
+    order: Sequence[str] = ()
+    word_column: str = "word"
+    age_column: str = "age"
+    speaker_column: str = "speaker"
     group: str = ""
     words: Sequence[str] = ()
     train_file: str = ""
@@ -80,8 +87,8 @@ class Data:
     clips_seed: int = 0
 
     def __post_init__(self):
-        _choose("crop", self.crop, ("start", "centre", "random"))
-        _choose("pad", self.pad, ("full", "longest"))
+        _choose("crop", self.crop, CROPS)
+        _choose("pad", self.pad, PADS)
         for name in ("test_size", "valid_size"):
             _share(name, getattr(self, name))
         if not self.test_size + self.valid_size < 1:
@@ -108,7 +115,7 @@ class Data:
 class Model:
     """The network; see `AudioClassifier`, whose names these are.
 
-    backbone: see `CHOICES`.
+    backbone: see `choices`.
     small: sizes that a CPU trains in a minute; off: the published ones.
     word, age: how the model is told the word that is said and the speaker's age: "" not at all; "row", "one_hot_rows"
         (of spectrograms), "embedding", "film" or "heads". "auto": "heads" where there are several words.
@@ -164,12 +171,13 @@ class Model:
 class Loss:
     """What is made small; weights and counts come from the training part.
 
-    loss: see `CHOICES`. "contrastive" and "pair_contrastive" are added to cross entropy, and have their own sampler.
+    loss: see `choices`. "contrastive" and "pair_contrastive" are added to cross entropy, and have their own sampler.
     label_smoothing: of cross entropy, also where it is weighted.
     focal_gamma, focal_alpha, focal_form: see `focal_loss`. `focal_alpha` is one number, or one for each class.
     beta, cb_form, cb_gamma: see `class_balanced_weights` and `class_balanced_loss`.
     balancing_form, laplace, cap: see `balancing_weights`; `cap` None: none.
     difficulty_strength, difficulty_table: see `difficulty_weights`; scores by word win over the rule.
+    normal_label: of "difficulty", the class that is said rightly; the other one is not.
     contrastive_weight: share of the contrastive loss; the rest is that of cross entropy.
     temperature: of "contrastive"; margin: of "pair_contrastive".
     words_per_batch, clips_per_label: of the batches that contrast needs, which set the batch size. `words_per_batch`
@@ -189,6 +197,7 @@ class Loss:
     cap: float | int | None = 10.0
     difficulty_strength: float | int = 1.0
     difficulty_table: Mapping[str, float | int] = field(default_factory=dict)
+    normal_label: str = "normal"
     contrastive_weight: float | int = 0.2
     temperature: float | int = 0.07
     margin: float | int = 0.0
