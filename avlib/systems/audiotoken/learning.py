@@ -29,7 +29,7 @@ from .model import AudioToken, heard_layers
 from .settings import Sampling, Settings, full, tiny
 
 NOISE_STEPS = 1000  # of Stable Diffusion's training
-_MODELS = ("audiotoken", "beats", "checks", "judge", "patch_pca", "patches", "small_words", "text_to_image")
+_MODELS = ("audiotoken", "beats", "judge", "patch_pca", "patches", "small_words", "text_to_image")
 SOURCES = sources("audiotoken", more=[*(f"models/{name}" for name in _MODELS), "systems/audiotoken/model"])
 
 # The models of the stages, untrained

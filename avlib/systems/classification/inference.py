@@ -14,9 +14,9 @@ from torch import nn
 from ... import media
 from ...datasets.classification import Labels, Recording, age_index, read_recordings, word_index
 from ...datasets.sources import SAMPLE_RATE, SOUND_SUFFIXES, VIDEO_SUFFIXES, existing, files_in
-from ...errors import AvlibError, DatasetError, MediaError, ParameterError
+from ...errors import AvlibError, DatasetError, MediaError, ParameterError, check_choice
 from ...models.classifiers import AudioClassifier
-from ...workers import describe
+from ...workers import POLICIES, describe
 from .. import chosen_device
 from .evidence import Evidence, contributions, is_linear, occlusion
 from .predicting import NOT_TOLD, Heard, Sound, Vote, answers, in_samples, listen, vote
@@ -176,8 +176,7 @@ class Classifier:
                 something of occlusion is asked; several clips; see `predict`.
             MediaError: the clip cannot be read.
         """
-        if method not in ("auto", "contributions", "occlusion"):
-            raise ParameterError("method", repr(method), '"auto", "contributions" or "occlusion"')
+        check_choice("method", method, ("auto", "contributions", "occlusion"))
         if method == "auto":
             method = "contributions" if is_linear(self.model) else "occlusion"
         parts = {"width": width, "steps": steps, "bands": bands, "batch_size": batch_size}
@@ -195,8 +194,7 @@ class Classifier:
     def _heard(
         self, files: Files, word: Any, age: Any, hop: float | int | None, on_error: str, batch_size: int
     ) -> tuple[list[str], list[Heard], list[float], list[AvlibError]]:
-        if on_error not in ("raise", "skip"):
-            raise ParameterError("on_error", repr(on_error), '"raise" or "skip"')
+        check_choice("on_error", on_error, POLICIES)
         recordings = self._recordings(files)
         given = self._given(word, age, len(recordings))
         kept, seconds, skipped = [], [], []

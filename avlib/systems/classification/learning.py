@@ -25,7 +25,7 @@ from .predicting import NOT_TOLD, predictions, told
 from .saving import read_card, save_classifier
 from .settings import Settings, tiny
 
-_SHARED = ("datasets/sampling", "metrics", "models/beats", "models/checks", "models/classifiers")
+_SHARED = ("datasets/sampling", "metrics", "models/beats", "models/classifiers")
 _OWN = ("objective", "predicting", "saving")
 SOURCES = sources("classification", more=[*_SHARED, *(f"systems/classification/{name}" for name in _OWN)])
 _DEBUG_STEPS = 2
@@ -46,22 +46,22 @@ def build(settings: Settings, own: Parts | None = None, *, progress: bool = True
         CheckpointError: published weights that cannot be read or do not fit.
     """
     own = parts(settings, progress=progress) if own is None else own
-    how = settings.model
-    wanted = BACKBONES[how.backbone].takes
-    if how.data_type not in ("", wanted):
-        warnings.warn(f"data_type={how.data_type} is not heeded: {how.backbone} takes a {wanted}", stacklevel=2)
+    network = settings.model
+    wanted = BACKBONES[network.backbone].takes
+    if network.data_type not in ("", wanted):
+        warnings.warn(f"data_type={network.data_type} is not heeded: {network.backbone} takes a {wanted}", stacklevel=2)
     left_out = ("backbone", "word", "age", "weights", "data_type")
-    same = {name: value for name, value in vars(how).items() if name not in left_out}
-    same["standardize"] = how.standardize and wanted == "spectrogram"
+    same = {name: value for name, value in vars(network).items() if name not in left_out}
+    same["standardize"] = network.standardize and wanted == "spectrogram"
     with torch.random.fork_rng():
         torch.manual_seed(settings.training.seed)
         model = AudioClassifier(
-            how.backbone, None if settings.task == "regression" else len(own.labels.names), settings.task,
+            network.backbone, None if settings.task == "regression" else len(own.labels.names), settings.task,
             own.conditions, num_words=max(1, len(own.words)), num_ages=len(settings.data.ages), seconds=own.seconds,
             **same,
         )  # fmt: skip
-    if how.weights:
-        model.load_backbone(how.weights)
+    if network.weights:
+        model.load_backbone(network.weights)
     if same["standardize"]:
         model.standardize(_some(own.train))
     return model

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ... import training
+from ... import losses, training
 from ...clips.speech import AGES
 from ...datasets.classification import CROPS, PADS
-from ...errors import ParameterError
+from ...errors import ParameterError, check_choice
 from ...models.classifiers import BACKBONES, KINDS, TASKS
+from ...workers import POLICIES
 from .names import ALIASES, LOSSES, VALUES
 
 _MASK = 10  # mel rows, and columns, that a mask of the README hides at most
-
-
-def _choose(name: str, value: object, known: Collection[object], advice: str = "") -> None:
-    if value not in known:
-        raise ParameterError(name, repr(value), f"one of {', '.join(map(repr, known))}", advice)
 
 
 def _share(name: str, value: float | int, below: float | int = 1.0) -> None:
@@ -87,8 +83,9 @@ class Data:
     clips_seed: int = 0
 
     def __post_init__(self):
-        _choose("crop", self.crop, CROPS)
-        _choose("pad", self.pad, PADS)
+        check_choice("crop", self.crop, CROPS)
+        check_choice("pad", self.pad, PADS)
+        check_choice("on_error", self.on_error, POLICIES)
         for name in ("test_size", "valid_size"):
             _share(name, getattr(self, name))
         if not self.test_size + self.valid_size < 1:
@@ -158,11 +155,12 @@ class Model:
     data_type: str = ""
 
     def __post_init__(self):
-        _choose("backbone", self.backbone, tuple(BACKBONES))
-        advice = "To train on some words only, give `words`."
-        _choose("word", self.word, ("", "auto", *KINDS), advice)
-        _choose("age", self.age, ("", *KINDS))
-        _choose("data_type", self.data_type, ("", "wave", "spectrogram"))
+        check_choice("backbone", self.backbone, BACKBONES)
+        if self.word not in (ways := ("", "auto", *KINDS)):
+            advice = "To train on some words only, give `words`."
+            raise ParameterError("word", repr(self.word), f"one of {', '.join(map(repr, ways))}", advice)
+        check_choice("age", self.age, ("", *KINDS))
+        check_choice("data_type", self.data_type, ("", "wave", "spectrogram"))
         if isinstance(self.freeze, str) and self.freeze.strip().isdigit():
             object.__setattr__(self, "freeze", int(self.freeze))  # text from the command line
 
@@ -205,10 +203,10 @@ class Loss:
     clips_per_label: int = 2
 
     def __post_init__(self):
-        _choose("loss", self.loss, LOSSES)
-        _choose("focal_form", self.focal_form, ("softmax", "sigmoid"))
-        _choose("cb_form", self.cb_form, ("softmax", "sigmoid", "focal"))
-        _choose("balancing_form", self.balancing_form, ("balanced", "inverse"))
+        check_choice("loss", self.loss, LOSSES)
+        check_choice("focal_form", self.focal_form, losses.FOCAL_FORMS)
+        check_choice("cb_form", self.cb_form, losses.CLASS_BALANCED_FORMS)
+        check_choice("balancing_form", self.balancing_form, losses.BALANCING_FORMS)
         _share("label_smoothing", self.label_smoothing)
         _share("beta", self.beta)
         if not 0 <= self.contrastive_weight <= 1:
@@ -276,7 +274,7 @@ class Settings:
     debug: bool = False
 
     def __post_init__(self):
-        _choose("task", self.task, TASKS)
+        check_choice("task", self.task, TASKS)
         _least(self, {"epochs": 0})
         if self.warmup_ratio is not None:
             _share("warmup_ratio", self.warmup_ratio)
