@@ -244,26 +244,28 @@ def _train(options: argparse.Namespace) -> int:
         began = time.monotonic()
         trained = system.trained(settings, device=device, progress=first)
         seconds = time.monotonic() - began
-        figures = system.evaluate(trained.model, settings, progress=first)
-        more = system.remarks(trained.model, settings, progress=first) if hasattr(system, "remarks") else ""
+        if out:  # before anything can go wrong with figures
+            shutil.copytree(trained.folder, out, dirs_exist_ok=True)
+            trained.history.to_csv(out / "history.csv")
+        figures, remarks = system.assess(trained.model, settings, device=device, progress=first)
     if not first:
         return 0
     what = ", ".join([options.system, size, getattr(settings, "stage", "")]).removesuffix(", ")
     if trained.history.rows:
         training = trained.history.rows[-1]
         print(f"\n{what}: {training['step']} steps, {training['seconds']:.1f} s when they were done;")
-        print(f"{seconds:.1f} s now, with data. On clips that it was not trained on:\n")
+        print(f"{seconds:.1f} s now, with data.")
     else:
-        print(f"\n{what}: on clips that it was not trained on:\n")
-    width = max(map(len, figures))
+        print(f"\n{what}: read from {trained.folder}.")
+    if figures:
+        print("On clips that it was not trained on:\n")
+    width = max(map(len, figures), default=0)
     for name, figure in figures.items():
         print(f"  {name:<{width}}  {figure}")
-    if more:
-        print(f"\n{more}")
+    if remarks:
+        print(f"\n{remarks}")
     print(f"\n{trained.folder}")
     if out:
-        shutil.copytree(trained.folder, out, dirs_exist_ok=True)
-        trained.history.to_csv(out / "history.csv")
         facts = {name: figure._asdict() for name, figure in figures.items()}
         (out / "figures.json").write_text(json.dumps(facts, indent=1) + "\n")
         print(out)

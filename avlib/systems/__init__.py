@@ -1,4 +1,4 @@
-"""Where a row is put together: one module for each system, with `tiny`, `full`, `build`, `step` and `trained`.
+"""Where a row is put together: one module for each system, with `tiny`, `full`, `build`, `step`, `trained`, `assess`.
 
 This file holds what they share: a place in the cache where each piece of work is done once; and `changing`, how a
 notebook, a file or the command line sets their settings.
@@ -11,7 +11,7 @@ import json
 import os
 import pkgutil
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import cache as remembered
@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Figure",
+    "Report",
     "Trained",
     "changed",
     "chosen_device",
+    "device_of",
     "done_once",
     "is_first",
     "names",
@@ -39,12 +41,13 @@ __all__ = [
     "processes",
     "sources",
     "trained_once",
+    "written",
 ]
 
 _Result = TypeVar("_Result")
 
 # The parts of avlib whose source decides what scenes are, and those that decide how anything learns.
-_SCENES = ("clips", "datasets/policy", "datasets/sources", "datasets/splits", "features")
+_SCENES = ("clips", "datasets/policy", "datasets/sources", "datasets/splits", "features", "media")
 _LEARNING = ("losses", "systems/__init__", "training")
 
 
@@ -56,12 +59,12 @@ def sources(system: str, what: str = "learning", more: Sequence[str] = ()) -> tu
     Args:
         system: its name.
         what: "data" or "learning".
-        more: further parts, such as a module that it shares with others.
+        more: further parts: its networks, and what it shares with others.
     """
     data = (*_SCENES, f"datasets/{system}", f"systems/{system}/data")
     if what == "data":
         return (*data, *more)
-    return (*data, *_LEARNING, f"models/{system}", f"systems/{system}/learning", f"systems/{system}/settings", *more)
+    return (*data, *_LEARNING, f"systems/{system}/learning", f"systems/{system}/settings", *more)
 
 
 def names() -> list[str]:
@@ -78,7 +81,7 @@ class Figure(NamedTuple):
     value: the number.
     reference: what needs no model, or no more than a trivial one.
     meaning: which one that is.
-    low: of a share, the lower end of its 95 % interval over queries; None for others.
+    low: the lower end of its 95 % interval, over queries or over speakers; None where that is not known.
     """
 
     value: float
@@ -96,6 +99,13 @@ class Figure(NamedTuple):
     def __str__(self) -> str:
         low = "" if self.low is None else f"(at least {self.low:.3f})"
         return f"{self.value:7.3f}  {low:<16}  {self.meaning}: {self.reference:.3f}"
+
+
+class Report(NamedTuple):
+    """What is said of a trained model: figures on what it was not trained on, by name, and remarks on them."""
+
+    figures: dict[str, Figure]
+    remarks: str = ""
 
 
 # Training that is done once
@@ -146,6 +156,21 @@ def chosen_device(wanted: torch.device | str | None) -> torch.device | str:
 
     found = torch.accelerator.current_accelerator(check_available=True)
     return wanted if wanted not in (None, "auto") else found or "cpu"
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's parameters lie."""
+    return next(model.parameters()).device
+
+
+def written(paths: Iterable[str | Path]) -> list[tuple[str, int, int]]:
+    """A user's files, their sizes and when each was written: in a recipe, so that a changed file is not taken for the
+    old one. Of a folder all that is in it; of "", of a name on the hub and of what is missing, nothing.
+    """
+    there = [Path(path) for path in paths if str(path)]
+    files = [file for path in there for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    facts = [(str(file), file.stat()) for file in files if file.is_file()]
+    return [(name, fact.st_size, fact.st_mtime_ns) for name, fact in facts]
 
 
 # Work that is done once
@@ -199,7 +224,10 @@ def done_once(
 def _digest(parts: tuple[str, ...]) -> str:
     digest, root = hashlib.sha256(), Path(__file__).parents[1]
     for part in parts:
-        for path in sorted([*root.glob(f"{part}.py"), *root.glob(f"{part}/**/*.py")]):
+        files = sorted([*root.glob(f"{part}.py"), *root.glob(f"{part}/**/*.py")])
+        if not files:
+            raise FileNotFoundError(f"avlib has no part {part}")  # which is renamed, and would decide nothing
+        for path in files:
             digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 

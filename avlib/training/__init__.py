@@ -13,6 +13,7 @@ from __future__ import annotations
 from .history import History
 from .loop import evaluating, fit, uniform
 from .settings import OPTIMIZERS, PRECISIONS, SCHEDULES, Settings, build_optimizer, parameter_groups
+from .sharpness import perturbed
 from .stopping import average, saved
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "evaluating",
     "fit",
     "parameter_groups",
+    "perturbed",
     "saved",
     "uniform",
 ]

@@ -3,7 +3,7 @@
 import csv
 import shutil
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -147,6 +147,24 @@ def test_other_settings_are_refused_and_named(folder, settings, other):
         Classifier.load(folder, settings=system.changed(settings, other))
 
 
+def test_a_card_that_does_not_say_its_settings_agrees_with_none(folder, model):
+    save_classifier(folder, model, LABELS, seconds=0.5, words=("one", "two"))
+    with pytest.raises(CheckpointError, match="other settings: backbone unknown for 'resnet50'"):
+        Classifier.load(folder, settings={"model": {"backbone": "resnet50"}})
+    assert Classifier.load(folder, settings={"loss": {"loss": "focal"}})
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(system.Model)])
+def test_every_setting_of_a_model_has_to_agree_unless_it_is_of_the_training(folder, name):
+    own = asdict(system.Model(backbone="whisper-base", small=True, word="film", standardize=True))
+    other = {"model": {name: "another"}}
+    if name in ("dropout", "freeze", "weights", "data_type"):  # what is heard is read alike, however it was trained
+        assert Classifier.load(folder, settings=other)
+        return
+    with pytest.raises(CheckpointError, match=f"other settings: {name} {own[name]!r} for 'another'"):
+        Classifier.load(folder, settings=other)
+
+
 def test_other_parts_of_the_clips_are_refused_and_named(folder):
     with pytest.raises(CheckpointError, match="other clips in test"):
         Classifier.load(folder, splits=HASHES | {"test": "dd"})
@@ -261,6 +279,8 @@ def test_words_that_the_model_does_not_know_or_need(classifier, plain, table):
         classifier.predict(paths)
     with pytest.raises(ParameterError, match="word: 3; expected one, or one for each of 2"):
         classifier.predict(paths, word=["one"] * 3)
+    with pytest.raises(ParameterError, match="'ones' is none"):
+        classifier.predict(paths, word=["one", "ones"], on_error="skip")
     each = classifier.predict(paths, word=["one", "two"])
     alone = [classifier.predict(path, word=word) for path, word in zip(paths, ("one", "two"), strict=True)]
     assert each.values == pytest.approx(np.concatenate([found.values for found in alone]), abs=1e-5)
@@ -284,8 +304,11 @@ def test_ages_that_the_model_needs(tmp_path):
     told = Classifier(net, Card(("a", "b"), "classification", 0.5, ages=AGES))
     with pytest.raises(ParameterError, match="age: none"):
         told.predict(path)
+    for on_error in ("raise", "skip"):
+        with pytest.raises(ParameterError, match="99 years"):
+            told.predict([path, path], age=[AGES[2], 99], on_error=on_error)
     with pytest.raises(DatasetError, match="99 years"):
-        told.predict(path, age=99)
+        told.predict(Recording(path, "", age=99.0))
     with torch.no_grad():
         expected = net(tone(0.5, RATE), age=torch.tensor([2])).softmax(dim=1)[0]
     assert told.predict(path, age=AGES[2]).values[0] == pytest.approx(expected.numpy(), abs=1e-5)
@@ -332,9 +355,17 @@ def test_an_empty_folder_and_a_missing_file_are_refused(plain, tmp_path):
     for nothing in (tmp_path / "empty", []):
         with pytest.raises(DatasetError, match="no sound"):
             plain.predict(nothing)
-    for missing in (tmp_path / "missing.wav", ""):
-        with pytest.raises(DatasetError, match="no such file"):
-            plain.predict(missing)
+    with pytest.raises(DatasetError, match="no such file"):
+        plain.predict(tmp_path / "missing.wav")
+    with pytest.raises(ParameterError, match="files: none is named"):
+        plain.predict("")
+
+
+def test_a_vote_and_evidence_are_of_one_recording(plain, table):
+    for several in (table, table.parent):
+        for what in (plain.vote, plain.evidence):
+            with pytest.raises(ParameterError, match=r"file: 8 recordings in .*; expected one. .*predict"):
+                what(several)
 
 
 def test_an_unreadable_file_among_good_ones_raises_or_is_reported(plain, tmp_path):
@@ -470,6 +501,10 @@ def test_the_way_is_chosen_by_what_the_model_allows(plain, tmp_path):
     assert bent.evidence(path, width=0.1, bands=2).values.shape == (2, 8)
     with pytest.raises(ParameterError, match="pooling"):
         bent.evidence(path, method="contributions")
+    with pytest.raises(ParameterError, match="width, bands: given for contributions"):
+        plain.evidence(path, width=0.1, bands=2)
+    with pytest.raises(TypeError, match="widht"):
+        bent.evidence(path, widht=0.1)
     with pytest.raises(ParameterError, match="method"):
         plain.evidence(path, method="guess")
     with pytest.raises(ParameterError, match="high, low"):

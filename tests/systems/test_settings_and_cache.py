@@ -1,11 +1,15 @@
 """What all systems share: fields that are set by name, and work that is done once."""
 
+import ast
+import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from conftest import ROOT
 
 from avlib import systems
 from avlib.errors import ParameterError
@@ -154,3 +158,53 @@ def test_two_processes_at_once_do_it_once():
 def test_a_changed_source_is_another_recipe():
     one, other = systems._digest(("clips",)), systems._digest(("clips", "features"))
     assert one != other
+
+
+def test_a_part_that_is_not_there_is_no_source():
+    with pytest.raises(FileNotFoundError, match="no part models/classification"):
+        systems._digest(("clips", "models/classification"))
+
+
+# What decides nothing that is learned: what is refused, how files are read and written, how a system is measured.
+INDIFFERENT = {
+    "__init__", "cache", "checkpoints", "errors", "tables", "workers", "models/loading", "systems", "systems/changing",
+    "systems/classification/names", "systems/classification/tables",
+}  # fmt: skip
+
+
+def imported(path):
+    """The modules of avlib that one imports, at its head or inside a function."""
+    root, package = ROOT / "avlib", path.relative_to(ROOT / "avlib").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = root.joinpath(*package[: len(package) - node.level + 1], *(node.module or "").split("."))
+            for place in (base, *(base / alias.name for alias in node.names)):
+                yield from (file for file in (place.with_suffix(".py"), place / "__init__.py") if file.exists())
+
+
+@pytest.mark.parametrize("system", systems.names())
+def test_all_that_a_training_imports_is_in_its_mark(system):
+    """So that a model which other source would train otherwise is not taken from the cache."""
+    root, reached = ROOT / "avlib", set()
+    waiting = [root / "systems" / system / "learning.py"]
+    while waiting:
+        path = waiting.pop()
+        name = str(path.relative_to(root).with_suffix("")).removesuffix("/__init__")
+        if path not in reached and name not in INDIFFERENT:
+            reached.add(path)
+            waiting += imported(path)
+    sources = importlib.import_module(f"avlib.systems.{system}.learning").SOURCES
+    marked = {file for part in sources for file in [*root.glob(f"{part}.py"), *root.glob(f"{part}/**/*.py")]}
+    assert reached and not reached - marked
+
+
+def test_a_file_that_is_written_anew_is_another(tmp_path):
+    (tmp_path / "models").mkdir()
+    for name in ("models/a", "models/b", "c"):
+        (tmp_path / name).write_text(name)
+    given = [str(tmp_path / "models"), tmp_path / "c", tmp_path / "missing", "", "openai/whisper-base"]
+    first = systems.written(given)
+    assert [name for name, *_ in first] == [str(tmp_path / name) for name in ("models/a", "models/b", "c")]
+    assert systems.written(given) == first
+    os.utime(tmp_path / "models/b", ns=(0, 0))
+    assert [one == other for one, other in zip(first, systems.written(given), strict=True)] == [True, False, True]

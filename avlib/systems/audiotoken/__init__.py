@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from .. import Figure, changed
 from .data import CLASSES, Example, Scenes, data, held_out
-from .evaluation import draw, evaluate, judged, read
+from .evaluation import assess, draw, evaluate, judged, read
 from .learning import (
     Trained,
     assembled,
@@ -45,6 +45,7 @@ __all__ = [
     "Trained",
     "Windows",
     "assembled",
+    "assess",
     "build",
     "changed",
     "classifier_step",

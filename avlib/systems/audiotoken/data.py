@@ -26,6 +26,7 @@ from ...datasets.audiotoken import (
     scene_clips,
     select,
 )
+from ...datasets.sources import SAMPLE_RATE
 from ...datasets.splits import split
 from ...features import beats_fbank
 from ...models.audiotoken import PLACEHOLDER
@@ -33,7 +34,6 @@ from ...workers import each
 from .. import done_once, sources
 from .settings import HELD_OUT, Settings
 
-SAMPLE_RATE = 16000
 CLASSES = {"kind": KINDS, "size": SIZES, "colour": COLOURS}  # what a picture is judged by
 _HOP = 160  # samples from one frame of an fbank to the next
 _FEW = 128  # scenes for which no processes are started

@@ -13,7 +13,7 @@ from ...datasets.audiotoken import AudioTokenDataset
 from ...models.beats import BEATs
 from ...models.judge import Judge
 from ...models.text_to_image import TextToImage
-from .. import Figure
+from .. import Figure, Report, device_of
 from .data import CLASSES, Example, Scenes, held_out
 from .learning import judge, step
 from .model import AudioToken
@@ -77,6 +77,13 @@ def evaluate(
     other = torch.randperm(len(hidden), generator=torch.Generator().manual_seed(seed))
     wrong = judged(looking, draw(model.painter, hidden[other], settings), batch)
     return figures | _shares("shuffled sound", wrong, batch)
+
+
+def assess(
+    model: nn.Module, settings: Settings, *, device: torch.device | str | None = None, progress: bool = True
+) -> Report:
+    """All that the command line says of a model: see `evaluate`."""
+    return Report(evaluate(model, settings, device=device, progress=progress))
 
 
 def read(
@@ -161,7 +168,7 @@ def _losses(model: AudioToken, settings: Settings, dataset: AudioTokenDataset) -
 @torch.no_grad()
 def _in_parts(task: Callable, model: nn.Module, rows: Tensor | list) -> Tensor:
     """What the task gives for all rows, some at a time, on the model's device and back."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     parts = (rows[first : first + _AT_ONCE] for first in range(0, len(rows), _AT_ONCE))
     with training.evaluating(model):
         return torch.cat([task(part.to(device) if isinstance(part, Tensor) else part).float().cpu() for part in parts])

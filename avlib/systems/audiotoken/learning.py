@@ -23,14 +23,14 @@ from ...models.judge import Judge
 from ...models.patch_pca import PatchPCA
 from ...models.small_words import small_text_encoder, small_tokenizer
 from ...models.text_to_image import TextToImage
-from .. import Trained, chosen_device, sources, trained_once
+from .. import Trained, chosen_device, device_of, sources, trained_once, written
 from .data import CLASSES, Example, data, held_out, pictures_of
 from .model import AudioToken, heard_layers
 from .settings import Sampling, Settings, full, tiny
 
 NOISE_STEPS = 1000  # of Stable Diffusion's training
-_MODULES = ("models/beats", "models/judge", "models/patch_pca", "models/patches", "models/small_words")
-_MODULES += ("models/text_to_image", "systems/audiotoken/model")
+_MODELS = ("audiotoken", "beats", "judge", "patch_pca", "patches", "small_words", "text_to_image")
+SOURCES = sources("audiotoken", more=[*(f"models/{name}" for name in _MODELS), "systems/audiotoken/model"])
 
 # The models of the stages, untrained
 
@@ -251,7 +251,7 @@ def trained(
 
     history, folder = trained_once(
         f"audiotoken-{stage}", _recipe(settings), make, _save, settings=settings,
-        source=sources("audiotoken", more=_MODULES),
+        source=SOURCES,
     )  # fmt: skip
     return Trained(_load(settings, folder, how), history, folder)
 
@@ -281,7 +281,7 @@ def validation(model: nn.Module, settings: Settings) -> dict[str, float]:
     dataset = held_out(settings, progress=False)
     kept = range(min(64, len(dataset)))
     batch = dataset.collate([dataset[index] for index in kept])
-    device = next(model.parameters()).device
+    device = device_of(model)
     moved = batch._replace(
         **{name: value.to(device) for name, value in batch._asdict().items() if isinstance(value, Tensor)}
     )
@@ -307,17 +307,13 @@ def _recipe(settings: Settings) -> dict:
 
 def _files(settings: Settings) -> list:
     """The user's clips and models and when each was written, so that a changed one is not taken for the old one."""
-    own, files = settings.data, []
-    for given in (settings.classifier.checkpoint, settings.diffusion.folder):
-        path = Path(given)
-        inside = sorted(path.rglob("*")) if given and path.is_dir() else [path] if given and path.exists() else []
-        files += [(str(each), each.stat().st_mtime_ns) for each in inside if each.is_file()]
-    if own.data:
-        for clip in read_clips(own.data, own.csv):
-            there = [path for path in (clip.path, clip.wav) if path is not None and path.exists()]
-            files.append((repr(clip), [path.stat().st_mtime_ns for path in there]))
-        files += [Path(listed).read_text() for listed in own.exclude]
-    return files
+    own = settings.data
+    files = written((settings.classifier.checkpoint, settings.diffusion.folder))
+    if not own.data:
+        return files
+    clips = read_clips(own.data, own.csv)
+    paths = [path for clip in clips for path in (clip.path, clip.wav) if path is not None]
+    return [*files, list(map(repr, clips)), written(paths), [Path(listed).read_text() for listed in own.exclude]]
 
 
 def _save(model: nn.Module, path: Path) -> None:

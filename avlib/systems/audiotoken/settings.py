@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ... import training
-from ...errors import ParameterError
+from ...errors import ParameterError, check_choice
 from ...models.audiotoken import PLACEHOLDER
 from ...models.beats import Config
 
@@ -155,8 +155,7 @@ class Settings:
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self):
-        if self.stage not in STAGES:
-            raise ParameterError("stage", repr(self.stage), f"one of {', '.join(map(repr, STAGES))}")
+        check_choice("stage", self.stage, STAGES)
 
     @property
     def now(self) -> Classifier | Judge | Diffusion | Embedder:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from .. import Figure, changed
 from .data import batches, data, galleries, held_out, means
-from .evaluation import classification, embeddings, evaluate, reconstruction, retrieval
+from .evaluation import assess, classification, embeddings, evaluate, reconstruction, retrieval
 from .learning import Trained, build, classifier, fine_tuning_step, step, trained
 from .settings import PUBLISHED, Data, FineTuning, Pretraining, Settings, full, tiny
 
@@ -22,6 +22,7 @@ __all__ = [
     "Pretraining",
     "Settings",
     "Trained",
+    "assess",
     "batches",
     "build",
     "changed",

@@ -12,7 +12,7 @@ from ...datasets.cav_mae import Sample
 from ...losses import normalize_patches
 from ...models.cav_mae import OBJECTIVES, CAVMAEClassifier
 from ...models.patches import patchify
-from .. import Figure
+from .. import Figure, Report, device_of
 from .data import batches, galleries, held_out, means
 from .learning import inputs_of, patch_counts
 from .settings import Settings
@@ -41,11 +41,18 @@ def evaluate(
     return figures
 
 
+def assess(
+    model: nn.Module, settings: Settings, *, device: torch.device | str | None = None, progress: bool = True
+) -> Report:
+    """All that the command line says of a model: see `evaluate`."""
+    return Report(evaluate(model, settings, progress=progress))
+
+
 @torch.no_grad()
 def embeddings(model: nn.Module, batch: Sample) -> tuple[Float[Tensor, "clips width"], Float[Tensor, "clips width"]]:
     """One vector of length 1 for each sound and each picture: the mean of its tokens, nothing hidden."""
     with training.evaluating(model):
-        tokens = model.encode(*(part.to(_device(model)) for part in batch[:2]))
+        tokens = model.encode(*(part.to(device_of(model)) for part in batch[:2]))
     audio, image = (F.normalize(each.mean(dim=1), dim=-1).float().cpu() for each in tokens)
     return audio, image
 
@@ -94,7 +101,7 @@ def reconstruction(
     stands beside that of predicting each patch by its own mean, without beside that of the training clips' mean of each
     mel row and each pixel.
     """
-    stage, device = settings.pretraining, _device(model)
+    stage, device = settings.pretraining, device_of(model)
     own_mean = stage.norm_pix_loss
     everywhere = {} if own_mean else dict(zip(_MODALITIES, means(settings, progress=progress), strict=True))
     ratios = {f"mask_ratio_{m}": mask_ratio or getattr(stage, f"mask_ratio_{m}") for m in _MODALITIES}
@@ -139,7 +146,7 @@ def classification(
     for frame in range(settings.data.frames) if ensemble else [dataset.frame]:
         parts = batches(dataset.at_frame(frame))
         with training.evaluating(model):
-            logits = [model(*(x.to(_device(model)) for x in part[:2]), mode=mode) for part in parts]
+            logits = [model(*(x.to(device_of(model)) for x in part[:2]), mode=mode) for part in parts]
         seen[frame] = torch.cat(logits).float().cpu()  # (clips, classes)
     labels = torch.cat([part.labels for part in parts])
     often, figures = float(labels.mean(dim=0).max()), {}
@@ -157,7 +164,3 @@ def classification(
 def _picture(name: str, tensor: Tensor) -> Tensor:
     """As the model sees it: an fbank with mel as rows, and one channel."""
     return tensor.transpose(1, 2).unsqueeze(1) if name == "audio" else tensor
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device

@@ -14,9 +14,11 @@ from torch.nn import functional as F
 from ... import training
 from ...datasets.cav_mae import LabelTable, Sample, read_items
 from ...models.cav_mae import CAVMAE, OBJECTIVES, CAVMAEClassifier
-from .. import Trained, chosen_device, sources, trained_once
+from .. import Trained, chosen_device, sources, trained_once, written
 from .data import data
 from .settings import STAGES, Data, Settings, tiny
+
+SOURCES = sources("cav_mae", more=("masking", "models/cav_mae", "models/patches"))
 
 
 def build(settings: Settings) -> CAVMAE:
@@ -121,7 +123,7 @@ def trained(
 
     history, folder = trained_once(
         f"cav_mae-{settings.stage}", recipe, make, lambda model, path: model.save(path), settings=settings,
-        source=sources("cav_mae", more=("masking", "models/patches")),
+        source=SOURCES,
     )  # fmt: skip
     model = (CAVMAEClassifier if tuning else CAVMAE).from_checkpoint(folder).to(chosen_device(device)).eval()
     return Trained(model, history, folder)
@@ -136,5 +138,5 @@ def _files(data: Data) -> list:
     if not data.data:
         return []
     table = repr(LabelTable.read(data.labels)) if data.labels else ""
-    items = [(item, getattr(item, "path", None) or item.wav) for item in read_items(data.data)]
-    return [table, *((repr(item), path.stat().st_mtime_ns if path.exists() else 0) for item, path in items)]
+    items = read_items(data.data)
+    return [table, list(map(repr, items)), written(getattr(item, "path", None) or item.wav for item in items)]

@@ -10,19 +10,22 @@ Classifier.load(folder).predict(["clip.wav"])
 from __future__ import annotations
 
 from .. import Figure, Trained, changed
+from .assessing import CrossValidation, assess, cross_validated
 from .baselines import baseline_predictions
 from .data import Parts, parts
-from .evaluation import evaluate, what_it_proves
+from .evaluation import evaluate, evaluated, figures, fold_figures, group_figures, what_it_proves
 from .inference import Classifier
-from .learning import CrossValidation, build, cross_validated, plan, remarks, shapes, step, told, trained, validation
+from .learning import build, plan, shapes, step, trained, validation
 from .names import ALIASES, LOSSES, choices
 from .objective import augmented, contrast_of, loss_of, loss_weights, sampler_of
-from .predicting import Predictions, joined, predictions, vote
+from .predicting import NOT_TOLD, Predictions, Sound, answers, joined, listen, predictions, told, vote
+from .probabilities import calibration, temperature, thresholds
 from .settings import Augment, Data, Loss, Model, Settings, full, tiny
 
 __all__ = [
     "ALIASES",
     "LOSSES",
+    "NOT_TOLD",
     "Augment",
     "Classifier",
     "CrossValidation",
@@ -33,26 +36,36 @@ __all__ = [
     "Parts",
     "Predictions",
     "Settings",
+    "Sound",
     "Trained",
+    "answers",
+    "assess",
     "augmented",
     "baseline_predictions",
     "build",
+    "calibration",
     "changed",
     "choices",
     "contrast_of",
     "cross_validated",
     "evaluate",
+    "evaluated",
+    "figures",
+    "fold_figures",
     "full",
+    "group_figures",
     "joined",
+    "listen",
     "loss_of",
     "loss_weights",
     "parts",
     "plan",
     "predictions",
-    "remarks",
     "sampler_of",
     "shapes",
     "step",
+    "temperature",
+    "thresholds",
     "tiny",
     "told",
     "trained",

@@ -70,15 +70,12 @@ def baseline_predictions(
     answer = _ridge if regression else partial(_logistic, classes=len(train.labels.names))
     items = [test.items[index] for index in kept]
     return {
-        name: Predictions(
+        name: Predictions.of(
+            items,
             torch.from_numpy(answer(values[:, part], targets, asked[:, part])).float(),
             torch.from_numpy(truth),
             torch.from_numpy(asked[:, part]).float(),
             torch.from_numpy(asked[:, 0]).float(),
-            tuple(str(item.path) for item in items),
-            tuple(item.word for item in items),
-            tuple(item.age for item in items),
-            tuple(item.speaker for item in items),
         )
         for name, part in BASELINES.items()
     }

@@ -25,6 +25,7 @@ from ...datasets.classification import (
 )
 from ...datasets.sources import SAMPLE_RATE
 from ...errors import AvlibError, ParameterError
+from .. import written
 from .settings import Data, Settings
 
 _FEW = 1024  # clips that no processes are started for: to start them takes longer than to read so many
@@ -65,20 +66,20 @@ def parts(settings: Settings, *, progress: bool = True) -> Parts:
             `Labels.of`, `split`, `given_splits` and `ClassificationDataset`.
         ParameterError: a model that is to be told what the table does not say.
     """
-    own = settings.data
+    data = settings.data
     recordings, splits = divided(settings, progress=progress)
-    labels = Labels.of(recordings, settings.task)
+    labels = Labels.of(recordings, settings.task, settings.data.order)
     chosen = {name: [recordings[index] for index in getattr(splits, name)] for name in ("train", "valid", "test")}
-    words, conditions, note = _told(settings, chosen, labels)
+    words, conditions, note = _conditions(settings, chosen, labels)
     # A word that training has not does no harm, unless the model is told the word.
     words = word_list(chosen["train"]) if "word" in conditions else words
-    seconds = _longest(recordings, own) if own.pad == "longest" else own.seconds
+    seconds = _longest(recordings, data) if data.pad == "longest" else data.seconds
     held, made = {}, {}
     for name, rows in chosen.items():
-        how = _how(settings, labels, words, seconds, name)
+        options = _options(settings, labels, words, seconds, name)
         rows = rows[:: max(1, len(rows) // _DEBUG)][:_DEBUG] if settings.debug else rows
-        key = repr((how, [(row, _written(row)) for row in rows]))
-        held[key] = _HELD.get(key) or (_dataset(rows, how, progress) if rows else None)
+        key = repr((options, rows, written(row.path for row in rows)))
+        held[key] = _HELD.get(key) or (_dataset(rows, options, progress) if rows else None)
         made[name] = held[key]
     _HELD.clear()
     _HELD.update(held)
@@ -88,7 +89,7 @@ def parts(settings: Settings, *, progress: bool = True) -> Parts:
 def again(settings: Settings, *, progress: bool = True) -> Parts:
     """The parts that a training was given. What there was to warn of was said then."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", UserWarning)
         return parts(settings, progress=progress)
 
 
@@ -102,62 +103,65 @@ def divided(settings: Settings, *, progress: bool = True) -> tuple[list[Recordin
         ParameterError: folds of what is divided already.
         DatasetError: see `parts`.
     """
-    own, how = settings.data, {"seed": _seed(settings), "shuffle": settings.data.shuffle}
-    if own.train_file:
+    data, options = settings.data, {"seed": _seed(settings), "shuffle": settings.data.shuffle}
+    if data.train_file:
         train, test, valid = (
-            filter_words(_read(file, own), own.words) if file else None
-            for file in (own.train_file, own.test_file, own.valid_file)
+            filter_words(_read(file, data), data.words) if file else None
+            for file in (data.train_file, data.test_file, data.valid_file)
         )
         everything = [*train, *test, *(valid or [])]
-        how["labels"] = Labels.of(everything, settings.task)
-        return given_splits(train, test, valid, valid_size=own.valid_size, **how)
-    recordings = filter_words(_read(own.data, own) if own.data else _built_in(own, progress), own.words)
-    how["labels"] = Labels.of(recordings, settings.task)
+        options["labels"] = Labels.of(everything, settings.task, data.order)
+        return given_splits(train, test, valid, valid_size=data.valid_size, **options)
+    recordings = filter_words(_read(data.data, data) if data.data else _built_in(data, progress), data.words)
+    options["labels"] = Labels.of(recordings, settings.task, data.order)
     if any(recording.split for recording in recordings):
-        if own.k_fold:
-            found = f"{own.k_fold}, where the table's column `split` says which clip is in which part"
+        if data.k_fold:
+            found = f"{data.k_fold}, where the table's column `split` says which clip is in which part"
             raise ParameterError("k_fold", found, "0, or a table without that column")
-        return recordings, splits_of_column(recordings, valid_size=own.valid_size, **how)
-    if own.k_fold:
-        return recordings, folds(recordings, own.k_fold, own.test_size, **how)[own.fold]
-    return recordings, split(recordings, own.test_size, own.valid_size, **how)
+        return recordings, splits_of_column(recordings, valid_size=data.valid_size, **options)
+    if data.k_fold:
+        return recordings, folds(recordings, data.k_fold, data.test_size, **options)[data.fold]
+    return recordings, split(recordings, data.test_size, data.valid_size, **options)
 
 
 def _seed(settings: Settings) -> int:
-    own = settings.data.split_seed
-    return settings.training.seed if own is None else own
+    seed = settings.data.split_seed
+    return settings.training.seed if seed is None else seed
 
 
-def _read(path: str, own: Data) -> list[Recording]:
-    return read_recordings(path, own.target or "label", group=own.group, on_error=own.on_error)
+def _read(path: str, data: Data) -> list[Recording]:
+    columns = {"word": data.word_column, "age": data.age_column, "speaker": data.speaker_column, "group": data.group}
+    return read_recordings(path, data.target or "label", on_error=data.on_error, **columns)
 
 
-def _built_in(own: Data, progress: bool) -> list[Recording]:
+def _built_in(data: Data, progress: bool) -> list[Recording]:
     spoken = speech.corpus(
-        own.num_words, own.speakers, own.takes, abnormal=own.abnormal, snr=tuple(own.snr), ages=tuple(own.ages),
-        seed=own.clips_seed,
+        data.num_words, data.speakers, data.takes, abnormal=data.abnormal, snr=tuple(data.snr), ages=tuple(data.ages),
+        seed=data.clips_seed,
     )  # fmt: skip
-    return _read(str(speech.render(spoken, progress=progress)), own)
+    return _read(str(speech.render(spoken, progress=progress)), data)
 
 
-def _how(settings: Settings, labels: Labels, words: Sequence[str], seconds: float | int, part: str) -> dict[str, Any]:
+def _options(
+    settings: Settings, labels: Labels, words: Sequence[str], seconds: float | int, part: str
+) -> dict[str, Any]:
     """What a data set of these settings is made with, beside its recordings."""
-    own = settings.data
-    crop = "centre" if own.crop == "random" and part != "train" else own.crop
-    ages = own.ages if settings.model.age or settings.model.n_mels else ()  # fewer mel rows are filled with the age
+    data = settings.data
+    crop = "centre" if data.crop == "random" and part != "train" else data.crop
+    ages = data.ages if settings.model.age or settings.model.n_mels else ()  # fewer mel rows are filled with the age
     seed = settings.training.seed if crop == "random" else 0
-    how = {"labels": labels, "words": words, "seconds": seconds, "crop": crop, "ages": ages, "seed": seed}
-    return how | {"on_error": own.on_error}
+    options = {"labels": labels, "words": words, "seconds": seconds, "crop": crop, "ages": ages, "seed": seed}
+    return options | {"on_error": data.on_error}
 
 
-def _dataset(rows: list[Recording], how: dict[str, Any], progress: bool) -> ClassificationDataset:
-    dataset = ClassificationDataset(rows, **how)
-    if len(rows) * how["seconds"] * SAMPLE_RATE * 4 > _IN_MEMORY:
+def _dataset(rows: list[Recording], options: dict[str, Any], progress: bool) -> ClassificationDataset:
+    dataset = ClassificationDataset(rows, **options)
+    if len(rows) * options["seconds"] * SAMPLE_RATE * 4 > _IN_MEMORY:
         return dataset.usable(progress=progress)
     return dataset.prepared(1 if len(rows) < _FEW else None, progress)
 
 
-def _longest(recordings: Sequence[Recording], own: Data) -> float | int:
+def _longest(recordings: Sequence[Recording], data: Data) -> float | int:
     """Seconds of the longest clip, at most those that are heard; from what the files say of themselves."""
     longest = 0.0
     for recording in recordings:
@@ -165,14 +169,14 @@ def _longest(recordings: Sequence[Recording], own: Data) -> float | int:
             sound = media.probe(recording.path).audio
             longest = max(longest, sound.seconds if sound else 0.0)
         except AvlibError:
-            if own.on_error == "raise":
+            if data.on_error == "raise":
                 raise
-        if longest >= own.seconds:
+        if longest >= data.seconds:
             break
-    return min(own.seconds, longest) or own.seconds
+    return min(data.seconds, longest) or data.seconds
 
 
-def _told(
+def _conditions(
     settings: Settings, chosen: dict[str, list[Recording]], labels: Labels
 ) -> tuple[tuple[str, ...], dict[str, str], str]:
     """The words, what the model is told and how, and in words why."""
@@ -217,17 +221,14 @@ def _why_not(chosen: dict[str, list[Recording]], words: Sequence[str], labels: L
 
 
 def files(settings: Settings) -> list:
-    """The user's clips and when each was written, so that a changed one is not taken for the old one."""
+    """The user's weights and clips, and when each was written; see `written`."""
+    weights = written([settings.model.weights])
     if not (settings.data.data or settings.data.train_file):
-        return []
+        return weights
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # `parts` says the same
+        warnings.simplefilter("ignore", UserWarning)  # `parts` says the same
         recordings, splits = divided(settings, progress=False)
-    return [splits.hashes, [(repr(recording), _written(recording)) for recording in recordings]]
-
-
-def _written(recording: Recording) -> int | None:
-    return recording.path.stat().st_mtime_ns if recording.path.exists() else None
+    return [weights, splits.hashes, list(map(repr, recordings)), written(recording.path for recording in recordings)]
 
 
 def say(text: str, progress: bool) -> None:

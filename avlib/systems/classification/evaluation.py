@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ... import metrics
-from ...errors import ParameterError
-from ...metrics.classifying import html_table
+from ...errors import ParameterError, check_choice
+from ...tables import html_table
 from .. import Figure
 from .baselines import baseline_predictions
 from .data import again
@@ -201,8 +201,7 @@ def group_figures(said: Predictions, by: str = "word") -> metrics.GroupTable:
     Raises:
         ParameterError: something else, or it is not known of any clip.
     """
-    if by not in ("word", "age", "speaker"):
-        raise ParameterError("by", repr(by), '"word", "age" or "speaker"')
+    check_choice("by", by, ("word", "age", "speaker"))
     groups = getattr(said, f"{by}s")
     known = [place for place, group in enumerate(groups) if group not in ("", None)]
     if not known:

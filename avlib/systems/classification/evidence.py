@@ -16,6 +16,7 @@ from ... import training
 from ...datasets.classification import Labels
 from ...datasets.sources import SAMPLE_RATE
 from ...errors import ParameterError
+from .. import device_of
 from .predicting import Sound, listen, told
 
 _N_FFT, _HOP = 512, 128  # of the spectrum in which parts are silenced: 32 ms, every 8 ms
@@ -47,6 +48,12 @@ class Evidence(NamedTuple):
     method: str
 
 
+def is_linear(model: nn.Module) -> bool:
+    """Whether all that follows a model's frames is one linear map, so that it has `contributions`."""
+    config = model.settings
+    return config.pooling == "mean" and not config.activation and "embedding" not in config.conditions.values()
+
+
 def contributions(model: nn.Module, sound: Sound, samples: int, labels: Labels, number: int | None = None) -> Evidence:
     """What each frame adds to the score, exactly. A frame of a transformer has heard the others: it is a share of the
     answer, not of the cause.
@@ -61,11 +68,11 @@ def contributions(model: nn.Module, sound: Sound, samples: int, labels: Labels, 
     Raises:
         ParameterError: the head is not linear.
     """
-    waveform = F.pad(sound.waveform, (0, samples - len(sound.waveform)))[None].to(_device(model))
+    waveform = F.pad(sound.waveform, (0, samples - len(sound.waveform)))[None].to(device_of(model))
     length = torch.tensor([len(sound.waveform)], device=waveform.device)
     with torch.no_grad(), training.evaluating(model):
         features = model.features(waveform, length)
-        given = {name: torch.tensor([value]) for name, value in told(model, sound.word, sound.age).items()}
+        given = {name: torch.tensor([value]) for name, value in told(model, sound).items()}
         found = model.contributions(features, **given)
     values, constant = found.values[0].double().cpu(), found.constant[0].double().cpu()  # (C, bands, times), (C,)
     logits = values.sum(dim=(1, 2)) + constant
@@ -177,7 +184,3 @@ def _score(rows: Float[Tensor, "outputs ..."], number: int) -> Float[Tensor, ...
 
 def _name(labels: Labels, number: int) -> str:
     return "" if labels.task == "regression" else labels.names[number]
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device

@@ -14,11 +14,11 @@ from torch import nn
 from ... import media
 from ...datasets.classification import Labels, Recording, age_index, read_recordings, word_index
 from ...datasets.sources import SAMPLE_RATE, SOUND_SUFFIXES, VIDEO_SUFFIXES, existing, files_in
-from ...errors import AvlibError, DatasetError, MediaError, ParameterError
+from ...errors import AvlibError, DatasetError, MediaError, ParameterError, check_choice
 from ...models.classifiers import AudioClassifier
-from ...workers import describe
+from ...workers import POLICIES, describe
 from .. import chosen_device
-from .evidence import Evidence, contributions, occlusion
+from .evidence import Evidence, contributions, is_linear, occlusion
 from .predicting import NOT_TOLD, Heard, Sound, Vote, answers, in_samples, listen, vote
 from .saving import Card, read_card, require_fit, save_classifier
 from .tables import Embeddings, Table
@@ -110,8 +110,8 @@ class Classifier:
 
         Raises:
             MediaError, DatasetError: a clip cannot be used, or there is none.
-            ParameterError: a word that the model does not know, a word or an age that it needs is not given, not as
-                many as there are files.
+            ParameterError: a word or an age is given that the model does not know, one that it needs is not given, or
+                not as many as there are files.
         """
         kept, heard, seconds, skipped = self._heard(files, word, age, hop, on_error, batch_size)
         values = torch.stack([answers(each.logits.double()).mean(dim=0) for each in heard]).numpy()
@@ -141,8 +141,7 @@ class Classifier:
         hop: float | int | None = None,
     ) -> Vote:  # fmt: skip
         """The answer of each window of a clip, and their mean; arguments and errors are those of `predict`."""
-        (recording,) = self._recordings(file)
-        sound = self._sound(recording, *self._numbers(recording, word, age), whole=True)
+        sound = self._one(file, word, age, whole=True)
         return vote(self.model, sound.waveform, self.card.seconds, hop, word=sound.word, age=sound.age)
 
     def evidence(
@@ -153,7 +152,10 @@ class Classifier:
         age: float | int | None = None,
         label: str = "",
         method: str = "auto",
-        **how: Any,
+        width: float | int | None = None,
+        steps: int | None = None,
+        bands: int | None = None,
+        batch_size: int | None = None,
     ) -> Evidence:
         """Where in a clip, as far as training would have heard it, an answer comes from.
 
@@ -162,37 +164,39 @@ class Classifier:
             word: that is said in it, where the model is told it.
             age: of the speaker, likewise.
             label: for which class the evidence is; "" for the one that the model names.
-            method: "contributions", exact for a linear head; "occlusion", for any model; "auto": the first where it can
-                be had.
-            how: further arguments of `occlusion`.
+            method: "contributions", exact for a linear head; "occlusion", for any model; "auto": the first where the
+                head is linear.
+            width: of "occlusion", as are `steps`, `bands` and `batch_size`; None for what it has by default.
+            steps: see `width`.
+            bands: see `width`.
+            batch_size: see `width`.
 
         Raises:
-            ParameterError: another method, no such class, or contributions of a model that has none; see `predict`.
+            ParameterError: another method, no such class, contributions of a model that has none, or of which
+                something of occlusion is asked; several clips; see `predict`.
             MediaError: the clip cannot be read.
         """
-        if method not in ("auto", "contributions", "occlusion"):
-            raise ParameterError("method", repr(method), '"auto", "contributions" or "occlusion"')
-        (recording,) = self._recordings(file)
-        sound = self._sound(recording, *self._numbers(recording, word, age), whole=False)
+        check_choice("method", method, ("auto", "contributions", "occlusion"))
+        if method == "auto":
+            method = "contributions" if is_linear(self.model) else "occlusion"
+        parts = {"width": width, "steps": steps, "bands": bands, "batch_size": batch_size}
+        given = {name: value for name, value in parts.items() if value is not None}
+        if given and method == "contributions":
+            found = "given for contributions, whose parts are the model's frames"
+            raise ParameterError(", ".join(given), found, "nothing of that sort", 'Or method="occlusion".')
+        sound = self._one(file, word, age, whole=False)
         number = None if not label else self._class(label)
-        samples = self._window(0)[0]
-        if method != "occlusion":
-            try:
-                return contributions(self.model, sound, samples, self.card.labels, number)
-            except ParameterError:
-                if method == "contributions":
-                    raise
-        return occlusion(self.model, sound, samples, self.card.labels, number, **how)
+        asked = (self.model, sound, self._window(0)[0], self.card.labels, number)
+        return contributions(*asked) if method == "contributions" else occlusion(*asked, **given)
 
     # From files to what the model hears
 
     def _heard(
         self, files: Files, word: Any, age: Any, hop: float | int | None, on_error: str, batch_size: int
     ) -> tuple[list[str], list[Heard], list[float], list[AvlibError]]:
-        if on_error not in ("raise", "skip"):
-            raise ParameterError("on_error", repr(on_error), '"raise" or "skip"')
+        check_choice("on_error", on_error, POLICIES)
         recordings = self._recordings(files)
-        given = [_for_each(name, value, len(recordings)) for name, value in (("word", word), ("age", age))]
+        given = self._given(word, age, len(recordings))
         kept, seconds, skipped = [], [], []
         samples, step = self._window(hop)
 
@@ -206,7 +210,7 @@ class Classifier:
                 return None
 
         # all words and ages before the first sound: what is wrong with them shows at once
-        known = [attempt(self._numbers, *three) for three in zip(recordings, *given, strict=True)]
+        known = [attempt(self._numbers, recording, *pair) for recording, pair in zip(recordings, given, strict=True)]
 
         def sounds() -> Iterator[Sound]:
             for recording, numbers in zip(recordings, known, strict=True):
@@ -232,7 +236,9 @@ class Classifier:
         if isinstance(files, Sequence) and not isinstance(files, str):
             found = [recording for each in files for recording in self._recordings(each)]
         else:
-            path = existing(files or "no name")  # "" would be the folder in which one is
+            if not str(files):  # a path of that would be the folder in which one is
+                raise ParameterError("files", "none is named", "a sound or video, a folder or a table")
+            path = existing(files)
             if path.suffix.lower() in _TABLES:
                 return read_recordings(path, target="path", on_error="skip")  # a missing file is an error of its own
             names = [name for name, _ in files_in(path, SOUND_SUFFIXES | VIDEO_SUFFIXES)] if path.is_dir() else [path]
@@ -241,6 +247,27 @@ class Classifier:
             raise DatasetError(files or "files", "no sound or video in it", "at least one")
         return found
 
+    def _one(self, file: Files, word: str, age: float | int | None, *, whole: bool) -> Sound:
+        recordings = self._recordings(file)
+        if len(recordings) != 1:
+            raise ParameterError("file", f"{len(recordings)} recordings in {file}", "one", "`predict` takes several.")
+        ((said, years),) = self._given(word, age, 1)
+        return self._sound(recordings[0], *self._numbers(recordings[0], said, years), whole=whole)
+
+    def _given(self, word: Any, age: Any, count: int) -> list[tuple[str, float | int | None]]:
+        """The word and the age that are given for each clip. What the model does not know is not the clips' fault."""
+        given = {"word": _for_each("word", word, count), "age": _for_each("age", age, count)}
+        for name in self.model.needs:
+            for value in set(given[name]) - {"", None}:
+                try:
+                    if name == "word":
+                        word_index(Recording(Path(), "", value), self.card.words)
+                    else:
+                        age_index(value, self.card.ages)
+                except DatasetError as error:
+                    raise ParameterError(name, error.found, error.expected) from error
+        return list(zip(*given.values(), strict=True))
+
     def _numbers(self, recording: Recording, word: str, age: float | int | None) -> tuple[int, int]:
         """Of the word and the age of a clip, as far as the model is told them."""
         needed, numbers = self.model.needs, [NOT_TOLD, NOT_TOLD]
@@ -248,13 +275,7 @@ class Classifier:
             if not (word or recording.word):
                 known = ", ".join(self.card.words[:8])
                 raise ParameterError("word", f"none for {recording}", f"one that the model knows, such as {known}")
-            said = replace(recording, word=word or recording.word)
-            try:
-                numbers[0] = word_index(said, self.card.words)
-            except DatasetError as error:
-                if not word:
-                    raise
-                raise ParameterError("word", error.found, error.expected) from error
+            numbers[0] = word_index(replace(recording, word=word or recording.word), self.card.words)
         if "age" in needed:
             years = recording.age if age is None else age
             if years is None:

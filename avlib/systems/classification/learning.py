@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -17,21 +16,20 @@ from torch import Tensor
 
 from ... import metrics, training
 from ...datasets.classification import ClassificationDataset, Example, statistics
-from ...errors import CacheError, ParameterError
+from ...errors import CacheError
 from ...models.classifiers import BACKBONES, AudioClassifier
-from .. import Trained, chosen_device, is_first, sources, trained_once
-from .data import Parts, again, files, parts, say
-from .evaluation import FoldTable, fold_figures, what_it_proves
+from .. import Trained, chosen_device, device_of, is_first, sources, trained_once
+from .data import Parts, files, parts, say
 from .objective import augmented, contrast_of, loss_of, loss_weights, sampler_of
-from .predicting import Predictions, joined, predictions
+from .predicting import NOT_TOLD, predictions, told
 from .saving import read_card, save_classifier
 from .settings import Settings, tiny
 
-_MODULES = ("models/classifiers", "models/beats", "models/checks", "clips/speech", "datasets/classification")
-_MODULES += ("systems/classification/objective", "systems/classification/names")
+_SHARED = ("datasets/sampling", "metrics", "models/beats", "models/classifiers")
+_OWN = ("objective", "predicting", "saving")
+SOURCES = sources("classification", more=[*_SHARED, *(f"systems/classification/{name}" for name in _OWN)])
 _DEBUG_STEPS = 2
 _CLIPS = 256  # whose spectrograms say what the rows of all are like
-_FEW = 30  # clips to test on, below which it is said how little they prove
 
 
 def build(settings: Settings, own: Parts | None = None, *, progress: bool = True) -> AudioClassifier:
@@ -48,22 +46,22 @@ def build(settings: Settings, own: Parts | None = None, *, progress: bool = True
         CheckpointError: published weights that cannot be read or do not fit.
     """
     own = parts(settings, progress=progress) if own is None else own
-    how = settings.model
-    wanted = BACKBONES[how.backbone].takes
-    if how.data_type not in ("", wanted):
-        warnings.warn(f"data_type={how.data_type} is not heeded: {how.backbone} takes a {wanted}", stacklevel=2)
+    network = settings.model
+    wanted = BACKBONES[network.backbone].takes
+    if network.data_type not in ("", wanted):
+        warnings.warn(f"data_type={network.data_type} is not heeded: {network.backbone} takes a {wanted}", stacklevel=2)
     left_out = ("backbone", "word", "age", "weights", "data_type")
-    same = {name: value for name, value in vars(how).items() if name not in left_out}
-    same["standardize"] = how.standardize and wanted == "spectrogram"
+    same = {name: value for name, value in vars(network).items() if name not in left_out}
+    same["standardize"] = network.standardize and wanted == "spectrogram"
     with torch.random.fork_rng():
         torch.manual_seed(settings.training.seed)
         model = AudioClassifier(
-            how.backbone, None if settings.task == "regression" else len(own.labels.names), settings.task,
+            network.backbone, None if settings.task == "regression" else len(own.labels.names), settings.task,
             own.conditions, num_words=max(1, len(own.words)), num_ages=len(settings.data.ages), seconds=own.seconds,
             **same,
         )  # fmt: skip
-    if how.weights:
-        model.load_backbone(how.weights)
+    if network.weights:
+        model.load_backbone(network.weights)
     if same["standardize"]:
         model.standardize(_some(own.train))
     return model
@@ -104,11 +102,6 @@ def step(
         return loss, noted
     contrast, share = contrast_of(output, batch, settings.loss), settings.loss.contrastive_weight
     return (1 - share) * loss + share * contrast, {"cross entropy": loss, "contrast": contrast, **noted}
-
-
-def told(model: AudioClassifier, batch: Example) -> dict[str, Tensor]:
-    """Of word and age what this model needs to be told."""
-    return {name: getattr(batch, name) for name in model.needs}
 
 
 def plan(settings: Settings, own: Parts) -> training.Settings:
@@ -165,7 +158,7 @@ def trained(
 
     history, folder = trained_once(
         "classification", _recipe(settings), make, partial(save, own=own, settings=settings), settings=settings,
-        source=sources("classification", more=_MODULES),
+        source=SOURCES,
     )  # fmt: skip
     if settings.checkpoint and is_first():
         shutil.copytree(folder, settings.checkpoint, dirs_exist_ok=True)
@@ -176,7 +169,7 @@ def trained(
 def save(model: AudioClassifier, folder: Path, own: Parts, settings: Settings) -> None:
     """Write a model with all that is needed to know what it says; see `save_classifier`."""
     with training.evaluating(model):
-        device = next(model.parameters()).device
+        device = device_of(model)
         found = statistics(own.train, lambda waveform, lengths: model.features(waveform.to(device), lengths))
     save_classifier(
         folder, model, own.labels, seconds=own.seconds, crop=settings.data.crop, words=own.words,
@@ -185,91 +178,19 @@ def save(model: AudioClassifier, folder: Path, own: Parts, settings: Settings) -
     )  # fmt: skip
 
 
-@torch.no_grad()
 def validation(
     model: AudioClassifier, own: Parts, settings: Settings, weights: Float[Tensor, "words classes"] | None = None
 ) -> dict[str, float]:
     """Figures of the whole validation part, for `training.fit`: the loss without contrast, and others."""
-    logits, target, word = _answers(model, own.valid, settings.training.batch_size)
-    found = {"valid loss": float(loss_of(logits, target, word, settings, weights))}
+    said = predictions(model, own.valid, batch_size=settings.training.batch_size)
+    logits = said.logits[:, 0] if settings.task == "regression" else said.logits
+    word = torch.tensor([own.words.index(each) if each in own.words else NOT_TOLD for each in said.words])
+    found = {"valid loss": float(loss_of(logits, said.targets, word, settings, weights))}
     if settings.task == "regression":
-        figures = metrics.regression_figures(logits, target)
+        figures = metrics.regression_figures(logits, said.targets)
         return found | {f"valid {name}": figures[name] for name in ("MAE", "CCC")}
-    said = logits.argmax(dim=1)
-    found["valid accuracy"] = float((said == target).float().mean())
-    return found | {"valid UAR": metrics.balanced_accuracy(said, target)}
-
-
-def _answers(model: AudioClassifier, dataset: ClassificationDataset, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    device, found = next(model.parameters()).device, []
-    for first in range(0, len(dataset), size):
-        batch = dataset.collate([dataset[index] for index in range(first, min(len(dataset), first + size))])
-        if not len(batch.target):
-            continue
-        moved = Example(*(tensor.to(device) for tensor in batch))
-        output = model.read(model.features(moved.waveform, moved.length), **told(model, moved))
-        found.append((output.logits.float().cpu(), batch.target, batch.word))
-    logits, target, word = (torch.cat(column) for column in zip(*found, strict=True))
-    return logits, target, word
-
-
-# Folds
-
-
-class CrossValidation(NamedTuple):
-    """Of each fold a model, what happened in its training, and figures on what it validates with.
-
-    table: figures by fold, their mean and standard deviation.
-    predictions: of each clip that is in no test part, by the model that was not trained on it.
-    trained: of each fold.
-    """
-
-    table: FoldTable
-    predictions: Predictions
-    trained: list[Trained]
-
-
-def cross_validated(
-    settings: Settings, *, device: torch.device | str | None = None, progress: bool = True, live: bool = False
-) -> CrossValidation:
-    """A model for each of the `k_fold` folds, and what each says of the clips that it was not trained on.
-
-    Raises:
-        ParameterError: no folds; `patience` or `best`, which would choose by what is measured here.
-        TrainingError, DatasetError, CacheError: see `trained`.
-    """
-    folds = settings.data.k_fold
-    if not folds:
-        raise ParameterError("k_fold", "0", "2 or more")
-    if settings.training.patience or settings.training.best:
-        found = "with patience or best, which look at the fold that is measured"
-        raise ParameterError("k_fold", found, "neither", "The figures would be of chosen models.")
-    models, said = [], []
-    for fold in range(folds):
-        one = replace(settings, data=replace(settings.data, fold=fold), checkpoint="")
-        models.append(trained(one, device=device, progress=progress, live=live))
-        said.append(predictions(models[-1].model, again(one, progress=progress).valid, progress=progress))
-    return CrossValidation(fold_figures(said), joined(said), models)
-
-
-def remarks(model: AudioClassifier, settings: Settings, *, progress: bool = True) -> str:
-    """What is to be said beside a model's figures: of how many clips they are, what few clips prove, and the folds.
-
-    With `k_fold` all folds are trained.
-
-    Raises:
-        ParameterError: see `cross_validated`.
-    """
-    own = parts(settings, progress=progress)
-    said = predictions(model, own.test, progress=progress)
-    text = f"These figures are of {what_it_proves(said, own.labels.names)}"
-    if len(said) < _FEW:
-        text += f" So few clips prove little; with {_FEW} or more, of several speakers, the interval is narrower."
-    if settings.data.k_fold and not settings.test:
-        table = cross_validated(settings, progress=progress).table
-        figures = (f"{name} {table.mean[name]:.3f} +- {table.std[name]:.3f}" for name in table.figures)
-        text += f"\n\n{settings.data.k_fold} folds, each by a model that was not trained on it: {', '.join(figures)}."
-    return text
+    found["valid accuracy"] = float((said.predicted == said.targets).float().mean())
+    return found | {"valid UAR": metrics.balanced_accuracy(said.predicted, said.targets)}
 
 
 # What is said, and what is refused

@@ -7,11 +7,11 @@ from ...models.classifiers import BACKBONES
 LOSSES = {
     "cross_entropy": "-log of the right class's probability; of a regression mse is taken",
     "mse": "squared error, of a regression",
-    "bce": "binary cross entropy of each class, added up",
+    "bce": "binary cross entropy of each class, their mean; in class_balanced, with cb_form=sigmoid, their sum",
     "focal": "counts a clip less, the surer the model is of it: focal_gamma, focal_alpha, focal_form",
     "class_balanced": "a class counts by its effective number of clips: beta, cb_form, cb_gamma",
     "balancing": "the classes of a word count alike: balancing_form, laplace, cap",
-    "difficulty": "counts by how hard the word is to say: difficulty_strength, difficulty_table",
+    "difficulty": "counts by how hard the word is to say: difficulty_strength, difficulty_table, normal_label",
     "contrastive": "cross entropy, and clips of one word and label alike: contrastive_weight, temperature",
     "pair_contrastive": "cross entropy, and pairs of clips of one word: contrastive_weight, margin",
 }

@@ -22,8 +22,6 @@ from .settings import Augment, Loss, Settings
 if TYPE_CHECKING:
     from .data import Parts
 
-_NORMAL = "normal"  # the label that `difficulty_weights` calls 0; without it the first one is
-
 
 def loss_weights(parts: Parts, settings: Settings) -> Float[Tensor, "words classes"] | None:
     """What a clip counts in these settings' loss, by word and class, from the training part; None: all alike.
@@ -31,7 +29,8 @@ def loss_weights(parts: Parts, settings: Settings) -> Float[Tensor, "words class
     One row, for all words, where the weight is of the class alone ("class_balanced").
 
     Raises:
-        ParameterError: the loss needs words, and the table has none; or "difficulty" with other than two classes.
+        ParameterError: the loss needs words, and the table has none; or "difficulty" with other than two classes, or
+            none that is called `normal_label`.
     """
     how, train, classes = settings.loss, parts.train, len(parts.labels.names)
     if how.loss == "class_balanced":
@@ -47,7 +46,10 @@ def loss_weights(parts: Parts, settings: Settings) -> Float[Tensor, "words class
         return losses.balancing_weights(table, how.balancing_form, how.laplace, how.cap)
     if classes != 2:
         raise ParameterError("loss", f"'difficulty' of {classes} classes", "two, a normal and an abnormal one")
-    normal = parts.labels.names.index(_NORMAL) if _NORMAL in parts.labels.names else 0
+    if how.normal_label not in parts.labels.names:
+        advice = "The others are the abnormal ones, whose weights are the other way round."
+        raise ParameterError("normal_label", repr(how.normal_label), f"one of {', '.join(parts.labels.names)}", advice)
+    normal = parts.labels.names.index(how.normal_label)
     scores = torch.tensor([losses.word_difficulty(word, how.difficulty_table) for word in parts.words])
     columns = [
         losses.difficulty_weights(scores, torch.full((len(scores),), int(label != normal)), how.difficulty_strength)
@@ -156,7 +158,7 @@ def sampler_of(parts: Parts, settings: Settings) -> WordLabelSampler | InOrder |
     how, train = settings.loss, parts.train
     if not how.contrasts:
         return None if settings.data.shuffle else InOrder(len(train))
-    words, labels = train.word_numbers.clamp(min=0), train.targets
+    words, labels = train.word_numbers, train.targets  # -1, no word, is one of its own, as in the loss
     of_a_word = how.clips_per_label * len(np.unique(labels))
     there = len(np.unique(words))
     wanted = how.words_per_batch or max(1, min(there, _batch_size(settings, train) // of_a_word))

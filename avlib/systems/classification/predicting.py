@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import media, training
-from ...datasets.classification import ClassificationDataset
+from ...datasets.classification import ClassificationDataset, Example, Recording
 from ...datasets.sources import SAMPLE_RATE
 from ...errors import DatasetError, ParameterError
+from .. import device_of
 from .tables import write_columns
 
 NOT_TOLD = -1  # the number of a word, or of an age, that nobody said
@@ -118,20 +119,20 @@ def listen(
 @torch.no_grad()
 def _say(model: nn.Module, windows: Sequence[tuple[Sound, Tensor, list]], samples: int) -> None:
     """Append to the list of each window the pair of its logits and its embedding."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     waveform = torch.stack([F.pad(window, (0, samples - len(window))) for _, window, _ in windows]).to(device)
     lengths = torch.tensor([len(window) for _, window, _ in windows], device=device)
-    said = told(model, *(torch.tensor([getattr(s, name) for s, _, _ in windows]) for name in ("word", "age")))
+    numbers = {name: torch.tensor([getattr(s, name) for s, _, _ in windows], device=device) for name in model.needs}
     with training.evaluating(model):
-        out = model.read(model.features(waveform, lengths), **{name: value.to(device) for name, value in said.items()})
+        out = model.read(model.features(waveform, lengths), **numbers)
     logits = out.logits.float().cpu().reshape(len(windows), -1)
     for (_, _, found), *pair in zip(windows, logits, out.embedding.float().cpu(), strict=True):
         found.append(pair)
 
 
-def told(model: nn.Module, word: Any, age: Any) -> dict[str, Any]:
-    """Of word and age what this model is built to be told."""
-    return {name: value for name, value in (("word", word), ("age", age)) if name in model.needs}
+def told(model: nn.Module, of: Example | Sound) -> dict[str, Any]:
+    """The numbers that this model needs to be told of a batch or a clip, of word and age."""
+    return {name: getattr(of, name) for name in model.needs}
 
 
 def _heard(starts: list[int], said: list) -> Heard:
@@ -202,6 +203,15 @@ class Predictions:
     words: tuple[str, ...]
     ages: tuple[float | None, ...]
     speakers: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, clips: Sequence[Recording], logits: Tensor, targets: Tensor, embeddings: Tensor, seconds: Tensor
+    ) -> Predictions:
+        """These tensors with what is known of the clips."""
+        paths = tuple(str(clip.path) for clip in clips)
+        known = (tuple(getattr(clip, name) for clip in clips) for name in ("word", "age", "speaker"))
+        return cls(logits, targets, embeddings, seconds, paths, *known)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -284,8 +294,9 @@ def predictions(
             example = dataset[index]
             if example is None:
                 continue
-            whole = media.read_audio(dataset.items[index].path, SAMPLE_RATE) if hop else None
-            waveform = example.waveform[: int(example.length)] if whole is None else whole
+            waveform = example.waveform[: int(example.length)]
+            if hop and len(waveform) == dataset.samples:  # there may be more of it
+                waveform = media.read_audio(dataset.items[index].path, SAMPLE_RATE)
             kept.append(dataset.items[index])
             targets.append(example.target)
             lengths.append(len(waveform))
@@ -295,16 +306,9 @@ def predictions(
     heard = list(listen(model, sounds(), samples=samples, hop=step, batch_size=batch_size))
     if not kept:
         raise DatasetError("items", "none can be used", "at least one", dataset.report())
-    return Predictions(
-        torch.stack([_one(each.logits) for each in heard]),
-        torch.tensor(targets),
-        torch.stack([each.embeddings.mean(dim=0) for each in heard]),
-        torch.tensor(lengths) / SAMPLE_RATE,
-        tuple(str(item.path) for item in kept),
-        tuple(item.word for item in kept),
-        tuple(item.age for item in kept),
-        tuple(item.speaker for item in kept),
-    )
+    logits = torch.stack([_one(each.logits) for each in heard])
+    embeddings = torch.stack([each.embeddings.mean(dim=0) for each in heard])
+    return Predictions.of(kept, logits, torch.tensor(targets), embeddings, torch.tensor(lengths) / SAMPLE_RATE)
 
 
 def _one(logits: Float[Tensor, "windows outputs"]) -> Float[Tensor, " outputs"]:

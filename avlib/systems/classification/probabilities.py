@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ... import metrics
 from ...errors import ParameterError
-from ...metrics.classifying import html_table
+from ...tables import html_table
 from .predicting import Predictions
 
 

@@ -18,19 +18,18 @@ from torch import nn
 from ...cache import publishing
 from ...datasets.classification import Labels
 from ...errors import CheckpointError
+from .settings import Model
 
 CARD = "classifier.json"
 _FORMAT = "avlib classifier 1"
 
 # Settings that decide what a model is and what it is asked; another learning rate makes it no other kind of model.
+_OF_TRAINING = ("dropout", "freeze", "weights", "data_type")  # of `Model`, all that does not
 _DECISIVE = {
     "": ("task",),
     "data": ("target", "words", "seconds", "pad", "ages"),
-    "model": (
-        "backbone", "small", "word", "age", "n_mels", "hop_length", "n_fft", "mel", "pooling", "layer_sum",
-        "projection", "activation", "age_momentum", "word_scale", "min_max", "standardize", "norm",
-    ),
-}  # fmt: skip
+    "model": tuple(each.name for each in fields(Model) if each.name not in _OF_TRAINING),
+}
 
 
 @dataclass(frozen=True)
@@ -78,18 +77,20 @@ class Card:
         """Refuse settings of another model: other data, another backbone, other conditions.
 
         Args:
-            settings: a dataclass of settings, or a table of them.
+            settings: a dataclass of settings, or a table of some of them.
             path: for the message.
 
         Raises:
-            CheckpointError: they differ in what decides what the model is; how it was trained does not matter.
+            CheckpointError: they differ in what decides what the model is, or the card does not say; how it was trained
+                does not matter.
         """
         wanted = _plain(asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else settings)
         wrong = []
         for table, names in _DECISIVE.items():
-            mine, other = (s.get(table, {}) if table else s for s in (self.settings, wanted))
-            differ = [n for n in names if n in mine and n in other and mine[n] != other[n]]
-            wrong += [f"{name} {mine[name]!r} for {other[name]!r}" for name in differ]
+            mine, asked = (s.get(table, {}) if table else s for s in (self.settings, wanted))
+            asked = {name: asked[name] for name in names if name in asked}
+            wrong += [f"{n} {mine[n]!r} for {value!r}" for n, value in asked.items() if n in mine and mine[n] != value]
+            wrong += [f"{name} unknown for {value!r}" for name, value in asked.items() if name not in mine]
         if wrong:
             advice = "Leave these settings out, take other weights, or train anew."
             raise CheckpointError(path, f"was trained with other settings: {', '.join(wrong)}", "the same", advice)

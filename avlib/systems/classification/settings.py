@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ... import training
+from ... import losses, training
 from ...clips.speech import AGES
-from ...errors import ParameterError
+from ...datasets.classification import CROPS, PADS
+from ...errors import ParameterError, check_choice
 from ...models.classifiers import BACKBONES, KINDS, TASKS
+from ...workers import POLICIES
 from .names import ALIASES, LOSSES, VALUES
 
 _MASK = 10  # mel rows, and columns, that a mask of the README hides at most
-
-
-def _choose(name: str, value: object, known: Collection[object], advice: str = "") -> None:
-    if value not in known:
-        raise ParameterError(name, repr(value), f"one of {', '.join(map(repr, known))}", advice)
 
 
 def _share(name: str, value: float | int, below: float | int = 1.0) -> None:
@@ -38,6 +35,8 @@ class Data:
     data: a table of recordings (`read_recordings`), or a folder with one sub-folder for each class; "" takes the
         built-in corpus.
     target: the column to be told; "" is "label", or of a folder its sub-folders.
+    order: the classes, or the steps of a regression, in their order; empty sorts them.
+    word_column, age_column, speaker_column: where the table has them, if it has; see `read_recordings`.
     group: the column whose clips stay together when they are split; "" is the speaker.
     words: only clips of these words; empty for all.
     train_file, valid_file, test_file: tables of parts that are given; `valid_file` may be left out.
@@ -56,6 +55,10 @@ class Data:
 
     data: str = ""
     target: str = ""
+    order: Sequence[str] = ()
+    word_column: str = "word"
+    age_column: str = "age"
+    speaker_column: str = "speaker"
     group: str = ""
     words: Sequence[str] = ()
     train_file: str = ""
@@ -80,8 +83,9 @@ class Data:
     clips_seed: int = 0
 
     def __post_init__(self):
-        _choose("crop", self.crop, ("start", "centre", "random"))
-        _choose("pad", self.pad, ("full", "longest"))
+        check_choice("crop", self.crop, CROPS)
+        check_choice("pad", self.pad, PADS)
+        check_choice("on_error", self.on_error, POLICIES)
         for name in ("test_size", "valid_size"):
             _share(name, getattr(self, name))
         if not self.test_size + self.valid_size < 1:
@@ -108,7 +112,7 @@ class Data:
 class Model:
     """The network; see `AudioClassifier`, whose names these are.
 
-    backbone: see `CHOICES`.
+    backbone: see `choices`.
     small: sizes that a CPU trains in a minute; off: the published ones.
     word, age: how the model is told the word that is said and the speaker's age: "" not at all; "row", "one_hot_rows"
         (of spectrograms), "embedding", "film" or "heads". "auto": "heads" where there are several words.
@@ -151,11 +155,12 @@ class Model:
     data_type: str = ""
 
     def __post_init__(self):
-        _choose("backbone", self.backbone, tuple(BACKBONES))
-        advice = "To train on some words only, give `words`."
-        _choose("word", self.word, ("", "auto", *KINDS), advice)
-        _choose("age", self.age, ("", *KINDS))
-        _choose("data_type", self.data_type, ("", "wave", "spectrogram"))
+        check_choice("backbone", self.backbone, BACKBONES)
+        if self.word not in (ways := ("", "auto", *KINDS)):
+            advice = "To train on some words only, give `words`."
+            raise ParameterError("word", repr(self.word), f"one of {', '.join(map(repr, ways))}", advice)
+        check_choice("age", self.age, ("", *KINDS))
+        check_choice("data_type", self.data_type, ("", "wave", "spectrogram"))
         if isinstance(self.freeze, str) and self.freeze.strip().isdigit():
             object.__setattr__(self, "freeze", int(self.freeze))  # text from the command line
 
@@ -164,12 +169,13 @@ class Model:
 class Loss:
     """What is made small; weights and counts come from the training part.
 
-    loss: see `CHOICES`. "contrastive" and "pair_contrastive" are added to cross entropy, and have their own sampler.
+    loss: see `choices`. "contrastive" and "pair_contrastive" are added to cross entropy, and have their own sampler.
     label_smoothing: of cross entropy, also where it is weighted.
     focal_gamma, focal_alpha, focal_form: see `focal_loss`. `focal_alpha` is one number, or one for each class.
     beta, cb_form, cb_gamma: see `class_balanced_weights` and `class_balanced_loss`.
     balancing_form, laplace, cap: see `balancing_weights`; `cap` None: none.
     difficulty_strength, difficulty_table: see `difficulty_weights`; scores by word win over the rule.
+    normal_label: of "difficulty", the class that is said rightly; the other one is not.
     contrastive_weight: share of the contrastive loss; the rest is that of cross entropy.
     temperature: of "contrastive"; margin: of "pair_contrastive".
     words_per_batch, clips_per_label: of the batches that contrast needs, which set the batch size. `words_per_batch`
@@ -189,6 +195,7 @@ class Loss:
     cap: float | int | None = 10.0
     difficulty_strength: float | int = 1.0
     difficulty_table: Mapping[str, float | int] = field(default_factory=dict)
+    normal_label: str = "normal"
     contrastive_weight: float | int = 0.2
     temperature: float | int = 0.07
     margin: float | int = 0.0
@@ -196,10 +203,10 @@ class Loss:
     clips_per_label: int = 2
 
     def __post_init__(self):
-        _choose("loss", self.loss, LOSSES)
-        _choose("focal_form", self.focal_form, ("softmax", "sigmoid"))
-        _choose("cb_form", self.cb_form, ("softmax", "sigmoid", "focal"))
-        _choose("balancing_form", self.balancing_form, ("balanced", "inverse"))
+        check_choice("loss", self.loss, LOSSES)
+        check_choice("focal_form", self.focal_form, losses.FOCAL_FORMS)
+        check_choice("cb_form", self.cb_form, losses.CLASS_BALANCED_FORMS)
+        check_choice("balancing_form", self.balancing_form, losses.BALANCING_FORMS)
         _share("label_smoothing", self.label_smoothing)
         _share("beta", self.beta)
         if not 0 <= self.contrastive_weight <= 1:
@@ -267,7 +274,7 @@ class Settings:
     debug: bool = False
 
     def __post_init__(self):
-        _choose("task", self.task, TASKS)
+        check_choice("task", self.task, TASKS)
         _least(self, {"epochs": 0})
         if self.warmup_ratio is not None:
             _share("warmup_ratio", self.warmup_ratio)
