@@ -46,8 +46,8 @@ VERDICTS = {
     holds when, holds, holds when, holds, holds when, holds, holds when, holds""",
     "32": """holds, holds, holds when, holds when, holds when, does not hold, holds when, holds, holds when, holds when,
     holds, does not hold""",
-    "33": """holds, does not hold, does not hold, holds, holds, does not hold, does not hold, does not hold, holds when,
-    does not hold, does not hold""",
+    "33": """holds, does not hold, does not hold, holds, holds, holds when, does not hold, holds when, holds,
+    holds when""",
     "34": "holds when, does not hold, holds when, does not hold, holds when, does not hold",
 }
 # Of what the models of these have learned, by the training that is the default. With shorter ones claims may come out
@@ -56,7 +56,7 @@ LEARNED = {
     "13": slice(13, 18),
     "14": slice(3, 5),
     "23": slice(1, 2),
-    "33": slice(1, 6),
+    "33": slice(1, 3),
     "34": slice(5, 6),
     "35": slice(4, 5),
 }
