@@ -145,7 +145,7 @@ def measured(name: str, value: SupportsFloat, unit: str = "") -> None:
     _show("measured", {"name": name, "value": value, "unit": unit}, line, markup)
 
 
-def refused(task: Callable[..., object], *args: object, **kwargs: object) -> AvlibError:
+def refused(task: Callable[..., object], /, *args: object, **kwargs: object) -> AvlibError:
     """Call something that must be refused, print what is said, and hand it back.
 
     Of a path the last part is printed alone: its folder is another one on each machine.

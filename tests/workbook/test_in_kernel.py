@@ -117,10 +117,10 @@ def test_claims_and_figures_as_text(capsys):
 
 
 def test_what_is_refused_is_said_and_handed_back(capsys, tmp_path):
-    def read(path, *, why):
-        raise MediaError(path, why, "a sound", f"See https://a.org/b/c or {tmp_path}/other one.wav, and/or ask.")
+    def read(path, *, task):
+        raise MediaError(path, task, "a sound", f"See https://a.org/b/c or {tmp_path}/other one.wav, and/or ask.")
 
-    error = workbook.refused(read, tmp_path / "half.wav", why="is cut off")
+    error = workbook.refused(read, tmp_path / "half.wav", task="is cut off")
     assert type(error) is MediaError and Path(error.subject) == tmp_path / "half.wav"
     said = " ".join(capsys.readouterr().out.split())
     advice = "See https://a.org/b/c or other one.wav, and/or ask."
