@@ -41,11 +41,10 @@ VERDICTS = {
     "24": "holds when, does not hold, does not hold, holds, does not hold",
     "25": """holds when, does not hold, does not hold, holds, does not hold, holds when, does not hold,
     does not hold""",
-    "35": "holds when, holds, does not hold, holds, does not hold, holds when",
+    "35": "holds when, holds, does not hold, holds",
     "31": """holds, holds when, holds when, holds, holds when, holds when, holds when, holds, does not hold, holds when,
     holds when, holds, holds when, holds, holds when, holds, holds when, holds""",
-    "32": """holds, holds, holds when, holds when, holds when, does not hold, holds when, holds, holds when, holds when,
-    holds, does not hold""",
+    "32": "holds, holds, holds when, holds when, holds, holds when, does not hold",
     "33": """holds, does not hold, does not hold, holds, holds, holds when, does not hold, holds when, holds,
     holds when""",
     "34": "holds when, does not hold, holds when, does not hold, holds when, does not hold",
@@ -58,7 +57,6 @@ LEARNED = {
     "23": slice(1, 2),
     "33": slice(1, 3),
     "34": slice(5, 6),
-    "35": slice(4, 5),
 }
 # To learn in full takes the models of the second row five minutes: `env/run` does that, and tests/bench/audiotoken.py.
 SHORT = {
@@ -373,10 +371,17 @@ def test_31_runs_on_any_clip(make, tmp_path):
     run("31", tmp_path, clip=str(tmp_path / "종 100%d.mp4"), seconds=0.5)
 
 
-def test_31_runs_on_a_recording(tmp_path):
+def test_31_runs_on_a_recording(tmp_path, monkeypatch):
+    program = tmp_path / "programs/espeak-ng"  # one that says a bell, wherever it is asked to write
+    program.parent.mkdir()
+    media.write_wav(tmp_path / "bell.wav", tone(0.5, 22050), 22050)
+    program.write_text(f'#!/bin/sh\nwhile [ "$1" != -w ]; do shift; done\ncp "{tmp_path}/bell.wav" "$2"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     run("31", tmp_path, clip=str(recording("speech/Front_Center.wav")), target="age", task="regression")
     made = (tmp_path / "31.ipynb").read_text()
     assert "pcm_s16le, 48000 Hz, 1 channels" in made and "regression, target 'age': numbers" in made
+    assert "'ship' by espeak-ng:" in made and made.count("data:audio/wav") == 2
 
 
 def test_31_refuses_an_empty_file_by_name(tmp_path):

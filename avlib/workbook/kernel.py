@@ -1,7 +1,8 @@
-"""What a notebook calls while it runs: its versions, its parameters, its claims and its figures.
+"""What a notebook calls while it runs: its versions, its parameters, its claims, its figures and its refusals.
 
-Each of them shows itself in the notebook, as HTML that reads on a light and on a dark page and as plain text, and
-carries a record of its own media type in the same output, which the runner collects. The notebook needs no runner.
+All but a refusal, which is printed, show themselves in the notebook, as HTML that reads on a light and on a dark page
+and as plain text, and carry a record of their own media type in the same output, which the runner collects. The
+notebook needs no runner.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import platform
 import random
 import re
 import sys
-from collections.abc import MutableMapping
+import textwrap
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, SupportsFloat
 
-from ..errors import NotebookError, ParameterError
+from ..errors import AvlibError, NotebookError, ParameterError
 from .parameters import injected_names, is_parameters_cell, parse, resolve, system_settings
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 MEDIA_TYPE = "application/vnd.avlib.{}+json"  # of the records: versions, parameters, claim, measured
 COLOURS = {"holds": "#0072b2", "partly": "#8a6100", "not": "#c04a00"}  # told apart without red and green
 SIGNS = {"holds": "✓", "partly": "◐", "not": "✗"}
+_FOLDERS = re.compile(r"(?<![\w/.])/(?:[^\s/:;,'\"]+/)+(?=[^\s/])")  # of an absolute path
 _URL = re.compile(r"https?://(?:[^\s<>\"'&]|&amp;)*[\w/]")  # in escaped text
 
 
@@ -140,6 +143,28 @@ def measured(name: str, value: SupportsFloat, unit: str = "") -> None:
     line = f"{name}: {text} {unit}".rstrip()
     markup = f"<p>{html.escape(name)} <b>{html.escape(f'{text} {unit}'.rstrip())}</b></p>"
     _show("measured", {"name": name, "value": value, "unit": unit}, line, markup)
+
+
+def refused(task: Callable[..., object], /, *args: object, **kwargs: object) -> AvlibError:
+    """Call something that must be refused, print what is said, and hand it back.
+
+    Of a path the last part is printed alone: its folder is another one on each machine.
+
+    Args:
+        task: what is called.
+        *args: with what.
+        **kwargs: likewise, by name.
+
+    Raises:
+        AssertionError: it was accepted. Whatever else it raises than an AvlibError passes through.
+    """
+    try:
+        task(*args, **kwargs)
+    except AvlibError as error:
+        said = _FOLDERS.sub("", f"{type(error).__name__}: {error}")
+        print(textwrap.fill(said, 96, subsequent_indent="    "))
+        return error
+    raise AssertionError("was accepted, and should have been refused")
 
 
 def claim_html(record: dict[str, object], kind: str, verdict: str) -> str:

@@ -1,4 +1,5 @@
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import torch
 from small_notebooks import PARAMETERS
 
 from avlib import workbook
-from avlib.errors import NotebookError, ParameterError
+from avlib.errors import MediaError, NotebookError, ParameterError
 from avlib.workbook.kernel import choose_device, claim_html, inline
 
 
@@ -113,6 +114,24 @@ def test_claims_and_figures_as_text(capsys):
     for bad in (float("nan"), True):
         with pytest.raises(ParameterError, match="finite"):
             workbook.measured("x", bad)
+
+
+def test_what_is_refused_is_said_and_handed_back(capsys, tmp_path):
+    def read(path, *, task):
+        raise MediaError(path, task, "a sound", f"See https://a.org/b/c or {tmp_path}/other one.wav, and/or ask.")
+
+    error = workbook.refused(read, tmp_path / "half.wav", task="is cut off")
+    assert type(error) is MediaError and Path(error.subject) == tmp_path / "half.wav"
+    said = " ".join(capsys.readouterr().out.split())
+    advice = "See https://a.org/b/c or other one.wav, and/or ask."
+    assert said == f"MediaError: half.wav: is cut off; expected a sound. {advice}"
+
+
+def test_what_should_be_refused_and_is_not_fails():
+    with pytest.raises(AssertionError, match="was accepted"):
+        workbook.refused(abs, -1)
+    with pytest.raises(ZeroDivisionError):  # what is no refusal passes through
+        workbook.refused(divmod, 1, 0)
 
 
 def test_claims_are_escaped():
