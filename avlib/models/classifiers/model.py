@@ -223,6 +223,13 @@ class AudioClassifier(nn.Module):
         """Logits `(B, num_outputs)`, of a regressor `(B,)`. Arguments and errors are those of `features`, `read`."""
         return self.read(self.features(waveform, lengths), word=word, age=age).logits
 
+    @property
+    def bends(self) -> tuple[str, ...]:
+        """The settings which make that what follows the frames is no linear map; empty: it is one."""
+        config = self.settings
+        bent = {"pooling": config.pooling != "mean", "activation": config.activation, "conditions": self.joined}
+        return tuple(name for name, is_bent in bent.items() if is_bent)
+
     @torch.no_grad()
     def contributions(
         self,
@@ -240,12 +247,10 @@ class AudioClassifier(nn.Module):
             ParameterError: the head is not linear: attentive pooling, an activation, or an embedded condition.
         """
         config = self.settings
-        bent = {"pooling": config.pooling != "mean", "activation": config.activation, "conditions": self.joined}
-        for name, is_bent in bent.items():
-            if is_bent:
-                expected = 'pooling="mean", no activation and no embedded condition'
-                advice = "Cover parts of the clip instead, and see how the answer changes."
-                raise ParameterError(name, f"{getattr(config, name)!r}: no linear head", expected, advice)
+        for name in self.bends:
+            expected = 'pooling="mean", no activation and no embedded condition'
+            advice = "Cover parts of the clip instead, and see how the answer changes."
+            raise ParameterError(name, f"{getattr(config, name)!r}: no linear head", expected, advice)
         output = self.read(features, word=word, age=age)
         numbers = checked({"word": word, "age": age}, config, len(output.frames), output.frames.device)
         shares = output.frames * self.pooling.weights(output.mask).to(output.frames)[..., None]  # (B, N, d)

@@ -48,12 +48,6 @@ class Evidence(NamedTuple):
     method: str
 
 
-def is_linear(model: nn.Module) -> bool:
-    """Whether all that follows a model's frames is one linear map, so that it has `contributions`."""
-    config = model.settings
-    return config.pooling == "mean" and not config.activation and "embedding" not in config.conditions.values()
-
-
 def contributions(model: nn.Module, sound: Sound, samples: int, labels: Labels, number: int | None = None) -> Evidence:
     """What each frame adds to the score, exactly. A frame of a transformer has heard the others: it is a share of the
     answer, not of the cause.

@@ -18,7 +18,7 @@ from ...errors import AvlibError, DatasetError, MediaError, ParameterError, chec
 from ...models.classifiers import AudioClassifier
 from ...workers import POLICIES, describe
 from .. import chosen_device
-from .evidence import Evidence, contributions, is_linear, occlusion
+from .evidence import Evidence, contributions, occlusion
 from .predicting import NOT_TOLD, Heard, Sound, Vote, answers, in_samples, listen, vote
 from .saving import Card, read_card, require_fit, save_classifier
 from .tables import Embeddings, Table
@@ -178,7 +178,7 @@ class Classifier:
         """
         check_choice("method", method, ("auto", "contributions", "occlusion"))
         if method == "auto":
-            method = "contributions" if is_linear(self.model) else "occlusion"
+            method = "occlusion" if self.model.bends else "contributions"
         parts = {"width": width, "steps": steps, "bands": bands, "batch_size": batch_size}
         given = {name: value for name, value in parts.items() if value is not None}
         if given and method == "contributions":
