@@ -28,6 +28,8 @@ class Recording:
     group: clips of one group never come into two parts of the data; the speaker, unless another column was named.
     split: the part that the table puts it in; "" where it says nothing.
     row: all columns of the table, as text.
+    name: by which its table knows it, wherever the folder of that lies: its path from there, if it is in there; ""
+        takes `path`.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class Recording:
     group: str = ""
     split: str = ""
     row: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    name: str = field(default="", repr=False, compare=False)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -99,7 +102,8 @@ def read_recordings(
     for line, row in rows:
         known = {name: row[column] if column else "" for name, column in named.items()}
         known["age"] = _years(known["age"], f"{path}, line {line}", named["age"])
-        recordings.append(Recording(base / row["path"], split=row.get("split", ""), row=row, **known))
+        file = base / row["path"]
+        recordings.append(Recording(file, split=row.get("split", ""), row=row, name=_name(file, base), **known))
     _refuse_repeated(path, recordings)
     if on_error == "raise":
         _refuse_missing(path, recordings)
@@ -210,6 +214,11 @@ def _refuse_missing(path: Path, recordings: list[Recording]) -> None:
         found = f"{len(missing)} of {len(recordings)} files are missing: {first_three(missing)}"
         advice = 'Paths are looked up from the folder of the table; on_error="skip" leaves missing ones out.'
         raise DatasetError(path, found, "a file for each row", advice)
+
+
+def _name(file: Path, base: Path) -> str:
+    inside, whole = base.absolute(), file.absolute()
+    return (whole.relative_to(inside) if whole.is_relative_to(inside) else file).as_posix()
 
 
 def _years(text: str, where: str, column: str) -> float | None:
