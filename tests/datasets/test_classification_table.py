@@ -232,6 +232,17 @@ def test_row_11_targets_of_a_regression():
         assert Labels.of(clips, "regression").number(clips[0]) == 0
 
 
+@pytest.mark.parametrize("bad", ["n/a", "inf", "0,5"])
+def test_a_regression_of_numbers_and_something_else_is_refused(bad):
+    clips = some("0", "1", bad, "10")
+    with pytest.raises(DatasetError, match=rf"1 of 4 are no finite numbers: '{bad}' \(2.wav\).*give `order`"):
+        Labels.of(clips, "regression")
+    assert Labels.of(clips, "regression", order=["0", "1", "10", bad]).number(clips[2]) == 1
+    assert Labels.of(clips).names == tuple(sorted(["0", "1", bad, "10"]))
+    with pytest.raises(DatasetError, match="2 of 2 are no finite numbers: '0,5'"):
+        Labels.of(some("0,5", "0,7"), "regression")
+
+
 def test_labels_that_make_no_task_are_refused():
     with pytest.raises(DatasetError, match="one value only: a"):
         Labels.of(some("a", "a"))
