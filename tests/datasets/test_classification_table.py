@@ -149,8 +149,11 @@ def test_missing_files_are_counted_and_named(tmp_path):
         read_recordings(tmp_path / "nowhere.csv")
 
 
-def test_a_clip_that_is_listed_twice_is_refused(tmp_path):
-    path = table(tmp_path, ("path", "label"), ("a.wav", "x"), ("b.wav", "y"), ("a.wav", "y"))
+@pytest.mark.parametrize("again", ["a.wav", "./a.wav", "sub/../a.wav", "link.wav"])
+def test_a_clip_that_is_listed_twice_is_refused(tmp_path, again):
+    touch(tmp_path, "a.wav", "sub/b.wav")
+    (tmp_path / "link.wav").symlink_to("a.wav")
+    path = table(tmp_path, ("path", "label"), ("a.wav", "x"), ("sub/b.wav", "y"), (again, "y"), files=False)
     with pytest.raises(DatasetError, match=r"1 clips are listed more than once: .*a\.wav"):
         read_recordings(path)
 

@@ -202,7 +202,8 @@ def _refuse_without(path: Path, rows: list[tuple[int, dict[str, str]]], target: 
 
 
 def _refuse_repeated(path: Path, recordings: list[Recording]) -> None:
-    twice = [file for file, count in Counter(recording.path for recording in recordings).items() if count > 1]
+    files = Counter(recording.path.resolve() for recording in recordings)  # sub/../a.wav and links are the same clip
+    twice = [file for file, count in files.items() if count > 1]
     if twice:
         expected = "each clip once: else it could be both trained and tested on"
         raise DatasetError(path, f"{len(twice)} clips are listed more than once: {first_three(twice)}", expected)
