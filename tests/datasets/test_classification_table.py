@@ -136,6 +136,14 @@ def test_a_group_that_is_asked_for_is_needed_in_each_row(tmp_path):
         read_recordings(path, group="speaker")
 
 
+@pytest.mark.parametrize("nan", ["nan", "NaN"])
+def test_nan_is_no_word_no_age_and_no_speaker(tmp_path, nan):
+    path = table(tmp_path, ("path", "label", "word", "age", "speaker"), ("a.wav", "x", nan, nan, nan))
+    assert read_recordings(path) == [Recording(tmp_path / "a.wav", "x")]
+    with pytest.raises(DatasetError, match="1 of 1 rows have nothing in 'speaker', or NaN"):
+        read_recordings(path, group="speaker")
+
+
 def test_missing_files_are_counted_and_named(tmp_path):
     rows = [(f"{i}.wav", "x") for i in range(6)]
     path = table(tmp_path, ("path", "label"), *rows, files=False)

@@ -69,7 +69,7 @@ def read_recordings(
         word: the column of the word; likewise `age` (years) and `speaker`. Under these three names a column may be
             missing; one of any other name has to be there. "" reads none.
         age: see `word`.
-        speaker: see `word`.
+        speaker: see `word`. NaN in one of these columns is as nothing there.
         group: the column whose clips are kept together when the data is divided; "" takes the speaker's, unless that is
             the target; "path" takes each clip for itself.
         folder: from which paths of the table that are not absolute are looked up; "" takes the folder of the table.
@@ -80,7 +80,7 @@ def read_recordings(
 
     Raises:
         DatasetError: no such table or folder, nothing in it, another form, no such column (it names the nearest), a row
-            without a target or with NaN there, an age that is no number, a file that is missing, or listed twice.
+            with nothing or NaN as target, path or `group`, an age that is no number, a file that is missing, or listed twice.
     """
     if on_error not in ("raise", "skip"):
         raise ParameterError("on_error", repr(on_error), '"raise" or "skip"')
@@ -100,7 +100,7 @@ def read_recordings(
     base = Path(folder) if folder else path if path.is_dir() else path.parent
     recordings = []
     for line, row in rows:
-        known = {name: row[column] if column else "" for name, column in named.items()}
+        known = {name: row[column] if column and not _is_nan(row[column]) else "" for name, column in named.items()}
         known["age"] = _years(known["age"], f"{path}, line {line}", named["age"])
         file = base / row["path"]
         recordings.append(Recording(file, split=row.get("split", ""), row=row, name=_name(file, base), **known))
@@ -195,7 +195,7 @@ def _listed(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
 def _refuse_without(path: Path, rows: list[tuple[int, dict[str, str]]], target: str, group: str) -> None:
     """What no clip can do without, by column, with what is wrong in it."""
     for column in filter(None, ("path", target, group)):
-        lines = [line for line, row in rows if not row[column] or (column == target and _is_nan(row[column]))]
+        lines = [line for line, row in rows if not row[column] or _is_nan(row[column])]
         if lines:
             found = f"{len(lines)} of {len(rows)} rows have nothing in {column!r}, or NaN (line {first_three(lines)})"
             raise DatasetError(path, found, "a value in each", "Fill them in, or take these rows out of the table.")
@@ -223,7 +223,7 @@ def _name(file: Path, base: Path) -> str:
 
 
 def _years(text: str, where: str, column: str) -> float | None:
-    if not text or _is_nan(text):
+    if not text:
         return None
     try:
         years = float(text)
