@@ -80,7 +80,8 @@ def read_recordings(
 
     Raises:
         DatasetError: no such table or folder, nothing in it, another form, no such column (it names the nearest), a row
-            with nothing or NaN as target, path or `group`, an age that is no number, a file that is missing, or listed twice.
+            with nothing or NaN for the path, target or `group`, an age that is no number, a file that is missing, or
+            listed twice.
     """
     if on_error not in ("raise", "skip"):
         raise ParameterError("on_error", repr(on_error), '"raise" or "skip"')
