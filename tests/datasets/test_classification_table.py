@@ -94,6 +94,7 @@ def test_paths_are_those_of_the_table_of_another_folder_or_absolute(tmp_path):
 
 def test_a_folder_with_a_sub_folder_for_each_class(tmp_path):
     touch(tmp_path, "cat/a.wav", "dog/deep/b.MP3", "dog/film.mp4", "dog/notes.txt", "dog/.hidden.wav", "README.md")
+    (tmp_path / "dog" / "odd.wav").mkdir()
     recordings = read_recordings(tmp_path)
     expected = [("cat/a.wav", "cat"), ("dog/deep/b.MP3", "dog"), ("dog/film.mp4", "dog")]
     assert [(str(r.path.relative_to(tmp_path)), r.target) for r in recordings] == expected
