@@ -182,7 +182,7 @@ def count_table(
 
 
 def balancing_weights(
-    counts: Int[Tensor, "words classes"] | Float[Tensor, "words classes"],
+    counts: Int[Tensor, "words classes"] | Float[Tensor, "words classes"] | Sequence[Sequence[int]],
     form: str = "balanced",
     laplace: float | int = 0,
     cap: float | int | None = 10.0,
@@ -204,6 +204,7 @@ def balancing_weights(
     Raises:
         ParameterError: a negative count, another form, a negative `laplace`, a `cap` that is not positive.
     """
+    counts = torch.as_tensor(counts)
     if form not in ("balanced", "inverse"):
         raise ParameterError("form", repr(form), '"balanced" or "inverse"')
     if not laplace >= 0 or not (cap is None or cap > 0):
