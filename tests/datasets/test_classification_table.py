@@ -48,7 +48,7 @@ def some(*targets: str, words=(), groups=()) -> list[Recording]:
 # Tables
 
 
-@pytest.mark.parametrize(("name", "encoding"), [("table.csv", "utf-8"), ("table.csv", "utf-8-sig"), ("t.tsv", "utf-8")])
+@pytest.mark.parametrize(("name", "encoding"), [("t.csv", "utf-8"), ("t.csv", "utf-8-sig"), ("t.tsv", "utf-8")])
 def test_a_table_is_read_with_all_that_it_says(tmp_path, name, encoding):
     header = ("path", "label", "word", "age", "speaker", "split", "note")
     rows = (
@@ -61,6 +61,21 @@ def test_a_table_is_read_with_all_that_it_says(tmp_path, name, encoding):
     assert second == Recording(tmp_path / "b.flac", "비정상", "", None, "s2", "s2", "") and str(second).endswith(
         "b.flac"
     )
+
+
+def test_a_table_with_semicolons_has_numbers_with_commas(tmp_path):
+    touch(tmp_path, "a, b.wav", "b.wav")
+    content = 'path;label;age;word;notes, if any\na, b.wav;0,5;4,5;"one; two";\nb.wav;-,25;4;three, four;1,5,2\n'
+    (tmp_path / "t.csv").write_text(content, encoding="utf-8-sig")
+    clips = read_recordings(tmp_path / "t.csv")
+    assert [(r.path.name, r.target, r.age, r.word) for r in clips] == [
+        ("a, b.wav", "0.5", 4.5, "one; two"),
+        ("b.wav", "-.25", 4.0, "three, four"),
+    ]
+    assert clips[1].row["notes, if any"] == "1,5,2"
+    assert [Labels.of(clips, "regression").number(clip) for clip in clips] == [0.5, -0.25]
+    with pytest.raises(DatasetError, match=r"no column 'labels'; expected one of 'path', 'label'"):
+        read_recordings(tmp_path / "t.csv", "labels")
 
 
 def test_row_11_any_column_is_the_target_and_any_other_column_groups(tmp_path):
@@ -174,7 +189,8 @@ def test_a_clip_that_is_listed_twice_is_refused(tmp_path, again):
         (b'path,label\n"a.wav,x\n', "cannot be read as a table"),
         (b"", "nothing in it"),
         (b"path,label\n\n", "nothing in it"),
-        (b"path,label\na.wav,x,y\n", "line 2: 3 cells; expected 2"),
+        (b"path,label\na.wav,x,y\n", "line 2: 3 cells; expected 2, as the header. Quote what has ',' in it"),
+        (b"path;label\na.wav;x;y\n", "line 2: 3 cells; expected 2, as the header. Quote what has ';' in it"),
         (b"path,label,label\na.wav,x,y\n", "'label' comes twice"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from ...errors import DatasetError, ParameterError
 from ..sources import SOUND_SUFFIXES, VIDEO_SUFFIXES, existing, files_in
 
 DEFAULT_COLUMNS = {"word": "word", "age": "age", "speaker": "speaker"}  # read where they are, not missed elsewhere
+_DECIMAL = re.compile(r"^([+-]?\d*),(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def read_recordings(
 ) -> list[Recording]:
     """The recordings of a table, or of a folder with a sub-folder for each class.
 
-    - A `.csv` (or `.tsv`) in UTF-8 with a header: `path`, the target, and whatever else there is.
+    - A `.csv` (or `.tsv`) in UTF-8 with a header: `path`, the target, and whatever else there is. Cells are separated
+      by commas, semicolons or tabs, whichever the header has most of; with semicolons 0,5 is read as 0.5.
     - A folder: its sounds and videos, however deep, are labelled with the sub-folder that they are in; columns are
       `path` and `label`.
 
@@ -173,9 +176,10 @@ def _listed(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         raise DatasetError(path, "is a clip", form)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(
-                file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", skipinitialspace=True, strict=True
-            )
+            header = next(filter(str.strip, file), "")
+            separator = max(",;\t", key=header.count)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
             lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(path, f"cannot be read as a table ({error})", form, "Save it as CSV in UTF-8.") from error
@@ -187,8 +191,10 @@ def _listed(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         raise DatasetError(path, f"the column {twice[0]!r} comes twice", "each name once")
     for line, cells in rows:
         if len(cells) > len(columns):
-            advice = "Quote what has a comma in it."
+            advice = f"Quote what has {separator!r} in it."
             raise DatasetError(f"{path}, line {line}", f"{len(cells)} cells", f"{len(columns)}, as the header", advice)
+    if separator == ";":  # as spreadsheets write it where a number has a comma
+        rows = [(line, [_DECIMAL.sub(r"\1.\2", cell) for cell in cells]) for line, cells in rows]
     filled = [(line, cells + [""] * (len(columns) - len(cells))) for line, cells in rows]
     return columns, [(line, dict(zip(columns, cells, strict=True))) for line, cells in filled]
 
