@@ -6,6 +6,9 @@ what to do. A caller that wants to react to one of them catches the class and re
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class AvlibError(Exception):
     """Something that the user handed over cannot be used as it is.
@@ -65,3 +68,23 @@ class TrainingError(AvlibError):
 
 class ShapeError(AvlibError):
     """A tensor does not have the shape that is expected of it."""
+
+
+def check_choice(name: str, value: object, choices: Iterable) -> None:
+    """Refuse what is not one of the choices.
+
+    Raises:
+        ParameterError: it is none of them; names the nearest.
+    """
+    # What they are of is not annotated: a check of annotations looks at one of them at random, and would take a number
+    # out of the stream that masks are drawn from.
+    choices = tuple(choices)
+    if value not in choices:
+        expected = f"one of {', '.join(map(repr, choices))}"
+        raise ParameterError(name, repr(value), expected, did_you_mean(value, choices))
+
+
+def did_you_mean(name: object, known: Iterable, count: int = 1) -> str:
+    """Advice that names the nearest of what there is, `count` at most; "" where nothing is near."""
+    near = difflib.get_close_matches(str(name), list(known), count)
+    return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .errors import ParameterError
+from .errors import ParameterError, check_choice
 
 MASK_MODES = ("unstructured", "time", "freq", "tf")
 
@@ -83,8 +83,7 @@ def whole_strips(
     Raises:
         ParameterError: another mode, or a ratio out of range.
     """
-    if mode not in MASK_MODES:
-        raise ParameterError("mask_mode", repr(mode), f"one of {', '.join(MASK_MODES)}")
+    check_choice("mask_mode", mode, MASK_MODES)
     height, width = grid
     share = {"unstructured": 0, "tf": TF_SHARE}.get(mode, 1)
     columns = int(width * ratio * share) if mode in ("time", "tf") else 0

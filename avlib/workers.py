@@ -9,6 +9,8 @@ from typing import Any
 
 from .errors import AvlibError, ParameterError
 
+POLICIES = ("raise", "skip")  # what becomes of an item that cannot be used: `on_error`
+
 
 def each(
     task: Callable[[Any], Any], things: Sequence, *, jobs: int | None = None, progress: bool = True, doing: str = ""

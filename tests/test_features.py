@@ -128,7 +128,7 @@ def test_on_a_gpu():
 def test_what_cannot_be_computed_is_refused():
     with pytest.raises(TooShortError, match="320 samples; expected at least 400"):
         features.cav_mae_fbank(torch.zeros(320))
-    with pytest.raises(TooShortError, match="a row of 399 samples"):
+    with pytest.raises(TooShortError, match="waveform: 399 samples; expected at least 400"):
         features.cav_mae_fbank(torch.zeros(2, 1000), lengths=torch.tensor([1000, 399]))
     with pytest.raises(ParameterError, match="1001 samples; expected at most 1000"):
         features.cav_mae_fbank(torch.zeros(2, 1000), lengths=torch.tensor([1000, 1001]))
@@ -372,3 +372,22 @@ def test_labels_that_cannot_be_are_refused():
 def test_shapes_are_checked_while_testing():
     with pytest.raises(Exception, match="frames"):
         features.cav_mae_image(torch.zeros(3, 224, 224, dtype=torch.uint8))
+
+
+def test_moments_that_come_in_parts_keep_small_deviations():
+    values = 1e8 + torch.randn(1000, 3, dtype=torch.float64, generator=generator())
+    moments = features.Moments()
+    for part in values.split([1, 0, 499, 500]):
+        moments.add(part)
+    assert moments.count == 1000
+    torch.testing.assert_close(moments.mean, values.mean(dim=0))
+    # A sum of squares minus a square of sums would have nothing left: 1e16 has no place for 1.
+    for correction in (0, 1):
+        torch.testing.assert_close(moments.std(correction), values.std(dim=0, correction=correction), rtol=1e-7, atol=0)
+
+
+def test_lengths_are_the_first_places():
+    mask = features.valid_mask(torch.tensor([0, 2, 3]), 3)
+    assert mask.tolist() == [[False] * 3, [True, True, False], [True] * 3]
+    waveform = torch.tensor([[1.0, math.nan, math.inf], [1.0, 2.0, 3.0]])
+    assert features.without_padding(waveform, torch.tensor([1, 2])).tolist() == [[1, 0, 0], [1, 2, 0]]

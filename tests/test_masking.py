@@ -118,7 +118,7 @@ def test_ratios_that_keep_nothing_or_mean_nothing(ratio):
 
 
 def test_unknown_modes_and_noise_of_another_shape():
-    with pytest.raises(ParameterError, match="unstructured, time, freq, tf"):
+    with pytest.raises(ParameterError, match="'unstructured', 'time', 'freq', 'tf'"):
         random_mask(1, GRID, 0.5, "frequency")
     with pytest.raises(ParameterError, match=r"shape \(1, 9\).*\(1, 512\)"):
         random_mask(1, GRID, 0.5, noise=torch.rand(1, 9))

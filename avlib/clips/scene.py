@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 from bisect import bisect_right
@@ -15,7 +14,7 @@ from numbers import Integral, Real
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from ..errors import ParameterError
+from ..errors import ParameterError, check_choice
 from . import sound
 from .backdrop import Backdrop
 from .colours import hue_colour
@@ -89,10 +88,7 @@ class Scene:
     rate: float | int | None = None
 
     def __post_init__(self):
-        if self.kind not in KINDS:
-            near = difflib.get_close_matches(str(self.kind), KINDS, 1)
-            advice = f"Did you mean {near[0]!r}?" if near else ""
-            raise ParameterError("kind", f"{self.kind!r} is unknown", f"one of {', '.join(KINDS)}", advice)
+        check_choice("kind", self.kind, KINDS)
         if isinstance(self.seed, bool) or not isinstance(self.seed, Integral) or self.seed < 0:
             raise ParameterError("seed", f"{self.seed!r}", "a whole number from 0", "Give another seed.")
         _check("seconds", self.seconds, 0.0, LONGEST)

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import Dataset
 
-from ..errors import AvlibError, DatasetError, MediaError, ParameterError
-from ..workers import describe, each
+from ..errors import AvlibError, DatasetError, MediaError, ParameterError, check_choice
+from ..workers import POLICIES, describe, each
 
 _UNUSABLE = (MediaError, DatasetError)  # what is wrong with one item; a wrong parameter is wrong for all
 _Items = TypeVar("_Items", bound="ItemDataset")
@@ -35,8 +35,7 @@ class ItemDataset(Dataset):
     def __init__(self, items: Sequence, seed: int, on_error: str):
         if seed < 0:
             raise ParameterError("seed", f"{seed}", "0 or more")
-        if on_error not in ("raise", "skip"):
-            raise ParameterError("on_error", repr(on_error), '"raise" or "skip"')
+        check_choice("on_error", on_error, POLICIES)
         if not len(items):
             raise DatasetError("items", "none", "at least one")
         self.items, self.seed, self.on_error = items, seed, on_error

@@ -5,6 +5,9 @@ from __future__ import annotations
 from .alike import draw_partners, pair_contrastive_loss, supervised_contrastive_loss
 from .difficulty import difficulty_weights, word_difficulty
 from .labels import (
+    BALANCING_FORMS,
+    CLASS_BALANCED_FORMS,
+    FOCAL_FORMS,
     balancing_weights,
     class_balanced_loss,
     class_balanced_weights,
@@ -15,6 +18,9 @@ from .labels import (
 from .self_supervised import contrastive_loss, masked_patch_error, normalize_patches
 
 __all__ = [
+    "BALANCING_FORMS",
+    "CLASS_BALANCED_FORMS",
+    "FOCAL_FORMS",
     "balancing_weights",
     "class_balanced_loss",
     "class_balanced_weights",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import ParameterError
 
-# The scores between which weights go from one end to the other, as in the notes.
+# The scores between which weights go from one end to the other, as in the notes' README.
 EASIEST, HARDEST = 2, 11
 
 # Hangul in canonical decomposition: a syllable is an initial, a vowel and perhaps a final, each a character.

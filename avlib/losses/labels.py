@@ -13,8 +13,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import ParameterError
+from ..errors import ParameterError, check_choice
 
+FOCAL_FORMS = ("softmax", "sigmoid")
+CLASS_BALANCED_FORMS = ("softmax", "sigmoid", "focal")
+BALANCING_FORMS = ("balanced", "inverse")
 REDUCTIONS = ("mean", "sum", "none")
 TINY = 1e-30  # a power below 1 has no slope at 0, where a model is wholly sure: the gradient would be NaN
 
@@ -82,8 +85,7 @@ def focal_loss(
         ParameterError: shapes that do not fit, a class that there is not, another form or reduction, a negative gamma,
             or an `alpha` that does not go with the form.
     """
-    if form not in ("softmax", "sigmoid"):
-        raise ParameterError("form", repr(form), '"softmax" or "sigmoid"')
+    check_choice("form", form, FOCAL_FORMS)
     if not gamma >= 0:
         raise ParameterError("gamma", f"{gamma}", "0 or more")
     if form == "sigmoid":
@@ -150,8 +152,7 @@ def class_balanced_loss(
     Raises:
         ParameterError: shapes that do not fit, a class that there is not, or another form or reduction.
     """
-    if form not in ("softmax", "sigmoid", "focal"):
-        raise ParameterError("form", repr(form), '"softmax", "sigmoid" or "focal"')
+    check_choice("form", form, CLASS_BALANCED_FORMS)
     if weights.shape != logits.shape[1:]:
         raise ParameterError("weights", f"{len(weights)}", f"one for each of {logits.shape[1]} classes")
     if form == "softmax":
@@ -190,7 +191,8 @@ def balancing_weights(
     """A weight for each word and class, so that the classes of a word count alike.
 
     With N_wy clips of word w and class y, N_w of word w, and K_w classes that this word has: N_w / (K_w N_wy) in the
-    form "balanced", whose mean over the clips of a word is 1; N_w / N_wy in the form "inverse", that of the notes.
+    form "balanced", whose mean over the clips of a word is 1; N_w / N_wy in the form "inverse", that of the notes'
+    README.
 
     Args:
         counts: `(words, classes)`, of the training split; see `count_table`.
@@ -205,8 +207,7 @@ def balancing_weights(
         ParameterError: a negative count, another form, a negative `laplace`, a `cap` that is not positive.
     """
     counts = torch.as_tensor(counts)
-    if form not in ("balanced", "inverse"):
-        raise ParameterError("form", repr(form), '"balanced" or "inverse"')
+    check_choice("form", form, BALANCING_FORMS)
     if not laplace >= 0 or not (cap is None or cap > 0):
         raise ParameterError("laplace, cap", f"{laplace}, {cap}", "0 or more, and more than 0 or None")
     if not (counts >= 0).all():
@@ -273,8 +274,7 @@ def _class_weights(alpha: object, logits: Tensor) -> Tensor:
 
 
 def _reduced(losses: Tensor, weights: Tensor | None, reduction: str, count: Tensor | None = None) -> Tensor:
-    if reduction not in REDUCTIONS:
-        raise ParameterError("reduction", repr(reduction), f"one of {', '.join(REDUCTIONS)}")
+    check_choice("reduction", reduction, REDUCTIONS)
     if weights is not None:
         if weights.shape != losses.shape:
             raise ParameterError("weights", f"{tuple(weights.shape)}", f"{tuple(losses.shape)}, one for each item")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ParameterError
+from ..tables import html_table
 from .scores import per_class, require_finite
 
 Numbers = Tensor | np.ndarray | Sequence[int] | Sequence[float]
@@ -364,15 +364,3 @@ def _per_class(scores: Any, targets: Any):
 def _require_as_many(name: str, first: Any, second: Any) -> None:
     if len(first) != len(second):
         raise ParameterError(name, f"{len(first)}", f"as many as targets, {len(second)}")
-
-
-def html_table(columns: Mapping[str, Sequence]) -> str:
-    """A table for a notebook, of columns by name; text is escaped, fractions have three decimals."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    rows = zip(*columns.values(), strict=True)
-    lines = ("".join(f"<td>{_cell(value)}</td>" for value in row) for row in rows)
-    return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else escape(str(value))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import ParameterError
+from ..errors import ParameterError, check_choice
+from ..tables import html_table
 
 TASKS = ("multi-label", "single-label")
 
@@ -191,10 +191,8 @@ class ClassTable(NamedTuple):
         return {"mAP": self.mean_average_precision, "AUC": auc, "d'": d_prime(auc), "classes": counted}
 
     def _repr_html_(self) -> str:
-        head = "<tr><th>class</th><th>positives</th><th>average precision</th><th>AUC</th></tr>"
-        columns = zip(self.names, self.positives, self.average_precision, self.auc, strict=True)
-        rows = (f"<td>{escape(name)}</td><td>{n}</td><td>{ap:.3f}</td><td>{a:.3f}</td>" for name, n, ap, a in columns)
-        return f"<table>{head}{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+        figures = {"average precision": self.average_precision, "AUC": self.auc}
+        return html_table({"class": self.names, "positives": self.positives, **figures})
 
 
 def per_class(
@@ -279,8 +277,7 @@ def ensemble(
     Raises:
         ParameterError: no frames, or another task.
     """
-    if task not in TASKS:
-        raise ParameterError("task", repr(task), f"one of {', '.join(TASKS)}")
+    check_choice("task", task, TASKS)
     if not len(logits):
         raise ParameterError("logits", "of no frame", "of at least one")
     return (logits.sigmoid() if task == "multi-label" else logits.softmax(dim=-1)).mean(dim=0)

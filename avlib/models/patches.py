@@ -9,7 +9,7 @@ from jaxtyping import Float
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
-from ..errors import ParameterError
+from ..errors import ParameterError, check_choice
 
 POSITION_FITS = ("interpolate", "cut")
 
@@ -74,8 +74,7 @@ def sincos_positions(width: int, grid: tuple[int, int]) -> Float[Tensor, "1 patc
 
 def check_fit(how: str) -> None:
     """Refuse another `how` than `fit_positions` knows."""
-    if how not in POSITION_FITS:
-        raise ParameterError("positions", repr(how), f"one of {', '.join(POSITION_FITS)}")
+    check_choice("positions", how, POSITION_FITS)
 
 
 def fit_positions(

@@ -6,13 +6,13 @@ import csv
 import math
 import time
 from collections.abc import Sequence
-from html import escape
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
 from .. import cache
+from ..tables import html_table
 
 
 class History:
@@ -47,10 +47,7 @@ class History:
     def _repr_html_(self) -> str:
         """Ten rows at most, evenly spaced, the first and the last among them."""
         chosen = np.unique(np.linspace(0, len(self.rows) - 1, min(10, len(self.rows))).round().astype(int))
-        head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
-        rows = ([self.rows[index].get(name, "") for name in self.columns] for index in chosen)
-        cells = ("".join(f"<td>{v:.4g}</td>" if isinstance(v, float) else f"<td>{v}</td>" for v in row) for row in rows)
-        return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+        return html_table({name: [self.rows[i].get(name, "") for i in chosen] for name in self.columns}, ".4g")
 
 
 class Picture:

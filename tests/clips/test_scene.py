@@ -153,7 +153,7 @@ def test_one_thing_can_be_changed():
     ("call", "words"),
     [
         (lambda: clips.Scene("bel"), ("kind", "'bel'", "Did you mean 'bell'")),
-        (lambda: clips.Scene("symphony"), ("kind", "one of ball")),
+        (lambda: clips.Scene("symphony"), ("kind", "one of 'ball'")),
         (lambda: clips.Scene("bell", -1), ("seed", "-1")),
         (lambda: clips.Scene("bell", 0, 0.0), ("seconds", "above 0 and at most 30")),
         (lambda: clips.Scene("bell", 0, 31.0), ("seconds", "31.0")),

@@ -261,7 +261,7 @@ def test_no_clicks_and_no_constant_part():
     ("call", "words"),
     [
         (lambda: Spoken("rang", Speaker()), ("word", "'rang'", "Did you mean 'ring'")),
-        (lambda: Spoken("ring", Speaker(), "wrong"), ("pronunciation", "normal, abnormal")),
+        (lambda: Spoken("ring", Speaker(), "wrong"), ("pronunciation", "'normal', 'abnormal'")),
         (lambda: Spoken("ring", Speaker(), seed=-1), ("seed", "-1")),
         (lambda: Spoken("ring", Speaker(), snr=math.nan), ("snr", "nan", "from -40 to 100")),
         (lambda: Spoken("ring", Speaker(), snr=-math.inf), ("snr", "-inf")),

@@ -1,6 +1,7 @@
 """The corpus: balanced by construction, the label hidden from who does not know the word, files and table."""
 
 import csv
+import io
 import json
 import math
 import os
@@ -16,7 +17,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from avlib import media
+from avlib import media, view
 from avlib.clips import speech
 from avlib.clips.speech import Speaker, Spoken
 from avlib.errors import CacheError, ParameterError
@@ -209,7 +210,7 @@ def fake_espeak(folder: Path, script: str) -> None:
 def test_without_espeak_it_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not speech.can_say()
-    with pytest.raises(ParameterError, match=r"espeak-ng is not on this machine.*apt install espeak-ng"):
+    with pytest.raises(ParameterError, match=r"espeak-ng: is not on this machine.*apt install espeak-ng"):
         speech.say("ring")
 
 
@@ -222,8 +223,10 @@ def test_espeak_is_asked_for_the_word_that_is_heard(tmp_path, monkeypatch):
     fake_espeak(tmp_path, f'echo "$@" > {tmp_path}/asked; cp {tmp_path}/spoken.wav "$8"')
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     assert speech.can_say()
-    waveform = speech.say("ring", "abnormal", voice="en+f4", pitch=90, pace=100)
-    assert waveform.shape == (16000,)  # a second, brought to 16 kHz
+    waveform, rate = said = speech.say("ring", "abnormal", voice="en+f4", pitch=90, pace=100)
+    assert waveform.shape == (1, 16000) and rate == 16000  # a second, brought to 16 kHz
+    with wave.open(io.BytesIO(view.play(*said).data)) as player:
+        assert (player.getnchannels(), player.getframerate(), player.getnframes()) == (1, 16000, 16000)
     asked = (tmp_path / "asked").read_text().split()
     assert asked[:6] == ["-v", "en+f4", "-p", "90", "-s", "100"] and asked[-2:] == ["--", "wing"]
 
@@ -263,7 +266,7 @@ def test_espeak_that_fails(tmp_path, monkeypatch):
         (lambda: speech.render([]), ("spoken", "nothing")),
         (lambda: speech.render(speech.corpus(2, 1), jobs=0), ("jobs", "0")),
         (lambda: speech.say("rong"), ("word", "Did you mean 'ring'")),
-        (lambda: speech.say("ring", "odd"), ("pronunciation", "normal, abnormal")),
+        (lambda: speech.say("ring", "odd"), ("pronunciation", "'normal', 'abnormal'")),
         (lambda: speech.say("ring", pitch=-1), ("pitch", "-1")),
         (lambda: speech.say("ring", pace=10), ("pace", "10")),
     ],

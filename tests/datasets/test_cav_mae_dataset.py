@@ -463,7 +463,7 @@ def test_a_partner_that_cannot_be_used_is_no_partner(items, tmp_path):
         ({"frame": 10}, "frame: 10; expected 0 to 9"),
         ({"total_frames": 0}, "total_frames"),
         ({"std": 0.0}, "std: 0.0"),
-        ({"on_error": "zeros"}, '\'zeros\'; expected "raise" or "skip"'),
+        ({"on_error": "zeros"}, "'zeros'; expected one of 'raise', 'skip'"),
         ({"augmentation": cav_mae.Augmentation(mixup=1.5)}, "mixup: 1.5; expected 0 to 1"),
         ({"augmentation": cav_mae.Augmentation(time_mask=193), "target_length": 192}, "time_mask: 193"),
         ({"augmentation": cav_mae.Augmentation(label_smoothing=1.0)}, "smoothing"),

@@ -514,7 +514,7 @@ def test_autocast(clips, noise):
         ({"mask_ratio_image": 0.99}, "keeps none of 64 patches"),
         ({"mask_ratio_audio": 0}, "mask_ratio_audio: nothing is removed"),
         ({"mask_ratio_image": 0}, "mask_ratio_image: nothing is removed"),
-        ({"mask_mode": "diagonal"}, "unstructured, time, freq, tf"),
+        ({"mask_mode": "diagonal"}, "'unstructured', 'time', 'freq', 'tf'"),
         ({"image": None}, "contrast_weight.*one modality"),
         ({"audio": None, "image": None, "contrast_weight": 0}, "neither is given"),
         ({"audio": torch.zeros(BATCH, 200, 128)}, r"audio: 128 x 200.*128 x 192.*128 x 208"),
@@ -560,5 +560,5 @@ def test_sizes_that_do_not_go_together(sizes, words):
 
 
 def test_an_unknown_way_to_fit_positions_is_refused():
-    with pytest.raises(ParameterError, match="interpolate, cut"):
+    with pytest.raises(ParameterError, match="'interpolate', 'cut'"):
         CAVMAE(positions="stretch", **TINY)

@@ -67,7 +67,7 @@ def test_row_1_full_networks_have_the_published_widths(backbone, width):
     assert model.projection.weight.shape == (256, width) and model.classifier.weight.shape == (2, 256)
 
 
-def test_full_networks_have_as_many_parameters_as_the_reference_counted():
+def test_full_networks_have_as_many_parameters_as_published():
     def counted(backbone):
         with torch.device("meta"):
             network = AudioClassifier(backbone, masked=False).backbone.network
@@ -79,7 +79,7 @@ def test_full_networks_have_as_many_parameters_as_the_reference_counted():
     assert counted("resnet50") == 25_557_032 - 2 * 64 * 49 - 2049 * 1000
 
 
-def test_the_call_of_the_issue_works_as_written():
+def test_a_full_whisper_is_told_one_of_80_words_by_its_number():
     model = AudioClassifier(
         backbone="whisper-base", num_outputs=2, task="classification", conditions={"word": "embedding"}
     ).eval()
@@ -132,14 +132,23 @@ def test_a_sum_of_layers_is_weighted_by_a_softmax(backbone):
 
 
 @pytest.mark.parametrize("backbone", ["wav2vec2-base", "hubert-large", "whisper-base"])
-def test_a_sum_of_layers_works_in_training_every_time(backbone):
+def test_in_training_a_sum_of_layers_has_every_layer(backbone):
     model = small(backbone, layer_sum=True).train()
+    given = model.features(noise(1, 2000))
     for _ in range(20):  # with layers dropped the states are fewer in 6 of 20 calls
-        model(noise(1, 2000))
+        assert len(model.backbone.hear(given).states) == 3
+        assert model.read(given).logits.isfinite().all()
 
 
 def test_clips_under_a_fifth_of_a_second_can_be_trained_on():
-    small("wav2vec2-base").train()(noise(2, 2400)).sum().backward()
+    model = small("wav2vec2-base").train()
+    model(noise(2, 2400))[:, 0].sum().backward()
+    slopes = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+    assert all(slope.isfinite().all() for slope in slopes.values())
+    assert {name.split(".")[0] for name, slope in slopes.items() if slope.any()} == {
+        "backbone", "projection", "classifier",
+    }  # fmt: skip
+    assert slopes["backbone.network.feature_extractor.conv_layers.0.conv.weight"].any()
 
 
 # --- what is heard
@@ -345,9 +354,9 @@ def test_a_clip_of_a_tenth_of_a_second_is_padded_to_the_shortest(backbone):
 @pytest.mark.parametrize("backbone", ALL)
 def test_a_clip_without_samples_is_refused(backbone):
     model = small(backbone)
-    with pytest.raises(TooShortError, match="without samples"):
+    with pytest.raises(TooShortError, match="waveform: 0 samples; expected at least 1"):
         model(torch.zeros(1, 0))
-    with pytest.raises(TooShortError, match="without samples"):
+    with pytest.raises(TooShortError, match="waveform: 0 samples; expected at least 1"):
         model(torch.zeros(2, 8000), torch.tensor([8000, 0]))
 
 
@@ -443,7 +452,7 @@ def test_contributions_are_refused_where_the_head_is_not_linear(name, settings):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"backbone": "whisper-bass"}, r"backbone: 'whisper-bass'; expected one of whisper-tiny"),
+        ({"backbone": "whisper-bass"}, r"backbone: 'whisper-bass'; expected one of 'whisper-tiny'"),
         ({"task": "ranking"}, r"task: 'ranking'"),
         ({"pooling": "max"}, r"pooling: 'max'"),
         ({"activation": "tanh"}, r"activation: 'tanh'"),
@@ -455,7 +464,7 @@ def test_contributions_are_refused_where_the_head_is_not_linear(name, settings):
         ({"freeze": "half"}, r"freeze: 'half'"),
         ({"freeze": 7}, r"freeze: 7; expected .* 0 to 6"),
         ({"freeze": True}, r"freeze: True"),
-        ({"poling": "mean"}, r"poling: no such setting .*Did you mean pooling"),
+        ({"poling": "mean"}, r"poling: no such setting .*Did you mean 'pooling'"),
         ({"backbone": "resnet50", "layer_sum": True}, r"layer_sum: True with resnet50"),
         ({"backbone": "beats", "hop_length": 100}, r"hop_length: 100 with beats"),
         ({"backbone": "hubert-base", "n_mels": 80}, r"n_mels: 80 with hubert-base, which takes the waveform"),

@@ -11,9 +11,9 @@ from dataclasses import astuple
 from pathlib import Path
 
 from ... import cache
-from ...errors import ParameterError
+from ...errors import ParameterError, check_choice
 from ..rendering import place, publish, render_missing
-from .given import check_choice, check_number, check_whole, dice
+from .given import check_number, check_whole, dice
 from .phones import PAIRS, PARTNER, WORDS
 from .speaker import AGES, Speaker
 from .spoken import PRONUNCIATIONS, SNR_LIMITS, Spoken

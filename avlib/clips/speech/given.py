@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from numbers import Integral, Real
 
@@ -27,11 +26,3 @@ def check_number(name: str, value: object, lowest: float, highest: float) -> Non
     """Refuse what is not a number from `lowest` to `highest`."""
     if isinstance(value, bool) or not isinstance(value, Real) or not lowest <= value <= highest:
         raise ParameterError(name, f"{value!r}", f"a number from {lowest:g} to {highest:g}", "Give another value.")
-
-
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse what is not one of the choices, naming the nearest."""
-    if value not in choices:
-        near = difflib.get_close_matches(str(value), choices, 1)
-        advice = f"Did you mean {near[0]!r}?" if near else ""
-        raise ParameterError(name, f"{value!r} is unknown", f"one of {', '.join(choices)}", advice)

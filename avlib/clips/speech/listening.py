@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from jaxtyping import Float
 
-from ...errors import ParameterError
-from .given import check_choice, check_whole
+from ...errors import ParameterError, check_choice
+from .given import check_whole
 from .phones import PARTNER, WORDS
 from .spoken import PRONUNCIATIONS
 from .voice import SAMPLE_RATE
@@ -27,8 +27,8 @@ def can_say() -> bool:
 
 def say(
     word: str, pronunciation: str = "normal", *, voice: str = "en-us", pitch: int = 70, pace: int = 130
-) -> Float[Tensor, " samples"]:
-    """A word as espeak-ng says it.
+) -> tuple[Float[Tensor, "1 samples"], int]:
+    """A word as espeak-ng says it, for `view.play(*say("ring"))`; where the program is missing, `can_say` is False.
 
     Args:
         word: one of `WORDS`.
@@ -38,7 +38,7 @@ def say(
         pace: words in a minute, from 80 to 450.
 
     Returns:
-        float32 (samples,) at 16 kHz.
+        float32 `(1, samples)`, and their rate: 16 kHz.
 
     Raises:
         ParameterError: espeak-ng is not there or refuses, or a parameter is out of range.
@@ -50,7 +50,7 @@ def say(
     program = shutil.which("espeak-ng")
     if program is None:
         advice = "Install it (apt install espeak-ng), or listen to Spoken(...).sound(), which needs nothing."
-        raise ParameterError("say", "espeak-ng is not on this machine", "the program on the PATH", advice)
+        raise ParameterError("espeak-ng", "is not on this machine", "the program on the PATH", advice)
     from ... import media
 
     said = word if pronunciation == "normal" else PARTNER[word]
@@ -60,5 +60,5 @@ def say(
         done = subprocess.run([program, *options, "--", said], capture_output=True, text=True, check=False)  # noqa: S603 - no shell; the word is one of ours
         if done.returncode or not path.exists():
             reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
-            raise ParameterError("say", f"espeak-ng failed: {reason}", "a voice that it has", "Try voice='en'.")
-        return media.read_audio(path, SAMPLE_RATE)
+            raise ParameterError("espeak-ng", f"failed: {reason}", "a voice that it has", "Try voice='en'.")
+        return media.read_audio(path, SAMPLE_RATE)[None], SAMPLE_RATE

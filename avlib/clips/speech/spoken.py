@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from ...errors import ParameterError
-from .given import check_choice, check_number, check_whole, dice
+from ...errors import ParameterError, check_choice
+from .given import check_number, check_whole, dice
 from .phones import PARTNER, PHONES, WORDS, Phone
 from .speaker import Speaker
 from .voice import FRAME_RATE, NOSE, SAMPLE_RATE, Tracks, smooth, speak

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ... import cache, media
-from ...errors import AvlibError, CacheError, DatasetError, MediaError, ParameterError
-from ...workers import describe, each
+from ...errors import AvlibError, CacheError, DatasetError, MediaError, check_choice
+from ...workers import POLICIES, describe, each
 from ..sources import SAMPLE_RATE
 from .table import Clip
 
@@ -50,8 +50,7 @@ def extract_audio(
         DatasetError: two clips of one name.
         CacheError: the folder cannot be written.
     """
-    if on_error not in ("raise", "skip"):
-        raise ParameterError("on_error", repr(on_error), '"raise" or "skip"')
+    check_choice("on_error", on_error, POLICIES)
     for clip in clips:
         if clip.wav is None and clip.path is None:
             raise DatasetError(clip, "no video to take the sound of", "a clip on disk")

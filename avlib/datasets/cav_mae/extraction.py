@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 
 from ... import cache, media
-from ...errors import AvlibError, CacheError, DatasetError, MediaError, ParameterError
-from ...workers import describe, each
+from ...errors import AvlibError, CacheError, DatasetError, MediaError, check_choice
+from ...workers import POLICIES, describe, each
 from ..sources import SAMPLE_RATE
 from .items import ClipItem, Reading
 from .labels import LabelTable, balanced_weights
@@ -87,8 +87,7 @@ def extract(
             the same name.
         CacheError: the target cannot be written, for example because the disk is full.
     """
-    if on_error not in ("raise", "skip"):
-        raise ParameterError("on_error", repr(on_error), '"raise" or "skip"')
+    check_choice("on_error", on_error, POLICIES)
     target = Path(target).absolute()
     table = LabelTable.of(items) if table is None else table
     if on_error == "raise":

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ... import media
 from ...clips.speech import AGES
-from ...errors import DatasetError, MediaError, ParameterError
+from ...errors import DatasetError, MediaError, ParameterError, check_choice
 from ..policy import ItemDataset
 from ..sources import SAMPLE_RATE
 from .labels import Labels, age_index, word_index
@@ -45,7 +45,7 @@ class Example(NamedTuple):
 
 
 class ClassificationDataset(ItemDataset):
-    """Recordings as a classifier hears them: mono, at one rate, cut or padded to one length.
+    """Recordings as a classifier hears them: mono, at 16 kHz, cut or padded to one length.
 
     Channels are averaged after resampling, which is linear: averaging before would give the same. What is random about
     an item follows from (seed, epoch, index) alone, in whatever process it is made. Use it with any DataLoader and
@@ -54,14 +54,13 @@ class ClassificationDataset(ItemDataset):
     Args:
         recordings: from `read_recordings`.
         labels: what targets mean in numbers; None where there are none, as for inference.
-        seconds: at most so much of each clip; None takes clips whole, with `pad="longest"`.
+        seconds: at most so much of each clip.
         crop: which part of a longer clip: "start" as published; "centre"; or "random", anywhere, for training.
         pad: "full" makes every item `seconds` long; "longest" as long as the longest clip of the data set, but no
             longer than `seconds`.
         words: those that a model learns or has learnt, in the order of their numbers; () asks for none, and any clip
             will do.
         ages: in years, ascending, to which ages are rounded; () asks for none.
-        sample_rate: Hz, to which clips are resampled.
         seed: of random crops.
         on_error: "raise", or "skip" to leave out what cannot be used; `report` says what that was.
 
@@ -75,30 +74,23 @@ class ClassificationDataset(ItemDataset):
         recordings: Sequence[Recording],
         labels: Labels | None,
         *,
-        seconds: float | int | None = 3.0,
+        seconds: float | int = 3.0,
         crop: str = "start",
         pad: str = "full",
         words: Sequence[str] = (),
         ages: Sequence[float | int] = AGES,
-        sample_rate: int = SAMPLE_RATE,
         seed: int = 0,
         on_error: str = "raise",
     ):
         super().__init__(recordings, seed, on_error)
-        if sample_rate < 1:
-            raise ParameterError("sample_rate", f"{sample_rate}", "1 Hz or more")
-        if seconds is not None and not 1 / sample_rate <= seconds < float("inf"):
-            raise ParameterError("seconds", f"{seconds}", "more than 0, or None for clips as long as they are")
-        for name, value, choices in (("crop", crop, CROPS), ("pad", pad, PADS)):
-            if value not in choices:
-                raise ParameterError(name, repr(value), f"one of {', '.join(map(repr, choices))}")
-        if seconds is None and pad == "full":
-            raise ParameterError("pad", '"full" with clips of any length', '"longest"', "Or give `seconds`.")
+        if not 1 / SAMPLE_RATE <= seconds < float("inf"):
+            raise ParameterError("seconds", f"{seconds}", "at least one sample")
+        check_choice("crop", crop, CROPS)
+        check_choice("pad", pad, PADS)
         self.labels, self.words, self.ages = labels, tuple(words), tuple(ages)
-        self.seconds = None if seconds is None else float(seconds)
-        self.crop, self.pad, self.sample_rate = crop, pad, sample_rate
+        self.seconds, self.crop, self.pad = float(seconds), crop, pad
         self._memory: list[np.ndarray | None] | None = None
-        self._samples = round(self.seconds * sample_rate) if pad == "full" else 0
+        self._samples = round(self.seconds * SAMPLE_RATE) if pad == "full" else 0
         for index in range(len(recordings)):
             self._attempt(self._numbers, index)
 
@@ -144,11 +136,6 @@ class ClassificationDataset(ItemDataset):
     def word_numbers(self) -> Int64[Tensor, " items"]:
         """Likewise, the words; -1 where there is none."""
         return torch.tensor(self._column(1), dtype=torch.int64)
-
-    @property
-    def age_numbers(self) -> Int64[Tensor, " items"]:
-        """Likewise, the ages; -1 where there is none."""
-        return torch.tensor(self._column(2), dtype=torch.int64)
 
     # Passes over the whole data set
 
@@ -203,12 +190,12 @@ class ClassificationDataset(ItemDataset):
         if held is not None and held.dtype == np.int16:
             held = held.astype(np.float32) / np.float32(_INT16)
         path = self.items[index].path
-        if self.seconds is None or self.crop == "start":
+        if self.crop == "start":
             return self._read(path, 0.0, self.seconds) if held is None else torch.from_numpy(held)
-        wanted = round(self.seconds * self.sample_rate)
+        wanted = round(self.seconds * SAMPLE_RATE)
         if held is None and (seconds := self._seconds(path)) > _WHOLE:
-            start = self._start(index, int(seconds * self.sample_rate), wanted)
-            return self._read(path, start / self.sample_rate, self.seconds)
+            start = self._start(index, int(seconds * SAMPLE_RATE), wanted)
+            return self._read(path, start / SAMPLE_RATE, self.seconds)
         waveform = self._read(path) if held is None else torch.from_numpy(held)
         start = self._start(index, len(waveform), wanted)
         return waveform[start : start + wanted]
@@ -222,7 +209,7 @@ class ClassificationDataset(ItemDataset):
     def _held(self, index: int) -> np.ndarray:
         """What memory keeps of a clip: all that any epoch needs; nothing of one that stays in its file."""
         self._numbers(index)
-        if self.crop == "random" and self.seconds is not None:
+        if self.crop == "random":
             path = self.items[index].path
             if self._seconds(path) > _WHOLE:
                 self._sound(index)
@@ -235,7 +222,7 @@ class ClassificationDataset(ItemDataset):
         return scaled.astype(np.int16) if exact else sound
 
     def _read(self, path, start: float = 0.0, seconds: float | None = None) -> Float[Tensor, " samples"]:
-        return media.read_audio(path, self.sample_rate, start=start, seconds=seconds)
+        return media.read_audio(path, SAMPLE_RATE, start=start, seconds=seconds)
 
     def _seconds(self, path) -> float:
         sound = media.probe(path).audio

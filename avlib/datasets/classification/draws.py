@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import DatasetError, ParameterError
 from .labels import Labels
-from .table import Recording, first_three
+from .table import Recording, argument, first_three
 
 PARTS = ("train", "valid", "test")
 TRAIN, VALID, TEST = range(3)
@@ -20,12 +20,13 @@ _FEW = 8  # divisions that are gone on with
 
 
 @dataclass(frozen=True)
-class Table:
-    """Recordings as a split sees them.
+class Pool:
+    """Recordings from which parts are drawn.
 
     strata: number of the class, or of the range of targets.
     groups: number of the group, in the order in which they come.
     grouped: whether groups are known; if not each clip is one.
+    labels: what targets mean in numbers; classes are strata, the numbers of a regression are in ranges.
     """
 
     strata: np.ndarray
@@ -34,7 +35,7 @@ class Table:
     labels: Labels
 
     @classmethod
-    def of(cls, recordings: Sequence[Recording], labels: Labels | None) -> Table:
+    def of(cls, recordings: Sequence[Recording], labels: Labels | None) -> Pool:
         if not recordings:
             raise DatasetError("recordings", "none", "at least one")
         labels = Labels.of(recordings) if labels is None else labels
@@ -112,8 +113,8 @@ class Table:
         notes = []
         if not self.grouped:
             notes.append(
-                "no speaker is known, so each clip is taken for itself, and a voice may be in two parts: name the "
-                "column of the speakers if there is one"
+                "no speaker is known, so each clip is taken for itself, and a voice may be in two parts: if the table "
+                f"has them, name their column by {argument('speaker')}"
             )
         if not shuffle:
             notes.append("without shuffling, parts follow the order of the table")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import warnings
 from collections.abc import Iterable, Sequence
@@ -10,8 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ...clips.speech import AGES
-from ...errors import DatasetError, ParameterError
-from .table import Recording, first_three
+from ...errors import DatasetError, ParameterError, check_choice
+from .table import Recording, first_three, such_as
 
 TASKS = ("classification", "regression")
 
@@ -28,8 +27,7 @@ class Labels:
     task: str = "classification"
 
     def __post_init__(self):
-        if self.task not in TASKS:
-            raise ParameterError("task", repr(self.task), " or ".join(map(repr, TASKS)))
+        check_choice("task", self.task, TASKS)
 
     @classmethod
     def of(cls, recordings: Iterable[Recording], task: str = "classification", order: Sequence[str] = ()) -> Labels:
@@ -102,10 +100,8 @@ def word_index(recording: Recording, words: Sequence[str]) -> int:
     if not words or not recording.word:
         return -1
     if recording.word not in words:
-        near = difflib.get_close_matches(recording.word, words, 3, cutoff=0.5)
         found = f"its word {recording.word!r} is none of the {len(words)} that the model learns or has learnt"
-        expected = f"one of them, such as {', '.join(map(repr, near or words[:3]))}"
-        raise DatasetError(recording, found, expected, "Leave it out, or train with it.")
+        raise DatasetError(recording, found, such_as(recording.word, words), "Leave it out, or train with it.")
     return words.index(recording.word)
 
 

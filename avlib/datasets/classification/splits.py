@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DatasetError, ParameterError
-from .draws import PARTS, TEST, TRAIN, VALID, Table
+from .draws import PARTS, TEST, TRAIN, VALID, Pool
 from .labels import Labels
 from .table import Recording, filter_words, first_three, read_recordings
 
@@ -86,10 +86,10 @@ def split(
         ParameterError: a size out of range.
     """
     _check_sizes(test_size=test_size, valid_size=valid_size)
-    table = Table.of(recordings, labels)
-    table.refuse_rare(2 if test_size or valid_size else 1)
-    parts = table.drawn({TEST: test_size, VALID: valid_size}, seed, shuffle, draws)
-    table.check(parts, {TEST: test_size, VALID: valid_size}, shuffle)
+    pool = Pool.of(recordings, labels)
+    pool.refuse_rare(2 if test_size or valid_size else 1)
+    parts = pool.drawn({TEST: test_size, VALID: valid_size}, seed, shuffle, draws)
+    pool.check(parts, {TEST: test_size, VALID: valid_size}, shuffle)
     return Splits.of(recordings, parts)
 
 
@@ -117,30 +117,30 @@ def folds(
     _check_sizes(test_size=test_size)
     if k < 2:
         raise ParameterError("k", f"{k}", "2 folds or more")
-    table = Table.of(recordings, labels)
-    held_out = table.drawn({TEST: test_size}, seed, shuffle, draws)
+    pool = Pool.of(recordings, labels)
+    held_out = pool.drawn({TEST: test_size}, seed, shuffle, draws)
     rest = np.flatnonzero(held_out != TEST)
-    groups = len(set(table.groups[rest].tolist()))
+    groups = len(set(pool.groups[rest].tolist()))
     if k > groups:
-        kind = "groups (speakers, where no other column was named)" if table.grouped else "clips"
+        kind = "groups (speakers, where no other column was named)" if pool.grouped else "clips"
         raise ParameterError("k", f"{k}", f"at most {groups}, the {kind} that are left to train with")
-    table.refuse_rare(3 if test_size else 2)
-    strata = table.strata[rest]
+    pool.refuse_rare(3 if test_size else 2)
+    strata = pool.strata[rest]
     if k > (most := int(np.bincount(strata).max())):
-        if table.classes:
+        if pool.classes:
             expected = f"at most {most}, the clips of the commonest class that are left to train with"
             raise ParameterError("k", f"{k}", expected)
         strata = np.zeros_like(strata)  # too few targets for ranges of them
     maker = StratifiedGroupKFold(k, shuffle=shuffle, random_state=seed if shuffle else None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of rare classes: what comes of that is checked and told below
-        pairs = list(maker.split(rest, strata, table.groups[rest]))
+        pairs = list(maker.split(rest, strata, pool.groups[rest]))
     every = []
     for _, inside in pairs:
         parts = held_out.copy()
         parts[rest[inside]] = VALID
         every.append(parts)
-    table.check(every, {TEST: test_size}, shuffle)
+    pool.check(every, {TEST: test_size}, shuffle)
     return [Splits.of(recordings, parts) for parts in every]
 
 
@@ -239,9 +239,9 @@ def _completed(
 ) -> Splits:
     """Given parts, checked, with a part to validate that comes out of the one to train if it has a size."""
     parts = np.array(given)
-    table = Table.of(recordings, labels)
+    pool = Pool.of(recordings, labels)
     _refuse_shared(recordings, parts)
-    table.refuse_missing(parts)
+    pool.refuse_missing(parts)
     inside = np.flatnonzero(parts == TRAIN)
     share = valid_size * len(recordings) / len(inside)
     _check_sizes(valid_size=valid_size)
@@ -249,7 +249,7 @@ def _completed(
         found = f"{valid_size:g}, {valid_size * len(recordings):g} of {len(recordings)} clips"
         raise ParameterError("valid_size", found, f"less than there are to train with, {len(inside)}")
     if share:
-        part = Table.of([recordings[index] for index in inside], table.labels)
+        part = Pool.of([recordings[index] for index in inside], pool.labels)
         part.refuse_rare(2)
         drawn = part.drawn({VALID: share}, seed, shuffle, draws)
         part.check(drawn, {VALID: share}, shuffle)

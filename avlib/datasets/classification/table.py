@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...errors import DatasetError, ParameterError
+from ...errors import DatasetError, check_choice, did_you_mean
+from ...workers import POLICIES
 from ..sources import SOUND_SUFFIXES, VIDEO_SUFFIXES, existing, files_in
 
 DEFAULT_COLUMNS = {"word": "word", "age": "age", "speaker": "speaker"}  # read where they are, not missed elsewhere
@@ -86,8 +87,7 @@ def read_recordings(
             with nothing or NaN for the path, target or `group`, an age that is no number, a file that is missing, or
             listed twice.
     """
-    if on_error not in ("raise", "skip"):
-        raise ParameterError("on_error", repr(on_error), '"raise" or "skip"')
+    check_choice("on_error", on_error, POLICIES)
     path = existing(path)
     columns, rows = _in_folder(path) if path.is_dir() else _listed(path)
     if not rows:
@@ -125,8 +125,8 @@ def filter_words(recordings: Sequence[Recording], words: str | Iterable[str]) ->
     there = set(word_list(recordings))
     for word in words:
         if word not in there:
-            advice = "Name the column of the words." if not there else ""
-            raise DatasetError("words", f"no clip of {word!r}", _choice(word, there) or "a word of the table", advice)
+            advice = f"Name their column by {argument('word')}." if not there else ""
+            raise DatasetError("words", f"no clip of {word!r}", such_as(word, there) or "a word of the table", advice)
     return [recording for recording in recordings if not words or recording.word in words]
 
 
@@ -142,7 +142,12 @@ def first_three(things: Iterable[object]) -> str:
     return ", ".join(map(str, things[:3])) + more
 
 
-def _choice(wanted: str, there: Iterable[str]) -> str:
+def argument(column: str) -> str:
+    """By what `read_recordings` is told the name of a column, and a system that reads a table."""
+    return f"`{column}` (setting: {column}_column)" if column in DEFAULT_COLUMNS else f"`{column}`"
+
+
+def such_as(wanted: str, there: Iterable[str]) -> str:
     """What could have been meant, in words: the nearest, or what there is."""
     there = sorted(there)
     near = difflib.get_close_matches(wanted, there, 3, cutoff=0.5)
@@ -150,10 +155,9 @@ def _choice(wanted: str, there: Iterable[str]) -> str:
 
 
 def _no_column(path: Path, column: str, columns: Sequence[str], name: str) -> DatasetError:
-    near = difflib.get_close_matches(column, columns, 3, cutoff=0.5)
     expected = f"one of {', '.join(map(repr, columns))}"
-    advice = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Name the column by `{name}`."
-    return DatasetError(path, f"no column {column!r}", expected, "" if name == "path" and not near else advice)
+    advice = did_you_mean(column, columns, 3) or ("" if name == "path" else f"Name the column by {argument(name)}.")
+    return DatasetError(path, f"no column {column!r}", expected, advice)
 
 
 def _in_folder(folder: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

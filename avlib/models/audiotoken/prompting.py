@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ...errors import ParameterError, ShapeError
-from ..checks import all_hold
+from ...features.lengths import all_hold
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

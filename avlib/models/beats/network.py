@@ -11,9 +11,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ... import checkpoints
-from ...errors import CheckpointError, ParameterError, TooShortError
-from ...features import BEATS_MELS, BEATS_SAMPLE_RATE, beats_fbank, frame_geometry
-from ..checks import all_hold
+from ...errors import CheckpointError, ParameterError, TooShortError, check_choice
+from ...features import (
+    BEATS_MELS,
+    BEATS_SAMPLE_RATE,
+    beats_fbank,
+    check_finite,
+    check_lengths,
+    frame_geometry,
+    valid_mask,
+    without_padding,
+)
 from .layers import Encoder
 from .settings import Config
 
@@ -134,14 +142,12 @@ class BEATs(nn.Module):
         Raises:
             TooShortError, ParameterError: as `features`.
         """
-        if padding not in PADDINGS:
-            raise ParameterError("padding", repr(padding), '"token" or "published"')
-        self._check(samples, lengths)
-        lengths = lengths[:, None]
+        check_choice("padding", padding, PADDINGS)
+        self._check(lengths, (*lengths.shape, samples))
         frames, tokens = self._frames(samples), self._tokens(samples)
         if padding == "token":
-            return torch.arange(tokens, device=lengths.device) < self._tokens(lengths)
-        padded = torch.arange(samples, device=lengths.device) >= lengths  # (B, samples)
+            return valid_mask(self._tokens(lengths), tokens)
+        padded = ~valid_mask(lengths, samples)  # (B, samples)
         for parts in (frames, tokens):
             if padded.shape[1] < parts:
                 found = f'"published" with {tokens} tokens for {frames} frames'
@@ -226,33 +232,19 @@ class BEATs(nn.Module):
         self, waveform: Tensor, lengths: Tensor | None, padding: str
     ) -> tuple[Float[Tensor, "batch frames mels"], Bool[Tensor, "batch tokens"] | None]:
         """The fbank in the dtype of the weights, and which tokens are valid."""
-        samples, mask = waveform.shape[1], None
-        if lengths is None:
-            self._check(samples, None)
-        else:
-            lengths = lengths.to(waveform.device)
-            if lengths.shape != waveform.shape[:1]:
-                found = f"shape {tuple(lengths.shape)} for a waveform of shape {tuple(waveform.shape)}"
-                raise ParameterError("lengths", found, "(batch,) for (batch, samples)")
-            mask = self.token_mask(samples, lengths, padding)
+        mask = None
+        lengths = None if lengths is None else lengths.to(waveform.device)
+        self._check(lengths, waveform.shape)
+        if lengths is not None:
+            mask = self.token_mask(waveform.shape[1], lengths, padding)
             if padding == "token":
-                valid = torch.arange(samples, device=waveform.device) < lengths[:, None]
-                waveform = waveform.where(valid, waveform.new_zeros(()))
-        finite = waveform.isfinite().all(dim=1)
-        if not all_hold(finite):
-            rows = ", ".join(map(str, (~finite).nonzero().flatten().tolist()))
-            raise ParameterError("waveform", f"NaN or infinite samples in row {rows}", "finite ones", "Leave it out.")
+                waveform = without_padding(waveform, lengths)
+        check_finite(waveform)
         return beats_fbank(waveform).to(self.patch_embedding.weight.dtype), mask
 
-    def _check(self, samples: int, lengths: Tensor | None) -> None:
-        enough = samples >= self.shortest if lengths is None else all_hold(lengths >= self.shortest)
-        if not enough:
-            shortest = samples if lengths is None else int(lengths.min())
-            least = f"at least {self.shortest}, which is {self.shortest / BEATS_SAMPLE_RATE} s at 16 kHz"
-            raise TooShortError("waveform", f"{shortest} samples", least, "Give a longer clip, or repeat it.")
-        if lengths is not None and not all_hold(lengths <= samples):
-            found = f"{int(lengths.max())} samples"
-            raise ParameterError("lengths", found, f"at most {samples}, those of the waveform")
+    def _check(self, lengths: Tensor | None, shape: tuple) -> None:
+        note = f", which is {self.shortest / BEATS_SAMPLE_RATE} s at 16 kHz"
+        check_lengths(lengths, shape, self.shortest, note)
 
 
 def length_buckets(lengths: Sequence[int], waste: float | int = 0.1, size: int = 8) -> list[list[int]]:

@@ -8,8 +8,8 @@
 
 Sources: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", ICML 2023; Baevski et al.,
 "wav2vec 2.0", NeurIPS 2020; Hsu et al., "HuBERT", 2021; He et al., "Deep Residual Learning", CVPR 2016; Gong et al.,
-"AST", Interspeech 2021; Chen et al., "BEATs", ICML 2023. The head, and rows of conditions, are those of the README
-that the notebooks of this row answer.
+"AST", Interspeech 2021; Chen et al., "BEATs", ICML 2023. The head, and rows of conditions, are those of the notes'
+README: the text, on classifying pronunciations, that the notebooks of this row answer.
 """
 
 from .conditions import age_values, word_keys

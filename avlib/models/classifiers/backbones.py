@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...features import RESNET_SIZE, resnet_log_mel, whisper_log_mel
-from .hearing import Backbone, Features, Heard, sizes
+from ...features import RESNET_SIZE, SAMPLE_RATE, resnet_log_mel, valid_mask, whisper_log_mel, without_padding
+from .hearing import Backbone, Features, Layers, sizes
 from .patches import AST, Beats
-from .settings import SAMPLE_RATE, Config
+from .settings import Config
 from .whisper import whisper_layers, whisper_mask
 
 
@@ -47,9 +47,9 @@ class Whisper(Backbone):
         waveform = F.pad(waveform, (0, config.n_fft))
         return Features(log_mel(waveform, config)[..., :columns], lengths // config.hop_length)
 
-    def hear(self, features: Features) -> Heard:
+    def hear(self, features: Features) -> Layers:
         states = whisper_layers(self.network, *features)
-        return Heard(self._chosen(states), whisper_mask(features.values.shape[-1], features.lengths))
+        return Layers(self._chosen(states), whisper_mask(features.values.shape[-1], features.lengths))
 
     def parts(self) -> tuple[list[nn.Module], list[nn.Module]]:
         return [self.network.conv1, self.network.conv2], list(self.network.layers)
@@ -76,7 +76,7 @@ class Wave(Backbone):
             )
         )  # fmt: skip
         super().__init__(config, network, width)
-        self.honest = layered
+        self.masks_padding = layered  # elsewhere the first convolution has mixed it into each frame
         if config.masked and not layered:
             warnings.warn(
                 f"{config.backbone}: its first convolution is normalised over time, padding included, so what it says "
@@ -99,25 +99,22 @@ class Wave(Backbone):
         return list(zip(settings.conv_kernel, settings.conv_stride, strict=True))
 
     def features(self, waveform: Tensor, lengths: Tensor) -> Features:
-        valid = torch.arange(waveform.shape[1], device=waveform.device) < lengths[:, None]
         mean = waveform.sum(dim=1, keepdim=True) / lengths[:, None]
-        centred = (waveform - mean).where(valid, waveform.new_zeros(()))
+        centred = without_padding(waveform - mean, lengths)
         variance = centred.square().sum(dim=1, keepdim=True) / lengths[:, None]
         return Features(centred / (variance + 1e-7).sqrt(), lengths)  # 1e-7 as the published extractor adds
 
-    def hear(self, features: Features) -> Heard:
+    def hear(self, features: Features) -> Layers:
         values, lengths = features
-        attention_mask = None
-        if self.honest:
-            attention_mask = (torch.arange(values.shape[1], device=values.device) < lengths[:, None]).long()
+        attention_mask = valid_mask(lengths, values.shape[1]).long() if self.masks_padding else None
         all_layers = self.config.layer_sum
         outputs = self.network(values, attention_mask=attention_mask, output_hidden_states=all_layers)
         for kernel, stride in self._convolutions:
             lengths = (lengths - kernel) // stride + 1
         last = outputs.last_hidden_state
-        mask = torch.arange(last.shape[1], device=last.device) < lengths[:, None]
+        mask = valid_mask(lengths, last.shape[1])
         # With layer norms the network normalises after its last layer, which is not among the hidden states.
-        return Heard([*outputs.hidden_states[:-1], last] if all_layers else [last], mask)
+        return Layers([*outputs.hidden_states[:-1], last] if all_layers else [last], mask)
 
     def parts(self) -> tuple[list[nn.Module], list[nn.Module]]:
         return [self.network.feature_extractor], list(self.network.encoder.layers)
@@ -152,10 +149,10 @@ class ResNet(Backbone):
             waveform = F.pad(waveform, (0, hop))
         return Features(log_mel(waveform, self.config)[..., :columns], (lengths // hop + 1).clamp(max=columns))
 
-    def hear(self, features: Features) -> Heard:
+    def hear(self, features: Features) -> Layers:
         cells = self.network.forward_features(features.values[:, None])  # (B, d, 7, 7)
         frames = cells.transpose(2, 3).flatten(2).transpose(1, 2)  # (B, 49, d), time by time
-        return Heard([frames], torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device))
+        return Layers([frames], torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device))
 
     def parts(self) -> tuple[list[nn.Module], list[nn.Module]]:
         network = self.network

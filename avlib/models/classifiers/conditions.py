@@ -10,19 +10,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import ParameterError
-from ..checks import all_hold
+from ...features.lengths import all_hold
 from .settings import Config
 
 
 def word_keys(count: int) -> Float[Tensor, " count"]:
-    """The README's number of each word: `2 j / (count - 1) - 1`, rounded to three decimals; 0 if there is only one."""
+    """The number of each word in the notes' README: `2 j / (count - 1) - 1`, to three decimals; 0 if there is one."""
     if count == 1:
         return torch.zeros(1)
     return torch.tensor([round(2 * j / (count - 1) - 1, 3) for j in range(count)])
 
 
 def age_values(count: int, momentum: float | int = 1.0) -> Float[Tensor, " count"]:
-    """The README's number of each age: `i / (count - 1)` times the momentum; 0 if there is only one."""
+    """The number of each age in the notes' README: `i / (count - 1)` times the momentum; 0 if there is only one."""
     return torch.tensor([i / max(1, count - 1) * momentum for i in range(count)])
 
 

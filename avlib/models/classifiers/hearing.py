@@ -21,7 +21,7 @@ class Features(NamedTuple):
     lengths: Int[Tensor, " batch"]
 
 
-class Heard(NamedTuple):
+class Layers(NamedTuple):
     """Hidden states of layers, `(B, N, d)` each, and which frames are of the clip, `(B, N)`, True = valid."""
 
     states: list[Float[Tensor, "batch frames width"]]
@@ -51,7 +51,7 @@ class Backbone(nn.Module):
         """Of waveforms that are zero beyond their lengths, and at least `shortest` long."""
         raise NotImplementedError
 
-    def hear(self, features: Features) -> Heard:
+    def hear(self, features: Features) -> Layers:
         """The last layer, or with `layer_sum` all of them."""
         raise NotImplementedError
 
@@ -61,7 +61,7 @@ class Backbone(nn.Module):
 
     @property
     def num_states(self) -> int:
-        """How many states `hear` gives with `layer_sum`: what enters the layers, and what leaves each."""
+        """How many states `hear` gives with `layer_sum`: what leaves each layer, and mostly what enters the first."""
         return len(self.parts()[1]) + 1
 
     def _chosen(self, states: list[Tensor]) -> list[Tensor]:

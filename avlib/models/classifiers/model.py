@@ -13,22 +13,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import checkpoints
-from ...errors import CheckpointError, ParameterError, TooShortError
-from ..checks import all_hold
+from ...errors import CheckpointError, ParameterError
+from ...features import Moments, check_finite, check_lengths, valid_mask, without_padding
 from .backbones import FAMILIES
 from .conditions import Film, Heads, Joined, Rows, checked
 from .hearing import Features
 from .pooling import POOLINGS, LayerSum
-from .settings import Config
-
-_ACTIVATIONS = {"": nn.Identity, "gelu": nn.GELU, "relu": nn.ReLU}
+from .settings import ACTIVATIONS, Config
 
 
 class Output(NamedTuple):
     """What a classifier says, and from what.
 
-    `logits` `(B, num_outputs)`, of a regressor `(B,)`; `embedding` `(B, 256)` after the projection; `frames`
-    `(B, N, d)` of the backbone, by time and then by band; `mask` `(B, N)`, True = valid.
+    `logits` `(B, num_outputs)`, of a regressor `(B,)`; `embedding` `(B, P)` after the projection, whose width P is 256
+    unless set; `frames` `(B, N, d)` of the backbone, by time and then by band; `mask` `(B, N)`, True = valid.
     """
 
     logits: Float[Tensor, "batch ..."]
@@ -55,7 +53,7 @@ class AudioClassifier(nn.Module):
     """From sounds to classes, or to a number. Its weights are random until they are trained or loaded.
 
         waveform -> `features` -> rows of conditions -> backbone -> (weighted sum of layers) -> mean over valid frames
-              -> (FiLM) -> (embedding, GELU) -> projection, 256 -> (activation) -> output, or heads
+              -> (FiLM) -> (embedding, GELU) -> projection, P -> (activation) -> output, or heads
 
     Args:
         backbone: one of `BACKBONES`.
@@ -94,7 +92,7 @@ class AudioClassifier(nn.Module):
         joined = {name: config.count(name) for name in of_kind.get("embedding", [])}
         self.joined = Joined(width, joined, config.condition_width) if joined else None
         self.projection = nn.Linear(width, config.projection)
-        self.activation = _ACTIVATIONS[config.activation]()
+        self.activation = ACTIVATIONS[config.activation]()
         self.dropout = nn.Dropout(config.dropout)
         outputs = config.num_outputs
         self.heads = nn.ModuleDict(
@@ -139,16 +137,12 @@ class AudioClassifier(nn.Module):
             ParameterError: samples that are not finite, or lengths that do not fit.
         """
         batch, samples = waveform.shape
+        check_lengths(lengths, waveform.shape)
         if lengths is None:
             lengths = torch.full((batch,), samples)
         lengths = lengths.to(waveform.device, torch.int64)
-        self._check_lengths(waveform, lengths)
-        valid = torch.arange(samples, device=waveform.device) < lengths[:, None]
-        waveform = waveform.where(valid, waveform.new_zeros(()))
-        finite = waveform.isfinite().all(dim=1)
-        if not all_hold(finite):
-            rows = ", ".join(map(str, (~finite).nonzero().flatten().tolist()))
-            raise ParameterError("waveform", f"NaN or infinite samples in row {rows}", "finite ones", "Leave it out.")
+        waveform = without_padding(waveform, lengths)
+        check_finite(waveform)
         waveform = F.pad(waveform, (0, max(0, self.shortest - samples)))
         values, lengths = self.backbone.features(waveform, lengths.clamp(min=self.shortest))
         if self.settings.min_max:
@@ -173,17 +167,14 @@ class AudioClassifier(nn.Module):
             raise ParameterError("standardize", "False", "True", "Make the model with standardize=True.")
         self.mel_mean.zero_()
         self.mel_std.fill_(1)
-        count = summed = squares = 0
+        moments = Moments()
         for waveform, lengths in clips:
             values, columns = self.features(waveform.to(self.mel_mean.device), lengths)
-            valid = torch.arange(values.shape[-1], device=values.device) < columns[:, None]
-            kept = values.double().movedim(1, 2)[valid]  # (columns of all clips, mels)
-            count, summed, squares = count + len(kept), summed + kept.sum(dim=0), squares + kept.square().sum(dim=0)
-        if not count:
+            moments.add(values.movedim(1, 2)[valid_mask(columns, values.shape[-1])])  # (columns of all clips, mels)
+        if not moments.count:
             raise ParameterError("clips", "none", "at least one")
-        mean = summed / count
-        self.mel_mean.copy_(mean)
-        self.mel_std.copy_((squares / count - mean.square()).clamp(min=0).sqrt().clamp(min=_LEAST_DEVIATION))
+        self.mel_mean.copy_(moments.mean)
+        self.mel_std.copy_(moments.std().clamp(min=_LEAST_DEVIATION))
 
     def read(
         self,
@@ -217,7 +208,7 @@ class AudioClassifier(nn.Module):
             pooled = film(pooled, numbers[name])
         if self.joined:
             pooled = self.joined(pooled, numbers)
-        embedding = self.activation(self.projection(pooled))  # (B, 256)
+        embedding = self.activation(self.projection(pooled))  # (B, P)
         logits = self._outputs(self.dropout(embedding), numbers)
         return Output(logits.squeeze(1) if self.settings.task == "regression" else logits, embedding, frames, mask)
 
@@ -264,7 +255,7 @@ class AudioClassifier(nn.Module):
             shares, shift = shares * scale[:, None], scale * shift + added
         constant = self._outputs(self.projection(shift), numbers)  # (B, C): with nothing heard
         batch, frames, _ = shares.shape
-        parts = F.linear(shares, self.projection.weight).flatten(0, 1)  # (B * N, 256)
+        parts = F.linear(shares, self.projection.weight).flatten(0, 1)  # (B * N, P)
         repeated = {name: number.repeat_interleave(frames) for name, number in numbers.items()}
         values = self._outputs(parts, repeated) - self._outputs(torch.zeros_like(parts), repeated)  # (B * N, C)
         bands = self.backbone.bands
@@ -322,19 +313,6 @@ class AudioClassifier(nn.Module):
         first, layers = self.backbone.parts()
         return first if freeze == "features" else [*first, *layers[:freeze]]
 
-    @staticmethod
-    def _check_lengths(waveform: Tensor, lengths: Tensor) -> None:
-        batch, samples = waveform.shape
-        if lengths.shape != (batch,):
-            found = f"shape {tuple(lengths.shape)} for a waveform of shape {tuple(waveform.shape)}"
-            raise ParameterError("lengths", found, "(batch,) for (batch, samples)")
-        if not samples or not all_hold(lengths >= 1):
-            raise TooShortError("waveform", "a clip without samples", "at least one", "Leave that clip out.")
-        if not all_hold(lengths <= samples):
-            raise ParameterError(
-                "lengths", f"{int(lengths.max())} samples", f"at most {samples}, those of the waveform"
-            )
-
 
 def _min_max(
     values: Float[Tensor, "batch mels columns"], lengths: Int[Tensor, " batch"] | None
@@ -342,7 +320,7 @@ def _min_max(
     """Each clip's valid columns from 0 to 1; a clip that is the same everywhere becomes 0."""
     low = high = values
     if lengths is not None:
-        padding = (torch.arange(values.shape[-1], device=values.device) >= lengths[:, None])[:, None]
+        padding = ~valid_mask(lengths, values.shape[-1])[:, None]
         low, high = values.masked_fill(padding, torch.inf), values.masked_fill(padding, -torch.inf)
     low, high = low.amin(dim=(1, 2), keepdim=True), high.amax(dim=(1, 2), keepdim=True)
     return (values - low) / (high - low).clamp(min=torch.finfo(values.dtype).tiny)

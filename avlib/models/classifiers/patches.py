@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...features import BEATS_MEAN, BEATS_SCALE, BEATS_STD, frame_geometry, kaldi_fbank
+from ...features import BEATS_MEAN, BEATS_SCALE, BEATS_STD, SAMPLE_RATE, frame_geometry, kaldi_fbank, valid_mask
 from ..beats import BEATs
 from ..beats import Config as BEATsConfig
-from .hearing import Backbone, Features, Heard, sizes
-from .settings import SAMPLE_RATE, Config
+from .hearing import Backbone, Features, Layers, sizes
+from .settings import Config
 
 # AST: AudioSet's statistics, by which its published weights were trained.
 AST_MEAN, AST_STD = -4.2677393, 4.5689974
@@ -52,7 +52,7 @@ class AST(Patches):
         super().__init__(config, ASTModel(settings), width)
         self.bands, self.table = self.network.embeddings.get_shape(settings)  # 12, 101
 
-    def hear(self, features: Features) -> Heard:
+    def hear(self, features: Features) -> Layers:
         values, lengths = features
         network, stride = self.network, self.network.config.time_stride
         x = network.embeddings.patch_embeddings(values.transpose(1, 2))  # (B, 12 * W, d), time fastest
@@ -62,7 +62,7 @@ class AST(Patches):
         tokens = tokens + network.embeddings.position_embeddings[:, :2]
         x = network.embeddings.dropout(torch.cat([tokens.expand(len(x), -1, -1), x], dim=1))
 
-        heard = torch.arange(times, device=x.device) < ((lengths - self.patch) // stride + 1)[:, None]  # (B, W)
+        heard = valid_mask((lengths - self.patch) // stride + 1, times)  # (B, W)
         mask = heard.repeat(1, self.bands)  # (B, 12 * W)
         bias = torch.zeros(mask.shape, dtype=x.dtype, device=x.device)
         bias = F.pad(bias.masked_fill(~mask, torch.finfo(x.dtype).min), (2, 0))[:, None, None]
@@ -71,7 +71,7 @@ class AST(Patches):
             states.append(layer(states[-1], bias))
         states[-1] = network.layernorm(states[-1])
         by_time = [self._by_time(state[:, 2:]) for state in self._chosen(states)]
-        return Heard(by_time, heard.repeat_interleave(self.bands, dim=1))
+        return Layers(by_time, heard.repeat_interleave(self.bands, dim=1))
 
     def parts(self) -> tuple[list[nn.Module], list[nn.Module]]:
         return [self.network.embeddings], list(self.network.layers)
@@ -104,14 +104,14 @@ class Beats(Patches):
         super().__init__(config, BEATs(settings), settings.encoder_embed_dim)
         self.bands = config.facts.rows // self.patch  # 8
 
-    def hear(self, features: Features) -> Heard:
+    def hear(self, features: Features) -> Layers:
         values, lengths = features
         tokens = values.shape[-1] // self.patch * self.bands
-        mask = torch.arange(tokens, device=values.device) < (lengths // self.patch * self.bands)[:, None]
+        mask = valid_mask(lengths // self.patch * self.bands, tokens)
         depth = self.network.config.encoder_layers
         layers = range(depth) if self.config.layer_sum else [depth - 1]
         states = self.network.encode(values.transpose(1, 2), mask, list(layers))
-        return Heard(list(states.split(self.width, dim=-1)), mask)
+        return Layers(list(states.split(self.width, dim=-1)), mask)
 
     def parts(self) -> tuple[list[nn.Module], list[nn.Module]]:
         first = [self.network.patch_embedding, self.network.layer_norm]

@@ -5,21 +5,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 
-from ...errors import ParameterError
+from torch import nn
+
+from ...errors import ParameterError, check_choice, did_you_mean
 from ...features import (
     BEATS_MELS,
+    FILTERS,
     RESNET_N_FFT,
     RESNET_SIZE,
+    SAMPLE_RATE,
     WHISPER_HOP,
     WHISPER_MELS,
     WHISPER_N_FFT,
-    WHISPER_SAMPLE_RATE,
     resnet_hop_length,
 )
+from .pooling import POOLINGS
 
-SAMPLE_RATE = WHISPER_SAMPLE_RATE  # of every backbone
 SMALL_LAYERS = 2  # of a small transformer
 
 
@@ -37,7 +39,7 @@ class Facts:
 
     @property
     def takes(self) -> str:
-        """The README's `data_type`."""
+        """What the notes' README calls `data_type`."""
         return "spectrogram" if self.rows else "wave"
 
 
@@ -53,19 +55,19 @@ BACKBONES = {
     "hubert-large": Facts("hubert", 1024, 24, 16, 0, "layer", "facebook/hubert-large-ll60k"),
     "resnet50": Facts("resnet", 2048, 4, 0, RESNET_SIZE, "batch", "timm/resnet50.a1_in1k"),
     "ast": Facts("ast", 768, 12, 12, 128, "", "MIT/ast-finetuned-audioset-10-10-0.4593"),
-    "beats": Facts("beats", 768, 12, 12, BEATS_MELS, "", ""),  # its files are not on the hub: see the README
+    "beats": Facts("beats", 768, 12, 12, BEATS_MELS, "", ""),  # not on the hub: see this project's README
 }
 
 TASKS = ("classification", "regression")
 KINDS = ("row", "one_hot_rows", "embedding", "film", "heads")
 ROW_KINDS = ("row", "one_hot_rows")
-POOLINGS = ("mean", "attention")
-ACTIVATIONS = ("", "gelu", "relu")
+ACTIVATIONS = {"": nn.Identity, "gelu": nn.GELU, "relu": nn.ReLU}
 _CHOICES = {
+    "backbone": BACKBONES,
     "task": TASKS,
     "pooling": POOLINGS,
     "activation": ACTIVATIONS,
-    "mel": ("", "whisper", "torchaudio"),
+    "mel": ("", *FILTERS),
     "norm": ("", "group", "layer"),
 }
 _LEAST = {
@@ -81,13 +83,13 @@ class Config:
         backbone: one of `BACKBONES`.
         num_outputs: classes; None is 2. A regressor has 1.
         task: "classification" or "regression".
-        conditions: of "word" and "age", in which way the model is told of it: "row" (the README's: a constant row
-            under the mel rows), "one_hot_rows" (a row for each word or age, 1 in that of the clip), "embedding" (a
-            learned vector beside the pooled features, and a non-linear layer over both), "film" (a learned scale and
-            shift of the pooled features), "heads" (an output layer of its own for each).
+        conditions: of "word" and "age", in which way the model is told of it: "row" (as in the notes' README: a
+            constant row under the mel rows), "one_hot_rows" (a row for each word or age, 1 in that of the clip),
+            "embedding" (a learned vector beside the pooled features, and a non-linear layer over both), "film" (a
+            learned scale and shift of the pooled features), "heads" (an output layer of its own for each).
         small: a network of the same layout that a CPU trains in a minute.
         num_words: how many words a condition knows.
-        num_ages: how many ages; 14 half years as in the README.
+        num_ages: how many ages; 14 half years as in the notes' README.
         n_mels: mel rows. None: as many as the backbone takes, less the rows of conditions. More than it takes are cut
             to that, with a warning. Where rows are left, they are filled with the age.
         hop_length: samples from one column to the next. None: 160 for Whisper; for ResNet the hop that makes 224
@@ -98,7 +100,7 @@ class Config:
         pooling: of frames: "mean", or "attention" (attentive statistics: weighted mean and deviation).
         layer_sum: a learned weighted sum of all layers instead of the last one.
         projection: width of the embedding between pooling and output.
-        activation: after the projection; "" is none, as in the README, whose two layers are one linear map.
+        activation: after the projection; "" is none, as in the notes' README, whose two layers are one linear map.
         dropout: of the embedding, in training.
         condition_width: of an embedded condition.
         age_momentum: what the age's row, or rows, are multiplied by.
@@ -141,11 +143,8 @@ class Config:
     norm: str = ""
 
     def __post_init__(self):
-        if self.backbone not in BACKBONES:
-            raise ParameterError("backbone", repr(self.backbone), f"one of {', '.join(BACKBONES)}")
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ParameterError(name, repr(getattr(self, name)), f"one of {', '.join(map(repr, choices))}")
+            check_choice(name, getattr(self, name), choices)
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and value < least:
@@ -169,8 +168,7 @@ class Config:
         known = [f.name for f in fields(cls)]
         for name in settings:
             if name not in known:
-                near = get_close_matches(name, known, 3)
-                advice = f"Did you mean {' or '.join(near)}?" if near else f"There are {', '.join(known)}."
+                advice = did_you_mean(name, known, 3) or f"There are {', '.join(known)}."
                 raise ParameterError(name, "no such setting of AudioClassifier", "one of its settings", advice)
         return cls(**settings)
 
@@ -210,10 +208,8 @@ class Config:
 
     def _settle_conditions(self) -> None:
         for name, kind in self.conditions.items():
-            if name not in ("word", "age"):
-                raise ParameterError("conditions", repr(name), '"word" or "age"')
-            if kind not in KINDS:
-                raise ParameterError(f'conditions["{name}"]', repr(kind), f"one of {', '.join(map(repr, KINDS))}")
+            check_choice("conditions", name, ("word", "age"))
+            check_choice(f'conditions["{name}"]', kind, KINDS)
             if kind in ROW_KINDS and not self.facts.rows:
                 found = f"{kind!r} with {self.backbone}, which takes the waveform"
                 raise ParameterError(f'conditions["{name}"]', found, "embedding, film or heads", "It has no rows.")

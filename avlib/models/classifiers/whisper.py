@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import ParameterError, ShapeError, TooShortError
-from ..checks import all_hold
+from ...features.lengths import all_hold, valid_mask
 
 
 def encode_whisper(
@@ -56,7 +56,7 @@ def whisper_layers(
     valid = mask = None
     if lengths is not None:
         lengths = lengths.to(log_mel.device)
-        valid = torch.arange(columns, device=log_mel.device) < lengths[:, None]  # (B, T)
+        valid = valid_mask(lengths, columns)  # (B, T)
         mask = whisper_mask(columns, lengths)  # (B, T / 2)
         log_mel = log_mel.where(valid[:, None], log_mel.new_zeros(()))
 
@@ -81,7 +81,7 @@ def whisper_layers(
 
 def whisper_mask(columns: int, lengths: Int[Tensor, " batch"]) -> Bool[Tensor, "batch positions"]:
     """Which positions are of the clip, True = valid: `ceil(length / 2)` of `ceil(columns / 2)`."""
-    return torch.arange((columns + 1) // 2, device=lengths.device) < (lengths[:, None] + 1) // 2
+    return valid_mask((lengths + 1) // 2, (columns + 1) // 2)
 
 
 def positions(encoder: nn.Module, count: int) -> Float[Tensor, "count width"]:

@@ -15,6 +15,7 @@ from ... import losses, training
 from ...datasets.classification import ClassificationDataset, Example
 from ...datasets.sampling import WordLabelSampler
 from ...errors import ParameterError
+from ...features import random_band, valid_mask
 from ...models.classifiers import Features, Output
 from .settings import Augment, Loss, Settings
 
@@ -117,21 +118,16 @@ def augmented(features: Features, how: Augment) -> Features:
     """
     values, lengths = features
     count, rows, columns = values.shape
-    valid = (torch.arange(columns, device=values.device) < lengths[:, None])[:, None]  # (B, 1, T)
-    mean = (values * valid).sum(dim=(1, 2)) / (valid.sum(dim=(1, 2)) * rows)
-    sizes = {"freq": torch.full_like(lengths, rows), "time": lengths}
-    for axis, width, masks in (
-        ("freq", int(how.freq_mask), how.freq_masks),
-        ("time", int(how.time_mask), how.time_masks),
+    valid = valid_mask(lengths, columns)[:, None]  # (B, 1, T)
+    mean = (values * valid).sum(dim=(1, 2), keepdim=True) / (valid.sum(dim=(1, 2), keepdim=True) * rows)
+    for axis, width, masks, sizes in (
+        (1, how.freq_mask, how.freq_masks, torch.full_like(lengths, rows)),
+        (2, how.time_mask, how.time_masks, lengths),
     ):
-        place = torch.arange(rows if axis == "freq" else columns, device=values.device)
         for _ in range(masks if width else 0):
             drawn = training.uniform(count, 2, device=values.device)
-            hidden = (drawn[:, 0] * sizes[axis].clamp(max=width)).long()
-            start = (drawn[:, 1] * (sizes[axis] - hidden)).long()[:, None]
-            band = (place >= start) & (place < start + hidden[:, None])  # (B, rows) or (B, T)
-            band = band[:, :, None] if axis == "freq" else band[:, None]
-            values = torch.where(band, mean[:, None, None].to(values), values)
+            band = random_band(drawn, int(width), sizes, values.shape[axis]).unsqueeze(3 - axis)
+            values = torch.where(band, mean.to(values), values)
     return Features(values, lengths)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from ...cache import publishing
 from ...errors import AvlibError, ParameterError
-from ...metrics.classifying import html_table
+from ...tables import html_table
 from ...workers import describe
 
 

@@ -1,0 +1,91 @@
+"""Formulas from samples and pixels to what the models see. Nothing here opens a file.
+
+CAV-MAE's two inputs are built from steps that can be called, and drawn, one by one:
+
+    frames -> minus their mean -> pre-emphasis -> window -> power spectrum -> mel filters -> log    (`kaldi_fbank`)
+    fbank -> padded or cut -> normalised                                                            (`cav_mae_fbank`)
+    video -> ten frames (`cav_mae_frame_indices`) -> resized, cropped (`crop_pictures`)
+          -> normalised (`normalize_pictures`)                                                      (`cav_mae_image`)
+
+BEATs, with which AudioToken listens, takes the same fbank with another window, on the scale of 16-bit samples:
+`beats_fbank`.
+
+Classifiers of sounds take `whisper_log_mel`, as Whisper was trained on it, or `resnet_log_mel`, as a picture of 224 x
+224: other filters, and columns as close together as the clip's length asks (`resnet_hop_length`).
+
+What training changes about them: `mix_waveforms` before the fbank, `mask_bands` on it, `add_noise` and `roll_time` on
+the normalised one, `soft_labels` and `mix` on what is to be predicted.
+
+Sources: Gong et al., "Contrastive Audio-Visual Masked Autoencoder", ICLR 2023, and its code (YuanGongND/cav-mae,
+`src/dataloader.py`, `src/preprocess`); Chen et al., "BEATs", ICML 2023, and its code (microsoft/unilm, `beats`);
+Kaldi's `compute-fbank-feats` as torchaudio reproduces it; Radford et al., "Robust Speech Recognition via Large-Scale
+Weak Supervision", ICML 2023, as transformers' WhisperFeatureExtractor has its features.
+"""
+
+from __future__ import annotations
+
+from .changes import add_noise, mask_bands, mix, mix_waveforms, random_band, roll_time, soft_labels
+from .kaldi import (
+    BEATS_MEAN,
+    BEATS_MELS,
+    BEATS_SAMPLE_RATE,
+    BEATS_SCALE,
+    BEATS_SHORTEST,
+    BEATS_STD,
+    CAV_MAE_FRAMES,
+    CAV_MAE_MEAN,
+    CAV_MAE_MELS,
+    CAV_MAE_STD,
+    HOP_SECONDS,
+    LOG_FLOOR,
+    POWER_FLOOR,
+    SAMPLE_RATE,
+    WINDOW_SECONDS,
+    beats_fbank,
+    cav_mae_fbank,
+    cut_frames,
+    floored_log,
+    frame_geometry,
+    kaldi_fbank,
+    mel_filters,
+    power_spectrum,
+    preemphasize,
+    remove_mean,
+    window_function,
+)
+from .lengths import Moments, all_hold, check_finite, check_lengths, valid_mask, without_padding
+from .pictures import (
+    IMAGE_MEAN,
+    IMAGE_STD,
+    cav_mae_frame_indices,
+    cav_mae_image,
+    crop_pictures,
+    denormalize_pictures,
+    normalize_pictures,
+)
+from .spectrograms import (
+    FILTERS,
+    RESNET_N_FFT,
+    RESNET_SIZE,
+    WHISPER_HOP,
+    WHISPER_MELS,
+    WHISPER_N_FFT,
+    WHISPER_SAMPLE_RATE,
+    empty_filters,
+    resnet_hop_length,
+    resnet_log_mel,
+    spectrogram_filters,
+    whisper_log_mel,
+)
+
+__all__ = [
+    "BEATS_MEAN", "BEATS_MELS", "BEATS_SAMPLE_RATE", "BEATS_SCALE", "BEATS_SHORTEST", "BEATS_STD", "CAV_MAE_FRAMES",
+    "CAV_MAE_MEAN", "CAV_MAE_MELS", "CAV_MAE_STD", "FILTERS", "HOP_SECONDS", "IMAGE_MEAN", "IMAGE_STD", "LOG_FLOOR",
+    "POWER_FLOOR", "RESNET_N_FFT", "RESNET_SIZE", "SAMPLE_RATE", "WHISPER_HOP", "WHISPER_MELS", "WHISPER_N_FFT",
+    "WHISPER_SAMPLE_RATE", "WINDOW_SECONDS", "Moments", "add_noise", "all_hold", "beats_fbank", "cav_mae_fbank",
+    "cav_mae_frame_indices", "cav_mae_image", "check_finite", "check_lengths", "crop_pictures", "cut_frames",
+    "denormalize_pictures", "empty_filters", "floored_log", "frame_geometry", "kaldi_fbank", "mask_bands",
+    "mel_filters", "mix", "mix_waveforms", "normalize_pictures", "power_spectrum", "preemphasize", "random_band",
+    "remove_mean", "resnet_hop_length", "resnet_log_mel", "roll_time", "soft_labels", "spectrogram_filters",
+    "valid_mask", "whisper_log_mel", "window_function", "without_padding",
+]  # fmt: skip

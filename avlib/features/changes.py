@@ -1,0 +1,116 @@
+"""What training changes about features and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import ParameterError
+
+
+def mix(first: Float[Tensor, "*shape"], second: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
+    """`share` of the first and the rest of the second: mixup of two normalised images, or of two soft labels.
+
+    CAV-MAE draws `share` from Beta(10, 10). Its code adds up the labels of the two clips instead of mixing them, so
+    that the floor of `soft_labels` counts in full under each positive: a label that both clips have ends at
+    1 - s + s / N, where an unmixed clip has 1 - s. Mixed, it stays at 1 - s.
+    """
+    return share * first + (1 - share) * second
+
+
+def mix_waveforms(
+    first: Float[Tensor, " samples"], second: Float[Tensor, " others"], share: float
+) -> Float[Tensor, " samples"]:
+    """Mixup of two sounds, each minus its mean; the second is padded with zeros at its end, or cut, to the first.
+
+    As in the published `_wav2fbank`, where the mix then loses its mean once more, as `cav_mae_fbank` does.
+    """
+    first, second = first - first.mean(), second - second.mean()
+    second = F.pad(second, (0, max(0, len(first) - len(second))))[: len(first)]
+    return mix(first, second, share)
+
+
+def mask_bands(
+    fbank: Float[Tensor, "*batch frames mels"],
+    freq_width: int = 0,
+    time_width: int = 0,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "*batch frames mels"]:
+    """SpecAugment as torchaudio does it: one band of mel bins and one of frames become 0.
+
+    The width of each is uniform from 0 to below the given one, its place uniform where it fits; all of a batch share
+    them. CAV-MAE masks before it normalises, so that the bands end up at the level of the padding, +1.13.
+
+    Args:
+        fbank: `(..., frames, mels)`, not normalised.
+        freq_width: mel bins; 48 in the published fine-tuning. 0 masks none, and draws nothing.
+        time_width: frames; 192 there.
+        generator: where to draw from, on the CPU.
+
+    Raises:
+        ParameterError: a width is negative, or larger than the fbank.
+    """
+    for axis, width in ((-1, freq_width), (-2, time_width)):
+        size = fbank.shape[axis]
+        if not 0 <= width <= size:
+            raise ParameterError("freq_width" if axis == -1 else "time_width", f"{width}", f"0 to {size}")
+        if width:
+            drawn = torch.rand(2, generator=generator).double()
+            band = random_band(drawn, width, torch.tensor(size), size).to(fbank.device)
+            fbank = fbank.masked_fill(band if axis == -1 else band[:, None], 0.0)
+    return fbank
+
+
+def random_band(
+    drawn: Float[Tensor, "*batch 2"], width: int, valid: Int[Tensor, "*batch"], size: int
+) -> Bool[Tensor, "*batch size"]:
+    """One mask of SpecAugment, True = hidden, where torchaudio puts it.
+
+    Args:
+        drawn: `(..., 2)`, uniform in [0, 1): of its width, and of its place.
+        width: it is from 0 to below this, or below `valid` where that is less.
+        valid: `(...,)`, how many places there are to hide, from the first on.
+        size: places in all.
+    """
+    hidden = drawn[..., 0] * valid.clamp(max=width)
+    start = (drawn[..., 1] * (valid - hidden)).long()[..., None]
+    place = torch.arange(size, device=drawn.device)
+    return (place >= start) & (place < start + hidden.long()[..., None])
+
+
+def add_noise(
+    fbank: Float[Tensor, "frames mels"], generator: torch.Generator | None = None
+) -> Float[Tensor, "frames mels"]:
+    """CAV-MAE's noise on a normalised fbank: uniform in [0, 1) in each bin, times one uniform number over 10."""
+    noise = torch.rand(fbank.shape, generator=generator) * torch.rand(1, generator=generator) / 10
+    return fbank + noise.to(fbank)
+
+
+def roll_time(
+    fbank: Float[Tensor, "frames mels"], generator: torch.Generator | None = None
+) -> Float[Tensor, "frames mels"]:
+    """The fbank shifted around by a number of frames that is uniform in [-frames, frames).
+
+    So that in CAV-MAE's training nothing tells when in the sound the picture was seen.
+    """
+    frames = len(fbank)
+    return fbank.roll(int(torch.randint(-frames, frames, (1,), generator=generator)), 0)
+
+
+def soft_labels(positives: Sequence[int], num_classes: int, smoothing: float = 0.0) -> Float[Tensor, " classes"]:
+    """Labels of one clip, smoothed as published: s / N everywhere, but 1 - s at what is there (s: `smoothing`).
+
+    Raises:
+        ParameterError: `smoothing` outside [0, 1), or a positive outside the classes.
+    """
+    if not 0 <= smoothing < 1:
+        raise ParameterError("smoothing", f"{smoothing}", "0 or more, and less than 1; 0.1 is published")
+    if not all(0 <= index < num_classes for index in positives):
+        raise ParameterError("positives", f"{list(positives)}", f"0 to {num_classes - 1}")
+    labels = torch.full((num_classes,), smoothing / max(1, num_classes))
+    labels[list(positives)] = 1 - smoothing
+    return labels

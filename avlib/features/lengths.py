@@ -1,0 +1,102 @@
+"""Clips of different lengths in one batch, padded at their ends: what of it is sound, and what cannot be used."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..errors import ParameterError, TooShortError
+
+
+def valid_mask(lengths: Int[Tensor, " batch"], size: int) -> Bool[Tensor, "batch places"]:
+    """Which of `size` places are of the clip, True = valid: the first `lengths` of each row."""
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def without_padding(
+    waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch samples"]:
+    """Zeros beyond the lengths, whatever was there."""
+    return waveform.where(valid_mask(lengths, waveform.shape[1]), waveform.new_zeros(()))
+
+
+def check_lengths(lengths: Tensor | None, shape: tuple, shortest: int = 1, note: str = "") -> None:
+    """Refuse lengths that do not fit a batch of waveforms, and clips that are too short.
+
+    Args:
+        lengths: the number of valid samples in each row; None: all.
+        shape: of the waveforms, `(batch, samples)`.
+        shortest: the fewest samples that will do.
+        note: what else there is to be said of these.
+
+    Raises:
+        ParameterError: another shape than `(batch,)`, or more samples than there are.
+        TooShortError: fewer than `shortest`.
+    """
+    if lengths is None:
+        enough = shape[-1] >= shortest
+    else:
+        if len(shape) != 2 or lengths.shape != shape[:1]:
+            found = f"shape {tuple(lengths.shape)} for a waveform of shape {tuple(shape)}"
+            raise ParameterError("lengths", found, "(batch,) for (batch, samples)")
+        if not all_hold(lengths <= shape[1]):
+            expected = f"at most {shape[1]}, those of the waveform"
+            raise ParameterError("lengths", f"{int(lengths.max())} samples", expected)
+        enough = all_hold(lengths >= shortest)
+    if not enough:
+        found = f"{shape[-1] if lengths is None else int(lengths.min())} samples"
+        raise TooShortError("waveform", found, f"at least {shortest}{note}", "Leave that clip out, or take more of it.")
+
+
+def check_finite(waveform: Float[Tensor, "batch samples"]) -> None:
+    """Refuse samples that are NaN or infinite.
+
+    Raises:
+        ParameterError: some are; it says in which rows.
+    """
+    finite = waveform.isfinite().all(dim=1)
+    if not all_hold(finite):
+        rows = ", ".join(map(str, (~finite).nonzero().flatten().tolist()))
+        raise ParameterError("waveform", f"NaN or infinite samples in row {rows}", "finite ones", "Leave it out.")
+
+
+def all_hold(conditions: Bool[Tensor, "*shape"]) -> bool:
+    """Whether all are true.
+
+    An `if` on values ends a trace with symbolic sizes, which has no values. This form does not: there it is taken for
+    granted that they are.
+    """
+    holds = conditions.all().item()
+    try:
+        torch._check(holds)
+    except RuntimeError:
+        return False
+    return True
+
+
+class Moments:
+    """Mean and deviation of values that come in parts, over the first axis of each, in float64.
+
+    Parts are joined by their means: a sum of squares minus the square of a sum loses what is small. Source: Chan, Golub
+    and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979.
+
+    `count` says how many values there were, `mean` is theirs, `squares` the sum of their squared distances from it.
+    """
+
+    def __init__(self):
+        self.count, self.mean, self.squares = 0, 0.0, 0.0
+
+    def add(self, values: Float[Tensor, "values ..."]) -> None:
+        """One more part."""
+        if len(values):
+            values, both = values.double(), self.count + len(values)
+            mean = values.mean(dim=0)
+            step = mean - self.mean
+            self.squares = self.squares + (values - mean).square().sum(dim=0)
+            self.squares = self.squares + step.square() * (self.count * len(values) / both)
+            self.mean, self.count = self.mean + step * (len(values) / both), both
+
+    def std(self, correction: int = 0) -> Tensor:
+        """The deviation, with `correction` values fewer than there are as divisor."""
+        return (self.squares / (self.count - correction)).sqrt()
