@@ -69,6 +69,15 @@ def test_dtype_and_further_axes_are_kept():
     torch.testing.assert_close(half.float(), features.whisper_log_mel(waveform.bfloat16().float()), rtol=0, atol=0.01)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_no_clips_give_a_result_of_none(dtype):
+    nothing = torch.zeros(0, 3200, dtype=dtype)
+    for make, shape in ((features.whisper_log_mel, (80, 20)), (features.resnet_log_mel, (224, 224))):
+        found = make(nothing)
+        assert found.shape == (0, *shape) and found.dtype == dtype
+    assert features.whisper_log_mel(nothing[:, None]).shape == (0, 1, 80, 20)
+
+
 def test_silence_is_finite():
     assert (features.whisper_log_mel(torch.zeros(3200)) == -1.5).all()
 

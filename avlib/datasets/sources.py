@@ -34,7 +34,8 @@ def files_in(folder: Path, suffixes: set[str]) -> Iterator[tuple[Path, str]]:
     """
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
-        if path.suffix.lower() in suffixes and not any(part.startswith(".") for part in parts):
+        hidden = any(part.startswith(".") for part in parts)
+        if path.suffix.lower() in suffixes and not hidden and not path.is_dir():
             yield path, parts[0] if len(parts) > 1 else ""
 
 

@@ -156,6 +156,8 @@ def _centred_power(waveform: Tensor, n_fft: int, hop: int) -> Float[Tensor, "*ba
         expected = f"more than half a window, {n_fft // 2}"
         raise TooShortError("waveform", f"{samples} samples", expected, "Give a longer clip, or pad it.")
     exact = waveform if waveform.dtype == torch.float64 else waveform.float()  # half precision has no FFT on a CPU
+    if not waveform.numel():  # torch.stft takes no batch of none
+        return exact.new_zeros(*waveform.shape[:-1], n_fft // 2 + 1, samples // hop + 1)
     window = torch.hann_window(n_fft, dtype=exact.dtype, device=exact.device)
     spectrum = torch.stft(exact.reshape(-1, samples), n_fft, hop, window=window, return_complex=True)
     return spectrum.abs().square().reshape(*waveform.shape[:-1], *spectrum.shape[-2:])

@@ -183,7 +183,7 @@ def count_table(
 
 
 def balancing_weights(
-    counts: Int[Tensor, "words classes"] | Float[Tensor, "words classes"],
+    counts: Int[Tensor, "words classes"] | Float[Tensor, "words classes"] | Sequence[Sequence[int]],
     form: str = "balanced",
     laplace: float | int = 0,
     cap: float | int | None = 10.0,
@@ -206,6 +206,7 @@ def balancing_weights(
     Raises:
         ParameterError: a negative count, another form, a negative `laplace`, a `cap` that is not positive.
     """
+    counts = torch.as_tensor(counts)
     check_choice("form", form, BALANCING_FORMS)
     if not laplace >= 0 or not (cap is None or cap > 0):
         raise ParameterError("laplace, cap", f"{laplace}, {cap}", "0 or more, and more than 0 or None")

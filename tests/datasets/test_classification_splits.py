@@ -1,10 +1,10 @@
 """Recordings in parts: sizes, shares, groups apart, and what cannot be divided."""
 
 import csv
-import hashlib
 import time
 import warnings
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from avlib.datasets.classification import (
     Splits,
     folds,
     given_splits,
+    read_recordings,
     split,
     splits_of_column,
 )
@@ -385,12 +386,39 @@ def test_parts_by_the_column_of_the_table():
 # What a saved model carries
 
 
-def test_hashes_tell_whether_a_part_is_the_same():
+def taken_by_speaker(folder: Path, absolute: bool = False) -> list[Recording]:
+    """Files of the same names and targets in a folder for each speaker, in a table."""
+    rows = [(f"s{speaker}/w{word}.wav", "ab"[word % 2], f"s{speaker}") for speaker in range(10) for word in range(6)]
+    for path, *_ in rows:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+    with (folder / "table.csv").open("w", newline="") as file:
+        rows = [(folder / path if absolute else path, *rest) for path, *rest in rows]
+        csv.writer(file).writerows([("path", "label", "speaker"), *rows])
+    return read_recordings(folder / "table.csv")
+
+
+def test_hashes_tell_files_of_the_same_name_apart(tmp_path):
+    recordings = taken_by_speaker(tmp_path)
+    splits, again, other = (split(recordings, seed=seed) for seed in (0, 0, 3))
+    assert splits.hashes == again.hashes and splits.test != other.test
+    for part, mark in splits.hashes.items():
+        assert (mark == other.hashes[part]) == (getattr(splits, part) == getattr(other, part))
+    train, test, switched = recordings[:30], recordings[30:], given_splits(recordings[30:], recordings[:30])[1]
+    assert len({*given_splits(train, test)[1].hashes.values(), *switched.hashes.values()}) == 6
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_hashes_are_the_same_wherever_the_folder_lies(tmp_path, monkeypatch, absolute):
+    here, there = (taken_by_speaker(tmp_path / name, absolute) for name in ("here", "there"))
+    assert split(here).hashes == split(there).hashes
+    monkeypatch.chdir(tmp_path / "here")
+    assert split(read_recordings("table.csv")).hashes == split(here).hashes
+    assert split([replace(one, target=one.target.upper()) for one in here]).hashes["test"] != split(here).hashes["test"]
+
+
+def test_hashes_of_clips_without_a_table_are_of_their_paths():
     recordings = speakers()
-    splits = split(recordings)
-    for name, part in splits.take(recordings).items():
-        lines = sorted(f"{recording.path.name}\t{recording.target}" for recording in part)
-        assert splits.hashes[name] == hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
-    moved = [Recording(Path("elsewhere") / r.path.name, r.target, group=r.group) for r in recordings]
-    assert split(moved).hashes == splits.hashes  # wherever the files lie
-    assert split(recordings, seed=1).hashes["test"] != splits.hashes["test"]
+    moved = [replace(one, path=Path("elsewhere") / one.path) for one in recordings]
+    assert split(recordings).hashes == split(speakers()).hashes
+    assert not set(split(moved).hashes.values()) & set(split(recordings).hashes.values())

@@ -48,7 +48,7 @@ def some(*targets: str, words=(), groups=()) -> list[Recording]:
 # Tables
 
 
-@pytest.mark.parametrize(("name", "encoding"), [("table.csv", "utf-8"), ("table.csv", "utf-8-sig"), ("t.tsv", "utf-8")])
+@pytest.mark.parametrize(("name", "encoding"), [("t.csv", "utf-8"), ("t.csv", "utf-8-sig"), ("t.tsv", "utf-8")])
 def test_a_table_is_read_with_all_that_it_says(tmp_path, name, encoding):
     header = ("path", "label", "word", "age", "speaker", "split", "note")
     rows = (
@@ -61,6 +61,21 @@ def test_a_table_is_read_with_all_that_it_says(tmp_path, name, encoding):
     assert second == Recording(tmp_path / "b.flac", "비정상", "", None, "s2", "s2", "") and str(second).endswith(
         "b.flac"
     )
+
+
+def test_a_table_with_semicolons_has_numbers_with_commas(tmp_path):
+    touch(tmp_path, "a, b.wav", "b.wav")
+    content = 'path;label;age;word;notes, if any\na, b.wav;0,5;4,5;"one; two";\nb.wav;-,25;4;three, four;1,5,2\n'
+    (tmp_path / "t.csv").write_text(content, encoding="utf-8-sig")
+    clips = read_recordings(tmp_path / "t.csv")
+    assert [(r.path.name, r.target, r.age, r.word) for r in clips] == [
+        ("a, b.wav", "0.5", 4.5, "one; two"),
+        ("b.wav", "-.25", 4.0, "three, four"),
+    ]
+    assert clips[1].row["notes, if any"] == "1,5,2"
+    assert [Labels.of(clips, "regression").number(clip) for clip in clips] == [0.5, -0.25]
+    with pytest.raises(DatasetError, match=r"no column 'labels'; expected one of 'path', 'label'"):
+        read_recordings(tmp_path / "t.csv", "labels")
 
 
 def test_row_11_any_column_is_the_target_and_any_other_column_groups(tmp_path):
@@ -94,6 +109,7 @@ def test_paths_are_those_of_the_table_of_another_folder_or_absolute(tmp_path):
 
 def test_a_folder_with_a_sub_folder_for_each_class(tmp_path):
     touch(tmp_path, "cat/a.wav", "dog/deep/b.MP3", "dog/film.mp4", "dog/notes.txt", "dog/.hidden.wav", "README.md")
+    (tmp_path / "dog" / "odd.wav").mkdir()
     recordings = read_recordings(tmp_path)
     expected = [("cat/a.wav", "cat"), ("dog/deep/b.MP3", "dog"), ("dog/film.mp4", "dog")]
     assert [(str(r.path.relative_to(tmp_path)), r.target) for r in recordings] == expected
@@ -136,6 +152,14 @@ def test_a_group_that_is_asked_for_is_needed_in_each_row(tmp_path):
         read_recordings(path, group="speaker")
 
 
+@pytest.mark.parametrize("nan", ["nan", "NaN"])
+def test_nan_is_no_word_no_age_and_no_speaker(tmp_path, nan):
+    path = table(tmp_path, ("path", "label", "word", "age", "speaker"), ("a.wav", "x", nan, nan, nan))
+    assert read_recordings(path) == [Recording(tmp_path / "a.wav", "x")]
+    with pytest.raises(DatasetError, match="1 of 1 rows have nothing in 'speaker', or NaN"):
+        read_recordings(path, group="speaker")
+
+
 def test_missing_files_are_counted_and_named(tmp_path):
     rows = [(f"{i}.wav", "x") for i in range(6)]
     path = table(tmp_path, ("path", "label"), *rows, files=False)
@@ -149,8 +173,11 @@ def test_missing_files_are_counted_and_named(tmp_path):
         read_recordings(tmp_path / "nowhere.csv")
 
 
-def test_a_clip_that_is_listed_twice_is_refused(tmp_path):
-    path = table(tmp_path, ("path", "label"), ("a.wav", "x"), ("b.wav", "y"), ("a.wav", "y"))
+@pytest.mark.parametrize("again", ["a.wav", "./a.wav", "sub/../a.wav", "link.wav"])
+def test_a_clip_that_is_listed_twice_is_refused(tmp_path, again):
+    touch(tmp_path, "a.wav", "sub/b.wav")
+    (tmp_path / "link.wav").symlink_to("a.wav")
+    path = table(tmp_path, ("path", "label"), ("a.wav", "x"), ("sub/b.wav", "y"), (again, "y"), files=False)
     with pytest.raises(DatasetError, match=r"1 clips are listed more than once: .*a\.wav"):
         read_recordings(path)
 
@@ -162,7 +189,8 @@ def test_a_clip_that_is_listed_twice_is_refused(tmp_path):
         (b'path,label\n"a.wav,x\n', "cannot be read as a table"),
         (b"", "nothing in it"),
         (b"path,label\n\n", "nothing in it"),
-        (b"path,label\na.wav,x,y\n", "line 2: 3 cells; expected 2"),
+        (b"path,label\na.wav,x,y\n", "line 2: 3 cells; expected 2, as the header. Quote what has ',' in it"),
+        (b"path;label\na.wav;x;y\n", "line 2: 3 cells; expected 2, as the header. Quote what has ';' in it"),
         (b"path,label,label\na.wav,x,y\n", "'label' comes twice"),
     ],
 )
@@ -230,6 +258,17 @@ def test_row_11_targets_of_a_regression():
     assert [labels.number(clip) for clip in clips] == [1 / 3, 0, 2 / 3, 0, 1]
     with pytest.warns(UserWarning, match="mild, none, severe, worst; give `order`"):
         assert Labels.of(clips, "regression").number(clips[0]) == 0
+
+
+@pytest.mark.parametrize("bad", ["n/a", "inf", "0,5"])
+def test_a_regression_of_numbers_and_something_else_is_refused(bad):
+    clips = some("0", "1", bad, "10")
+    with pytest.raises(DatasetError, match=rf"1 of 4 are no finite numbers: '{bad}' \(2.wav\).*give `order`"):
+        Labels.of(clips, "regression")
+    assert Labels.of(clips, "regression", order=["0", "1", "10", bad]).number(clips[2]) == 1
+    assert Labels.of(clips).names == tuple(sorted(["0", "1", bad, "10"]))
+    with pytest.raises(DatasetError, match="2 of 2 are no finite numbers: '0,5'"):
+        Labels.of(some("0,5", "0,7"), "regression")
 
 
 def test_labels_that_make_no_task_are_refused():

@@ -212,7 +212,8 @@ def test_balancing_weights():
 
 def test_rare_cells_are_capped_or_smoothed():
     counts = torch.tensor([[99, 1]])
-    assert losses.balancing_weights(counts).tolist() == [[pytest.approx(100 / 198), 10]]
+    for given in (counts, counts.tolist()):
+        assert losses.balancing_weights(given).tolist() == [[pytest.approx(100 / 198), 10]]
     assert losses.balancing_weights(counts, "inverse", laplace=1, cap=None).tolist() == [[pytest.approx(1.02), 51]]
 
 

@@ -34,7 +34,7 @@ class Labels:
         """Those of a table.
 
         Classes are sorted, by number if all are numbers. The targets of a regression are taken as they are if all are
-        numbers; if not they are steps of equal size, i / (K - 1) for the i-th of K.
+        numbers; if none is, or with `order`, they are steps of equal size, i / (K - 1) for the i-th of K.
 
         Args:
             recordings: with all targets that there will be.
@@ -42,11 +42,14 @@ class Labels:
             order: the classes or steps in their order, if it is another one.
 
         Raises:
-            DatasetError: fewer than two classes or steps, or a target that is not in `order`.
+            DatasetError: fewer than two classes or steps, a target that is not in `order`; in a regression some that
+                are finite numbers and some that are not, or have a comma for the point.
             ParameterError: another task.
         """
+        recordings = list(recordings)
         there = {recording.target for recording in recordings}
-        numeric = all(_number(name) is not None for name in there)
+        others = [recording for recording in recordings if _number(recording.target) is None]
+        numeric = not others
         if order:
             names = tuple(order)
             if not there <= set(names):
@@ -54,6 +57,11 @@ class Labels:
                 raise DatasetError("order", found, f"one of {', '.join(names)}")
         elif task == "regression" and numeric and there:
             return cls((), task)
+        elif task == "regression" and any(_number(name.replace(",", ".")) is not None for name in there):
+            found = f"{len(others)} of {len(recordings)} are no finite numbers: "
+            found += first_three(f"{recording.target!r} ({recording})" for recording in others)
+            advice = "Correct them (0.5, not 0,5), or give `order` where they are steps with names."
+            raise DatasetError("target", found, "a number for each clip", advice)
         else:
             names = tuple(sorted(there, key=lambda name: (_number(name), name) if numeric else name))
             if task == "regression" and len(names) > 1:

@@ -32,8 +32,8 @@ _NAMES = {  # of parts, as tables have them
 class Splits:
     """Which recordings are in which part, as indices, ascending.
 
-    hashes: a short hash of each part, of the names of its files and their targets: whoever tests a model later can see
-        whether it is the same part.
+    hashes: a short hash of each part, of its clips' names in their table (`Recording.name`), targets and speakers:
+        whoever tests a model later can see whether it is the same part, also where the folder was moved.
     """
 
     train: tuple[int, ...]
@@ -280,5 +280,5 @@ def _check_sizes(**sizes: float | int) -> None:
 
 
 def _hash(recordings: Sequence[Recording]) -> str:
-    lines = sorted(f"{recording.path.name}\t{recording.target}" for recording in recordings)
+    lines = sorted(repr((one.name or one.path.as_posix(), one.target, one.speaker)) for one in recordings)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]

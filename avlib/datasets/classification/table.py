@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from ...workers import POLICIES
 from ..sources import SOUND_SUFFIXES, VIDEO_SUFFIXES, existing, files_in
 
 DEFAULT_COLUMNS = {"word": "word", "age": "age", "speaker": "speaker"}  # read where they are, not missed elsewhere
+_DECIMAL = re.compile(r"^([+-]?\d*),(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Recording:
     group: clips of one group never come into two parts of the data; the speaker, unless another column was named.
     split: the part that the table puts it in; "" where it says nothing.
     row: all columns of the table, as text.
+    name: by which its table knows it, wherever the folder of that lies: its path from there, if it is in there; ""
+        takes `path`.
     """
 
     path: Path
@@ -39,6 +43,7 @@ class Recording:
     group: str = ""
     split: str = ""
     row: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    name: str = field(default="", repr=False, compare=False)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -57,7 +62,8 @@ def read_recordings(
 ) -> list[Recording]:
     """The recordings of a table, or of a folder with a sub-folder for each class.
 
-    - A `.csv` (or `.tsv`) in UTF-8 with a header: `path`, the target, and whatever else there is.
+    - A `.csv` (or `.tsv`) in UTF-8 with a header: `path`, the target, and whatever else there is. Cells are separated
+      by commas, semicolons or tabs, whichever the header has most of; with semicolons 0,5 is read as 0.5.
     - A folder: its sounds and videos, however deep, are labelled with the sub-folder that they are in; columns are
       `path` and `label`.
 
@@ -67,7 +73,7 @@ def read_recordings(
         word: the column of the word; likewise `age` (years) and `speaker`. Under these three names a column may be
             missing; one of any other name has to be there. "" reads none.
         age: see `word`.
-        speaker: see `word`.
+        speaker: see `word`. NaN in one of these columns is as nothing there.
         group: the column whose clips are kept together when the data is divided; "" takes the speaker's, unless that is
             the target; "path" takes each clip for itself.
         folder: from which paths of the table that are not absolute are looked up; "" takes the folder of the table.
@@ -78,7 +84,8 @@ def read_recordings(
 
     Raises:
         DatasetError: no such table or folder, nothing in it, another form, no such column (it names the nearest), a row
-            without a target or with NaN there, an age that is no number, a file that is missing, or listed twice.
+            with nothing or NaN for the path, target or `group`, an age that is no number, a file that is missing, or
+            listed twice.
     """
     check_choice("on_error", on_error, POLICIES)
     path = existing(path)
@@ -97,9 +104,10 @@ def read_recordings(
     base = Path(folder) if folder else path if path.is_dir() else path.parent
     recordings = []
     for line, row in rows:
-        known = {name: row[column] if column else "" for name, column in named.items()}
+        known = {name: row[column] if column and not _is_nan(row[column]) else "" for name, column in named.items()}
         known["age"] = _years(known["age"], f"{path}, line {line}", named["age"])
-        recordings.append(Recording(base / row["path"], split=row.get("split", ""), row=row, **known))
+        file = base / row["path"]
+        recordings.append(Recording(file, split=row.get("split", ""), row=row, name=_name(file, base), **known))
     _refuse_repeated(path, recordings)
     if on_error == "raise":
         _refuse_missing(path, recordings)
@@ -172,9 +180,10 @@ def _listed(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         raise DatasetError(path, "is a clip", form)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(
-                file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", skipinitialspace=True, strict=True
-            )
+            header = next(filter(str.strip, file), "")
+            separator = max(",;\t", key=header.count)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
             lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(path, f"cannot be read as a table ({error})", form, "Save it as CSV in UTF-8.") from error
@@ -186,8 +195,10 @@ def _listed(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         raise DatasetError(path, f"the column {twice[0]!r} comes twice", "each name once")
     for line, cells in rows:
         if len(cells) > len(columns):
-            advice = "Quote what has a comma in it."
+            advice = f"Quote what has {separator!r} in it."
             raise DatasetError(f"{path}, line {line}", f"{len(cells)} cells", f"{len(columns)}, as the header", advice)
+    if separator == ";":  # as spreadsheets write it where a number has a comma
+        rows = [(line, [_DECIMAL.sub(r"\1.\2", cell) for cell in cells]) for line, cells in rows]
     filled = [(line, cells + [""] * (len(columns) - len(cells))) for line, cells in rows]
     return columns, [(line, dict(zip(columns, cells, strict=True))) for line, cells in filled]
 
@@ -195,14 +206,15 @@ def _listed(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
 def _refuse_without(path: Path, rows: list[tuple[int, dict[str, str]]], target: str, group: str) -> None:
     """What no clip can do without, by column, with what is wrong in it."""
     for column in filter(None, ("path", target, group)):
-        lines = [line for line, row in rows if not row[column] or (column == target and _is_nan(row[column]))]
+        lines = [line for line, row in rows if not row[column] or _is_nan(row[column])]
         if lines:
             found = f"{len(lines)} of {len(rows)} rows have nothing in {column!r}, or NaN (line {first_three(lines)})"
             raise DatasetError(path, found, "a value in each", "Fill them in, or take these rows out of the table.")
 
 
 def _refuse_repeated(path: Path, recordings: list[Recording]) -> None:
-    twice = [file for file, count in Counter(recording.path for recording in recordings).items() if count > 1]
+    files = Counter(recording.path.resolve() for recording in recordings)  # sub/../a.wav and links are the same clip
+    twice = [file for file, count in files.items() if count > 1]
     if twice:
         expected = "each clip once: else it could be both trained and tested on"
         raise DatasetError(path, f"{len(twice)} clips are listed more than once: {first_three(twice)}", expected)
@@ -216,8 +228,13 @@ def _refuse_missing(path: Path, recordings: list[Recording]) -> None:
         raise DatasetError(path, found, "a file for each row", advice)
 
 
+def _name(file: Path, base: Path) -> str:
+    inside, whole = base.absolute(), file.absolute()
+    return (whole.relative_to(inside) if whole.is_relative_to(inside) else file).as_posix()
+
+
 def _years(text: str, where: str, column: str) -> float | None:
-    if not text or _is_nan(text):
+    if not text:
         return None
     try:
         years = float(text)

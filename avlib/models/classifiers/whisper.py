@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from ...features.lengths import all_hold, valid_mask
 def encode_whisper(
     encoder: nn.Module,
     log_mel: Float[Tensor, "batch mels columns"],
-    lengths: Int[Tensor, " clips"] | None = None,
+    lengths: Int[Tensor, " clips"] | Sequence[int] | None = None,
 ) -> Float[Tensor, "batch positions width"]:
     """The last hidden states of a Whisper encoder, for as many columns as there are.
 
@@ -42,12 +44,13 @@ def encode_whisper(
 def whisper_layers(
     encoder: nn.Module,
     log_mel: Float[Tensor, "batch mels columns"],
-    lengths: Int[Tensor, " clips"] | None = None,
+    lengths: Int[Tensor, " clips"] | Sequence[int] | None = None,
 ) -> list[Float[Tensor, "batch positions width"]]:
     """All hidden states of `encode_whisper`: what enters the first layer, and what leaves each.
 
     The last one is normalised, as published. Arguments and errors are those of `encode_whisper`.
     """
+    lengths = None if lengths is None else torch.as_tensor(lengths)
     _check(encoder, log_mel, lengths)
     columns = log_mel.shape[-1]
     valid = mask = None
