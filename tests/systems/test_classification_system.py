@@ -235,9 +235,29 @@ def test_row_20_without_shuffling_clips_come_in_the_order_of_the_table():
         own = parts(settings)
     sampler = classification.sampler_of(own, settings)
     assert list(sampler) == list(range(len(own.train)))
+    rest = changed(settings, {"batch_size": 12})  # of 32 clips three batches: four clips belong to the next round
+    sampler = classification.sampler_of(own, rest)
+    assert list(sampler) == [*range(32), *range(4)] and classification.plan(rest, own).evaluate_every == 3
+    sampler.set_epoch(1)
+    assert list(sampler) == [*range(4, 32), *range(8)]
     rows = [row for row, _ in zip(own.train.recordings, range(10), strict=False)]
     assert [row.speaker for row in rows] == [rows[0].speaker] * 8 + [rows[9].speaker] * 2, "as in the table"
-    assert classification.sampler_of(parts(small), small) is None
+
+
+def test_row_23_each_clip_is_trained_on_as_often_as_epochs_say():
+    settings = changed(small, {"epochs": 5, "batch_size": 20, "steps": 1000})
+    own = parts(settings)
+    seen = Counter()
+
+    def step(model, batch):
+        seen.update(batch.index.tolist())
+        return model.weight.sum(), {}
+
+    how = replace(classification.plan(settings, own), save_every=0)
+    sampler = classification.sampler_of(own, settings)
+    history = training.fit(torch.nn.Linear(1, 1), step, own.train, how, sampler=sampler, progress=False)
+    assert len(history) == how.steps == 10 and len(seen) == len(own.train) == 32
+    assert set(seen.values()) == {6, 7}, "200 clips in 10 batches, which is 6 rounds of 32 and 8 more"
 
 
 @pytest.mark.parametrize(
@@ -509,7 +529,7 @@ def test_row_42_rows_of_conditions_are_never_hidden():
 def test_rows_23_and_25_epochs_become_steps_and_the_warm_up_a_share_of_them():
     settings = changed(small, {"epochs": 5, "batch_size": 10, "steps": 1000, "warmup_ratio": 0.1})
     how = classification.plan(settings, parts(settings))
-    assert (how.steps, how.warmup, how.evaluate_every, how.batch_size) == (15, 2, 3, 10), "32 clips, 3 whole batches"
+    assert (how.steps, how.warmup, how.evaluate_every, how.batch_size) == (20, 2, 4, 10), "32 clips, 4 batches"
     assert classification.plan(changed(settings, {"steps": 7}), parts(settings)).steps == 7
     assert classification.plan(changed(settings, {"epochs": 0, "steps": 7}), parts(settings)).steps == 7
     few = classification.plan(changed(settings, {"batch_size": 500}), parts(settings))

@@ -106,9 +106,8 @@ def step(
 
 def plan(settings: Settings, own: Parts) -> training.Settings:
     """How to train, in steps: from epochs, the warm-up's share and how many clips there are."""
-    how, items, sampler = settings.training, len(own.train), sampler_of(own, settings)
-    size = sampler.batch_size if settings.loss.contrasts else min(how.batch_size, items)
-    per_epoch = (len(sampler) if settings.loss.contrasts else items) // size
+    how, sampler = settings.training, sampler_of(own, settings)
+    size, per_epoch = sampler.batch_size, len(sampler) // sampler.batch_size
     steps = min(how.steps, settings.epochs * per_epoch or how.steps)
     if settings.debug:
         steps = min(steps, _DEBUG_STEPS)

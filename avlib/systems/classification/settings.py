@@ -251,7 +251,9 @@ class Settings:
     """Everything that a training follows from. See `changed`; `ALIASES` are the README's names.
 
     task: "classification" or "regression".
-    epochs: how often each clip is trained on, but no more steps than the training's `steps`; 0: as these say.
+    epochs: how often each clip is trained on at least, in whole batches of which the last goes on with the next round;
+        but no more steps than the training's `steps`. 0: as these say. For contrast, batches that would not be whole
+        are left out.
     warmup_ratio: of all steps, while the rate rises; None: the training's `warmup`.
     checkpoint: a folder. Where the trained model is written; with `test`, the model that is read.
     test: nothing is trained, `checkpoint` is evaluated.
