@@ -73,7 +73,7 @@ def assess(
     if part is None:
         return Report({}, "No clip was held out: nothing is known of how good this model is.")
     said = predictions(model, part, progress=progress)
-    remarks = f"These figures are of {what_it_proves(said, own.labels.names)}"
+    remarks = f"These figures are of {what_it_proves(said, own.labels.names, settings.data.group)}"
     if len(said) < _FEW:
         remarks += f" So few clips prove little; with {_FEW} or more, of several speakers, the interval is narrower."
     if own.test is None:
