@@ -77,7 +77,7 @@ def assess(
     if len(said) < _FEW:
         remarks += f" So few clips prove little; with {_FEW} or more, of several speakers, the interval is narrower."
     if own.test is None:
-        remarks += " There is no test part: they validated the training, which may have been chosen by them."
+        remarks += " There is no test part: they are the validation part, by which the model may have been chosen."
     if settings.data.k_fold and not settings.test:
         table = cross_validated(settings, device=device, progress=progress).table
         each = ", ".join(f"{name} {table.mean[name]:.3f} +- {table.std[name]:.3f}" for name in table.figures)

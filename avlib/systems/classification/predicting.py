@@ -208,8 +208,10 @@ class Predictions:
     groups: tuple[str, ...]
 
     @classmethod
-    def of(cls, clips: Sequence[Recording], logits: Tensor, targets: Tensor, embeddings: Tensor, seconds: Tensor):
-        """With what is known of these clips."""
+    def of(
+        cls, clips: Sequence[Recording], logits: Tensor, targets: Tensor, embeddings: Tensor, seconds: Tensor
+    ) -> Predictions:
+        """These tensors with what is known of the clips."""
         paths = tuple(str(clip.path) for clip in clips)
         known = (tuple(getattr(clip, name) for clip in clips) for name in ("word", "age", "speaker"))
         groups = tuple(clip.group for clip in clips)
