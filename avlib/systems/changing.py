@@ -44,30 +44,42 @@ def changed(settings: _Settings, values: Mapping[str, Any]) -> _Settings:
 
 
 def own_names(
-    values: Mapping[str, Any], aliases: Mapping[str, str], meanings: Mapping[str, Mapping[str, Any]]
+    values: Mapping[str, Any],
+    aliases: Mapping[str, str | Mapping[str, str]],
+    meanings: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Values by the names that settings have here, where some are given by other names.
 
     Args:
         values: by name, or by alias; of a dotted name the last part counts.
-        aliases: other names, and those that they stand for; "" for a switch that other settings imply.
-        meanings: of an alias, its values that are called otherwise here, in lower case as text, and what they are.
+        aliases: other names, and those that they stand for; of a switch a table of what names stand for where it is on,
+            unless what they stand for is given too.
+        meanings: of a name, here or other, values that are called otherwise here, in lower case as text, and what they
+            are.
 
     Raises:
         ParameterError: an alias together with the name that it stands for, or with another alias of that.
     """
     result, given = {}, {}
+    there = {name.rpartition(".")[2]: _plain(value) for name, value in values.items()}
+    switches = {name: table for name, table in aliases.items() if isinstance(table, Mapping)}
+    aliases = {name: own for name, own in aliases.items() if name not in switches}
+    for name in switches.keys() & there.keys():
+        if there[name] == "true":
+            aliases |= {other: own for other, own in switches[name].items() if own not in there}
     for name, value in values.items():
         above, dot, last = name.rpartition(".")
         own = aliases.get(last, last)
-        if not own:
-            continue
         before = given.setdefault(own, name)
         if before != name and {last, before.rpartition(".")[2]} & aliases.keys():
             raise ParameterError(name, f"given together with {before}, which is the same", f"{own}, its name here")
-        meaning = meanings.get(last, {})
-        result[above + dot + own] = meaning.get(str(value).strip().lower(), value)
+        result[above + dot + own] = meanings.get(last, meanings.get(own, {})).get(_plain(value), value)
     return result
+
+
+def _plain(value: Any) -> str:
+    """As text, in lower case."""
+    return str(value).strip().lower()
 
 
 def _leaves(settings: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -102,7 +102,7 @@ def test_every_name_of_the_readme_is_a_setting_here():
         "model_embedding": ("true", {"model.age": "row"}), "model_text_embedding": ("true", {"model.word": "row"}),
         "model_name": ("resnet", {"model.backbone": "resnet50"}), "data_length": ("2", {"data.seconds": 2}),
         "data_type": ("wave", {"model.data_type": "wave"}), "target": ("new_label", {"data.target": "new_label"}),
-        "seed": ("3", {"training.seed": 3}), "filter_dataset": ("true", {}), "splitted_data_files": ("true", {}),
+        "seed": ("3", {"training.seed": 3}), "filter_dataset": ("false", {}), "splitted_data_files": ("false", {}),
         "test_best_model": ("true", {"training.best": True}), "test_size": (".2", {"data.test_size": 0.2}),
         "valid_size": (".1", {"data.valid_size": 0.1}), "k_fold": ("4", {"data.k_fold": 4}),
         "no_shuffle": ("true", {"data.shuffle": False}), "checkpoint": ("there", {"checkpoint": "there"}),
@@ -127,7 +127,33 @@ def test_every_name_of_the_readme_is_a_setting_here():
     assert ALIASES.keys() <= argued.keys() | {"train_filename", "valid_filename", "test_filename"}
     assert changed(small, {"words": "rake, wake"}).data.words == ("rake", "wake"), "words need no quotes"
     fields = {path[-1] for path, _ in changing._leaves(small)}
-    assert {own for own in ALIASES.values() if own} <= fields and not ALIASES.keys() & fields
+    renamed = {name: own for name, own in ALIASES.items() if name != "filter_dataset"}
+    assert set(renamed.values()) <= fields and not renamed.keys() & fields
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "own"),
+    [
+        ({"optimizer": "adamW"}, "training.optimizer", "adamw"), ({"optimizer": "SAM"}, "training.optimizer", "sam"),
+        ({"loss_fn": "bce_logit"}, "loss.loss", "bce"), ({"loss": "Focal"}, "loss.loss", "focal"),
+        ({"schedule": "cosine_annealing"}, "training.schedule", "cosine"), ({"loss": "ce"}, "loss.loss", "cross_entropy"),
+        ({"backbone": "ResNet50"}, "model.backbone", "resnet50"), ({"model_name": "AST"}, "model.backbone", "ast"),
+        ({"age": "true"}, "model.age", "row"), ({"shuffle": "false"}, "data.shuffle", False),
+        ({"filter_dataset": "true", "word": "ring"}, "data.words", ("ring",)),
+        ({"data": {"filter_dataset": True}, "word": "ring"}, "data.words", ("ring",)),
+        ({"filter_dataset": "true", "words": "ring", "word": "film"}, "model.word", "film"),
+        ({"filter_dataset": "false", "word": "film"}, "model.word", "film"),
+    ],
+)  # fmt: skip
+def test_values_as_the_readme_and_its_code_call_them(values, name, own):
+    assert {".".join(path): value for path, value in values_of(changed(small, values))}[name] == own
+
+
+def test_a_switch_that_agrees_says_nothing():
+    with_words = changed(small, {"words": "ring, wing"})
+    assert changed(with_words, {"filter_dataset": True}) == with_words
+    files = changed(small, {"train_file": "a", "test_file": "b"})
+    assert changed(files, {"splitted_data_files": "true"}) == files
 
 
 @pytest.mark.parametrize("values", [{"data_length": 3, "seconds": 3}, {"data": {"data_length": 3}, "seconds": 3}])
@@ -148,9 +174,12 @@ def test_a_dotted_name_beside_a_plain_one_is_none_of_that():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"loss": "focl"}, "focal"), ({"backbone": "resnet"}, "resnet50"), ({"word": "rake"}, "`words`"),
+        ({"loss": "focl"}, "focal"), ({"backbone": "resnet51"}, "resnet50"), ({"word": "rake"}, "`words`"),
         ({"task": "regression", "loss": "focal"}, "mse"), ({"loss": "mse"}, "regression"), ({"k_fold": 1}, "2 or more"),
         ({"fold": 2, "k_fold": 2}, "0 to 1"), ({"test_size": 0.6, "valid_size": 0.4}, "together"),
+        ({"filter_dataset": "true"}, "words"), ({"filter_dataset": "false", "words": "ring"}, "words are given"),
+        ({"splitted_data_files": "true"}, "train_file and test_file"),
+        ({"splitted_data_files": "false", "train_file": "a", "test_file": "b"}, "test_file are given"),
         ({"train_file": "a.csv"}, "test_file"), ({"test": True}, "checkpoint"), ({"crop": "end"}, "centre"),
         ({"transform": True, "backbone": "wav2vec2-base"}, "spectrogram"), ({"patience": 2, "monitor": ""}, "monitor"),
         ({"train_file": "a", "test_file": "b", "data": "c"}, "one of the two"),
