@@ -24,7 +24,8 @@ def changed(settings: _Settings, values: Mapping[str, Any]) -> _Settings:
 
     Args:
         settings: a dataclass, whose fields may be dataclasses. If its class has a table `ALIASES`, values may have
-            those names too; see `own_names`.
+            those names too, see `own_names`; if it has a table `INSTEAD`, who gives a name gives the others in its row
+            as well, unless they are given.
         values: by name.
 
     Raises:
@@ -35,6 +36,9 @@ def changed(settings: _Settings, values: Mapping[str, Any]) -> _Settings:
     chosen: dict[tuple[str, ...], Any] = {}
     tables = {path[-1] for path, kind in known.items() if get_origin(kind) is Mapping}
     flat = own_names(dict(_flat(values, tables)), getattr(settings, "ALIASES", {}), getattr(settings, "VALUES", {}))
+    there = {name.rpartition(".")[2] for name in flat}
+    for name, others in getattr(settings, "INSTEAD", {}).items():
+        flat |= {other: value for other, value in others.items() if name in there and other not in there}
     for name, value in sorted(flat.items(), key=lambda pair: pair[0].count(".")):
         places = [path for path in known if _leads_to(name.split("."), path)]
         if not places:

@@ -565,6 +565,14 @@ def test_rows_23_and_25_epochs_become_steps_and_the_warm_up_a_share_of_them():
     assert (few.batch_size, few.steps) == (32, 5), "a table of few clips is one batch"
 
 
+def test_steps_or_a_warm_up_that_are_given_alone_are_what_is_taken():
+    own = parts(small)
+    alone = classification.plan(changed(classification.full, {"steps": 500, "warmup": 7}), own)
+    assert (alone.steps, alone.warmup) == (500, 7), "not ten epochs, of which a tenth warms up"
+    both = changed(classification.full, {"training": {"steps": 500}, "epochs": 2, "warmup": 7, "warmup_ratio": 0.5})
+    assert (classification.plan(both, own).steps, classification.plan(both, own).warmup) == (4, 2)
+
+
 def test_row_27_cosine_with_warm_up_over_these_steps_is_transformers():
     from transformers import get_cosine_schedule_with_warmup
 

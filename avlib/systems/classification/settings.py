@@ -262,13 +262,14 @@ class Augment:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that a training follows from. See `changed`; `ALIASES` are the README's names.
+    """Everything that a training follows from. See `changed`; `ALIASES` are the README's names, and by `INSTEAD` who
+    gives steps alone means these, not the epochs that were set; likewise a warm-up in steps.
 
     task: "classification" or "regression".
     epochs: how often each clip is trained on at least, in whole batches of which the last goes on with the next round;
-        but no more steps than the training's `steps`. 0: as these say. For contrast, batches that would not be whole
+        but no more steps than `steps` where both are given. 0: as these say. For contrast, batches that would not be whole
         are left out.
-    warmup_ratio: of all steps, while the rate rises; None: the training's `warmup`.
+    warmup_ratio: of all steps, while the rate rises; None: the training's `warmup`, which it wins over.
     checkpoint: a folder. Where the trained model is written; with `test`, the model that is read.
     test: nothing is trained, `checkpoint` is evaluated.
     debug: a few clips, a few steps, and the shapes of all tensors printed.
@@ -276,6 +277,8 @@ class Settings:
 
     ALIASES: ClassVar[Mapping[str, str | Mapping[str, str]]] = ALIASES
     VALUES: ClassVar[Mapping[str, Mapping[str, object]]] = VALUES
+
+    INSTEAD: ClassVar[Mapping[str, Mapping[str, object]]] = {"steps": {"epochs": 0}, "warmup": {"warmup_ratio": None}}
 
     task: str = "classification"
     data: Data = field(default_factory=Data)
