@@ -240,6 +240,7 @@ def _train(options: argparse.Namespace) -> int:
 
     system = importlib.import_module(f".systems.{options.system}", __package__)
     settings = systems.changed(getattr(system, size), values)
+    device = systems.chosen_device(device)
     with systems.processes():
         began = time.monotonic()
         trained = system.trained(settings, device=device, progress=first)

@@ -150,12 +150,11 @@ def trained_once(
     return training.History(json.loads((folder / "history.json").read_text())), folder
 
 
-def chosen_device(wanted: torch.device | str | None) -> torch.device | str:
-    """The device that is asked for; of None or "auto", a GPU if there is one."""
-    import torch
+def chosen_device(wanted: torch.device | str | None) -> torch.device:
+    """See `training.chosen_device`."""
+    from .. import training
 
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return wanted if wanted not in (None, "auto") else found or "cpu"
+    return training.chosen_device(wanted)
 
 
 def device_of(model: nn.Module) -> torch.device:

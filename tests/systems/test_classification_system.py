@@ -136,7 +136,8 @@ def test_every_name_of_the_readme_is_a_setting_here():
     [
         ({"optimizer": "adamW"}, "training.optimizer", "adamw"), ({"optimizer": "SAM"}, "training.optimizer", "sam"),
         ({"loss_fn": "bce_logit"}, "loss.loss", "bce"), ({"loss": "Focal"}, "loss.loss", "focal"),
-        ({"schedule": "cosine_annealing"}, "training.schedule", "cosine"), ({"loss": "ce"}, "loss.loss", "cross_entropy"),
+        ({"schedule": "cosine_annealing"}, "training.schedule", "cosine"),
+        ({"loss": "ce"}, "loss.loss", "cross_entropy"),
         ({"backbone": "ResNet50"}, "model.backbone", "resnet50"), ({"model_name": "AST"}, "model.backbone", "ast"),
         ({"age": "true"}, "model.age", "row"), ({"shuffle": "false"}, "data.shuffle", False),
         ({"filter_dataset": "true", "word": "ring"}, "data.words", ("ring",)),
@@ -747,6 +748,9 @@ def test_the_command_line_trains_on_a_table_and_says_how_little_few_clips_prove(
 def test_the_command_line_says_what_is_wrong(capsys):
     assert main(["train", "classification", "-p", "lr=1", "-p", "learning_rate=1"]) == 2
     assert "learning_rate" in capsys.readouterr().err
+    for device in ("tpu", "cuda:99"):
+        assert main(["train", "classification", "-p", f"device={device}"]) == 2
+        assert f'ParameterError: device: {device}; expected "auto"' in capsys.readouterr().err
     assert main(["train", "classification", "-p", "backbone=resnet51"]) == 2
     assert "resnet50" in capsys.readouterr().err
 

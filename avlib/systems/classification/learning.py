@@ -131,10 +131,12 @@ def trained(
         live: draw the loss while it falls, in a notebook.
 
     Raises:
-        TrainingError, DatasetError, ParameterError, CacheError: see `training.fit`, `parts` and `done_once`.
+        TrainingError, DatasetError, ParameterError, CacheError: see `training.fit`, `parts` and `done_once`. A device
+            that is not there is refused first.
         CheckpointError: weights that cannot be read or do not fit; with `test` a model of other labels, settings or
             clips.
     """
+    device = chosen_device(device)
     if settings.test:
         return _saved(settings, device, progress)
     if settings.checkpoint:
@@ -161,8 +163,7 @@ def trained(
     )  # fmt: skip
     if settings.checkpoint and is_first():
         shutil.copytree(folder, settings.checkpoint, dirs_exist_ok=True)
-    model = AudioClassifier.from_checkpoint(folder).to(chosen_device(device)).eval()
-    return Trained(model, history, folder)
+    return Trained(AudioClassifier.from_checkpoint(folder).to(device).eval(), history, folder)
 
 
 def save(model: AudioClassifier, folder: Path, own: Parts, settings: Settings) -> None:
@@ -245,14 +246,14 @@ def _require_free(folder: Path) -> None:
         raise CacheError(folder, "holds files already", "an empty or a new folder for the trained model", advice)
 
 
-def _saved(settings: Settings, device: torch.device | str | None, progress: bool) -> Trained:
+def _saved(settings: Settings, device: torch.device, progress: bool) -> Trained:
     """The model in `checkpoint`, if it is one of these settings and data."""
     folder = Path(settings.checkpoint)
     card, own = read_card(folder), parts(settings, progress=progress)
     card.require_labels(own.labels, folder)
     card.require_settings(settings, folder)
     card.require_splits(own.splits, folder)
-    model = AudioClassifier.from_checkpoint(folder).to(chosen_device(device)).eval()
+    model = AudioClassifier.from_checkpoint(folder).to(device).eval()
     noted = folder / "history.json"
     rows = json.loads(noted.read_text()) if noted.exists() else []
     return Trained(model, training.History(rows), folder)

@@ -267,8 +267,8 @@ class Settings:
 
     task: "classification" or "regression".
     epochs: how often each clip is trained on at least, in whole batches of which the last goes on with the next round;
-        but no more steps than `steps` where both are given. 0: as these say. For contrast, batches that would not be whole
-        are left out.
+        but no more steps than `steps` where both are given. 0: as these say. For contrast, batches that would not be
+        whole are left out.
     warmup_ratio: of all steps, while the rate rises; None: the training's `warmup`, which it wins over.
     checkpoint: a folder. Where the trained model is written; with `test`, the model that is read.
     test: nothing is trained, `checkpoint` is evaluated.
