@@ -1,4 +1,4 @@
-"""Where a row is put together: one module for each system, with `tiny`, `full`, `build`, `step` and `trained`.
+"""Where a row is put together: one module for each system, with `tiny`, `full`, `build`, `step`, `trained`, `assess`.
 
 This file holds what they share: a place in the cache where each piece of work is done once; and `changing`, how a
 notebook, a file or the command line sets their settings.

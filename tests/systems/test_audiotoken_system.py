@@ -11,14 +11,14 @@ import torch
 from making import published_files, published_folder
 from torch.nn import functional as F
 
-from avlib import clips, systems, training
+from avlib import clips, training
 from avlib.__main__ import main
 from avlib.errors import CheckpointError, ParameterError, TooShortError
 from avlib.features import beats_fbank
 from avlib.models.audiotoken import AudioTokenEmbedder, add_lora, lora_parameters, save_lora
 from avlib.models.beats import BEATs, Config
 from avlib.models.text_to_image import TextToImage
-from avlib.systems import audiotoken
+from avlib.systems import audiotoken, cav_mae
 from avlib.systems.audiotoken import changed
 
 # A few steps of smaller models, on few clips.
@@ -80,7 +80,7 @@ def test_other_choices_are_refused(name, value):
 
 
 def test_only_the_rows_own_parts_decide():
-    ours, theirs = systems.sources("audiotoken"), systems.sources("cav_mae")
+    ours, theirs = audiotoken.learning.SOURCES, cav_mae.learning.SOURCES
     assert "models/audiotoken" in ours and not [part for part in ours if "cav_mae" in part]
     assert "models/cav_mae" in theirs and not [part for part in theirs if "audiotoken" in part]
 
