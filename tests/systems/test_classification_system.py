@@ -357,6 +357,35 @@ def test_columns_of_other_names_and_classes_in_another_order(table, tmp_path):
     assert set(parts(changed(small, given | columns | steps)).train.targets.tolist()) == {0.0, 1.0}
 
 
+def test_ages_matter_only_where_the_model_hears_them(table, tmp_path):
+    """Grown-ups are beyond the ages of the list, which does no harm where no row is left for them."""
+    grown = anew(table, tmp_path, lambda row: {**row, "age": 40})
+    assert len(parts(changed(small, grown | {"n_mels": 80, "word": ""})).train) == 12
+    for values in ({"n_mels": 60, "word": ""}, {"age": "film"}):
+        with pytest.raises(DatasetError, match="40 years"):
+            parts(changed(small, grown | values))
+    ageless = anew(table, tmp_path, lambda row: {**row, "age": ""})
+    assert parts(changed(small, ageless | {"n_mels": 79, "word": "row"})).conditions == {"word": "row"}
+    with pytest.raises(ParameterError, match="n_mels: 60, which leaves 20 rows of 80 to the age; expected an age of"):
+        parts(changed(small, ageless | {"n_mels": 60, "word": ""}))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"backbone": "ast", "hop_length": 320}, "hop_length"), ({"backbone": "wav2vec2-base", "word": "row"}, "rows"),
+        ({"n_mels": 60, "word": "row", "age": "row"}, "n_mels=78"), ({"loss": "difficulty", "words": "ring"}, "label"),
+        ({"loss": "focal", "focal_alpha": "0.2, 0.3, 0.5"}, "focal_alpha: 3 numbers"),
+        ({"loss": "contrastive", "words_per_batch": 9}, "words_per_batch"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_said_before_a_clip_is_read(table, tmp_path, values, said, monkeypatch):
+    given = anew(table, tmp_path, lambda row: {**row, "label": row["label"].upper()})
+    monkeypatch.setattr(ClassificationDataset, "prepared", lambda *_: pytest.fail("clips are read"))
+    with pytest.raises(ParameterError, match=said):
+        classification.trained(changed(small, given | {"pad": "full"} | values), progress=False)
+
+
 # The step
 
 

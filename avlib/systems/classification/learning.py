@@ -19,7 +19,7 @@ from ...datasets.classification import ClassificationDataset, Example, statistic
 from ...errors import CacheError
 from ...models.classifiers import BACKBONES, AudioClassifier
 from .. import Trained, chosen_device, device_of, is_first, sources, trained_once
-from .data import Parts, files, parts, say
+from .data import Parts, files, network, parts, say
 from .objective import augmented, contrast_of, loss_of, loss_weights, sampler_of
 from .predicting import NOT_TOLD, predictions, told
 from .saving import read_card, save_classifier
@@ -46,23 +46,16 @@ def build(settings: Settings, own: Parts | None = None, *, progress: bool = True
         CheckpointError: published weights that cannot be read or do not fit.
     """
     own = parts(settings, progress=progress) if own is None else own
-    network = settings.model
-    wanted = BACKBONES[network.backbone].takes
-    if network.data_type not in ("", wanted):
-        warnings.warn(f"data_type={network.data_type} is not heeded: {network.backbone} takes a {wanted}", stacklevel=2)
-    left_out = ("backbone", "word", "age", "weights", "data_type")
-    same = {name: value for name, value in vars(network).items() if name not in left_out}
-    same["standardize"] = network.standardize and wanted == "spectrogram"
+    wanted = settings.model
+    takes = BACKBONES[wanted.backbone].takes
+    if wanted.data_type not in ("", takes):
+        warnings.warn(f"data_type={wanted.data_type} is not heeded: {wanted.backbone} takes a {takes}", stacklevel=2)
     with torch.random.fork_rng():
         torch.manual_seed(settings.training.seed)
-        model = AudioClassifier(
-            network.backbone, None if settings.task == "regression" else len(own.labels.names), settings.task,
-            own.conditions, num_words=max(1, len(own.words)), num_ages=len(settings.data.ages), seconds=own.seconds,
-            **same,
-        )  # fmt: skip
-    if network.weights:
-        model.load_backbone(network.weights)
-    if same["standardize"]:
+        model = AudioClassifier(**network(settings, own.labels, own.words, own.conditions, own.seconds))
+    if wanted.weights:
+        model.load_backbone(wanted.weights)
+    if model.settings.standardize:
         model.standardize(_some(own.train))
     return model
 
@@ -141,7 +134,7 @@ def trained(
         return _saved(settings, device, progress)
     if settings.checkpoint:
         _require_free(Path(settings.checkpoint))
-    own = parts(settings, progress=progress)
+    own = parts(settings, progress=progress, check=lambda own: (sampler_of(own, settings), loss_weights(own, settings)))
     for text in _beginning(settings, own):
         say(text, progress)
 

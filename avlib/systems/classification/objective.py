@@ -30,10 +30,13 @@ def loss_weights(parts: Parts, settings: Settings) -> Float[Tensor, "words class
     One row, for all words, where the weight is of the class alone ("class_balanced").
 
     Raises:
-        ParameterError: the loss needs words, and the table has none; or "difficulty" with other than two classes, or
-            none that is called `normal_label`.
+        ParameterError: the loss needs words, and the table has none; "difficulty" with other than two classes, or none
+            that is called `normal_label`; or a list for `focal_alpha` that is not of the classes.
     """
     how, train, classes = settings.loss, parts.train, len(parts.labels.names)
+    if how.loss == "focal" and isinstance(how.focal_alpha, Sequence) and len(how.focal_alpha) != classes:
+        found, expected = f"{len(how.focal_alpha)} numbers", f"one, or one for each of {classes} classes"
+        raise ParameterError("focal_alpha", found, expected)
     if how.loss == "class_balanced":
         counts = torch.bincount(train.targets, minlength=classes)
         return losses.class_balanced_weights(counts, how.beta)[None]
