@@ -703,6 +703,9 @@ def test_row_21_a_checkpoint_is_written_and_tested_and_refuses_what_does_not_fit
     assert figures[0] == figures[1] and {path: path.stat().st_mtime_ns for path in before} == before
     with pytest.raises(CacheError, match="test=true"):
         classification.trained(changed(small, {**where, "loss": "bce"}), progress=False)
+    with pytest.raises(CacheError, match="not"):
+        (tmp_path / "file").write_text("")
+        classification.trained(changed(small, {"checkpoint": str(tmp_path / "file" / "in"), "steps": 10**6}))
     for other in ({"backbone": "resnet50"}, {"target": "word"}, {"split_seed": 3}, {"seconds": 0.5}):
         with pytest.raises(CheckpointError):
             classification.trained(changed(tested, other), progress=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -133,7 +134,7 @@ def trained(
     if settings.test:
         return _saved(settings, device, progress)
     if settings.checkpoint:
-        _require_free(Path(settings.checkpoint))
+        _make_free(Path(settings.checkpoint))
     own = parts(settings, progress=progress, check=lambda own: (sampler_of(own, settings), loss_weights(own, settings)))
     for text in _beginning(settings, own):
         say(text, progress)
@@ -232,11 +233,18 @@ def _recipe(settings: Settings) -> list:
     return [asdict(replace(settings, checkpoint="")), files(settings)]
 
 
-def _require_free(folder: Path) -> None:
-    """Refuse to write over what is there."""
+def _make_free(folder: Path) -> None:
+    """Make the folder of a model that is not trained yet; refuse to write over what is there."""
+    expected = "an empty or a new folder for the trained model"
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         advice = "With test=true the model in it is evaluated; give another name to train one."
-        raise CacheError(folder, "holds files already", "an empty or a new folder for the trained model", advice)
+        raise CacheError(folder, "holds files already", expected, advice)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(folder, error.strerror or "cannot be made", expected) from error
+    if not os.access(folder, os.W_OK):
+        raise CacheError(folder, "cannot be written", expected)
 
 
 def _saved(settings: Settings, device: torch.device, progress: bool) -> Trained:
