@@ -248,7 +248,7 @@ def _train(options: argparse.Namespace) -> int:
         if out:  # before anything can go wrong with figures
             shutil.copytree(trained.folder, out, dirs_exist_ok=True)
             trained.history.to_csv(out / "history.csv")
-        figures, remarks = system.assess(trained.model, settings, device=device, progress=first)
+        figures, remarks, files = system.assess(trained.model, settings, device=device, progress=first)
     if not first:
         return 0
     what = ", ".join([options.system, size, getattr(settings, "stage", "")]).removesuffix(", ")
@@ -269,6 +269,8 @@ def _train(options: argparse.Namespace) -> int:
     if out:
         facts = {name: figure._asdict() for name, figure in figures.items()}
         (out / "figures.json").write_text(json.dumps(facts, indent=1) + "\n")
+        for name, write in files.items():
+            write(out / name)
         print(out)
     return 0
 
