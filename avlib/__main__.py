@@ -230,16 +230,21 @@ def _train(options: argparse.Namespace) -> int:
     known = systems.names()
     if options.system not in known:
         raise ParameterError("SYSTEM", f"{options.system!r} is unknown", f"one of {', '.join(known)}")
-    values = read_settings(options.settings) if options.settings else {}
-    values |= _given(options.parameters) | ({"data": options.data} if options.data else {})
-    size, device = values.pop("size", "tiny"), values.pop("device", None)
+    sources = [read_settings(options.settings) if options.settings else {}, _given(options.parameters)]
+    if options.data:
+        if "data" in sources[1]:
+            raise ParameterError("data", f"{options.data} by --data, {sources[1]['data']} by -p", "one of the two")
+        sources[1]["data"] = options.data
+    of_run = {"size": "tiny", "device": None}
+    of_run |= {name: values.pop(name) for values in sources for name in of_run if name in values}
+    size, device = of_run.values()
     if size not in ("tiny", "full"):
         raise ParameterError("size", f"{size!r}", '"tiny" or "full"')
     first = systems.is_first()
     out = _empty_folder(options.out) if options.out and first else None
 
     system = importlib.import_module(f".systems.{options.system}", __package__)
-    settings = systems.changed(getattr(system, size), values)
+    settings = systems.changed(getattr(system, size), *sources)
     device = systems.chosen_device(device)
     with systems.processes():
         began = time.monotonic()

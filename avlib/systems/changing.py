@@ -15,7 +15,7 @@ from ..errors import ParameterError
 _Settings = TypeVar("_Settings")
 
 
-def changed(settings: _Settings, values: Mapping[str, Any]) -> _Settings:
+def changed(settings: _Settings, *sources: Mapping[str, Any]) -> _Settings:
     """Settings with other values in some fields, however deep these lie.
 
     A name alone sets each field of that name: `steps` those of all stages. `fine_tuning.steps` sets that below
@@ -26,24 +26,26 @@ def changed(settings: _Settings, values: Mapping[str, Any]) -> _Settings:
         settings: a dataclass, whose fields may be dataclasses. If its class has a table `ALIASES`, values may have
             those names too, see `own_names`; if it has a table `INSTEAD`, who gives a name gives the others in its row
             as well, unless they are given.
-        values: by name.
+        sources: values by name, of which a later source wins, whatever name it gives.
 
     Raises:
-        ParameterError: no such field, or a value of another type; an alias together with the name that it stands for;
-            or what the dataclasses themselves refuse.
+        ParameterError: no such field, or a value of another type; an alias together with the name that it stands for,
+            in one source; or what the dataclasses themselves refuse.
     """
     known = dict(_leaves(settings))
     chosen: dict[tuple[str, ...], Any] = {}
     tables = {path[-1] for path, kind in known.items() if get_origin(kind) is Mapping}
-    flat = own_names(dict(_flat(values, tables)), getattr(settings, "ALIASES", {}), getattr(settings, "VALUES", {}))
-    there = {name.rpartition(".")[2] for name in flat}
+    tables_of_names = getattr(settings, "ALIASES", {}), getattr(settings, "VALUES", {})
+    flat = [own_names(dict(_flat(values, tables)), *tables_of_names) for values in sources]
+    there = {name.rpartition(".")[2] for values in flat for name in values}
     for name, others in getattr(settings, "INSTEAD", {}).items():
-        flat |= {other: value for other, value in others.items() if name in there and other not in there}
-    for name, value in sorted(flat.items(), key=lambda pair: pair[0].count(".")):
-        places = [path for path in known if _leads_to(name.split("."), path)]
-        if not places:
-            _refuse(name, list(known))
-        chosen |= {path: _converted(name, value, known[path]) for path in places}
+        flat.append({other: value for other, value in others.items() if name in there and other not in there})
+    for values in flat:
+        for name, value in sorted(values.items(), key=lambda pair: pair[0].count(".")):
+            places = [path for path in known if _leads_to(name.split("."), path)]
+            if not places:
+                _refuse(name, list(known))
+            chosen |= {path: _converted(name, value, known[path]) for path in places}
     return _rebuilt(settings, chosen)
 
 

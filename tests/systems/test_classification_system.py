@@ -168,6 +168,15 @@ def test_two_aliases_of_one_name_are_refused():
         changed(small, {"lr": 1, "max_lr": 1})
 
 
+def test_a_later_source_wins_by_whatever_name():
+    file = {"data": {"data_length": 3}, "lr": 0.1, "steps": 40}
+    mine = changed(small, file, {"seconds": "2", "max_lr": "0.2"})
+    assert (mine.data.seconds, mine.training.learning_rate, mine.training.steps, mine.epochs) == (2, 0.2, 40, 0)
+    assert changed(small, file, {"epochs": 2}).epochs == 2, "steps are at most these"
+    one_file = changed(small, {"train_file": "a"}, {"test_filename": "b"}).data
+    assert (one_file.train_file, one_file.test_file) == ("a", "b")
+
+
 def test_a_dotted_name_beside_a_plain_one_is_none_of_that():
     assert changed(small, {"steps": 3, "training.steps": 4}).training.steps == 4
 
@@ -780,6 +789,8 @@ def test_the_command_line_trains_on_a_table_and_says_how_little_few_clips_prove(
 def test_the_command_line_says_what_is_wrong(capsys):
     assert main(["train", "classification", "-p", "lr=1", "-p", "learning_rate=1"]) == 2
     assert "learning_rate" in capsys.readouterr().err
+    assert main(["train", "classification", "--data", "a.csv", "-p", "data=b.csv"]) == 2
+    assert "data: a.csv by --data, b.csv by -p; expected one of the two" in capsys.readouterr().err
     for device in ("tpu", "cuda:99"):
         assert main(["train", "classification", "-p", f"device={device}"]) == 2
         assert f'ParameterError: device: {device}; expected "auto"' in capsys.readouterr().err
