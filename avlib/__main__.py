@@ -48,8 +48,9 @@ clips that it was not trained on. With --out, its weights, history and figures a
                      audiotoken: classifier, judge, diffusion, embedder)
 
 classification takes a table (CSV: path, label, and word, age, speaker where they are known) or a folder with one
-sub-folder for each class; -p backbone=, loss=, optimizer=, schedule= and k_fold= choose, -p test=true -p
-checkpoint=DIR evaluates a model that was trained, and the names of its README work too (data_length, lr, ...).
+sub-folder for each class; -p backbone=, loss=, optimizer=, schedule= and k_fold= choose (train classification --help
+lists what), -p test=true -p checkpoint=DIR evaluates a model that was trained, and the names of its README work too
+(data_length, lr, ...).
 """
 _TRAIN_EXAMPLES = """\
 examples:
@@ -113,8 +114,10 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     train = commands.add_parser(
-        "train", help="train a system", description=_TRAIN_HELP, epilog=_TRAIN_EXAMPLES, formatter_class=form
-    )
+        "train", help="train a system", description=_TRAIN_HELP, epilog=_TRAIN_EXAMPLES, formatter_class=form,
+        add_help=False,
+    )  # fmt: skip
+    train.add_argument("-h", "--help", action=_TrainHelp, help="this; behind SYSTEM, what its settings can choose too")
     train.add_argument("system", metavar="SYSTEM", help="audiotoken, cav_mae or classification")
     train.add_argument("--settings", metavar="FILE", help="a JSON or YAML file of settings; -p goes before it")
     train.add_argument(
@@ -131,6 +134,25 @@ def _parser() -> argparse.ArgumentParser:
     store = commands.add_parser("cache", help="show or clear the cache of clips and trained models")
     store.add_argument("--clear", action="store_true", help="remove everything in it")
     return parser
+
+
+class _TrainHelp(argparse.Action):
+    """Help that lists a system's choices, for which that is loaded, where one is named."""
+
+    def __init__(self, **how):
+        super().__init__(nargs=0, **how)
+
+    def __call__(self, parser: argparse.ArgumentParser, options: argparse.Namespace, values, option_string=None):
+        from . import systems
+
+        parser.print_help()
+        if options.system in systems.names():
+            system = importlib.import_module(f".systems.{options.system}", __package__)
+            for name, known in getattr(system, "choices", dict)().items():
+                print(f"\n-p {name}=")
+                width = max(map(len, known))
+                print("\n".join(f"  {choice:<{width}}  {meaning}" for choice, meaning in known.items()))
+        parser.exit()
 
 
 def _list(options: argparse.Namespace) -> int:

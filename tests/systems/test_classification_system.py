@@ -786,6 +786,17 @@ def test_the_command_line_trains_on_a_table_and_says_how_little_few_clips_prove(
     assert (tmp_path / "out" / "history.csv").exists() and (tmp_path / "out" / "classifier.json").exists()
 
 
+def test_the_command_lines_help_lists_what_can_be_chosen(capsys):
+    for words in (["train", "--help"], ["train", "classification", "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 0
+        said = capsys.readouterr().out
+        for name, known in classification.choices().items():
+            for choice, meaning in known.items():
+                assert (f"  {choice} " in said and meaning in said) == ("classification" in words), (name, choice)
+
+
 def test_the_command_line_says_what_is_wrong(capsys):
     assert main(["train", "classification", "-p", "lr=1", "-p", "learning_rate=1"]) == 2
     assert "learning_rate" in capsys.readouterr().err
