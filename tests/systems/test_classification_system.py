@@ -786,6 +786,12 @@ def test_the_command_line_trains_on_a_table_and_says_how_little_few_clips_prove(
     assert (tmp_path / "out" / "history.csv").exists() and (tmp_path / "out" / "classifier.json").exists()
 
 
+def test_folds_that_choose_their_models_are_not_measured():
+    settings = changed(small, {"k_fold": 2, "best": True, "steps": 1})
+    report = classification.assess(classification.trained(settings, progress=False).model, settings, progress=False)
+    assert "Of all folds there are no figures: patience or best" in report.remarks and "UAR" in report.figures
+
+
 def test_the_command_lines_help_lists_what_can_be_chosen(capsys):
     for words in (["train", "--help"], ["train", "classification", "--help"]):
         with pytest.raises(SystemExit) as ended:

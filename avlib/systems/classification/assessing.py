@@ -71,19 +71,19 @@ def assess(
     """All that the command line says of a model: figures, of how many clips they are, and what few clips prove.
 
     They are of the test part; without one, of the validation part, or there are none. With `k_fold` the models of all
-    folds are trained too, unless a saved model is tested; without a test part figures are of what each says of the
-    clips that it was not trained on.
+    folds are trained too, unless a saved model is tested or `patience` or `best` choose by the fold; without a test
+    part figures are of what each says of the clips that it was not trained on.
 
     Raises:
-        ParameterError, TrainingError: see `cross_validated`.
+        TrainingError: see `trained`.
         DatasetError, MediaError: see `parts` and `predictions`.
     """
     own = again(settings, progress=progress)
     part = own.test or own.valid
     if part is None:
         return Report({}, "No clip was held out: nothing is known of how good this model is.")
-    folds = None
-    if settings.data.k_fold and not settings.test:
+    folds, chosen = None, settings.training.patience or settings.training.best
+    if settings.data.k_fold and not (settings.test or chosen):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # said in the training
             folds = cross_validated(settings, device=device, progress=progress)
@@ -97,6 +97,8 @@ def assess(
         remarks += f" So few clips prove little; with {_FEW} or more, of several speakers, the interval is narrower."
     if own.test is None and not folds:
         remarks += " There is no test part: they are the validation part, by which the model may have been chosen."
+    if settings.data.k_fold and chosen and not settings.test:
+        remarks += " Of all folds there are no figures: patience or best look at the fold that would be measured."
     if folds:
         mean, std = folds.table.mean, folds.table.std
         each = ", ".join(f"{name} {mean[name]:.3f} +- {std[name]:.3f}" for name in mean)
