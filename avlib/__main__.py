@@ -48,8 +48,9 @@ clips that it was not trained on. With --out, its weights, history and figures a
                      audiotoken: classifier, judge, diffusion, embedder)
 
 classification takes a table (CSV: path, label, and word, age, speaker where they are known) or a folder with one
-sub-folder for each class; -p backbone=, loss=, optimizer=, schedule= and k_fold= choose, -p test=true -p
-checkpoint=DIR evaluates a model that was trained, and the names of its README work too (data_length, lr, ...).
+sub-folder for each class; -p backbone=, loss=, optimizer=, schedule= and k_fold= choose (train classification --help
+lists what), -p test=true -p checkpoint=DIR evaluates a model that was trained, and the names of its README work too
+(data_length, lr, ...).
 """
 _TRAIN_EXAMPLES = """\
 examples:
@@ -113,8 +114,10 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     train = commands.add_parser(
-        "train", help="train a system", description=_TRAIN_HELP, epilog=_TRAIN_EXAMPLES, formatter_class=form
-    )
+        "train", help="train a system", description=_TRAIN_HELP, epilog=_TRAIN_EXAMPLES, formatter_class=form,
+        add_help=False,
+    )  # fmt: skip
+    train.add_argument("-h", "--help", action=_TrainHelp, help="this; behind SYSTEM, what its settings can choose too")
     train.add_argument("system", metavar="SYSTEM", help="audiotoken, cav_mae or classification")
     train.add_argument("--settings", metavar="FILE", help="a JSON or YAML file of settings; -p goes before it")
     train.add_argument(
@@ -131,6 +134,25 @@ def _parser() -> argparse.ArgumentParser:
     store = commands.add_parser("cache", help="show or clear the cache of clips and trained models")
     store.add_argument("--clear", action="store_true", help="remove everything in it")
     return parser
+
+
+class _TrainHelp(argparse.Action):
+    """Help that lists a system's choices, for which that is loaded, where one is named."""
+
+    def __init__(self, **how):
+        super().__init__(nargs=0, **how)
+
+    def __call__(self, parser: argparse.ArgumentParser, options: argparse.Namespace, values, option_string=None):
+        from . import systems
+
+        parser.print_help()
+        if options.system in systems.names():
+            system = importlib.import_module(f".systems.{options.system}", __package__)
+            for name, known in getattr(system, "choices", dict)().items():
+                print(f"\n-p {name}=")
+                width = max(map(len, known))
+                print("\n".join(f"  {choice:<{width}}  {meaning}" for choice, meaning in known.items()))
+        parser.exit()
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -230,16 +252,22 @@ def _train(options: argparse.Namespace) -> int:
     known = systems.names()
     if options.system not in known:
         raise ParameterError("SYSTEM", f"{options.system!r} is unknown", f"one of {', '.join(known)}")
-    values = read_settings(options.settings) if options.settings else {}
-    values |= _given(options.parameters) | ({"data": options.data} if options.data else {})
-    size, device = values.pop("size", "tiny"), values.pop("device", None)
+    sources = [read_settings(options.settings) if options.settings else {}, _given(options.parameters)]
+    if options.data:
+        if "data" in sources[1]:
+            raise ParameterError("data", f"{options.data} by --data, {sources[1]['data']} by -p", "one of the two")
+        sources[1]["data"] = options.data
+    of_run = {"size": "tiny", "device": None}
+    of_run |= {name: values.pop(name) for values in sources for name in of_run if name in values}
+    size, device = of_run.values()
     if size not in ("tiny", "full"):
         raise ParameterError("size", f"{size!r}", '"tiny" or "full"')
     first = systems.is_first()
     out = _empty_folder(options.out) if options.out and first else None
 
     system = importlib.import_module(f".systems.{options.system}", __package__)
-    settings = systems.changed(getattr(system, size), values)
+    settings = systems.changed(getattr(system, size), *sources)
+    device = systems.chosen_device(device)
     with systems.processes():
         began = time.monotonic()
         trained = system.trained(settings, device=device, progress=first)
@@ -247,7 +275,7 @@ def _train(options: argparse.Namespace) -> int:
         if out:  # before anything can go wrong with figures
             shutil.copytree(trained.folder, out, dirs_exist_ok=True)
             trained.history.to_csv(out / "history.csv")
-        figures, remarks = system.assess(trained.model, settings, device=device, progress=first)
+        figures, remarks, files = system.assess(trained.model, settings, device=device, progress=first)
     if not first:
         return 0
     what = ", ".join([options.system, size, getattr(settings, "stage", "")]).removesuffix(", ")
@@ -268,6 +296,8 @@ def _train(options: argparse.Namespace) -> int:
     if out:
         facts = {name: figure._asdict() for name, figure in figures.items()}
         (out / "figures.json").write_text(json.dumps(facts, indent=1) + "\n")
+        for name, write in files.items():
+            write(out / name)
         print(out)
     return 0
 

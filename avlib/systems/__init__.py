@@ -11,7 +11,7 @@ import json
 import os
 import pkgutil
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import cache as remembered
@@ -102,10 +102,14 @@ class Figure(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What is said of a trained model: figures on what it was not trained on, by name, and remarks on them."""
+    """What is said of a trained model: figures on what it was not trained on, by name, and remarks on them.
+
+    files: by name, what writes a file of that path with all that figures do not say.
+    """
 
     figures: dict[str, Figure]
     remarks: str = ""
+    files: Mapping[str, Callable[[Path], None]] = {}
 
 
 # Training that is done once
@@ -150,12 +154,11 @@ def trained_once(
     return training.History(json.loads((folder / "history.json").read_text())), folder
 
 
-def chosen_device(wanted: torch.device | str | None) -> torch.device | str:
-    """The device that is asked for; of None or "auto", a GPU if there is one."""
-    import torch
+def chosen_device(wanted: torch.device | str | None) -> torch.device:
+    """See `training.chosen_device`."""
+    from .. import training
 
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return wanted if wanted not in (None, "auto") else found or "cpu"
+    return training.chosen_device(wanted)
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -15,7 +15,7 @@ from ..errors import ParameterError
 _Settings = TypeVar("_Settings")
 
 
-def changed(settings: _Settings, values: Mapping[str, Any]) -> _Settings:
+def changed(settings: _Settings, *sources: Mapping[str, Any]) -> _Settings:
     """Settings with other values in some fields, however deep these lie.
 
     A name alone sets each field of that name: `steps` those of all stages. `fine_tuning.steps` sets that below
@@ -24,50 +24,68 @@ def changed(settings: _Settings, values: Mapping[str, Any]) -> _Settings:
 
     Args:
         settings: a dataclass, whose fields may be dataclasses. If its class has a table `ALIASES`, values may have
-            those names too; see `own_names`.
-        values: by name.
+            those names too, see `own_names`; if it has a table `INSTEAD`, who gives a name gives the others in its row
+            as well, unless they are given.
+        sources: values by name, of which a later source wins, whatever name it gives.
 
     Raises:
-        ParameterError: no such field, or a value of another type; an alias together with the name that it stands for;
-            or what the dataclasses themselves refuse.
+        ParameterError: no such field, or a value of another type; an alias together with the name that it stands for,
+            in one source; or what the dataclasses themselves refuse.
     """
     known = dict(_leaves(settings))
     chosen: dict[tuple[str, ...], Any] = {}
     tables = {path[-1] for path, kind in known.items() if get_origin(kind) is Mapping}
-    flat = own_names(dict(_flat(values, tables)), getattr(settings, "ALIASES", {}), getattr(settings, "VALUES", {}))
-    for name, value in sorted(flat.items(), key=lambda pair: pair[0].count(".")):
-        places = [path for path in known if _leads_to(name.split("."), path)]
-        if not places:
-            _refuse(name, list(known))
-        chosen |= {path: _converted(name, value, known[path]) for path in places}
+    tables_of_names = getattr(settings, "ALIASES", {}), getattr(settings, "VALUES", {})
+    flat = [own_names(dict(_flat(values, tables)), *tables_of_names) for values in sources]
+    there = {name.rpartition(".")[2] for values in flat for name in values}
+    for name, others in getattr(settings, "INSTEAD", {}).items():
+        flat.append({other: value for other, value in others.items() if name in there and other not in there})
+    for values in flat:
+        for name, value in sorted(values.items(), key=lambda pair: pair[0].count(".")):
+            places = [path for path in known if _leads_to(name.split("."), path)]
+            if not places:
+                _refuse(name, list(known))
+            chosen |= {path: _converted(name, value, known[path]) for path in places}
     return _rebuilt(settings, chosen)
 
 
 def own_names(
-    values: Mapping[str, Any], aliases: Mapping[str, str], meanings: Mapping[str, Mapping[str, Any]]
+    values: Mapping[str, Any],
+    aliases: Mapping[str, str | Mapping[str, str]],
+    meanings: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Values by the names that settings have here, where some are given by other names.
 
     Args:
         values: by name, or by alias; of a dotted name the last part counts.
-        aliases: other names, and those that they stand for; "" for a switch that other settings imply.
-        meanings: of an alias, its values that are called otherwise here, in lower case as text, and what they are.
+        aliases: other names, and those that they stand for; of a switch a table of what names stand for where it is on,
+            unless what they stand for is given too.
+        meanings: of a name, here or other, values that are called otherwise here, in lower case as text, and what they
+            are.
 
     Raises:
         ParameterError: an alias together with the name that it stands for, or with another alias of that.
     """
     result, given = {}, {}
+    there = {name.rpartition(".")[2]: _plain(value) for name, value in values.items()}
+    switches = {name: table for name, table in aliases.items() if isinstance(table, Mapping)}
+    aliases = {name: own for name, own in aliases.items() if name not in switches}
+    for name in switches.keys() & there.keys():
+        if there[name] == "true":
+            aliases |= {other: own for other, own in switches[name].items() if own not in there}
     for name, value in values.items():
         above, dot, last = name.rpartition(".")
         own = aliases.get(last, last)
-        if not own:
-            continue
         before = given.setdefault(own, name)
         if before != name and {last, before.rpartition(".")[2]} & aliases.keys():
             raise ParameterError(name, f"given together with {before}, which is the same", f"{own}, its name here")
-        meaning = meanings.get(last, {})
-        result[above + dot + own] = meaning.get(str(value).strip().lower(), value)
+        result[above + dot + own] = meanings.get(last, meanings.get(own, {})).get(_plain(value), value)
     return result
+
+
+def _plain(value: Any) -> str:
+    """As text, in lower case."""
+    return str(value).strip().lower()
 
 
 def _leaves(settings: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

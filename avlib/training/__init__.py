@@ -11,7 +11,7 @@ whatever it is asked for.)
 from __future__ import annotations
 
 from .history import History
-from .loop import evaluating, fit, uniform
+from .loop import chosen_device, evaluating, fit, uniform
 from .settings import OPTIMIZERS, PRECISIONS, SCHEDULES, Settings, build_optimizer, parameter_groups
 from .sharpness import perturbed
 from .stopping import average, saved
@@ -24,6 +24,7 @@ __all__ = [
     "Settings",
     "average",
     "build_optimizer",
+    "chosen_device",
     "evaluating",
     "fit",
     "parameter_groups",

@@ -129,6 +129,26 @@ def fit(
     return history
 
 
+def chosen_device(wanted: torch.device | str | None) -> torch.device:
+    """The device that is asked for; of None or "auto", a GPU if there is one.
+
+    Raises:
+        ParameterError: there is none such.
+    """
+    here = torch.accelerator.current_accelerator(check_available=True)
+    if wanted in (None, "auto"):
+        return here or torch.device("cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:  # torch knows no device of that name
+        device = None
+    count = {"cpu": 1} | ({here.type: torch.accelerator.device_count()} if here else {})
+    if device is None or not (device.index or 0) < count.get(device.type, 0):
+        there = '"auto" or "cpu"' if not here else f'"auto", "cpu" or "{here.type}"'
+        raise ParameterError("device", f"{wanted}", f"{there}, which is what there is")
+    return device
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Within, a model is in evaluation mode; afterwards each of its modules is in the mode that it was in."""
@@ -240,11 +260,7 @@ def _accelerator(settings: Settings, device: torch.device | str | None):
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs
 
-    wanted = torch.device(device).type if device not in (None, "auto") else None
-    here = torch.accelerator.current_accelerator(check_available=True)
-    found = here.type if here and wanted != "cpu" else "cpu"
-    if wanted not in (None, found):
-        raise ParameterError("device", f"{device}", f'"auto" or "{found}", which is what there is')
+    found = chosen_device(device).type
     if settings.precision == "fp16" and found == "cpu":
         raise ParameterError("precision", '"fp16" on a CPU', '"no" or "bf16"', "fp16 needs a GPU.")
     # Accelerate remembers device and precision of an earlier training in this process, and would refuse others.

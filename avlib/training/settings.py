@@ -42,7 +42,8 @@ class Settings:
     min_learning_rate: where "linear" and "cosine" end.
     cycles: how often "cosine" goes down, each time from the top, in equal parts of the steps after the warm-up; and
         each time from `gamma` times the top before.
-    warmup: steps in which the rate rises in a line; in all schedules.
+    warmup: steps in which the rate rises in a line; in all schedules. The i-th of W, from 0, has (i + 1) / W of it, not
+        i / W as elsewhere: there the first step would change nothing.
     clip: the gradient's norm at most; 0 lets it be.
     accumulate: in how many parts, one after another, a process works through its share of a batch, to save memory.
         An average over items is the same; contrast is among the items of a part.

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,10 +43,10 @@ def wilson(right, count):
 def said(logits, targets, *, words=None, ages=None, speakers=None, paths=None):
     logits = torch.as_tensor(logits, dtype=torch.float32)
     count = len(logits)
+    paths = tuple(paths or (f"{number}.wav" for number in range(count)))
     return Predictions(
-        logits, torch.as_tensor(targets), torch.zeros(count, 2), torch.ones(count),
-        tuple(paths or (f"{number}.wav" for number in range(count))), tuple(words or [""] * count),
-        tuple(ages or [None] * count), tuple(speakers or [""] * count),
+        logits, torch.as_tensor(targets), torch.zeros(count, 2), torch.ones(count), paths, tuple(words or [""] * count),
+        tuple(ages or [None] * count), tuple(speakers or [""] * count), tuple(speakers or paths),
     )  # fmt: skip
 
 
@@ -238,6 +239,21 @@ def test_one_speaker_says_nothing_about_others():
     text = evaluation.what_it_proves(sure([0, 1], [0, 0], speakers=["a", "a"]))
     assert text.startswith("2 clips by 1 speaker (2 0, 0 1)") and text.endswith("nothing about others.")
     assert "not named" in evaluation.what_it_proves(sure([0, 1], [0, 1]))
+
+
+def test_clips_that_were_kept_together_are_drawn_together(tmp_path):
+    """Ten families, of which each is right in all its clips or in none; speakers are not known."""
+    rows = [Recording(tmp_path / f"{place}.wav", "a", group=f"f{place // 20}") for place in range(200)]
+    targets = torch.arange(200) % 2
+    predicted = torch.where(torch.arange(200) < 160, targets, 1 - targets)
+    numbers = (3.0 * torch.nn.functional.one_hot(predicted, 2), targets, torch.zeros(200, 2), torch.ones(200))
+    found = Predictions.of(rows, *numbers)
+    alone = Predictions.of([replace(row, group="") for row in rows], *numbers)
+    assert found.groups[::20] == tuple(f"f{place}" for place in range(10)) and alone.groups == alone.paths
+    assert evaluation.figures(found)["accuracy"].low < 0.62 < 0.7 < evaluation.figures(alone)["accuracy"].low
+    assert found.at([30, 0]).groups == ("f1", "f0") and joined([found.at([30]), found.at([0])]).groups == ("f1", "f0")
+    assert evaluation.what_it_proves(found, group="family").startswith("200 clips of 10 groups, by the column family")
+    assert evaluation.what_it_proves(found.at([0, 1]), group="family").endswith("One group says nothing about others.")
 
 
 def test_clips_of_one_class_have_no_auroc_and_no_false_chance():

@@ -378,8 +378,11 @@ def test_an_unreadable_file_among_good_ones_raises_or_is_reported(plain, tmp_pat
     assert [path[-5:] for path in found.paths] == ["a.wav", "c.wav"] and len(found.values) == 2
     assert found.report.startswith("1 of 3 items left out") and "b.wav" in found._repr_html_()
     assert plain.embed(tmp_path, on_error="skip").skipped[0].subject == found.skipped[0].subject
-    with pytest.raises(DatasetError, match="none can be used"):
-        plain.predict(tmp_path / "b.wav", on_error="skip")
+    listed = plain.predict([tmp_path / "a.wav", "zz.wav"], on_error="skip")
+    assert len(listed.paths) == 1 and listed.report.startswith("1 of 2 items left out") and "zz.wav" in listed.report
+    for nothing in ("b.wav", "zz.wav"):
+        with pytest.raises(DatasetError, match="none can be used"):
+            plain.predict(tmp_path / nothing, on_error="skip")
     with pytest.raises(ParameterError, match="on_error"):
         plain.predict(tmp_path, on_error="ignore")
 

@@ -102,7 +102,7 @@ def test_every_name_of_the_readme_is_a_setting_here():
         "model_embedding": ("true", {"model.age": "row"}), "model_text_embedding": ("true", {"model.word": "row"}),
         "model_name": ("resnet", {"model.backbone": "resnet50"}), "data_length": ("2", {"data.seconds": 2}),
         "data_type": ("wave", {"model.data_type": "wave"}), "target": ("new_label", {"data.target": "new_label"}),
-        "seed": ("3", {"training.seed": 3}), "filter_dataset": ("true", {}), "splitted_data_files": ("true", {}),
+        "seed": ("3", {"training.seed": 3}), "filter_dataset": ("false", {}), "splitted_data_files": ("false", {}),
         "test_best_model": ("true", {"training.best": True}), "test_size": (".2", {"data.test_size": 0.2}),
         "valid_size": (".1", {"data.valid_size": 0.1}), "k_fold": ("4", {"data.k_fold": 4}),
         "no_shuffle": ("true", {"data.shuffle": False}), "checkpoint": ("there", {"checkpoint": "there"}),
@@ -127,7 +127,34 @@ def test_every_name_of_the_readme_is_a_setting_here():
     assert ALIASES.keys() <= argued.keys() | {"train_filename", "valid_filename", "test_filename"}
     assert changed(small, {"words": "rake, wake"}).data.words == ("rake", "wake"), "words need no quotes"
     fields = {path[-1] for path, _ in changing._leaves(small)}
-    assert {own for own in ALIASES.values() if own} <= fields and not ALIASES.keys() & fields
+    renamed = {name: own for name, own in ALIASES.items() if name != "filter_dataset"}
+    assert set(renamed.values()) <= fields and not renamed.keys() & fields
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "own"),
+    [
+        ({"optimizer": "adamW"}, "training.optimizer", "adamw"), ({"optimizer": "SAM"}, "training.optimizer", "sam"),
+        ({"loss_fn": "bce_logit"}, "loss.loss", "bce"), ({"loss": "Focal"}, "loss.loss", "focal"),
+        ({"schedule": "cosine_annealing"}, "training.schedule", "cosine"),
+        ({"loss": "ce"}, "loss.loss", "cross_entropy"),
+        ({"backbone": "ResNet50"}, "model.backbone", "resnet50"), ({"model_name": "AST"}, "model.backbone", "ast"),
+        ({"age": "true"}, "model.age", "row"), ({"shuffle": "false"}, "data.shuffle", False),
+        ({"filter_dataset": "true", "word": "ring"}, "data.words", ("ring",)),
+        ({"data": {"filter_dataset": True}, "word": "ring"}, "data.words", ("ring",)),
+        ({"filter_dataset": "true", "words": "ring", "word": "film"}, "model.word", "film"),
+        ({"filter_dataset": "false", "word": "film"}, "model.word", "film"),
+    ],
+)  # fmt: skip
+def test_values_as_the_readme_and_its_code_call_them(values, name, own):
+    assert {".".join(path): value for path, value in values_of(changed(small, values))}[name] == own
+
+
+def test_a_switch_that_agrees_says_nothing():
+    with_words = changed(small, {"words": "ring, wing"})
+    assert changed(with_words, {"filter_dataset": True}) == with_words
+    files = changed(small, {"train_file": "a", "test_file": "b"})
+    assert changed(files, {"splitted_data_files": "true"}) == files
 
 
 @pytest.mark.parametrize("values", [{"data_length": 3, "seconds": 3}, {"data": {"data_length": 3}, "seconds": 3}])
@@ -141,6 +168,15 @@ def test_two_aliases_of_one_name_are_refused():
         changed(small, {"lr": 1, "max_lr": 1})
 
 
+def test_a_later_source_wins_by_whatever_name():
+    file = {"data": {"data_length": 3}, "lr": 0.1, "steps": 40}
+    mine = changed(small, file, {"seconds": "2", "max_lr": "0.2"})
+    assert (mine.data.seconds, mine.training.learning_rate, mine.training.steps, mine.epochs) == (2, 0.2, 40, 0)
+    assert changed(small, file, {"epochs": 2}).epochs == 2, "steps are at most these"
+    one_file = changed(small, {"train_file": "a"}, {"test_filename": "b"}).data
+    assert (one_file.train_file, one_file.test_file) == ("a", "b")
+
+
 def test_a_dotted_name_beside_a_plain_one_is_none_of_that():
     assert changed(small, {"steps": 3, "training.steps": 4}).training.steps == 4
 
@@ -148,9 +184,12 @@ def test_a_dotted_name_beside_a_plain_one_is_none_of_that():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"loss": "focl"}, "focal"), ({"backbone": "resnet"}, "resnet50"), ({"word": "rake"}, "`words`"),
+        ({"loss": "focl"}, "focal"), ({"backbone": "resnet51"}, "resnet50"), ({"word": "rake"}, "`words`"),
         ({"task": "regression", "loss": "focal"}, "mse"), ({"loss": "mse"}, "regression"), ({"k_fold": 1}, "2 or more"),
         ({"fold": 2, "k_fold": 2}, "0 to 1"), ({"test_size": 0.6, "valid_size": 0.4}, "together"),
+        ({"filter_dataset": "true"}, "words"), ({"filter_dataset": "false", "words": "ring"}, "words are given"),
+        ({"splitted_data_files": "true"}, "train_file and test_file"),
+        ({"splitted_data_files": "false", "train_file": "a", "test_file": "b"}, "test_file are given"),
         ({"train_file": "a.csv"}, "test_file"), ({"test": True}, "checkpoint"), ({"crop": "end"}, "centre"),
         ({"transform": True, "backbone": "wav2vec2-base"}, "spectrogram"), ({"patience": 2, "monitor": ""}, "monitor"),
         ({"train_file": "a", "test_file": "b", "data": "c"}, "one of the two"),
@@ -235,9 +274,29 @@ def test_row_20_without_shuffling_clips_come_in_the_order_of_the_table():
         own = parts(settings)
     sampler = classification.sampler_of(own, settings)
     assert list(sampler) == list(range(len(own.train)))
+    rest = changed(settings, {"batch_size": 12})  # of 32 clips three batches: four clips belong to the next round
+    sampler = classification.sampler_of(own, rest)
+    assert list(sampler) == [*range(32), *range(4)] and classification.plan(rest, own).evaluate_every == 3
+    sampler.set_epoch(1)
+    assert list(sampler) == [*range(4, 32), *range(8)]
     rows = [row for row, _ in zip(own.train.recordings, range(10), strict=False)]
     assert [row.speaker for row in rows] == [rows[0].speaker] * 8 + [rows[9].speaker] * 2, "as in the table"
-    assert classification.sampler_of(parts(small), small) is None
+
+
+def test_row_23_each_clip_is_trained_on_as_often_as_epochs_say():
+    settings = changed(small, {"epochs": 5, "batch_size": 20, "steps": 1000})
+    own = parts(settings)
+    seen = Counter()
+
+    def step(model, batch):
+        seen.update(batch.index.tolist())
+        return model.weight.sum(), {}
+
+    how = replace(classification.plan(settings, own), save_every=0)
+    sampler = classification.sampler_of(own, settings)
+    history = training.fit(torch.nn.Linear(1, 1), step, own.train, how, sampler=sampler, progress=False)
+    assert len(history) == how.steps == 10 and len(seen) == len(own.train) == 32
+    assert set(seen.values()) == {6, 7}, "200 clips in 10 batches, which is 6 rounds of 32 and 8 more"
 
 
 @pytest.mark.parametrize(
@@ -305,6 +364,35 @@ def test_columns_of_other_names_and_classes_in_another_order(table, tmp_path):
         parts(changed(small, given | columns | {"word_column": "Worte"}))
     steps = {"task": "regression", "order": ["normal", "doubtful", "abnormal"], "word": ""}
     assert set(parts(changed(small, given | columns | steps)).train.targets.tolist()) == {0.0, 1.0}
+
+
+def test_ages_matter_only_where_the_model_hears_them(table, tmp_path):
+    """Grown-ups are beyond the ages of the list, which does no harm where no row is left for them."""
+    grown = anew(table, tmp_path, lambda row: {**row, "age": 40})
+    assert len(parts(changed(small, grown | {"n_mels": 80, "word": ""})).train) == 12
+    for values in ({"n_mels": 60, "word": ""}, {"age": "film"}):
+        with pytest.raises(DatasetError, match="40 years"):
+            parts(changed(small, grown | values))
+    ageless = anew(table, tmp_path, lambda row: {**row, "age": ""})
+    assert parts(changed(small, ageless | {"n_mels": 79, "word": "row"})).conditions == {"word": "row"}
+    with pytest.raises(ParameterError, match="n_mels: 60, which leaves 20 rows of 80 to the age; expected an age of"):
+        parts(changed(small, ageless | {"n_mels": 60, "word": ""}))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"backbone": "ast", "hop_length": 320}, "hop_length"), ({"backbone": "wav2vec2-base", "word": "row"}, "rows"),
+        ({"n_mels": 60, "word": "row", "age": "row"}, "n_mels=78"), ({"loss": "difficulty", "words": "ring"}, "label"),
+        ({"loss": "focal", "focal_alpha": "0.2, 0.3, 0.5"}, "focal_alpha: 3 numbers"),
+        ({"loss": "contrastive", "words_per_batch": 9}, "words_per_batch"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_said_before_a_clip_is_read(table, tmp_path, values, said, monkeypatch):
+    given = anew(table, tmp_path, lambda row: {**row, "label": row["label"].upper()})
+    monkeypatch.setattr(ClassificationDataset, "prepared", lambda *_: pytest.fail("clips are read"))
+    with pytest.raises(ParameterError, match=said):
+        classification.trained(changed(small, given | {"pad": "full"} | values), progress=False)
 
 
 # The step
@@ -509,11 +597,19 @@ def test_row_42_rows_of_conditions_are_never_hidden():
 def test_rows_23_and_25_epochs_become_steps_and_the_warm_up_a_share_of_them():
     settings = changed(small, {"epochs": 5, "batch_size": 10, "steps": 1000, "warmup_ratio": 0.1})
     how = classification.plan(settings, parts(settings))
-    assert (how.steps, how.warmup, how.evaluate_every, how.batch_size) == (15, 2, 3, 10), "32 clips, 3 whole batches"
+    assert (how.steps, how.warmup, how.evaluate_every, how.batch_size) == (20, 2, 4, 10), "32 clips, 4 batches"
     assert classification.plan(changed(settings, {"steps": 7}), parts(settings)).steps == 7
     assert classification.plan(changed(settings, {"epochs": 0, "steps": 7}), parts(settings)).steps == 7
     few = classification.plan(changed(settings, {"batch_size": 500}), parts(settings))
     assert (few.batch_size, few.steps) == (32, 5), "a table of few clips is one batch"
+
+
+def test_steps_or_a_warm_up_that_are_given_alone_are_what_is_taken():
+    own = parts(small)
+    alone = classification.plan(changed(classification.full, {"steps": 500, "warmup": 7}), own)
+    assert (alone.steps, alone.warmup) == (500, 7), "not ten epochs, of which a tenth warms up"
+    both = changed(classification.full, {"training": {"steps": 500}, "epochs": 2, "warmup": 7, "warmup_ratio": 0.5})
+    assert (classification.plan(both, own).steps, classification.plan(both, own).warmup) == (4, 2)
 
 
 def test_row_27_cosine_with_warm_up_over_these_steps_is_transformers():
@@ -616,6 +712,9 @@ def test_row_21_a_checkpoint_is_written_and_tested_and_refuses_what_does_not_fit
     assert figures[0] == figures[1] and {path: path.stat().st_mtime_ns for path in before} == before
     with pytest.raises(CacheError, match="test=true"):
         classification.trained(changed(small, {**where, "loss": "bce"}), progress=False)
+    with pytest.raises(CacheError, match=r"Not a directory|not a directory"):
+        (tmp_path / "file").write_text("")
+        classification.trained(changed(small, {"checkpoint": str(tmp_path / "file" / "in"), "steps": 10**6}))
     for other in ({"backbone": "resnet50"}, {"target": "word"}, {"split_seed": 3}, {"seconds": 0.5}):
         with pytest.raises(CheckpointError):
             classification.trained(changed(tested, other), progress=False)
@@ -687,9 +786,31 @@ def test_the_command_line_trains_on_a_table_and_says_how_little_few_clips_prove(
     assert (tmp_path / "out" / "history.csv").exists() and (tmp_path / "out" / "classifier.json").exists()
 
 
+def test_folds_that_choose_their_models_are_not_measured():
+    settings = changed(small, {"k_fold": 2, "best": True, "steps": 1})
+    report = classification.assess(classification.trained(settings, progress=False).model, settings, progress=False)
+    assert "Of all folds there are no figures: patience or best" in report.remarks and "UAR" in report.figures
+
+
+def test_the_command_lines_help_lists_what_can_be_chosen(capsys):
+    for words in (["train", "--help"], ["train", "classification", "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 0
+        said = capsys.readouterr().out
+        for name, known in classification.choices().items():
+            for choice, meaning in known.items():
+                assert (f"  {choice} " in said and meaning in said) == ("classification" in words), (name, choice)
+
+
 def test_the_command_line_says_what_is_wrong(capsys):
     assert main(["train", "classification", "-p", "lr=1", "-p", "learning_rate=1"]) == 2
     assert "learning_rate" in capsys.readouterr().err
+    assert main(["train", "classification", "--data", "a.csv", "-p", "data=b.csv"]) == 2
+    assert "data: a.csv by --data, b.csv by -p; expected one of the two" in capsys.readouterr().err
+    for device in ("tpu", "cuda:99"):
+        assert main(["train", "classification", "-p", f"device={device}"]) == 2
+        assert f'ParameterError: device: {device}; expected "auto"' in capsys.readouterr().err
     assert main(["train", "classification", "-p", "backbone=resnet51"]) == 2
     assert "resnet50" in capsys.readouterr().err
 
@@ -706,6 +827,22 @@ def test_the_command_line_trains_on_all_clips_for_who_wants_no_test(table, tmp_p
     assert said in text and ("UAR" in figures) == ("valid_size" not in sizes) == ("chance" in text)
     splits = classification.Classifier.load(tmp_path / "out", device="cpu").card.splits
     assert len(splits) == 3
+
+
+def test_the_command_line_judges_by_all_folds_where_there_is_no_test_part(table, tmp_path, capsys):
+    given = {"steps": 1, "data_length": 0.5, "test_size": 0, "k_fold": 2, "shuffle": "false"}
+    words = ["train", "classification", "--data", str(table[0]), "--out", str(tmp_path / "out")]
+    with pytest.warns(UserWarning, match="shuffling") as warned:
+        assert main([*words, *(word for name, value in given.items() for word in ("-p", f"{name}={value}"))]) == 0
+    text = capsys.readouterr().out
+    assert "These figures are of 24 clips by 6 speakers" in text and "2 folds" in text and "+-" in text
+    with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    hits = [row["target"] == row["prediction"] for row in rows]
+    figures = json.loads((tmp_path / "out" / "figures.json").read_text())
+    assert len(hits) == 24 and figures["accuracy"]["value"] == pytest.approx(sum(hits) / 24)
+    assert "accuracy, duration alone" in figures
+    assert len({str(each.message) for each in warned}) == len(warned), "each is said once"
 
 
 # What was promised

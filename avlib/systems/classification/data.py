@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ... import media
@@ -25,6 +25,7 @@ from ...datasets.classification import (
 )
 from ...datasets.sources import SAMPLE_RATE
 from ...errors import AvlibError, ParameterError
+from ...models.classifiers import BACKBONES, Config
 from .. import written
 from .settings import Data, Settings
 
@@ -58,13 +59,18 @@ class Parts(NamedTuple):
         return self.train.samples / SAMPLE_RATE
 
 
-def parts(settings: Settings, *, progress: bool = True) -> Parts:
+def parts(settings: Settings, *, progress: bool = True, check: Callable[[Parts], object] | None = None) -> Parts:
     """The data of these settings, divided; the last one stays in memory for who asks again.
+
+    Args:
+        settings: which.
+        progress: whether bars are shown.
+        check: is called with the parts before any sound is read, unless some of the clips may be left out.
 
     Raises:
         DatasetError: a table or clip that cannot be used, or parts that cannot be made; see `read_recordings`,
             `Labels.of`, `split`, `given_splits` and `ClassificationDataset`.
-        ParameterError: a model that is to be told what the table does not say.
+        ParameterError: a model that cannot be, see `Config`, or that is to be told what the table does not say.
     """
     data = settings.data
     recordings, splits = divided(settings, progress=progress)
@@ -74,16 +80,20 @@ def parts(settings: Settings, *, progress: bool = True) -> Parts:
     # A word that training has not does no harm, unless the model is told the word.
     words = word_list(chosen["train"]) if "word" in conditions else words
     seconds = _longest(recordings, data) if data.pad == "longest" else data.seconds
-    held, made = {}, {}
+    ages = data.ages if _is_told_ages(settings, recordings, labels, words, conditions, seconds) else ()
+    keys, made = {}, {}
     for name, rows in chosen.items():
-        options = _options(settings, labels, words, seconds, name)
+        options = _options(settings, seconds, name) | {"labels": labels, "words": words, "ages": ages}
         rows = rows[:: max(1, len(rows) // _DEBUG)][:_DEBUG] if settings.debug else rows
-        key = repr((options, rows, written(row.path for row in rows)))
-        held[key] = _HELD.get(key) or (_dataset(rows, options, progress) if rows else None)
-        made[name] = held[key]
+        keys[name] = repr((options, rows, written(row.path for row in rows)))
+        made[name] = ClassificationDataset(rows, **options) if rows else None
+    result = Parts(**made, labels=labels, words=words, conditions=conditions, splits=splits, note=note)
+    if check and data.on_error == "raise":
+        check(result)
+    held = {keys[name]: _HELD.get(keys[name]) or _read_once(made[name], progress) for name in chosen}
     _HELD.clear()
     _HELD.update(held)
-    return Parts(**made, labels=labels, words=words, conditions=conditions, splits=splits, note=note)
+    return result._replace(**{name: held[keys[name]] for name in chosen})
 
 
 def again(settings: Settings, *, progress: bool = True) -> Parts:
@@ -142,23 +152,46 @@ def _built_in(data: Data, progress: bool) -> list[Recording]:
     return _read(str(speech.render(spoken, progress=progress)), data)
 
 
-def _options(
-    settings: Settings, labels: Labels, words: Sequence[str], seconds: float | int, part: str
+def network(
+    settings: Settings, labels: Labels, words: Sequence[str], conditions: dict[str, str], seconds: float | int
 ) -> dict[str, Any]:
-    """What a data set of these settings is made with, beside its recordings."""
+    """What the `AudioClassifier` of these settings and clips is made with, by name."""
+    model = settings.model
+    left_out = ("word", "age", "weights", "data_type")
+    same = {name: value for name, value in vars(model).items() if name not in left_out}
+    same["standardize"] = model.standardize and BACKBONES[model.backbone].takes == "spectrogram"
+    outputs = None if settings.task == "regression" else len(labels.names)
+    counts = {"num_outputs": outputs, "num_words": max(1, len(words)), "num_ages": len(settings.data.ages)}
+    return same | counts | {"task": settings.task, "conditions": conditions, "seconds": seconds}
+
+
+def _is_told_ages(settings: Settings, recordings: Sequence[Recording], *of_clips: Any) -> bool:
+    """Whether the model hears ages, as a condition or in rows that mel bins leave. What is no model is refused."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the model says the same
+        config = Config.of(network(settings, *of_clips))
+    if "age" in config.needs and any(recording.age is None for recording in recordings):
+        advice = "The table lacks some, or has none."
+        if not settings.model.age:
+            found = f"{config.n_mels}, which leaves {config.fill_rows} rows of {config.facts.rows} to the age"
+            raise ParameterError("n_mels", found, "an age of every clip", f"{advice} Or leave n_mels out.")
+        raise ParameterError("age", repr(settings.model.age), "an age of every clip", advice)
+    return "age" in config.needs
+
+
+def _options(settings: Settings, seconds: float | int, part: str) -> dict[str, Any]:
+    """How clips of a part are read."""
     data = settings.data
     crop = "centre" if data.crop == "random" and part != "train" else data.crop
-    ages = data.ages if settings.model.age or settings.model.n_mels else ()  # fewer mel rows are filled with the age
     seed = settings.training.seed if crop == "random" else 0
-    options = {"labels": labels, "words": words, "seconds": seconds, "crop": crop, "ages": ages, "seed": seed}
-    return options | {"on_error": data.on_error}
+    return {"seconds": seconds, "crop": crop, "seed": seed, "on_error": data.on_error}
 
 
-def _dataset(rows: list[Recording], options: dict[str, Any], progress: bool) -> ClassificationDataset:
-    dataset = ClassificationDataset(rows, **options)
-    if len(rows) * options["seconds"] * SAMPLE_RATE * 4 > _IN_MEMORY:
-        return dataset.usable(progress=progress)
-    return dataset.prepared(1 if len(rows) < _FEW else None, progress)
+def _read_once(dataset: ClassificationDataset | None, progress: bool) -> ClassificationDataset | None:
+    """In memory, if there is room."""
+    if dataset is None or len(dataset) * dataset.samples * 4 > _IN_MEMORY:
+        return dataset and dataset.usable(progress=progress)
+    return dataset.prepared(1 if len(dataset) < _FEW else None, progress)
 
 
 def _longest(recordings: Sequence[Recording], data: Data) -> float | int:
@@ -183,8 +216,6 @@ def _conditions(
     model, everything = settings.model, [row for rows in chosen.values() for row in rows]
     words, conditions = word_list(everything), {}
     if model.age:
-        if any(row.age is None for row in everything):
-            raise ParameterError("age", repr(model.age), "an age of every clip", "The table lacks some, or has none.")
         conditions["age"] = model.age
     if model.word == "auto":
         why = _why_not(chosen, words, labels)

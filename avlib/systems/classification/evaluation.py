@@ -146,15 +146,18 @@ def _low_of_mean(parts: Sequence[Tensor]) -> float:
     return min(mean - math.hypot(*below) / len(parts), _wilson(mean, math.floor(as_many + 1e-9)))
 
 
-def what_it_proves(said: Predictions, names: Sequence[str] = ()) -> str:
+def what_it_proves(said: Predictions, names: Sequence[str] = (), group: str = "") -> str:
     """In words: of how many clips and speakers figures are, and how little that may be.
 
     Args:
         said: of the clips.
         names: of the classes; numbers if there are none.
+        group: the column by which clips were kept together, where that is not the speaker's.
     """
-    speakers = len(set(said.speakers)) if all(said.speakers) else 0
-    of_whom = f" by {speakers} speaker{'s' * (speakers > 1)}" if speakers else ", of speakers that are not named"
+    known = 0 if said.groups == said.paths else len(set(said.groups))
+    of_whom = f" by {known} speaker{'s' * (known > 1)}" if known else ", of speakers that are not named"
+    if group:
+        of_whom = f" of {known or len(said)} group{'s' * (known != 1)}, by the column {group}"
     text = f"{len(said)} clip{'s' * (len(said) > 1)}{of_whom}"
     if said.task == "classification":
         number = torch.bincount(said.targets, minlength=said.logits.shape[1]).tolist()
@@ -166,8 +169,8 @@ def what_it_proves(said: Predictions, names: Sequence[str] = ()) -> str:
             f". {int(hits.sum())} are right: with 95 % confidence the share of all such clips is between "
             f"{low:.2f} and {high:.2f}, if each clip is news"
         )
-    if speakers == 1:
-        text += ". One speaker says nothing about others"
+    if known == 1:
+        text += f". One {'group' if group else 'speaker'} says nothing about others"
     return text + "."
 
 

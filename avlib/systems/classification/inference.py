@@ -195,7 +195,7 @@ class Classifier:
         self, files: Files, word: Any, age: Any, hop: float | int | None, on_error: str, batch_size: int
     ) -> tuple[list[str], list[Heard], list[float], list[AvlibError]]:
         check_choice("on_error", on_error, POLICIES)
-        recordings = self._recordings(files)
+        recordings = self._recordings(files, on_error)
         given = self._given(word, age, len(recordings))
         kept, seconds, skipped = [], [], []
         samples, step = self._window(hop)
@@ -230,14 +230,16 @@ class Classifier:
     def _window(self, hop: float | int | None) -> tuple[int, int]:
         return in_samples(self.card.seconds, hop)
 
-    def _recordings(self, files: Files) -> list[Recording]:
+    def _recordings(self, files: Files, on_error: str = "raise") -> list[Recording]:
         if isinstance(files, Recording):
             return [files]
         if isinstance(files, Sequence) and not isinstance(files, str):
-            found = [recording for each in files for recording in self._recordings(each)]
+            found = [recording for each in files for recording in self._recordings(each, on_error)]
         else:
             if not str(files):  # a path of that would be the folder in which one is
                 raise ParameterError("files", "none is named", "a sound or video, a folder or a table")
+            if on_error == "skip" and not Path(files).exists():
+                return [Recording(Path(files), "")]  # left out when it is to be read
             path = existing(files)
             if path.suffix.lower() in _TABLES:
                 return read_recordings(path, target="path", on_error="skip")  # a missing file is an error of its own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from ...datasets.classification import ClassificationDataset, Example, statistic
 from ...errors import CacheError
 from ...models.classifiers import BACKBONES, AudioClassifier
 from .. import Trained, chosen_device, device_of, is_first, sources, trained_once
-from .data import Parts, files, parts, say
+from .data import Parts, files, network, parts, say
 from .objective import augmented, contrast_of, loss_of, loss_weights, sampler_of
 from .predicting import NOT_TOLD, predictions, told
 from .saving import read_card, save_classifier
@@ -46,23 +47,16 @@ def build(settings: Settings, own: Parts | None = None, *, progress: bool = True
         CheckpointError: published weights that cannot be read or do not fit.
     """
     own = parts(settings, progress=progress) if own is None else own
-    network = settings.model
-    wanted = BACKBONES[network.backbone].takes
-    if network.data_type not in ("", wanted):
-        warnings.warn(f"data_type={network.data_type} is not heeded: {network.backbone} takes a {wanted}", stacklevel=2)
-    left_out = ("backbone", "word", "age", "weights", "data_type")
-    same = {name: value for name, value in vars(network).items() if name not in left_out}
-    same["standardize"] = network.standardize and wanted == "spectrogram"
+    wanted = settings.model
+    takes = BACKBONES[wanted.backbone].takes
+    if wanted.data_type not in ("", takes):
+        warnings.warn(f"data_type={wanted.data_type} is not heeded: {wanted.backbone} takes a {takes}", stacklevel=2)
     with torch.random.fork_rng():
         torch.manual_seed(settings.training.seed)
-        model = AudioClassifier(
-            network.backbone, None if settings.task == "regression" else len(own.labels.names), settings.task,
-            own.conditions, num_words=max(1, len(own.words)), num_ages=len(settings.data.ages), seconds=own.seconds,
-            **same,
-        )  # fmt: skip
-    if network.weights:
-        model.load_backbone(network.weights)
-    if same["standardize"]:
+        model = AudioClassifier(**network(settings, own.labels, own.words, own.conditions, own.seconds))
+    if wanted.weights:
+        model.load_backbone(wanted.weights)
+    if model.settings.standardize:
         model.standardize(_some(own.train))
     return model
 
@@ -106,9 +100,8 @@ def step(
 
 def plan(settings: Settings, own: Parts) -> training.Settings:
     """How to train, in steps: from epochs, the warm-up's share and how many clips there are."""
-    how, items, sampler = settings.training, len(own.train), sampler_of(own, settings)
-    size = sampler.batch_size if settings.loss.contrasts else min(how.batch_size, items)
-    per_epoch = (len(sampler) if settings.loss.contrasts else items) // size
+    how, sampler = settings.training, sampler_of(own, settings)
+    size, per_epoch = sampler.batch_size, len(sampler) // sampler.batch_size
     steps = min(how.steps, settings.epochs * per_epoch or how.steps)
     if settings.debug:
         steps = min(steps, _DEBUG_STEPS)
@@ -132,15 +125,17 @@ def trained(
         live: draw the loss while it falls, in a notebook.
 
     Raises:
-        TrainingError, DatasetError, ParameterError, CacheError: see `training.fit`, `parts` and `done_once`.
+        TrainingError, DatasetError, ParameterError, CacheError: see `training.fit`, `parts` and `done_once`. A device
+            that is not there is refused first.
         CheckpointError: weights that cannot be read or do not fit; with `test` a model of other labels, settings or
             clips.
     """
+    device = chosen_device(device)
     if settings.test:
         return _saved(settings, device, progress)
     if settings.checkpoint:
-        _require_free(Path(settings.checkpoint))
-    own = parts(settings, progress=progress)
+        _make_free(Path(settings.checkpoint))
+    own = parts(settings, progress=progress, check=lambda own: (sampler_of(own, settings), loss_weights(own, settings)))
     for text in _beginning(settings, own):
         say(text, progress)
 
@@ -162,8 +157,7 @@ def trained(
     )  # fmt: skip
     if settings.checkpoint and is_first():
         shutil.copytree(folder, settings.checkpoint, dirs_exist_ok=True)
-    model = AudioClassifier.from_checkpoint(folder).to(chosen_device(device)).eval()
-    return Trained(model, history, folder)
+    return Trained(AudioClassifier.from_checkpoint(folder).to(device).eval(), history, folder)
 
 
 def save(model: AudioClassifier, folder: Path, own: Parts, settings: Settings) -> None:
@@ -239,21 +233,28 @@ def _recipe(settings: Settings) -> list:
     return [asdict(replace(settings, checkpoint="")), files(settings)]
 
 
-def _require_free(folder: Path) -> None:
-    """Refuse to write over what is there."""
+def _make_free(folder: Path) -> None:
+    """Make the folder of a model that is not trained yet; refuse to write over what is there."""
+    expected = "an empty or a new folder for the trained model"
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         advice = "With test=true the model in it is evaluated; give another name to train one."
-        raise CacheError(folder, "holds files already", "an empty or a new folder for the trained model", advice)
+        raise CacheError(folder, "holds files already", expected, advice)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(folder, error.strerror or "cannot be made", expected) from error
+    if not os.access(folder, os.W_OK):
+        raise CacheError(folder, "cannot be written", expected)
 
 
-def _saved(settings: Settings, device: torch.device | str | None, progress: bool) -> Trained:
+def _saved(settings: Settings, device: torch.device, progress: bool) -> Trained:
     """The model in `checkpoint`, if it is one of these settings and data."""
     folder = Path(settings.checkpoint)
     card, own = read_card(folder), parts(settings, progress=progress)
     card.require_labels(own.labels, folder)
     card.require_settings(settings, folder)
     card.require_splits(own.splits, folder)
-    model = AudioClassifier.from_checkpoint(folder).to(chosen_device(device)).eval()
+    model = AudioClassifier.from_checkpoint(folder).to(device).eval()
     noted = folder / "history.json"
     rows = json.loads(noted.read_text()) if noted.exists() else []
     return Trained(model, training.History(rows), folder)

@@ -31,15 +31,14 @@ SCHEDULES = {
 
 # An argument of the README, and its name here. One that has its name here too is not in the table: seed, target,
 # test_size, valid_size, k_fold, checkpoint, test, data_type, n_mels, hop_length, transform, time_mask, freq_mask,
-# age_momentum, warmup_ratio, batch_size, epochs. Two switches say no more than what is given with them. --word is
-# `words` here, since `word` says how a model is told the word.
+# age_momentum, warmup_ratio, batch_size, epochs, splitted_data_files. --word is `words` here, since `word` says how a
+# model is told the word; beside --filter_dataset it is what it is there.
 ALIASES = {
     "data_length": "seconds",
     "model_name": "backbone",
     "model_embedding": "age",
     "model_text_embedding": "word",
-    "filter_dataset": "",
-    "splitted_data_files": "",
+    "filter_dataset": {"word": "words"},
     "train_filename": "train_file",
     "valid_filename": "valid_file",
     "test_filename": "test_file",
@@ -54,15 +53,19 @@ ALIASES = {
     "min_lr": "min_learning_rate",
 }
 
-# What values of these arguments are here, where they are called otherwise; others are as they are.
+# What values are here, by our names, or by an alias that says the contrary: in whatever case, and as the README and its
+# code call them. Others are as they are.
 _ROW = {"true": "row", "false": ""}
+_LOSS = {"ce": "cross_entropy", "bce_logit": "bce", "cb": "class_balanced", "class balanced": "class_balanced"}
+_BACKBONE = {"whisper": "whisper-base", "wav2vec2": "wav2vec2-base", "resnet": "resnet50"}
 VALUES = {
-    "model_embedding": _ROW,
-    "model_text_embedding": _ROW,
+    "age": _ROW,
+    "word": _ROW,
     "no_shuffle": {"true": "false", "false": "true"},
-    "scheduler": {"cosine_annealing": "cosine"},
-    "model_name": {"whisper": "whisper-base", "wav2vec2": "wav2vec2-base", "resnet": "resnet50"},
-    "loss_fn": {"ce": "cross_entropy", "cb": "class_balanced", "class balanced": "class_balanced"},
+    "optimizer": {name: name for name in OPTIMIZERS},
+    "schedule": {"cosine_annealing": "cosine", **{name: name for name in SCHEDULES}},
+    "backbone": {**_BACKBONE, **{name: name for name in BACKBONES}},
+    "loss": {**_LOSS, **{name: name for name in LOSSES}},
 }
 
 

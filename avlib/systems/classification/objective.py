@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ... import losses, training
-from ...datasets.classification import ClassificationDataset, Example
+from ...datasets.classification import Example
 from ...datasets.sampling import WordLabelSampler
 from ...errors import ParameterError
 from ...features import random_band, valid_mask
@@ -29,10 +30,13 @@ def loss_weights(parts: Parts, settings: Settings) -> Float[Tensor, "words class
     One row, for all words, where the weight is of the class alone ("class_balanced").
 
     Raises:
-        ParameterError: the loss needs words, and the table has none; or "difficulty" with other than two classes, or
-            none that is called `normal_label`.
+        ParameterError: the loss needs words, and the table has none; "difficulty" with other than two classes, or none
+            that is called `normal_label`; or a list for `focal_alpha` that is not of the classes.
     """
     how, train, classes = settings.loss, parts.train, len(parts.labels.names)
+    if how.loss == "focal" and isinstance(how.focal_alpha, Sequence) and len(how.focal_alpha) != classes:
+        found, expected = f"{len(how.focal_alpha)} numbers", f"one, or one for each of {classes} classes"
+        raise ParameterError("focal_alpha", found, expected)
     if how.loss == "class_balanced":
         counts = torch.bincount(train.targets, minlength=classes)
         return losses.class_balanced_weights(counts, how.beta)[None]
@@ -133,37 +137,45 @@ def augmented(features: Features, how: Augment) -> Features:
     return Features(values, lengths)
 
 
-class InOrder:
-    """Each item once, in the order of the table, in every epoch alike."""
+class Rounds:
+    """All items in each round, round after round: shuffled, or in the order of the table.
 
-    def __init__(self, items: int):
-        self.items = items
+    An epoch is the whole batches that hold a round, and begins where the one before ended: whatever the batch size, in
+    the end no item was taken more than once more often than another.
+    """
+
+    def __init__(self, items: int, batch_size: int, seed: int, shuffle: bool):
+        self.items, self.batch_size, self.seed, self.shuffle, self.epoch = items, batch_size, seed, shuffle, 0
 
     def __len__(self) -> int:
-        return self.items
+        return -(-self.items // self.batch_size) * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.items))
+        begun, taken = divmod(self.epoch * len(self), self.items)
+        rounds = itertools.chain.from_iterable(map(self._round, itertools.count(begun)))
+        return itertools.islice(rounds, taken, taken + len(self))
 
     def set_epoch(self, epoch: int) -> None:
-        """All epochs are alike."""
+        """Where to begin."""
+        self.epoch = epoch
+
+    def _round(self, number: int) -> Sequence[int]:
+        dice = np.random.default_rng([self.seed, number])
+        return dice.permutation(self.items).tolist() if self.shuffle else range(self.items)
 
 
-def sampler_of(parts: Parts, settings: Settings) -> WordLabelSampler | InOrder | None:
-    """Which clips come together in a batch; None: any, in random order.
+def sampler_of(parts: Parts, settings: Settings) -> WordLabelSampler | Rounds:
+    """Which clips come together in a batch.
 
     Raises:
         ParameterError, DatasetError: see `WordLabelSampler`.
     """
     how, train = settings.loss, parts.train
+    size, seed = min(settings.training.batch_size, len(train)), settings.training.seed
     if not how.contrasts:
-        return None if settings.data.shuffle else InOrder(len(train))
+        return Rounds(len(train), size, seed, settings.data.shuffle)
     words, labels = train.word_numbers, train.targets  # -1, no word, is one of its own, as in the loss
     of_a_word = how.clips_per_label * len(np.unique(labels))
     there = len(np.unique(words))
-    wanted = how.words_per_batch or max(1, min(there, _batch_size(settings, train) // of_a_word))
-    return WordLabelSampler(words, labels, wanted, how.clips_per_label, settings.training.seed)
-
-
-def _batch_size(settings: Settings, train: ClassificationDataset) -> int:
-    return min(settings.training.batch_size, len(train))
+    wanted = how.words_per_batch or max(1, min(there, size // of_a_word))
+    return WordLabelSampler(words, labels, wanted, how.clips_per_label, seed)

@@ -193,6 +193,8 @@ class Predictions:
     embeddings: `(clips, width)`.
     seconds: `(clips,)`, of the sound that the model heard.
     paths, words, ages, speakers: of each clip; "" and None where nothing is said of it.
+    groups: what clips are drawn by when an interval is wanted: what was kept together when they were divided, speakers
+        unless another column was named; their paths where that is not known of all.
     """
 
     logits: Float[Tensor, "clips outputs"]
@@ -203,6 +205,7 @@ class Predictions:
     words: tuple[str, ...]
     ages: tuple[float | None, ...]
     speakers: tuple[str, ...]
+    groups: tuple[str, ...]
 
     @classmethod
     def of(
@@ -211,7 +214,8 @@ class Predictions:
         """These tensors with what is known of the clips."""
         paths = tuple(str(clip.path) for clip in clips)
         known = (tuple(getattr(clip, name) for clip in clips) for name in ("word", "age", "speaker"))
-        return cls(logits, targets, embeddings, seconds, paths, *known)
+        groups = tuple(clip.group for clip in clips)
+        return cls(logits, targets, embeddings, seconds, paths, *known, groups if all(groups) else paths)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -229,11 +233,6 @@ class Predictions:
     def predicted(self) -> Num[Tensor, " clips"]:
         """The number of the class of the highest logit; of a regression, the number."""
         return self.logits[:, 0] if self.task == "regression" else self.logits.argmax(dim=1)
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """What clips are drawn by when an interval is wanted: speakers; clips where none is named."""
-        return self.speakers if all(self.speakers) else self.paths
 
     def at(self, places: Sequence[int]) -> Predictions:
         """Those of some clips only, in this order."""
@@ -256,14 +255,15 @@ class Predictions:
         names = list(names) or [str(number) for number in range(self.logits.shape[1])]
         said = [number if regression else names[number] for number in self.predicted.tolist()]
         targets = [number if regression else names[number] for number in self.targets.tolist()]
-        columns = {name.removesuffix("s"): getattr(self, name) for name in _TEXTS} | {"seconds": self.seconds.tolist()}
+        columns = {name.removesuffix("s"): getattr(self, name) for name in _KNOWN} | {"seconds": self.seconds.tolist()}
         columns |= {"target": targets, "prediction": said}
         if not regression:
             columns |= {f"p({name})": self.probabilities[:, number].tolist() for number, name in enumerate(names)}
         write_columns(path, columns)
 
 
-_TEXTS = ("paths", "words", "ages", "speakers")
+_KNOWN = ("paths", "words", "ages", "speakers")
+_TEXTS = (*_KNOWN, "groups")
 
 
 def predictions(

@@ -39,7 +39,9 @@ class Data:
     word_column, age_column, speaker_column: where the table has them, if it has; see `read_recordings`.
     group: the column whose clips stay together when they are split; "" is the speaker.
     words: only clips of these words; empty for all.
+    filter_dataset: of the README: whether there are such words. None: as they say.
     train_file, valid_file, test_file: tables of parts that are given; `valid_file` may be left out.
+    splitted_data_files: of the README: whether they are given. None: as they say.
     test_size, valid_size: shares of all clips. 0: no such part.
     k_fold: how many folds what is not in the test part is cut into, for `cross_validated`; 0: no folds.
     fold: which of them is for validation, from 0; `valid_size` is not used then.
@@ -61,9 +63,11 @@ class Data:
     speaker_column: str = "speaker"
     group: str = ""
     words: Sequence[str] = ()
+    filter_dataset: bool | None = None
     train_file: str = ""
     valid_file: str = ""
     test_file: str = ""
+    splitted_data_files: bool | None = None
     test_size: float | int = 0.3
     valid_size: float | int = 0.2
     k_fold: int = 0
@@ -86,6 +90,8 @@ class Data:
         check_choice("crop", self.crop, CROPS)
         check_choice("pad", self.pad, PADS)
         check_choice("on_error", self.on_error, POLICIES)
+        self._agree("filter_dataset", "words", bool(self.words))
+        self._agree("splitted_data_files", "train_file and test_file", bool(self.train_file and self.test_file))
         for name in ("test_size", "valid_size"):
             _share(name, getattr(self, name))
         if not self.test_size + self.valid_size < 1:
@@ -106,6 +112,14 @@ class Data:
             raise ParameterError("k_fold", f"{self.k_fold}, where train_file and test_file are given", "0")
         if self.train_file and self.data:
             raise ParameterError("data", "given together with train_file", "one of the two")
+
+    def _agree(self, switch: str, what: str, given: bool) -> None:
+        """Refuse a switch of the README that says otherwise than what goes with it; one that agrees says nothing."""
+        on = getattr(self, switch)
+        if on not in (None, given):
+            found = f"{str(on).lower()}, where {what} {'are' if given else 'are not'} given"
+            raise ParameterError(switch, found, f"{what} as well" if on else "true, or neither")
+        object.__setattr__(self, switch, None)
 
 
 @dataclass(frozen=True)
@@ -248,18 +262,23 @@ class Augment:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that a training follows from. See `changed`; `ALIASES` are the README's names.
+    """Everything that a training follows from. See `changed`; `ALIASES` are the README's names, and by `INSTEAD` who
+    gives steps alone means these, not the epochs that were set; likewise a warm-up in steps.
 
     task: "classification" or "regression".
-    epochs: how often each clip is trained on, but no more steps than the training's `steps`; 0: as these say.
-    warmup_ratio: of all steps, while the rate rises; None: the training's `warmup`.
+    epochs: how often each clip is trained on at least, in whole batches of which the last goes on with the next round;
+        but no more steps than `steps` where both are given. 0: as these say. For contrast, batches that would not be
+        whole are left out.
+    warmup_ratio: of all steps, while the rate rises; None: the training's `warmup`, which it wins over.
     checkpoint: a folder. Where the trained model is written; with `test`, the model that is read.
     test: nothing is trained, `checkpoint` is evaluated.
     debug: a few clips, a few steps, and the shapes of all tensors printed.
     """
 
-    ALIASES: ClassVar[Mapping[str, str]] = ALIASES
+    ALIASES: ClassVar[Mapping[str, str | Mapping[str, str]]] = ALIASES
     VALUES: ClassVar[Mapping[str, Mapping[str, object]]] = VALUES
+
+    INSTEAD: ClassVar[Mapping[str, Mapping[str, object]]] = {"steps": {"epochs": 0}, "warmup": {"warmup_ratio": None}}
 
     task: str = "classification"
     data: Data = field(default_factory=Data)
