@@ -189,8 +189,10 @@ def _options(settings: Settings, seconds: float | int, part: str) -> dict[str, A
 
 def _read_once(dataset: ClassificationDataset | None, progress: bool) -> ClassificationDataset | None:
     """In memory, if there is room."""
-    if dataset is None or len(dataset) * dataset.samples * 4 > _IN_MEMORY:
-        return dataset and dataset.usable(progress=progress)
+    if dataset is None:
+        return None
+    if len(dataset) * dataset.samples * 4 > _IN_MEMORY:
+        return dataset.usable(progress=progress)
     return dataset.prepared(1 if len(dataset) < _FEW else None, progress)
 
 

@@ -154,10 +154,11 @@ def what_it_proves(said: Predictions, names: Sequence[str] = (), group: str = ""
         names: of the classes; numbers if there are none.
         group: the column by which clips were kept together, where that is not the speaker's.
     """
-    known = 0 if said.groups == said.paths else len(set(said.groups))
+    kept = said.groups if group else said.speakers
+    known = len(set(kept)) if all(kept) else 0
     of_whom = f" by {known} speaker{'s' * (known > 1)}" if known else ", of speakers that are not named"
     if group:
-        of_whom = f" of {known or len(said)} group{'s' * (known != 1)}, by the column {group}"
+        of_whom = f" of {known} group{'s' * (known > 1)}, by the column {group}"
     text = f"{len(said)} clip{'s' * (len(said) > 1)}{of_whom}"
     if said.task == "classification":
         number = torch.bincount(said.targets, minlength=said.logits.shape[1]).tolist()
