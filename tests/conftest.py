@@ -15,8 +15,13 @@ RECORDINGS = Path(os.environ.get("AVLIB_TEST_MEDIA", ROOT.parent / "shared" / "m
 
 @pytest.fixture(autouse=True, scope="session")
 def cache(tmp_path_factory):
-    """Everything that the session caches, so that neither the user's cache nor an older run can help a test."""
-    folder = tmp_path_factory.mktemp("cache")
+    """Everything that the session caches, so that neither the user's cache nor an older run can help a test.
+
+    The processes of one session share it: what one has trained, or trains, the others need not.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AVLIB_CACHE", str(folder))
         yield folder

@@ -66,7 +66,7 @@ def test_installs_once_and_then_does_its_job(checkout):
 def test_test_and_lab_do_theirs(checkout):
     done, _ = call(checkout, "-x", script="test")
     assert [line.split()[2] for line in done.stdout.splitlines()] == ["ruff", "ruff", "pytest"]
-    assert done.stdout.endswith("pytest -x\n")
+    assert done.stdout.endswith("pytest -n 2 --dist worksteal -x\n")
     done, _ = call(checkout, "--no-browser", script="lab")
     assert done.stdout == "ran: -m jupyterlab notebooks/00_start_here.ipynb --no-browser\n"
 
