@@ -95,7 +95,9 @@ def test_values_are_read_only_where_there_are_some():
     assert "<script" not in page and "data:image/png;base64," in page and "sparse_coo" in page
 
 
-@pytest.mark.parametrize("thing", [None, 3, "text", {}, [], (), object(), {"a": {"b": 1}}], ids=str)
+@pytest.mark.parametrize(
+    "thing", [None, 3, "text", {}, [], (), object(), {"a": {"b": 1}}], ids=lambda thing: type(thing).__name__
+)
 def test_things_without_tensors(thing):
     found = shapes.summary(thing)
     assert not found.tensors and "0 tensors" in str(found) and found.finite and found._repr_html_()
