@@ -165,10 +165,10 @@ def what_it_proves(said: Predictions, names: Sequence[str] = (), group: str = ""
         names = list(names) or [str(label) for label in range(len(number))]
         text += f" ({', '.join(f'{count} {name}' for name, count in zip(names, number, strict=True))})"
         hits = said.predicted == said.targets
-        low, high = metrics.lower_bound(hits), 1 - metrics.lower_bound(~hits)
+        low, high, right = metrics.lower_bound(hits), 1 - metrics.lower_bound(~hits), int(hits.sum())
         text += (
-            f". {int(hits.sum())} are right: with 95 % confidence the share of all such clips is between "
-            f"{low:.2f} and {high:.2f}, if each clip is news"
+            f". {right} {'is' if right == 1 else 'are'} right: with 95 % confidence the share of all such clips is "
+            f"between {low:.2f} and {high:.2f}, if each clip is news"
         )
     if known == 1:
         text += f". One {'group' if group else 'speaker'} says nothing about others"
