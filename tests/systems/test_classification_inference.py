@@ -71,6 +71,16 @@ def plain(tmp_path):
     return Classifier(built(), Card(("high", "low"), "classification", 0.5))
 
 
+def test_a_model_that_is_being_trained_answers_without_dropout_and_stays_as_it_was(table):
+    model = built(dropout=0.5)
+    asked = Classifier(model, Card(("high", "low"), "classification", 0.5))
+    wanted = asked.predict(table.parent.parent, hop=0).values
+    model.train()
+    asked = Classifier(model, Card(("high", "low"), "classification", 0.5))
+    assert np.array_equal(asked.predict(table.parent.parent, hop=0).values, wanted)
+    assert model.training
+
+
 # Saved and loaded
 
 

@@ -383,12 +383,12 @@ def assembled(
         model = trained(replace(settings, stage="embedder"), **how).model
         if lora:
             load_lora(model.painter.unet, lora)
-        return model.eval()
+        return model
     heard = AudioTokenEmbedder.from_checkpoint(embedder)
     beats, painter = listener(settings, **how), text_to_image(settings, **how)
     if lora:
         load_lora(painter.unet, lora)
-    return AudioToken(beats, heard, painter, sampling=_sampling(settings)).to(chosen_device(device)).eval()
+    return AudioToken(beats, heard, painter, sampling=_sampling(settings)).to(chosen_device(device))
 
 
 def _sampling(settings: Settings) -> Sampling:

@@ -32,7 +32,7 @@ class Classifier:
     """A trained model with its card: what its answers mean, and what it can be told.
 
     Args:
-        model: an `AudioClassifier`, put into evaluation mode.
+        model: an `AudioClassifier`; it answers in evaluation mode, and its own mode is left as it is.
         card: see `Card`.
         folder: from which it was read, for messages.
 
@@ -42,7 +42,7 @@ class Classifier:
 
     def __init__(self, model: nn.Module, card: Card, folder: str | Path = ""):
         require_fit(card, model, folder)
-        self.model, self.card, self.folder = model.eval(), card, Path(folder)
+        self.model, self.card, self.folder = model, card, Path(folder)
 
     @classmethod
     def load(
@@ -73,7 +73,7 @@ class Classifier:
             card.require_settings(settings, folder)
         if splits is not None:
             card.require_splits(splits, folder)
-        return cls(AudioClassifier.from_checkpoint(folder).to(chosen_device(device)), card, folder)
+        return cls(AudioClassifier.from_checkpoint(folder).to(chosen_device(device)).eval(), card, folder)
 
     def save(self, folder: str | Path) -> None:
         """Write all of it, for `load`.
