@@ -265,9 +265,11 @@ def _train(options: argparse.Namespace) -> int:
     first = systems.is_first()
     out = _empty_folder(options.out) if options.out and first else None
 
+    from . import training
+
     system = importlib.import_module(f".systems.{options.system}", __package__)
     settings = systems.changed(getattr(system, size), *sources)
-    device = systems.chosen_device(device)
+    device = training.chosen_device(device)
     with systems.processes():
         began = time.monotonic()
         trained = system.trained(settings, device=device, progress=first)

@@ -32,7 +32,6 @@ __all__ = [
     "Report",
     "Trained",
     "changed",
-    "chosen_device",
     "device_of",
     "done_once",
     "is_first",
@@ -152,13 +151,6 @@ def trained_once(
 
     folder = done_once("trained", name, recipe, make, write, source=source, together=True)
     return training.History(json.loads((folder / "history.json").read_text())), folder
-
-
-def chosen_device(wanted: torch.device | str | None) -> torch.device:
-    """See `training.chosen_device`."""
-    from .. import training
-
-    return training.chosen_device(wanted)
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -23,7 +23,7 @@ from ...models.judge import Judge
 from ...models.patch_pca import PatchPCA
 from ...models.small_words import small_text_encoder, small_tokenizer
 from ...models.text_to_image import TextToImage
-from .. import Trained, chosen_device, device_of, sources, trained_once, written
+from .. import Trained, device_of, sources, trained_once, written
 from .data import CLASSES, Example, data, held_out, pictures_of
 from .model import AudioToken, heard_layers
 from .settings import Sampling, Settings, full, tiny
@@ -259,14 +259,15 @@ def trained(
 def listener(settings: Settings, **how: Any) -> BEATs:
     """The BEATs of these settings: the given file, or the trained stage "classifier"."""
     if settings.classifier.checkpoint:
-        return BEATs.from_checkpoint(settings.classifier.checkpoint).to(chosen_device(how.get("device"))).eval()
+        device = training.chosen_device(how.get("device"))
+        return BEATs.from_checkpoint(settings.classifier.checkpoint).to(device).eval()
     return trained(replace(settings, stage="classifier"), **how).model
 
 
 def text_to_image(settings: Settings, **how: Any) -> TextToImage:
     """The text-to-image model of these settings: the given folder, or the trained stage "diffusion"."""
     if settings.diffusion.folder:
-        return TextToImage.from_pretrained(settings.diffusion.folder).to(chosen_device(how.get("device")))
+        return TextToImage.from_pretrained(settings.diffusion.folder).to(training.chosen_device(how.get("device")))
     return trained(replace(settings, stage="diffusion"), **how).model
 
 
@@ -343,7 +344,7 @@ def _load(settings: Settings, folder: Path, how: Mapping[str, Any]) -> nn.Module
             load_lora(painter.unet, folder / "lora")
         embedder = AudioTokenEmbedder.from_checkpoint(folder / "embedder")
         model = AudioToken(beats, embedder, painter, sampling=_sampling(settings))
-    return model.to(chosen_device(how.get("device"))).eval()
+    return model.to(training.chosen_device(how.get("device"))).eval()
 
 
 def assembled(
@@ -388,7 +389,7 @@ def assembled(
     beats, painter = listener(settings, **how), text_to_image(settings, **how)
     if lora:
         load_lora(painter.unet, lora)
-    return AudioToken(beats, heard, painter, sampling=_sampling(settings)).to(chosen_device(device))
+    return AudioToken(beats, heard, painter, sampling=_sampling(settings)).to(training.chosen_device(device))
 
 
 def _sampling(settings: Settings) -> Sampling:

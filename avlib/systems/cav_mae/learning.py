@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ... import training
 from ...datasets.cav_mae import LabelTable, Sample, read_items
 from ...models.cav_mae import CAVMAE, OBJECTIVES, CAVMAEClassifier
-from .. import Trained, chosen_device, sources, trained_once, written
+from .. import Trained, sources, trained_once, written
 from .data import data
 from .settings import STAGES, Data, Settings, tiny
 
@@ -125,7 +125,7 @@ def trained(
         f"cav_mae-{settings.stage}", recipe, make, lambda model, path: model.save(path), settings=settings,
         source=SOURCES,
     )  # fmt: skip
-    model = (CAVMAEClassifier if tuning else CAVMAE).from_checkpoint(folder).to(chosen_device(device)).eval()
+    model = (CAVMAEClassifier if tuning else CAVMAE).from_checkpoint(folder).to(training.chosen_device(device)).eval()
     return Trained(model, history, folder)
 
 

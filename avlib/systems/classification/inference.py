@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from ... import media
+from ... import media, training
 from ...datasets.classification import Labels, Recording, age_index, read_recordings, word_index
 from ...datasets.sources import SAMPLE_RATE, SOUND_SUFFIXES, VIDEO_SUFFIXES, existing, files_in
 from ...errors import AvlibError, DatasetError, MediaError, ParameterError, check_choice
 from ...models.classifiers import AudioClassifier
 from ...workers import POLICIES, describe
-from .. import chosen_device
 from .evidence import Evidence, contributions, occlusion
 from .predicting import NOT_TOLD, Heard, Sound, Vote, answers, in_samples, listen, vote
 from .saving import Card, read_card, require_fit, save_classifier
@@ -73,7 +72,7 @@ class Classifier:
             card.require_settings(settings, folder)
         if splits is not None:
             card.require_splits(splits, folder)
-        return cls(AudioClassifier.from_checkpoint(folder).to(chosen_device(device)).eval(), card, folder)
+        return cls(AudioClassifier.from_checkpoint(folder).to(training.chosen_device(device)).eval(), card, folder)
 
     def save(self, folder: str | Path) -> None:
         """Write all of it, for `load`.

@@ -19,7 +19,7 @@ from ... import metrics, training
 from ...datasets.classification import ClassificationDataset, Example, statistics
 from ...errors import CacheError
 from ...models.classifiers import BACKBONES, AudioClassifier
-from .. import Trained, chosen_device, device_of, is_first, sources, trained_once
+from .. import Trained, device_of, is_first, sources, trained_once
 from .data import Parts, files, network, parts, say
 from .objective import augmented, contrast_of, loss_of, loss_weights, sampler_of
 from .predicting import NOT_TOLD, predictions, told
@@ -130,7 +130,7 @@ def trained(
         CheckpointError: weights that cannot be read or do not fit; with `test` a model of other labels, settings or
             clips.
     """
-    device = chosen_device(device)
+    device = training.chosen_device(device)
     if settings.test:
         return _saved(settings, device, progress)
     if settings.checkpoint:
