@@ -21,6 +21,7 @@ _MODULES = (
     "media",
     "metrics",
     "models",
+    "settings",
     "shapes",
     "systems",
     "training",

@@ -11,8 +11,9 @@ from conftest import ROOT
 # The house, from the ground up: a part may import from the parts before it, and from third parties.
 # fmt: off
 HOUSE = [
-    "errors", "cache", "workers", "tables", "shapes", "media", "features", "masking", "losses", "checkpoints", "models",
-    "extract", "clips", "datasets", "metrics", "training", "systems", "view", "workbook", "__main__",
+    "errors", "settings", "cache", "workers", "tables", "shapes", "media", "features", "masking", "losses",
+    "checkpoints", "models", "extract", "clips", "datasets", "metrics", "training", "systems", "view", "workbook",
+    "__main__",
 ]
 # fmt: on
 APART = {"models": {"media", "clips", "datasets"}, "shapes": set(HOUSE) - {"errors", "shapes"}}

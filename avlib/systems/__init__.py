@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .. import cache
-from .changing import changed, own_names
+from ..settings import changed, own_names
 
 if TYPE_CHECKING:
     import torch

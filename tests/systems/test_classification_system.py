@@ -19,12 +19,13 @@ from conftest import ROOT
 from torch.nn import functional as F
 
 from avlib import losses, metrics, training
+from avlib import settings as settings_module
 from avlib.__main__ import main
 from avlib.clips import speech
 from avlib.datasets.classification import ClassificationDataset
 from avlib.errors import CacheError, CheckpointError, DatasetError, ParameterError
 from avlib.models.classifiers import Features
-from avlib.systems import changing, classification
+from avlib.systems import classification
 from avlib.systems.classification import ALIASES, LOSSES, changed
 
 # A few steps on few clips, of which a quarter is abnormal.
@@ -90,7 +91,7 @@ def test_row_23_25_full_is_what_the_readme_says_by_default():
 
 def values_of(settings):
     """Where each setting stands, and its value."""
-    for path, _ in changing._leaves(settings):
+    for path, _ in settings_module._leaves(settings):
         value = settings
         for name in path:
             value = getattr(value, name)
@@ -126,7 +127,7 @@ def test_every_name_of_the_readme_is_a_setting_here():
     assert changed(small, {"scheduler": "cosine_annealing"}).training.schedule == "cosine"
     assert ALIASES.keys() <= argued.keys() | {"train_filename", "valid_filename", "test_filename"}
     assert changed(small, {"words": "rake, wake"}).data.words == ("rake", "wake"), "words need no quotes"
-    fields = {path[-1] for path, _ in changing._leaves(small)}
+    fields = {path[-1] for path, _ in settings_module._leaves(small)}
     renamed = {name: own for name, own in ALIASES.items() if name != "filter_dataset"}
     assert set(renamed.values()) <= fields and not renamed.keys() & fields
 
