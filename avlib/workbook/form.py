@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import NotebookError
-from .notebooks import FRONT, Notebook
+from .notebooks import FRONT, SYSTEMS, Notebook
 
 MOST_PARAMETERS = 12
 LONGEST_CELL = 30
@@ -44,8 +44,11 @@ def _parameters(notebook: Notebook) -> Iterator[str]:
         yield f"{len(parameters)} parameters; at most {MOST_PARAMETERS}"
     code = _code(notebook)
     place = next(place for place, cell in enumerate(code) if "parameters" in cell["metadata"].get("tags", []))
-    if place + 1 == len(code) or "workbook.check(globals())" not in code[place + 1]["source"]:
+    if place + 1 == len(code) or "workbook.check(globals()" not in code[place + 1]["source"]:
         yield "the code cell after the parameters does not call workbook.check(globals())"
+    folder = notebook.path.parent.name
+    if notebook.system and folder in SYSTEMS and notebook.system != folder.partition("_")[2]:
+        yield f"declares the system {notebook.system}; its folder is {folder}"
 
 
 def _cells(notebook: Notebook) -> Iterator[str]:

@@ -65,7 +65,7 @@ def versions(*packages: str) -> None:
     _show("versions", {"versions": found, **machine}, f"{text}\n{place}", f"<p>{pairs}<br>{html.escape(place)}</p>")
 
 
-def check(namespace: MutableMapping[str, object]) -> Checked:
+def check(namespace: MutableMapping[str, object], *, system: str = "") -> Checked:
     """Check the parameters of the notebook, seed the random numbers, and choose the device.
 
     The cell after the parameters cell calls `workbook.check(globals())`. The parameters cell, and the one in which
@@ -74,6 +74,7 @@ def check(namespace: MutableMapping[str, object]) -> Checked:
 
     Args:
         namespace: the globals of the notebook.
+        system: the system whose settings the file `settings` may hold besides, as in "cav_mae".
 
     Raises:
         ParameterError: a parameter is unknown, of the wrong type or not allowed, or its file or device is missing.
@@ -82,12 +83,13 @@ def check(namespace: MutableMapping[str, object]) -> Checked:
     """
     declared, passed = _history(namespace)
     present = {name: namespace[name] for name in declared if name in namespace}
-    values = resolve(declared, {name: namespace[name] for name in passed if name in namespace}, present)
+    given = {name: namespace[name] for name in passed if name in namespace}
+    values = resolve(declared, given, present, system=system)
     namespace.update(values)
     if "seed" in values:
         seed_everything(values["seed"])
     device = choose_device(values["device"]) if "device" in values else None
-    settings = system_settings(declared, str(values.get("settings", "")))
+    settings = system_settings(declared, str(values.get("settings", "")), system)
     rows = []
     for name, parameter in declared.items():
         value = f"{values[name]!r} → {device}" if name == "device" and values[name] == "auto" else repr(values[name])

@@ -86,6 +86,13 @@ class Notebook:
             raise NotebookError(self.path, f"{len(tagged)} cells have the tag `parameters`", "exactly one")
         return parse(tagged[0], self.path)
 
+    @property
+    def system(self) -> str:
+        """The system that it declares by `workbook.check(globals(), system=...)`; empty where it declares none."""
+        sources = (cell["source"] for cell in self.cells if cell["cell_type"] == "code")
+        declared = (re.search(r'workbook\.check\(globals\(\), system="(\w+)"\)', source) for source in sources)
+        return next((found[1] for found in declared if found), "")
+
 
 def folder() -> Path:
     """The folder of the notebooks: `$AVLIB_NOTEBOOKS` where that is set, else `notebooks` in the checkout.

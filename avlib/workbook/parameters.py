@@ -6,7 +6,8 @@ Each line of the cell reads `name: type = default  # help`, and the help says fi
     steps: int = 300  # 1 or more: training steps
     size: str = "tiny"  # "tiny" or "full": which settings
 
-The help of `settings` may name a module, as in `avlib.systems.cav_mae`: its file may then hold that system's settings.
+A notebook that calls `workbook.check(globals(), system="cav_mae")` takes settings of that system from the file that its
+parameter `settings` names.
 
 The runner reads the cell from the file, the kernel from its history; both through this module, which therefore needs
 the standard library alone (a system is loaded when a file holds its settings). papermill reads the same lines with a
@@ -28,7 +29,6 @@ import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from ..errors import CacheError, NotebookError, ParameterError
 
@@ -40,7 +40,6 @@ _NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 _CHOICE = rf'(?:"[^"]*"|{_NUMBER})'
 _CHOICES = re.compile(rf"{_CHOICE}(?:, {_CHOICE})*,? or {_CHOICE}(?!\d)")
 _RANGE = re.compile(rf"({_NUMBER}) to ({_NUMBER})(?!\d)")
-_SYSTEM = re.compile(r"avlib\.systems\.(\w+)")
 _BOUND = re.compile(rf"(above )?({_NUMBER})(?: or (more|less))?(?!\w)")
 
 
@@ -170,7 +169,11 @@ def _comments(source: str) -> dict[int, str]:
 
 
 def resolve(
-    declared: Mapping[str, Parameter], passed: Mapping[str, object], present: Mapping[str, object] | None = None
+    declared: Mapping[str, Parameter],
+    passed: Mapping[str, object],
+    present: Mapping[str, object] | None = None,
+    *,
+    system: str = "",
 ) -> dict[str, object]:
     """Every parameter's final value: passed, else from the settings file, else present, else the default.
 
@@ -178,18 +181,19 @@ def resolve(
         declared: what the notebook's parameters cell declares.
         passed: what was given explicitly.
         present: what the names hold now, in a kernel.
+        system: the system whose settings the file may hold, and whose other names of parameters are known.
 
     Raises:
         ParameterError: a name is unknown, a value is not allowed, or a file is missing.
         CacheError: `out_dir` cannot be made or written.
     """
-    passed = own_names(declared, passed)
+    passed = own_names(declared, passed, system)
     refuse_unknown(passed, declared)
     values = {name: parameter.default for name, parameter in declared.items()} | dict(present or {}) | dict(passed)
     path = values.get("settings", "")
     if isinstance(path, str) and path:
-        from_file = own_names(declared, read_settings(path))
-        for_system = _of_the_system(from_file, declared)
+        from_file = own_names(declared, read_settings(path), system)
+        for_system = _of_the_system(from_file, declared, system)
         refuse_unknown(from_file.keys() - for_system.keys(), declared, f" (it is in {path})")
         values |= {name: value for name, value in from_file.items() if name not in {*passed, *for_system}}
     values = {name: declared[name].convert(value) for name, value in values.items()}
@@ -204,38 +208,45 @@ def resolve(
     return values
 
 
-def system_settings(declared: Mapping[str, Parameter], path: str) -> dict[str, object]:
-    """What a settings file says beyond the notebook's own parameters, for `avlib.systems.changed`."""
-    return _of_the_system(own_names(declared, read_settings(path)), declared) if path else {}
+def system_settings(declared: Mapping[str, Parameter], path: str, system: str) -> dict[str, object]:
+    """Settings of the system in a settings file, for `avlib.systems.changed`."""
+    return _of_the_system(own_names(declared, read_settings(path), system), declared, system) if path else {}
 
 
-def own_names(declared: Mapping[str, Parameter], values: Mapping[str, object]) -> dict[str, object]:
-    """Values by the names that the notebook declares, where its system knows them by others too: its `ALIASES`.
+def own_names(declared: Mapping[str, Parameter], values: Mapping[str, object], system: str = "") -> dict[str, object]:
+    """Values under the notebook's own names, where the system has aliases (`ALIASES`).
 
     Raises:
         ParameterError: an alias together with the name that it stands for.
     """
-    if values.keys() <= declared.keys() or (system := _system(declared)) is None:
+    if values.keys() <= declared.keys() or not system:
         return dict(values)
     from .. import systems
 
-    settings = system.tiny
+    settings = _tiny(system)
     return systems.own_names(values, getattr(settings, "ALIASES", {}), getattr(settings, "VALUES", {}))
 
 
-def _of_the_system(from_file: Mapping[str, object], declared: Mapping[str, Parameter]) -> dict[str, object]:
-    """The names in a settings file that the notebook does not declare, if its system knows them."""
+def _of_the_system(
+    from_file: Mapping[str, object], declared: Mapping[str, Parameter], system: str
+) -> dict[str, object]:
+    """Entries of a settings file that the notebook does not declare; its system must know them."""
     beyond = {name: value for name, value in from_file.items() if name not in declared}
-    if not beyond or (system := _system(declared)) is None:
+    if not beyond or not system:
         return {}
-    system.changed(system.tiny, beyond)  # refuses what it does not know
+    from .. import systems
+
+    systems.changed(_tiny(system), beyond)  # refuses what it does not know
     return beyond
 
 
-def _system(declared: Mapping[str, Parameter]) -> ModuleType | None:
-    """The system that the help of `settings` names."""
-    named = _SYSTEM.search(declared["settings"].help) if "settings" in declared else None
-    return importlib.import_module(f"avlib.systems.{named[1]}") if named else None
+def _tiny(system: str) -> object:
+    """The tiny settings of a system; loads it."""
+    from .. import systems
+
+    if system not in systems.names():
+        raise NotebookError("check", f"no system {system!r}", f"one of {', '.join(systems.names())}")
+    return importlib.import_module(f"avlib.systems.{system}").tiny
 
 
 def refuse_unknown(names: Iterable[str], declared: Iterable[str], where: str = "") -> None:

@@ -202,7 +202,7 @@ def check_parameters(notebooks: list[Notebook], parameters: Mapping[str, object]
         CacheError: `out_dir` cannot be made or written.
     """
     declared = {notebook: notebook.parameters for notebook in notebooks}
-    given = {notebook: own_names(own, parameters) for notebook, own in declared.items()}
+    given = {notebook: own_names(own, parameters, notebook.system) for notebook, own in declared.items()}
     for name in {name: None for own in given.values() for name in own}:
         lacking = [notebook.number for notebook, own in declared.items() if name in given[notebook] and name not in own]
         if lacking:
@@ -213,7 +213,7 @@ def check_parameters(notebooks: list[Notebook], parameters: Mapping[str, object]
     passed = {}
     for notebook, own in declared.items():
         try:
-            values = resolve(own, given[notebook])
+            values = resolve(own, given[notebook], system=notebook.system)
         except ParameterError as error:
             found = f"{error.found} (notebook {notebook.number})"
             raise ParameterError(error.subject, found, error.expected, error.advice) from None

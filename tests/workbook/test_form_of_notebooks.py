@@ -61,6 +61,12 @@ def test_each_departure_is_found(tmp_path, change, problem):
     assert any(problem in departure for departure in workbook.verify_form(path))
 
 
+def test_the_declared_system_is_that_of_the_folder(tmp_path):
+    path = tmp_path / "1_cav_mae/13_a.ipynb"
+    write(path, CHECK.replace("globals()", 'globals(), system="audiotoken"'), END)
+    assert "declares the system audiotoken; its folder is 1_cav_mae" in workbook.verify_form(path)
+
+
 def test_kernel_name_and_front_notebooks(tmp_path):
     path = write(tmp_path / "00_start.ipynb", CHECK, END)
     assert not any("code cells" in departure for departure in workbook.verify_form(path))

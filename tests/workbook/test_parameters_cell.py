@@ -157,18 +157,19 @@ def test_bad_settings_are_refused(tmp_path, text, problem):
 
 
 def test_a_settings_file_may_set_what_the_system_knows(tmp_path):
-    own = parse(
-        "steps: int = 3  # 1 or more: training steps\n"
-        'settings: str = ""  # a JSON or YAML file with any of these, or of avlib.systems.cav_mae.Settings\n'
-    )
+    own = parse('steps: int = 3  # 1 or more: training steps\nsettings: str = ""  # a JSON or YAML file\n')
     path = tmp_path / "s"
     path.write_text("steps: 7\nmask_ratio_audio: 0.6\nfine_tuning: {labelled: 128}\n")
-    assert resolve(own, {"settings": str(path)})["steps"] == 7
-    assert system_settings(own, str(path)) == {"mask_ratio_audio": 0.6, "fine_tuning": {"labelled": 128}}
-    assert system_settings(own, "") == {}
+    assert resolve(own, {"settings": str(path)}, system="cav_mae")["steps"] == 7
+    assert system_settings(own, str(path), "cav_mae") == {"mask_ratio_audio": 0.6, "fine_tuning": {"labelled": 128}}
+    assert system_settings(own, "", "cav_mae") == {}
     path.write_text("mask_ratio_adio: 0.6")
     with pytest.raises(ParameterError, match=r"mask_ratio_adio.*Did you mean mask_ratio_audio"):
-        resolve(own, {"settings": str(path)})
+        resolve(own, {"settings": str(path)}, system="cav_mae")
+    with pytest.raises(ParameterError, match="mask_ratio_adio: no such parameter"):
+        resolve(own, {"settings": str(path)})  # no system is declared
+    with pytest.raises(NotebookError, match="no system 'cav_mea'"):
+        resolve(own, {"settings": str(path)}, system="cav_mea")
 
 
 def test_files_and_folders(tmp_path):
@@ -182,30 +183,29 @@ def test_files_and_folders(tmp_path):
 
 # Other names of a system's settings
 
-ALIASED = (
-    "seconds: float = 3.0  # 0.1 to 30: how much is heard\n"
-    'settings: str = ""  # a JSON or YAML file with any of these, or of avlib.systems.classification.Settings\n'
-)
+SYSTEM = "classification"
+ALIASED = 'seconds: float = 3.0  # 0.1 to 30: how much is heard\nsettings: str = ""  # a JSON or YAML file\n'
 
 
 def test_a_parameter_may_be_given_by_the_name_that_its_system_knows_too(tmp_path):
     own = parse(ALIASED)
-    assert resolve(own, {"data_length": "2"}) == {"seconds": 2.0, "settings": ""}
+    assert resolve(own, {"data_length": "2"}, system=SYSTEM) == {"seconds": 2.0, "settings": ""}
     path = tmp_path / "mine.yaml"
     path.write_text("data_length: 2\nlr: 0.001\nloss: focal\n")
-    assert resolve(own, {"settings": str(path)})["seconds"] == 2.0
-    assert system_settings(own, str(path)) == {"learning_rate": 0.001, "loss": "focal"}
-    assert resolve(own, {"settings": str(path), "data_length": 1})["seconds"] == 1.0, "what is passed wins"
+    assert resolve(own, {"settings": str(path)}, system=SYSTEM)["seconds"] == 2.0
+    assert system_settings(own, str(path), SYSTEM) == {"learning_rate": 0.001, "loss": "focal"}
+    passed = {"settings": str(path), "data_length": 1}
+    assert resolve(own, passed, system=SYSTEM)["seconds"] == 1.0, "what is passed wins"
 
 
 def test_a_parameter_by_both_its_names_is_refused(tmp_path):
     own = parse(ALIASED)
     with pytest.raises(ParameterError, match="given together with"):
-        resolve(own, {"data_length": 2, "seconds": 2})
+        resolve(own, {"data_length": 2, "seconds": 2}, system=SYSTEM)
     path = tmp_path / "mine.yaml"
     path.write_text("data_length: 2\nseconds: 2\n")
     with pytest.raises(ParameterError, match="given together with"):
-        resolve(own, {"settings": str(path)})
+        resolve(own, {"settings": str(path)}, system=SYSTEM)
 
 
 def test_run_takes_the_other_names_where_a_notebook_has_them(tmp_path):
@@ -214,7 +214,9 @@ def test_run_takes_the_other_names_where_a_notebook_has_them(tmp_path):
     from avlib.workbook.notebooks import Notebook
     from avlib.workbook.run import check_parameters
 
-    one, other = Notebook(write(tmp_path / "31_a.ipynb", parameters=ALIASED)), Notebook(write(tmp_path / "11_b.ipynb"))
+    check = f'workbook.check(globals(), system="{SYSTEM}")'
+    one = Notebook(write(tmp_path / "31_a.ipynb", check, parameters=ALIASED))
+    other = Notebook(write(tmp_path / "11_b.ipynb"))
     assert check_parameters([one], {"data_length": "2"}) == {one: {"seconds": 2.0}}
     with pytest.raises(ParameterError, match="data_length"):
         check_parameters([one, other], {"data_length": "2"})
