@@ -7,7 +7,9 @@ what to do. A caller that wants to react to one of them catches the class and re
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
+from numbers import Integral, Real
 
 
 class AvlibError(Exception):
@@ -82,6 +84,19 @@ def check_choice(name: str, value: object, choices: Iterable) -> None:
     if value not in choices:
         expected = f"one of {', '.join(map(repr, choices))}"
         raise ParameterError(name, repr(value), expected, did_you_mean(value, choices))
+
+
+def check_number(name: str, value: object, lowest: float | int, highest: float | int) -> None:
+    """Refuse what is not a number from `lowest` to `highest`."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not lowest <= value <= highest:
+        raise ParameterError(name, f"{value!r}", f"a number from {lowest:g} to {highest:g}", "Give another value.")
+
+
+def check_whole(name: str, value: object, lowest: int, highest: float | int = math.inf) -> None:
+    """Refuse what is not a whole number from `lowest` to `highest`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not lowest <= value <= highest:
+        expected = f"a whole number from {lowest}" + (f" to {highest}" if math.isfinite(highest) else "")
+        raise ParameterError(name, f"{value!r}", expected, "Give another value.")
 
 
 def did_you_mean(name: object, known: Iterable, count: int = 1) -> str:

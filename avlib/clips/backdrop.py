@@ -9,8 +9,7 @@ import math
 
 import numpy as np
 
-from .colours import WHITE, Colour, lit, mix
-from .picture import Canvas, Shape, bar, block, disc, join, oval, wedge
+from .drawing import WHITE, Canvas, Colour, Shape, bar, block, disc, join, lit, mix, oval, wedge
 
 # sky above, sky below, far, near, ground behind, ground in front
 _PALETTES = (

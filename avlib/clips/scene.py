@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
-from numbers import Integral, Real
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from ..errors import ParameterError, check_choice
+from ..errors import ParameterError, check_choice, check_number, check_whole
 from . import sound
 from .backdrop import Backdrop
-from .colours import hue_colour
+from .drawing import Canvas, hue_colour
 from .kinds import BY_NAME, KINDS
-from .picture import Canvas
 
 LONGEST = 30.0  # seconds
 _LEAD = 4.0  # the rhythm starts so many seconds early: what it has set off is under way when the clip begins
@@ -89,9 +86,8 @@ class Scene:
 
     def __post_init__(self):
         check_choice("kind", self.kind, KINDS)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, Integral) or self.seed < 0:
-            raise ParameterError("seed", f"{self.seed!r}", "a whole number from 0", "Give another seed.")
-        _check("seconds", self.seconds, 0.0, LONGEST)
+        check_whole("seed", self.seed, 0)
+        check_number("seconds", self.seconds, 0.0, LONGEST)
         if self.seconds <= 0:
             raise ParameterError("seconds", f"{self.seconds!r}", f"above 0 and at most {LONGEST:g}", "Give more.")
         object.__setattr__(self, "seed", int(self.seed))
@@ -99,7 +95,7 @@ class Scene:
         for name, draw in zip(_ATTRIBUTES, self._dice("attributes").random(4).tolist(), strict=True):
             given = getattr(self, name)
             if given is not None:
-                _check(name, given, 0.0, 1.0)
+                check_number(name, given, 0.0, 1.0)
             object.__setattr__(self, name, draw if given is None else float(given))
 
     # What follows from the attributes
@@ -112,12 +108,12 @@ class Scene:
     @property
     def pitch(self) -> float:
         """The lowest note in Hz; the largest is two octaves below the smallest."""
-        return 4.0 ** (1 - self.size) * BY_NAME[self.kind].LOWEST
+        return 4.0 ** (1 - self.size) * BY_NAME[self.kind].lowest
 
     @property
     def decay(self) -> float:
         """Seconds in which a note falls to 1/e."""
-        short, long = BY_NAME[self.kind].DECAY
+        short, long = BY_NAME[self.kind].decay
         return short * (long / short) ** self.hue
 
     @property
@@ -144,12 +140,12 @@ class Scene:
         kind = BY_NAME[self.kind]
         count = int(6 + 2 * _LEAD + LONGEST) * 5
         waits, steps = self._dice("beats").random((2, count)).tolist()
-        rests = ((1 + kind.LOOSENESS * (wait - 0.5)) / self.tempo for wait in waits)
+        rests = ((1 + kind.looseness * (wait - 0.5)) / self.tempo for wait in waits)
         times = [round((time - _LEAD) * sound.GRID) / sound.GRID for time in accumulate(rests)]
         return (
             times,
             [0.6 + 0.4 * wait for wait in waits],
-            [self.pitch * kind.STEPS[int(step * len(kind.STEPS))] for step in steps],
+            [self.pitch * kind.steps[int(step * len(kind.steps))] for step in steps],
         )
 
     def since(self, time: float) -> tuple[int, float, float]:
@@ -189,9 +185,7 @@ class Scene:
         Raises:
             ParameterError: the sample rate is out of range.
         """
-        if not isinstance(sample_rate, Integral):
-            raise ParameterError("sample_rate", f"{sample_rate!r}", "a whole number", "Give it in Hz.")
-        _check("sample_rate", sample_rate, 8000.0, 192000.0)
+        check_whole("sample_rate", sample_rate, 8000, 192000)
         truth, kind = self.truth, BY_NAME[self.kind]
         notes = {
             pitch: kind.note(self, pitch, self._dice("noise"), sample_rate)
@@ -223,11 +217,11 @@ class Scene:
         Raises:
             ParameterError: the time or the size is out of range.
         """
-        _check("time", time, 0.0, self.seconds)
-        if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(side, Integral) for side in size):
+        check_number("time", time, 0.0, self.seconds)
+        if not isinstance(size, Sequence) or len(size) != 2:
             raise ParameterError("size", f"{size!r}", "two whole numbers, height and width", "Give size=(256, 256).")
         for side in size:
-            _check("size", side, 16.0, 4096.0)
+            check_whole("size", side, 16, 4096)
         canvas = _still(self, (int(size[0]), int(size[1]))).copy()
         self._backdrop.move(canvas, time)
         BY_NAME[self.kind].draw(canvas, self, float(time))
@@ -244,9 +238,7 @@ class Scene:
         return Backdrop(self._dice("backdrop"))
 
     def _dice(self, purpose: str) -> np.random.Generator:
-        """A stream of random numbers of its own for each purpose. Only its `random` is used, which never changes."""
-        digest = hashlib.sha256(f"{self.kind} {self.seed} {purpose}".encode()).digest()
-        return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little")))
+        return sound.dice(self.kind, self.seed, purpose)
 
 
 def scenes(count: int, seed: int = 0, seconds: float | int = 10.0, kinds: Sequence[str] = KINDS) -> list[Scene]:
@@ -264,13 +256,11 @@ def scenes(count: int, seed: int = 0, seconds: float | int = 10.0, kinds: Sequen
     Raises:
         ParameterError: count is negative, no kind is given, or what `Scene` refuses.
     """
-    if not isinstance(count, Integral) or count < 0:
-        raise ParameterError("count", f"{count!r}", "a whole number from 0", "Say how many scenes to make.")
+    check_whole("count", count, 0)
+    check_whole("seed", seed, 0)
     kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
     if not kinds:
         raise ParameterError("kinds", "no kind is given", f"some of {', '.join(KINDS)}", "Leave it out for all eight.")
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
-        raise ParameterError("seed", f"{seed!r}", "a whole number from 0", "Give another seed.")
     return [Scene(kinds[i % len(kinds)], int(seed) * 1_000_000 + i, seconds) for i in range(count)]
 
 
@@ -282,9 +272,3 @@ def truth_table(scenes: Sequence[Scene]) -> list[dict]:
 @lru_cache(maxsize=4)
 def _still(scene: Scene, size: tuple[int, int]) -> Canvas:
     return scene._backdrop.still(size)
-
-
-def _check(name: str, value: object, lowest: float, highest: float) -> None:
-    """Refuse what is not a number from `lowest` to `highest`."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not lowest <= value <= highest:
-        raise ParameterError(name, f"{value!r}", f"a number from {lowest:g} to {highest:g}", "Give another value.")

@@ -6,6 +6,7 @@ it: partials up there are left out and noise is made in the frequency domain.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 
@@ -16,6 +17,12 @@ _ECHOES = (  # delays and gains, first those of both channels, then those of the
     ((0.009, 0.55), (0.021, -0.42), (0.034, 0.30)),
     (((0.013, -0.6), (0.029, 0.5), (0.061, -0.36)), ((0.017, 0.6), (0.037, -0.5), (0.053, -0.36))),
 )
+
+
+def dice(*purpose: object) -> np.random.Generator:
+    """A stream of random numbers of its own for each purpose. Only its `random` is used, which never changes."""
+    digest = hashlib.sha256(" ".join(map(str, purpose)).encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little")))
 
 
 def ring(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from avlib import clips
-from avlib.clips.colours import HUES
+from avlib.clips.drawing import HUES
 
 RATE = 16000
 each_kind = pytest.mark.parametrize("kind", clips.KINDS)

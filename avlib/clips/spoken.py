@@ -1,4 +1,9 @@
-"""One spoken word: who says it, how, and what is true of its sound."""
+"""Spoken words: their phones, who says them, and what is true of their sound.
+
+Formants of vowels are the means of men by Peterson & Barney, "Control Methods Used in a Study of the Vowels", JASA 24
+(1952), table II, rounded to 10 Hz; those of consonants are chosen by ear and by spectrogram around the usual
+descriptions of English (r has a low third formant, w a low second one, velars have the second near the third, ...).
+"""
 
 from __future__ import annotations
 
@@ -9,11 +14,194 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from ...errors import ParameterError, check_choice
-from .given import check_number, check_whole, dice
-from .phones import PARTNER, PHONES, WORDS, Phone
-from .speaker import Speaker
+from ..errors import ParameterError, check_choice, check_number, check_whole
+from .sound import dice
 from .voice import FRAME_RATE, NOSE, SAMPLE_RATE, Tracks, smooth, speak
+
+Formants = tuple[float | int, float | int, float | int]  # F1, F2, F3 in Hz
+
+
+@dataclass(frozen=True)
+class Part:
+    """A steady part of a phone; the parts melt into each other.
+
+    share: of the phone's duration.
+    voice, breath: how loud the larynx and the air from it sound, both through the formants. A vowel's voice is 1.
+    hiss: how loud the noise is that is made in the mouth; centre, width: of its spectrum, in Hz.
+    zero: where the open nose takes energy away, in Hz; None when it is shut.
+    """
+
+    share: float | int
+    formants: Formants
+    voice: float | int = 0.0
+    breath: float | int = 0.0
+    hiss: float | int = 0.0
+    centre: float | int = 0.0
+    width: float | int = 0.0
+    zero: float | int | None = None
+
+
+@dataclass(frozen=True)
+class Phone:
+    """A sound of speech: its usual duration in seconds, and its parts."""
+
+    seconds: float
+    parts: tuple[Part, ...]
+
+
+def _vowel(*formants: Formants, seconds: float = 0.2) -> Phone:
+    return Phone(seconds, tuple(Part(1 / len(formants), target, voice=1) for target in formants))
+
+
+def _glide(formants: Formants, voice: float) -> Phone:
+    return Phone(0.13, (Part(1, formants, voice=voice),))
+
+
+def _nasal(formants: Formants) -> Phone:
+    return Phone(0.11, (Part(1, formants, voice=0.7, zero=480),))
+
+
+def _fricative(formants: Formants, hiss: float, centre: int, width: int) -> Phone:
+    return Phone(0.13, (Part(1, formants, hiss=hiss, centre=centre, width=width),))
+
+
+def _stop(formants: Formants, voiced: bool, hiss: float, centre: int, width: int) -> Phone:
+    """A closure, a burst, and what follows until the vowel: breath, or the voice at once."""
+    closure = Part(0.5, formants, voice=0.12 if voiced else 0)
+    burst = Part(0.18, formants, hiss=hiss, centre=centre, width=width, voice=0.15 if voiced else 0)
+    after = Part(0.32, formants, voice=0.6) if voiced else Part(0.32, formants, breath=0.1)
+    return Phone(0.12, (closure, burst, after))
+
+
+PHONES = {
+    "iy": _vowel((270, 2290, 3010)),
+    "ih": _vowel((390, 1990, 2550), seconds=0.17),
+    "ae": _vowel((660, 1720, 2410)),
+    "ah": _vowel((640, 1190, 2390), seconds=0.17),
+    "aa": _vowel((730, 1090, 2440)),
+    "uw": _vowel((300, 870, 2240)),
+    "ey": _vowel((500, 1850, 2500), (350, 2150, 2750), seconds=0.22),
+    "w": _glide((300, 620, 2250), 0.8),
+    "r": _glide((330, 1100, 1500), 0.8),
+    "l": _glide((350, 1250, 2900), 0.8),
+    "m": _nasal((450, 1050, 2150)),
+    "n": _nasal((450, 1650, 2650)),
+    "ng": _nasal((450, 2150, 2650)),
+    "s": _fricative((320, 1500, 2600), 0.22, 5000, 800),
+    "sh": _fricative((320, 1850, 2500), 0.26, 2750, 600),
+    "f": _fricative((320, 1000, 2150), 0.05, 5500, 4000),
+    "th": _fricative((320, 1350, 2550), 0.06, 5000, 3000),
+    "p": _stop((300, 850, 2150), False, 0.16, 700, 700),
+    "t": _stop((300, 1750, 2700), False, 0.28, 3900, 1200),
+    "k": _stop((300, 2000, 2400), False, 0.28, 1900, 350),
+    "d": _stop((280, 1750, 2700), True, 0.22, 3900, 1200),
+    "g": _stop((280, 2000, 2400), True, 0.22, 1900, 350),
+}
+
+# Two words that differ in one phone: who takes the one phone for the other, in either word, says the other word.
+PAIRS = (
+    ("ring", "wing"),
+    ("key", "tea"),
+    ("sip", "ship"),
+    ("thumb", "sum"),
+    ("gate", "date"),
+    ("fan", "pan"),
+    ("moon", "noon"),
+    ("lock", "rock"),
+)
+
+WORDS = {
+    "ring": ("r", "ih", "ng"),
+    "wing": ("w", "ih", "ng"),
+    "key": ("k", "iy"),
+    "tea": ("t", "iy"),
+    "sip": ("s", "ih", "p"),
+    "ship": ("sh", "ih", "p"),
+    "fan": ("f", "ae", "n"),
+    "pan": ("p", "ae", "n"),
+    "thumb": ("th", "ah", "m"),
+    "sum": ("s", "ah", "m"),
+    "lock": ("l", "aa", "k"),
+    "rock": ("r", "aa", "k"),
+    "moon": ("m", "uw", "n"),
+    "noon": ("n", "uw", "n"),
+    "gate": ("g", "ey", "t"),
+    "date": ("d", "ey", "t"),
+}
+
+PARTNER = {word: other for pair in PAIRS for word, other in (pair, pair[::-1])}
+
+# Speakers
+
+# Half years while much changes, then whole ones.
+AGES = (2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0, 9.0, 10.0)
+YOUNGEST, OLDEST = 2.0, 16.0  # years; at the older age the vocal tract is a grown-up's
+
+# How far one speaker is from the mean of the age.
+_TRACT_SPREAD, _F0_SPREAD, _PACE_SPREAD, _VOICE_SPREAD = 0.04, 0.10, 0.12, 0.03
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """Who speaks. Age is heard: an older child has a longer vocal tract, a lower voice and quicker speech.
+    `Speaker(seed, age=...)` is, for the same seed, the same one at another age.
+
+    Args:
+        seed: which one; any whole number that is not negative.
+        age: in years, from 2 to 16; one of `AGES`, drawn from the seed, where it is not given.
+        tract: how much higher the formants are than a grown-up's, from 0.8 to 1.6; by age where it is not given:
+            1.35 - 0.025 (age - 2), within 4 %.
+        f0: the mean pitch in Hz, from 60 to 500; by age where it is not given: 330 - 9 (age - 2), within 10 %.
+        pace: how much longer the phones are than a grown-up's, from 0.5 to 2; by age where it is not given:
+            1.3 - 0.02 (age - 2), within 12 %.
+
+    Raises:
+        ParameterError: one of them is of the wrong type or out of range.
+    """
+
+    seed: int = 0
+    age: float | int | None = None
+    tract: float | int | None = None
+    f0: float | int | None = None
+    pace: float | int | None = None
+
+    def __post_init__(self):
+        check_whole("seed", self.seed, 0)
+        object.__setattr__(self, "seed", int(self.seed))
+        first, *draws = dice("speaker", self.seed).random(4).tolist()
+        if self.age is None:
+            object.__setattr__(self, "age", AGES[int(first * len(AGES))])
+        _set(self, "age", None, YOUNGEST, OLDEST)
+        since = self.age - YOUNGEST
+        ranges = {
+            "tract": (1.35 - 0.025 * since, _TRACT_SPREAD, 0.8, 1.6),
+            "f0": (330 - 9 * since, _F0_SPREAD, 60.0, 500.0),
+            "pace": (1.3 - 0.02 * since, _PACE_SPREAD, 0.5, 2.0),
+        }
+        for (name, (mean, spread, lowest, highest)), draw in zip(ranges.items(), draws, strict=True):
+            _set(self, name, mean * (1 + spread * (2 * draw - 1)), lowest, highest)
+
+    @property
+    def name(self) -> str:
+        """As the table has it."""
+        return f"s{self.seed}"
+
+    @cached_property
+    def _voice(self) -> tuple[np.ndarray, float, float]:
+        """The speaker's own factors of F1 to F3 `(3,)`, breath (against a voice of 1), and tilt (Hz)."""
+        draws = dice("voice", self.seed).random(5)
+        return 1 + _VOICE_SPREAD * (2 * draws[:3] - 1), float(0.02 + 0.08 * draws[3]), float(2000 * 2 ** draws[4])
+
+
+def _set(speaker: Speaker, name: str, drawn: float | None, lowest: float, highest: float) -> None:
+    """Take what is given or else what is drawn."""
+    given = getattr(speaker, name)
+    if given is not None:
+        check_number(name, given, lowest, highest)
+    object.__setattr__(speaker, name, drawn if given is None else float(given))
+
+
+# Words
 
 PRONUNCIATIONS = ("normal", "abnormal")
 DEFAULT_SNR = 10.0  # dB

@@ -1,4 +1,11 @@
-"""Many words by many speakers, balanced by construction; as files, with a table."""
+"""The built-in speech: words by speakers of different age, pronounced normally or not, in noise, with their truth.
+
+    words and phones -> `Spoken(word, speaker, pronunciation, seed, snr)` -> its `truth`, its `sound()`
+    `corpus(words, speakers, takes)` -> many of them, balanced -> `render` -> wav files and their table
+
+The voice is a formant synthesiser of our own, the words are our own, and nobody's recordings are in it. It is as
+simple as it can be while age, formants and pitch are what they are in speech; it is not a child's voice.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +13,30 @@ import csv
 import hashlib
 import io
 import math
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ... import cache
-from ...errors import ParameterError, check_choice
-from ..rendering import place, publish, render_missing
-from .given import check_number, check_whole, dice
-from .phones import PAIRS, PARTNER, WORDS
-from .speaker import AGES, Speaker
-from .spoken import PRONUNCIATIONS, SNR_LIMITS, Spoken
+from jaxtyping import Float
+
+from .. import cache
+from ..errors import ParameterError, check_choice, check_number, check_whole
+from .rendering import place, publish, render_missing
+from .sound import dice
+from .spoken import AGES, PAIRS, PARTNER, PHONES, PRONUNCIATIONS, SNR_LIMITS, WORDS, Speaker, Spoken
 from .voice import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "AGES", "COLUMNS", "PAIRS", "PARTNER", "PHONES", "PRONUNCIATIONS", "SAMPLE_RATE", "SNR_RANGE", "WORDS", "Speaker",
+    "Spoken", "can_say", "corpus", "render", "say",
+]  # fmt: skip
 
 SNR_RANGE = (0.0, 20.0)  # dB: clips that a model learns from at once, and clips that no model always gets right
 COLUMNS = ("path", "label", "word", "age", "speaker", "snr", "seconds")
@@ -151,7 +170,7 @@ def _render(missing: tuple[Path, Spoken]) -> None:
     def write(unfinished: Path, truth: str) -> None:
         import torch
 
-        from ... import media
+        from .. import media
 
         title = f"{one.word} ({one.pronunciation}) by {one.speaker.name} (synthetic)"
         media.write_wav(unfinished, torch.from_numpy(one.sound()), SAMPLE_RATE, {"title": title, "comment": truth})
@@ -162,3 +181,47 @@ def _render(missing: tuple[Path, Spoken]) -> None:
 def _path(one: Spoken) -> Path:
     name = f"{one.word}-{one.pronunciation}-{one.speaker.name}-{one.seed}"
     return place("speech", name, astuple(one), ".wav")
+
+
+def can_say() -> bool:
+    """Whether espeak-ng is on this machine."""
+    return shutil.which("espeak-ng") is not None
+
+
+def say(
+    word: str, pronunciation: str = "normal", *, voice: str = "en-us", pitch: int = 70, pace: int = 130
+) -> tuple[Float[Tensor, "1 samples"], int]:
+    """A word as espeak-ng says it, for `view.play(*say("ring"))`; where the program is missing, `can_say` is False.
+
+    Args:
+        word: one of `WORDS`.
+        pronunciation: "normal", or "abnormal" for the partner of the word.
+        voice: a voice of espeak-ng, with or without a variant ("en-us+f4").
+        pitch: from 0 to 99.
+        pace: words in a minute, from 80 to 450.
+
+    Returns:
+        float32 `(1, samples)`, and their rate: 16 kHz.
+
+    Raises:
+        ParameterError: espeak-ng is not there or refuses, or a parameter is out of range.
+    """
+    check_choice("word", word, tuple(WORDS))
+    check_choice("pronunciation", pronunciation, PRONUNCIATIONS)
+    check_whole("pitch", pitch, 0)
+    check_whole("pace", pace, 80)
+    program = shutil.which("espeak-ng")
+    if program is None:
+        advice = "Install it (apt install espeak-ng), or listen to Spoken(...).sound(), which needs nothing."
+        raise ParameterError("espeak-ng", "is not on this machine", "the program on the PATH", advice)
+    from .. import media
+
+    said = word if pronunciation == "normal" else PARTNER[word]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "said.wav"
+        options = ["-v", voice, "-p", str(pitch), "-s", str(pace), "-w", str(path)]
+        done = subprocess.run([program, *options, "--", said], capture_output=True, text=True, check=False)  # noqa: S603 - no shell; the word is one of ours
+        if done.returncode or not path.exists():
+            reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
+            raise ParameterError("espeak-ng", f"failed: {reason}", "a voice that it has", "Try voice='en'.")
+        return media.read_audio(path, SAMPLE_RATE)[None], SAMPLE_RATE
