@@ -18,39 +18,23 @@ import re
 import shutil
 import subprocess
 from collections import Counter
+from importlib import resources
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 import jinja2
 import latex2mathml.converter
+from markupsafe import Markup
 from nbconvert.exporters import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
 from .. import __version__
-from . import style
 from .kernel import SIGNS, inline
-from .notebooks import STAGES, Notebook, Slot, table
+from .notebooks import STAGES, Notebook, table
 from .run import FAILED, INTERRUPTED, NOT_RUN, PASSED, Result
 
-_HEAD = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:;
- media-src data:; font-src data:; frame-src data:">
-<style>{style}</style></head>
-"""
-_TEMPLATE = """
-{%- extends 'basic/index.html.j2' -%}
-{%- block header -%}{{ resources.avlib.head }}<body>{{ resources.avlib.navigation }}<main>
-{{- resources.avlib.banner }}{%- endblock -%}
-{%- block footer -%}</main></body></html>{%- endblock -%}
-{%- block in_prompt -%}<div class="prompt">{{ cell.execution_count or "" }}</div>{%- endblock -%}
-{%- block empty_in_prompt -%}{%- endblock -%}
-{%- block output_area_prompt -%}{%- endblock -%}
-{%- block data_latex -%}{{ output.data['text/latex'] | markdown2html }}{%- endblock -%}
-"""
 _SIGNS = {PASSED: "✓", FAILED: "✗", INTERRUPTED: "✗", NOT_RUN: "–", "not built yet": ""}
 _SHOWN = ("text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain")
 
@@ -68,16 +52,8 @@ def write_page(executed, result: Result, neighbours: list[Notebook]) -> Path:
     """
     page, source = Path(result.output).with_suffix(".html"), Path(result.notebook)
     paths = [notebook.path for notebook in neighbours]
-    navigation = ""
-    if paths:
-        links = ["", *(f'<a href="{quote(path.stem)}.html">{html.escape(path.stem)}</a>' for path in paths), ""]
-        place = 1 + paths.index(source)
-        before, after = links[place - 1] and f"← {links[place - 1]}", links[place + 1] and f"{links[place + 1]} →"
-        navigation = f'<nav><div><span>{before}</span><a href="index.html">index</a><span>{after}</span></div></nav>'
-    banner = ""
-    if result.message:
-        cell = f'<a href="#cell-id={html.escape(result.cell_id)}">cell {result.cell}</a>' if result.cell else ""
-        banner = f'<p class="banner"><b>{_SIGNS[FAILED]} {result.state}</b> {cell}<br>{html.escape(result.message)}</p>'
+    stems = [None, *(path.stem for path in paths), None]
+    place = 1 + paths.index(source) if paths else 0
     shown = copy.deepcopy(executed)
     for cell in shown.cells:
         outputs = [output for output in cell.get("outputs", []) if not _is_widget(output)]
@@ -85,12 +61,19 @@ def write_page(executed, result: Result, neighbours: list[Notebook]) -> Path:
             if "text/html" in data:
                 data["text/html"] = _offline(data["text/html"])
         cell.update({"outputs": outputs} if cell.cell_type == "code" else {})
-    head = _HEAD.format(title=html.escape(f"{result.number} {result.title}"), style=style.PAGE + _highlighting())
-    resources = {
-        "avlib": {"head": head, "navigation": navigation, "banner": banner},
-        "metadata": {"path": str(source.parent)},
-    }
-    text, _ = _Exporter().from_notebook_node(shown, resources)
+    body, _ = _Exporter().from_notebook_node(shown, {"metadata": {"path": str(source.parent)}})
+    text = (
+        _templates()
+        .get_template("page.html.j2")
+        .render(
+            result=result,
+            body=Markup(body),  # noqa: S704  nbconvert escapes, and the page's policy forbids scripts
+            highlighting=Markup(_highlighting()),  # noqa: S704  of pygments
+            numbered=bool(paths),
+            before=stems[place - 1] if paths else None,
+            after=stems[place + 1] if paths else None,
+        )
+    )
 
     def relink(match: re.Match[str]) -> str:
         target = Path(os.path.normpath(source.parent / unquote(html.unescape(match[1]))))
@@ -178,7 +161,7 @@ class _Renderer(IPythonRenderer):
 
 
 class _Exporter(HTMLExporter):
-    raw_template = _TEMPLATE
+    raw_template = (resources.files(__package__) / "templates/cells.html.j2").read_text(encoding="utf-8")
     template_name = "basic"
 
     @property
@@ -193,6 +176,17 @@ class _Exporter(HTMLExporter):
         path = context["resources"]["metadata"]["path"]
         renderer = _Renderer(escape=False, attachments=attachments, embed_images=True, path=path)
         return MarkdownWithMath(renderer=renderer).render(source)
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    """The page templates, with values escaped."""
+    loader = jinja2.PackageLoader(__package__)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["inline"] = lambda text: Markup(inline(text))  # noqa: S704  it escapes
+    environment.filters["page"] = lambda result: quote(Path(result.output).with_suffix(".html").name)
+    environment.globals |= {"signs": _SIGNS, "claim_signs": SIGNS}
+    return environment
 
 
 @functools.cache
@@ -223,94 +217,29 @@ def _commit() -> str:
 
 
 def _index(results: list[Result], facts: dict[str, object]) -> str:
-    by_number = {result.number: result for result in results}
     slots = table()
-
-    def cell(slot: Slot, name: str) -> str:
-        result = by_number.get(slot.number)
-        state = result.state if result else (NOT_RUN if slot.exists else "not built yet")
-        ran = result and result.state in (PASSED, FAILED, INTERRUPTED)
-        label = f"<b>{html.escape(name)}</b>"
-        label = f'<a href="{_page(result)}">{label}</a>' if ran else label
-        seconds = f'<span class="seconds">{result.seconds:.1f} s</span>' if ran else ""
-        label += f'<span class="state">{_SIGNS[state]} {state}</span>'
-        return f'<td class="{state.replace(" ", "-")}">{seconds}{label}</td>'
-
-    front = "".join(cell(slot, f"{slot.number} {slot.title}") for slot in slots.front)
-    stages = "".join(f"<th>{stage}</th>" for stage in STAGES)
-    rows = "".join(
-        f"<tr><th>{html.escape(system)}</th>{''.join(cell(slot, slot.number) for slot in row)}</tr>"
-        for system, row in slots.rows.items()
-    )
     known = {slot.number for slot in slots.slots}
-    others = [result for result in results if result.number not in known]
-    extra = "".join(cell(Slot(result.number, "", Path(), True), result.number) for result in others)
     counts = Counter(result.state for result in results)
-    summary = ", ".join(f"{count} {state}" for state, count in counts.items())
-    failures = "".join(
-        f'<div class="banner"><b>{_SIGNS[FAILED]} {html.escape(result.number)} {html.escape(result.title)}</b>, '
-        f"{_place(result, {'cell': result.cell_id}, f'cell {result.cell}')}<br>{html.escape(result.message)}</div>"
-        for result in results
-        if result.message
-    )
     return (
-        _HEAD.format(title="The workbook, executed", style=style.PAGE + style.INDEX)
-        + f'<body><main><h1>The workbook, executed</h1><p class="lead">{html.escape(str(facts.get("started", "")))}: '
-        f"{html.escape(summary)}, {facts.get('seconds', 0):.1f} s in all.</p>"
-        f'<table class="grid front"><tbody><tr>{front}</tr></tbody></table>'
-        f'<div class="scroll"><table class="grid"><thead><tr><th></th>{stages}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-        + (f'<h2>Other notebooks</h2><table class="grid"><tbody><tr>{extra}</tr></tbody></table>' if extra else "")
-        + failures
-        + "<h2>Claims</h2>"
-        + ("".join(_claims(result) for result in results if result.claims) or "<p>None was checked.</p>")
-        + _measured(results)
-        + _environment(results, facts)
-        + "</main></body></html>\n"
+        _templates()
+        .get_template("index.html.j2")
+        .render(
+            facts=facts,
+            slots=slots,
+            stages=STAGES,
+            results=results,
+            by_number={result.number: result for result in results},
+            others=[result for result in results if result.number not in known],
+            summary=", ".join(f"{count} {state}" for state, count in counts.items()),
+            environment=_environment(results, facts),
+        )
     )
 
 
-def _page(result: Result) -> str:
-    return quote(Path(result.output).with_suffix(".html").name)
-
-
-def _claims(result: Result) -> str:
-    rows = "".join(
-        f'<tr><td><span class="chip {claim["kind"]}">{SIGNS[claim["kind"]]} {html.escape(claim["verdict"])}</span></td>'
-        f"<td>{_place(result, claim, claim['statement'])}<br>{inline(claim['measured'])}<br>"
-        f"<small>{inline(claim['source'])}</small></td></tr>"
-        for claim in result.claims
-    )
-    return f'<h3>{html.escape(f"{result.number} {result.title}")}</h3><table class="claims">{rows}</table>'
-
-
-def _place(result: Result, record: dict[str, object], text: str) -> str:
-    """A link to the cell that a record comes from."""
-    return f'<a href="{_page(result)}#cell-id={html.escape(str(record["cell"]))}">{inline(text)}</a>'
-
-
-def _measured(results: list[Result]) -> str:
-    rows = "".join(
-        f"<tr><td>{_place(result, figure, figure['name'])}</td><td>{figure['value']:,.6g} "
-        f"{html.escape(figure['unit'])}</td><td>{html.escape(result.number)}</td></tr>"
-        for result in results
-        for figure in result.measured
-    )
-    return f'<h2>Measured</h2><table class="facts">{rows}</table>' if rows else ""
-
-
-def _environment(results: list[Result], facts: dict[str, object]) -> str:
+def _environment(results: list[Result], facts: dict[str, object]) -> dict[str, object]:
     shown = {name: value for name, value in facts.items() if name != "versions" and value not in ("", None, {})}
     for name in ("device", "gpu", "threads"):
         if values := sorted({str(result.environment[name]) for result in results if result.environment.get(name)}):
             shown[name] = ", ".join(values)
     seeds = sorted({result.parameters["seed"] for result in results if "seed" in result.parameters})
-    shown |= {"seed": ", ".join(map(str, seeds))} if seeds else {}
-    rows = "".join(
-        f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>" for name, value in shown.items()
-    )
-    versions = "".join(f"{html.escape(name)} {html.escape(v)}<br>" for name, v in facts.get("versions", {}).items())
-    return (
-        f'<h2>Environment</h2><table class="facts">{rows}</table>'
-        f'<details><summary>Versions of all packages</summary><p class="versions">{versions}</p></details>'
-    )
+    return shown | ({"seed": ", ".join(map(str, seeds))} if seeds else {})
