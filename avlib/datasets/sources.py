@@ -1,17 +1,199 @@
-"""Where clips come from, whatever the system: files in folders, and the tables that list them."""
+"""Clips of every row: the files and tables that list them, and one reader for media files and built-in scenes."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
+from typing import Any, TypeVar
 
-from .. import features
-from ..errors import DatasetError
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from .. import clips, features, media
+from ..errors import DatasetError, MediaError, ParameterError
 
 SAMPLE_RATE = features.SAMPLE_RATE  # every sound is brought to it
+SCENE_RATE = 25.0  # pictures in a second of a built-in scene, as `clips.render` writes them
 VIDEO_SUFFIXES = {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 SOUND_SUFFIXES = {".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"}
+_WHOLE = 60.0  # seconds up to which a file is read whole, and so checked whole, whatever the window
+_Item = TypeVar("_Item")
+_FrameRule = Callable[[int, float], Sequence[int]]
+
+# Reading
+
+
+class FileReader:
+    """Sound and pictures of a clip on disk.
+
+    Args:
+        path: the video, or a sound file; None where there is none.
+        wav: the file to take the sound from; None takes that of `path`.
+
+    Attributes:
+        seconds: of sound, by the packets of its file; 0 without sound, which `sound` refuses.
+        pictures_end: when the last picture leaves the screen, in seconds; 0 without pictures.
+        last_time: a moment at which the last picture is shown.
+    """
+
+    def __init__(self, path: Path | str | None, wav: Path | str | None = None):
+        self.path, self.source = path, wav or path
+
+    def __str__(self) -> str:
+        return str(self.source)
+
+    @cached_property
+    def _audio(self) -> media.AudioStream | None:
+        return media.probe(self.source).audio
+
+    @cached_property
+    def _video(self) -> media.VideoStream | None:
+        return media.probe(self.path).video if self.path else None
+
+    @property
+    def seconds(self) -> float:
+        return self._audio.seconds if self._audio else 0.0
+
+    @property
+    def pictures_end(self) -> float:
+        return self._video.start + self._video.seconds if self._video else 0.0
+
+    @property
+    def last_time(self) -> float:
+        return max(0.0, self.pictures_end - 0.5 / self._video.frame_rate) if self._video else 0.0
+
+    def notes(self, channel: int | None) -> list[str]:
+        """Changes that reading makes to the sound, in words."""
+        if self._audio is None:
+            return []
+        rate, channels = self._audio.sample_rate, self._audio.channels
+        resampled = [f"resampled from {rate} Hz to {SAMPLE_RATE} Hz"] if rate != SAMPLE_RATE else []
+        return resampled + ([_mixed(channels, channel)] if channels > 1 else [])
+
+    def sound(
+        self, channel: int | None = None, start: float = 0.0, seconds: float | None = None
+    ) -> Float[Tensor, " samples"]:
+        """The sound at `SAMPLE_RATE`, mono: the average of all channels, or one of them. See `media.read_audio`."""
+        return media.read_audio(self.source, SAMPLE_RATE, channel=channel, start=start, seconds=seconds)
+
+    def pictures(
+        self, rule: _FrameRule | None = None, *, times: Sequence[float] | None = None, size: tuple[int, int]
+    ) -> UInt8[Tensor, "pictures 3 height width"]:
+        """Pictures by a rule or at times, see `media.read_frames`; those of a file have its own size, not `size`."""
+        if self.path is None:
+            advice = "Give a video, or images=False to take the sound alone."
+            raise MediaError(self, "no video beside the sound", "a picture of each clip", advice)
+        return media.read_frames(self.path, rule, times=times)
+
+    def both(
+        self, rule: _FrameRule, channel: int | None, size: tuple[int, int]
+    ) -> tuple[Float[Tensor, " samples"], UInt8[Tensor, "pictures 3 height width"]]:
+        """Sound and pictures by a rule, decoded in one pass."""
+        clip = media.read_clip(self.path, rule, sample_rate=SAMPLE_RATE, channel=channel)
+        return clip.waveform, clip.frames
+
+
+class SceneReader(FileReader):
+    """Sound and pictures of a built-in scene, computed without the losses of a file; pictures have the wanted size."""
+
+    def __init__(self, scene: clips.Scene):
+        self.scene, self.source = scene, f"scene {scene.kind} {scene.seed}"
+
+    @property
+    def seconds(self) -> float:
+        return float(self.scene.seconds)
+
+    pictures_end = last_time = seconds
+
+    def notes(self, channel: int | None) -> list[str]:
+        return [_mixed(2, channel)]
+
+    def sound(
+        self, channel: int | None = None, start: float = 0.0, seconds: float | None = None
+    ) -> Float[Tensor, " samples"]:
+        sound = torch.from_numpy(self.scene.sound(SAMPLE_RATE))
+        if channel is not None and channel >= len(sound):
+            raise ParameterError("channel", f"{channel}", f"0 to {len(sound) - 1}, or None for the average")
+        first = round(start * SAMPLE_RATE)
+        sound = sound[:, first:] if seconds is None else sound[:, first : first + round(seconds * SAMPLE_RATE)]
+        return sound.mean(0) if channel is None else sound[channel]
+
+    def pictures(
+        self, rule: _FrameRule | None = None, *, times: Sequence[float] | None = None, size: tuple[int, int]
+    ) -> UInt8[Tensor, "pictures 3 height width"]:
+        if times is None:
+            count = max(1, int(self.scene.seconds * SCENE_RATE + 1e-6))
+            times = [index / SCENE_RATE for index in rule(count, SCENE_RATE)]
+        return torch.from_numpy(self.scene.frames(times, size)).permute(0, 3, 1, 2)
+
+    def both(
+        self, rule: _FrameRule, channel: int | None, size: tuple[int, int]
+    ) -> tuple[Float[Tensor, " samples"], UInt8[Tensor, "pictures 3 height width"]]:
+        return self.sound(channel), self.pictures(rule, size=size)
+
+
+def read_window(
+    reader: FileReader,
+    seconds: float,
+    begin: Callable[[int], int],
+    channel: int | None = None,
+    change: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Float[Tensor, " samples"], int]:
+    """A window of a sound, as far as the clip goes; of a clip above a minute that part of the file alone is read.
+
+    Args:
+        reader: of the clip.
+        seconds: of the window.
+        begin: of the number of samples of the clip; gives the first sample of the window.
+        channel: None averages all.
+        change: applied to a sound that is read whole, before the window is taken.
+
+    Returns:
+        `(samples,)`, and where in the clip it begins, in samples.
+
+    Raises:
+        MediaError: the clip ends before the window begins, or `media.read_audio` raises it.
+    """
+    wanted = round(seconds * SAMPLE_RATE)
+    if reader.seconds <= _WHOLE:
+        waveform = reader.sound(channel)
+        waveform = change(waveform) if change else waveform
+        start = begin(len(waveform))
+        if start >= len(waveform):
+            found = f"its sound ends at {len(waveform) / SAMPLE_RATE:.2f} s"
+            raise MediaError(reader, found, f"a window at {start / SAMPLE_RATE} s", "Let the window begin earlier.")
+        return waveform[start : start + wanted], start
+    start = begin(int(reader.seconds * SAMPLE_RATE))
+    part = reader.sound(channel, start / SAMPLE_RATE, seconds)
+    missing = wanted - len(part)  # packets may promise some samples more than there are
+    if 0 < missing <= start:
+        start -= missing
+        part = reader.sound(channel, start / SAMPLE_RATE, seconds)
+    return part, start
+
+
+def to_int16(waveform: Float[Tensor, " samples"]) -> np.ndarray:
+    """The sound as int16 where that holds it without loss (16 bit, mono, 16 kHz in the file), else as it is."""
+    scaled = waveform.numpy() * np.float32(2**15)
+    exact = np.abs(scaled).max(initial=0) < 2**15 and np.array_equal(scaled, np.rint(scaled))
+    return scaled.astype(np.int16) if exact else waveform.numpy()
+
+
+def from_int16(samples: Tensor) -> Float[Tensor, " samples"]:
+    """The waveform that `to_int16` was given."""
+    return samples.float() / 2**15 if samples.dtype == torch.int16 else samples
+
+
+def _mixed(channels: int, channel: int | None) -> str:
+    return f"{channels} channels averaged" if channel is None else f"channel {channel} of {channels} taken"
+
+
+# Lists
 
 
 def existing(path: str | Path) -> Path:
@@ -54,3 +236,26 @@ def segments(path: Path) -> Iterator[tuple[str, float, str, str]]:
                 except ValueError as error:
                     expected = "four columns, the second a number of seconds"
                     raise DatasetError(path, f"the line {','.join(row)!r}", expected) from error
+
+
+def split(
+    items: Sequence[_Item], held_out: int, seed: int = 0, by: Callable[[_Item], Any] = attrgetter("labels")
+) -> tuple[list[_Item], list[_Item]]:
+    """Items to train on and `held_out` others, by the seed; both in the order of `items`.
+
+    Args:
+        items: of any kind.
+        held_out: how many.
+        seed: of the draw.
+        by: gives an item's label or labels, each of which is held out in proportion, to within one item.
+
+    Raises:
+        ParameterError: there are not that many.
+    """
+    if not 0 <= held_out <= len(items):
+        raise ParameterError("held_out", f"{held_out}", f"0 to {len(items)}, which is all")
+    shuffled = np.random.default_rng(seed).permutation(len(items))
+    alike = sorted(shuffled.tolist(), key=lambda index: by(items[index]))
+    taken = {alike[int((number + 0.5) * len(items) / held_out)] for number in range(held_out)}
+    train = [item for index, item in enumerate(items) if index not in taken]
+    return train, [items[index] for index in sorted(taken)]

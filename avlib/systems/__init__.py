@@ -46,7 +46,7 @@ __all__ = [
 _Result = TypeVar("_Result")
 
 # The parts of avlib whose source decides what scenes are, and those that decide how anything learns.
-_SCENES = ("clips", "datasets/policy", "datasets/sources", "datasets/splits", "features", "media")
+_SCENES = ("clips", "datasets/items", "datasets/sources", "features", "media")
 _LEARNING = ("losses", "systems/__init__", "training")
 
 

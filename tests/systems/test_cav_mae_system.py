@@ -268,7 +268,7 @@ def test_reconstruction_errors_are_those_computed_patch_by_patch(searched, own_m
 def test_means_are_of_training_clips():
     fbank, image = cav_mae.means(small, progress=False)
     dataset = cav_mae.data(small, progress=False)
-    expected = (dataset.arrays()["fbanks"].mean(dim=(0, 1)) - small.data.mean) / small.data.std
+    expected = (dataset.memory["fbanks"].mean(dim=(0, 1)) - small.data.mean) / small.data.std
     assert torch.allclose(fbank, expected.expand(192, 128), atol=1e-4) and image.shape == (3, 64, 64)
 
 

@@ -7,6 +7,7 @@ one resamples and mixes down, and says on the item what it did.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import ceil
 from numbers import Real
 from typing import NamedTuple
@@ -17,15 +18,13 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from ... import media
-from ...errors import DatasetError, MediaError, ParameterError, TooShortError
+from ...errors import ParameterError, TooShortError
 from ...features import BEATS_SHORTEST
-from ..policy import ItemDataset
-from ..sources import SAMPLE_RATE
-from .table import Clip, SceneClip
+from ..items import ItemDataset
+from ..sources import SAMPLE_RATE, FileReader, read_window
+from .table import Clip
 
 _WINDOW = 400  # samples of one frame
-_WHOLE = 60.0  # seconds up to which a file is read whole, and so checked whole, whatever the window
 _PUBLISHED = 10.0  # seconds that the published loader takes every clip for
 
 
@@ -147,7 +146,7 @@ class AudioTokenDataset(ItemDataset):
     def _sample(self, index: int) -> Sample:
         clip: Clip = self.items[index]
         dice = np.random.default_rng([self.seed, int(self._epoch), index])
-        reader = _SceneReader(clip) if isinstance(clip, SceneClip) else _FileReader(clip, self.images)
+        reader = clip.reader()
         waveform, start, notes = self._sound(clip, reader, dice)
         length, wanted = len(waveform), round((self.seconds or 0) * SAMPLE_RATE)
         if length < wanted:
@@ -168,33 +167,25 @@ class AudioTokenDataset(ItemDataset):
         return Sample(waveform, length, image, clip.label, clip.name, start, clip.caption, tuple(notes))
 
     def _sound(
-        self, clip: Clip, reader: _FileReader | _SceneReader, dice: np.random.Generator
+        self, clip: Clip, reader: FileReader, dice: np.random.Generator
     ) -> tuple[Float[Tensor, " samples"], float, list[str]]:
         """The window, as far as the clip goes unless it is repeated; where it begins; what was done."""
         notes = reader.notes(self.channel)
-        if reader.seconds > _WHOLE and self.seconds is not None:
-            wanted = round(self.seconds * SAMPLE_RATE)
-            start = self._start(dice, int(reader.seconds * SAMPLE_RATE), reader)
-            part = reader.sound(self.channel, start / SAMPLE_RATE, self.seconds)
-            missing = wanted - len(part)  # packets may promise some samples more than there are
-            if 0 < missing <= start:
-                start -= missing
-                part = reader.sound(self.channel, start / SAMPLE_RATE, self.seconds)
-            return part, start / SAMPLE_RATE, notes
-        waveform = reader.sound(self.channel)
         if self.seconds is None:
-            return waveform, 0.0, notes
-        wanted = round((_PUBLISHED if self.window == "published" else self.seconds) * SAMPLE_RATE)
-        if self.tile and _WINDOW <= len(waveform) < wanted:
-            notes.append(f"repeated from {len(waveform) / SAMPLE_RATE:.3f} s to {wanted / SAMPLE_RATE:g} s")
-            waveform = waveform.repeat(ceil(wanted / len(waveform)))[:wanted]
-        start = self._start(dice, len(waveform), reader)
-        if start >= len(waveform):
-            found = f"its sound ends at {len(waveform) / SAMPLE_RATE:.2f} s"
-            raise MediaError(clip, found, f"a window at {self.window} s", "Let the window begin earlier.")
-        return waveform[start : start + round(self.seconds * SAMPLE_RATE)], start / SAMPLE_RATE, notes
+            return reader.sound(self.channel), 0.0, notes
+        whole = round((_PUBLISHED if self.window == "published" else self.seconds) * SAMPLE_RATE)
 
-    def _start(self, dice: np.random.Generator, samples: int, reader: _FileReader | _SceneReader) -> int:
+        def repeated(waveform: Tensor) -> Tensor:
+            if not _WINDOW <= len(waveform) < whole:
+                return waveform
+            notes.append(f"repeated from {len(waveform) / SAMPLE_RATE:.3f} s to {whole / SAMPLE_RATE:g} s")
+            return waveform.repeat(ceil(whole / len(waveform)))[:whole]
+
+        begin = partial(self._start, dice, reader)
+        waveform, start = read_window(reader, self.seconds, begin, self.channel, repeated if self.tile else None)
+        return waveform, start / SAMPLE_RATE, notes
+
+    def _start(self, dice: np.random.Generator, reader: FileReader, samples: int) -> int:
         """The first sample of the window, of a clip that has so many."""
         wanted = round(self.seconds * SAMPLE_RATE)
         if self.window == "published":
@@ -208,7 +199,7 @@ class AudioTokenDataset(ItemDataset):
         return room // 2 if self.window == "middle" else int(dice.integers(room + 1))
 
     def _image(
-        self, reader: _FileReader | _SceneReader, dice: np.random.Generator, start: float, end: float
+        self, reader: FileReader, dice: np.random.Generator, start: float, end: float
     ) -> tuple[Float[Tensor, "3 height width"], list[str]]:
         if self.frame == "published":
 
@@ -217,7 +208,7 @@ class AudioTokenDataset(ItemDataset):
                 low, high = int(start * per_second), int((start + (self.seconds or _PUBLISHED)) * per_second)
                 return [min(int(dice.integers(low, high + 1)), count - 1)]  # published: may be one past the last
 
-            return self._fitted(reader.picture_by(rule, self.image_size)), []
+            return self._fitted(reader.pictures(rule, size=self.image_size)[0]), []
         time = self.frame
         if not isinstance(time, Real):
             end = max(start, min(end, reader.pictures_end))
@@ -225,7 +216,8 @@ class AudioTokenDataset(ItemDataset):
         notes = []
         if time > reader.pictures_end:
             notes.append(f"its pictures end at {reader.pictures_end:.2f} s: the last one is shown")
-        return self._fitted(reader.picture(min(float(time), reader.last_picture), self.image_size)), notes
+        shown = reader.pictures(times=[min(float(time), reader.last_time)], size=self.image_size)
+        return self._fitted(shown[0]), notes
 
     def _fitted(self, picture: UInt8[Tensor, "3 shown_height shown_width"]) -> Float[Tensor, "3 height width"]:
         from torchvision.transforms import InterpolationMode
@@ -241,80 +233,3 @@ class AudioTokenDataset(ItemDataset):
     def _check_whole(self, index: int) -> bool:
         self._sample(index)
         return True
-
-
-class _FileReader:
-    """Sound and pictures of a clip on disk.
-
-    Attributes:
-        seconds: of sound, by its packets.
-        pictures_end: when the last picture leaves the screen, in seconds.
-        last_picture: a moment at which it is shown.
-    """
-
-    def __init__(self, clip: Clip, images: bool):
-        self.source = clip.wav or clip.path
-        if self.source is None:
-            raise DatasetError(clip, "neither a video nor a sound", "at least one of them")
-        self.path = clip.path
-        found = media.probe(self.source)
-        self.audio = found.audio
-        self.seconds = found.audio.seconds if found.audio else 0.0  # reading says what is wrong
-        self.pictures_end = self.last_picture = 0.0
-        if images:
-            if clip.path is None:
-                advice = "Pass images=False to take the sound alone."
-                raise MediaError(clip, "no video beside the sound", "a picture of each clip", advice)
-            video = (found if clip.path == self.source else media.probe(clip.path)).video
-            if video:
-                self.pictures_end = video.start + video.seconds
-                self.last_picture = max(0.0, self.pictures_end - 0.5 / video.frame_rate)
-
-    def notes(self, channel: int | None) -> list[str]:
-        if self.audio is None:
-            return []
-        notes = []
-        if self.audio.sample_rate != SAMPLE_RATE:
-            notes.append(f"resampled from {self.audio.sample_rate} Hz to {SAMPLE_RATE} Hz")
-        if self.audio.channels > 1:
-            notes.append(_mixed(self.audio.channels, channel))
-        return notes
-
-    def sound(self, channel: int | None, start: float = 0.0, seconds: float | None = None) -> Float[Tensor, " samples"]:
-        return media.read_audio(self.source, SAMPLE_RATE, channel=channel, start=start, seconds=seconds)
-
-    def picture(self, time: float, size: tuple[int, int]) -> UInt8[Tensor, "3 height width"]:
-        return media.read_frames(self.path, times=[time])[0]
-
-    def picture_by(self, rule, size: tuple[int, int]) -> UInt8[Tensor, "3 height width"]:
-        return media.read_frames(self.path, rule)[0]
-
-
-class _SceneReader:
-    """Sound and pictures of a built-in scene, computed, without the losses of a file; a picture has the wanted size."""
-
-    RATE = 25.0  # pictures in a second that it is thought to have, as `avlib.clips.render` gives it
-
-    def __init__(self, clip: SceneClip):
-        self.scene = clip.scene
-        self.seconds = self.pictures_end = self.last_picture = float(clip.scene.seconds)
-
-    def notes(self, channel: int | None) -> list[str]:
-        return [_mixed(2, channel)]
-
-    def sound(self, channel: int | None, start: float = 0.0, seconds: float | None = None) -> Float[Tensor, " samples"]:
-        sound = torch.from_numpy(self.scene.sound(SAMPLE_RATE))
-        if channel is not None and channel >= len(sound):
-            raise ParameterError("channel", f"{channel}", f"0 to {len(sound) - 1}, or None for the average")
-        return sound.mean(0) if channel is None else sound[channel]
-
-    def picture(self, time: float, size: tuple[int, int]) -> UInt8[Tensor, "3 height width"]:
-        return torch.from_numpy(self.scene.frame(time, size)).permute(2, 0, 1)
-
-    def picture_by(self, rule, size: tuple[int, int]) -> UInt8[Tensor, "3 height width"]:
-        (index,) = rule(max(1, int(self.scene.seconds * self.RATE + 1e-6)), self.RATE)
-        return self.picture(index / self.RATE, size)
-
-
-def _mixed(channels: int, channel: int | None) -> str:
-    return f"{channels} channels averaged" if channel is None else f"channel {channel} of {channels} taken"

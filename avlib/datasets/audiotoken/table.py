@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ... import clips
 from ...errors import DatasetError
-from ..sources import SOUND_SUFFIXES, VIDEO_SUFFIXES, existing, files_in, segments
+from ..sources import SOUND_SUFFIXES, VIDEO_SUFFIXES, FileReader, SceneReader, existing, files_in, segments
 from .captions import caption
 
 _YTID = 11  # characters of a YouTube id, with which the published names of files begin
@@ -43,12 +43,21 @@ class Clip:
     def __str__(self) -> str:
         return str(self.path or self.wav or self.name)
 
+    def reader(self) -> FileReader:
+        """What reads its sound and pictures."""
+        if self.path is None and self.wav is None:
+            raise DatasetError(self, "neither a video nor a sound", "at least one of them")
+        return FileReader(self.path, self.wav)
+
 
 @dataclass(frozen=True)
 class SceneClip(Clip):
     """A built-in scene, computed whenever it is read; its label is its kind."""
 
     scene: clips.Scene = field(kw_only=True)
+
+    def reader(self) -> FileReader:
+        return SceneReader(self.scene)
 
 
 def scene_clips(count: int, seed: int = 0, seconds: float | int = 10.0, split: str = "") -> list[Clip]:

@@ -8,7 +8,7 @@ fbank, image, labels = dataset[0]                               # (1024, 128), (
 
 from __future__ import annotations
 
-from ..splits import split
+from ..sources import split
 from .dataset import FINE_TUNING, PRETRAINING, Augmentation, CAVMAEDataset, Sample
 from .extraction import Extraction, extract
 from .items import (

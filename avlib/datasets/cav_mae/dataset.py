@@ -8,20 +8,20 @@ takes the partner's own; and labels of mixed clips are mixed, not added up (`avl
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import default_collate
 
 from ... import features
 from ...errors import DatasetError, MediaError, ParameterError
-from ..policy import ItemDataset
+from ..items import ItemDataset
 from ..sources import SAMPLE_RATE
 from .items import Item, Reading
 from .labels import LabelTable
@@ -88,6 +88,8 @@ class CAVMAEDataset(ItemDataset):
         ParameterError: a number or choice out of range.
     """
 
+    ragged = ("sounds",)
+
     def __init__(
         self,
         items: Sequence[Item],
@@ -122,7 +124,6 @@ class CAVMAEDataset(ItemDataset):
         self.table = LabelTable.of(items) if table is None else table
         self.reading = Reading(total_frames, image_size, channel)
         self.target_length, self.n_mels, self.mean, self.std = target_length, n_mels, mean, std
-        self._memory: _Memory | None = None
         for index in range(len(items)):
             self._attempt(self._classes, index)
 
@@ -166,42 +167,6 @@ class CAVMAEDataset(ItemDataset):
         mean = means.mean()
         squares = deviations.sum() + count * (means - mean).square().sum()
         return mean.item(), (squares / (count * len(means) - 1)).sqrt().item()
-
-    def usable(self, jobs: int | None = None, progress: bool = True) -> CAVMAEDataset:
-        """See `ItemDataset.usable`; in memory there is nothing else."""
-        return self if self._memory is not None else super().usable(jobs, progress)
-
-    def prepared(self, jobs: int | None = None, progress: bool = True) -> CAVMAEDataset:
-        """The data set in memory, without what cannot be used: read once, in several processes, then fast.
-
-        Spectrograms and all frames are kept, and the sounds if there is mixup: for 10 s at the published sizes 2 MB
-        an item, and 0.6 MB. The items that it gives are the same.
-        """
-        if self._memory is not None:
-            return self
-        size, total = self.reading.image_size, self.reading.total_frames
-        fbanks = torch.empty(len(self), self.target_length, self.n_mels)
-        pictures = torch.empty(len(self), total, 3, size, size, dtype=torch.uint8)
-        there = torch.zeros(len(self), total, dtype=torch.bool)
-        sounds, kept = [], []
-        for index, (waveform, fbank, shown, frames) in self._survey(self._prepare, "preparing", jobs, progress):
-            row = len(kept)
-            fbanks[row], pictures[row, frames], there[row, frames] = *map(torch.from_numpy, (fbank, shown)), True
-            sounds.append(torch.from_numpy(waveform))
-            kept.append(index)
-        other, count = self._of(kept), len(kept)
-        other._memory = _Memory(fbanks[:count], pictures[:count], there[:count], sounds)
-        return other
-
-    def arrays(self) -> dict[str, Tensor]:
-        """What `prepared` read, by name, for a file to keep; without the sounds, which only mixup needs."""
-        return {name: getattr(self._memory, name) for name in ("fbanks", "pictures", "there")}
-
-    def with_arrays(self, arrays: Mapping[str, Tensor]) -> CAVMAEDataset:
-        """The data set in memory, by what `arrays` gave of one with these items and sizes."""
-        other = copy.copy(self)
-        other._memory = _Memory(**arrays, sounds=[torch.empty(0)] * len(self))
-        return other
 
     # One item
 
@@ -247,16 +212,16 @@ class CAVMAEDataset(ItemDataset):
         smoothing = self.augmentation.label_smoothing if self.augmentation else 0.0
         labels = features.soft_labels(self._classes(index), len(self.table), smoothing)
         frame = self._first_there(index, wanted)
-        if self._memory is None:
+        if self.memory is None:
             waveform, pictures = item.read([frame], self.reading)
             fbank, picture = None, pictures[0]
         else:
-            waveform, fbank = self._memory.sounds[index], self._memory.fbanks[index]
-            picture = self._memory.pictures[index, frame]
+            waveform, fbank = self.memory["sounds"][index], self.memory["fbanks"][index]
+            picture = self.memory["pictures"][index, frame]
         return waveform, fbank, features.normalize_pictures(picture), labels
 
     def _first_there(self, index: int, wanted: list[int]) -> int:
-        has = self.items[index].has if self._memory is None else self._memory.there[index].__getitem__
+        has = self.items[index].has if self.memory is None else self.memory["there"][index].__getitem__
         frame = next((frame for frame in wanted if has(frame)), None)
         if frame is None:
             found = f"has none of the frames {sorted(wanted)}"
@@ -271,41 +236,34 @@ class CAVMAEDataset(ItemDataset):
         return self.table.indices(self.items[index])
 
     def _moments(self, index: int) -> tuple[float, float]:
-        if self._memory is None:
+        if self.memory is None:
             self._classes(index)
             fbank = self._fbank(self.items[index].read([], self.reading)[0]).double()
         else:
-            fbank = self._memory.fbanks[index].double()
+            fbank = self.memory["fbanks"][index].double()
         mean = fbank.mean()
         return mean.item(), (fbank - mean).square().sum().item()
 
-    def _prepare(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[int]]:
-        """All that is ever read of an item; arrays, which pass between processes with less ado than tensors."""
-        item = self.items[index]
+    def contents(self, index: int) -> dict[str, np.ndarray]:
+        """Spectrogram, not normalised, all frames and which there are, and the sound if there is mixup.
+
+        For 10 s at the published sizes 2 MB, and 0.6 MB.
+        """
+        item, total = self.items[index], self.reading.total_frames
         self._classes(index)
         self._first_there(index, self._wanted(np.random.default_rng(0)))
-        frames = [frame for frame in range(self.reading.total_frames) if item.has(frame)]
-        waveform, pictures = item.read(frames, self.reading)
+        there = np.array([item.has(frame) for frame in range(total)])
+        waveform, shown = item.read(there.nonzero()[0].tolist(), self.reading)
+        pictures = np.zeros((total, *shown.shape[1:]), np.uint8)
+        pictures[there] = shown.numpy()
         mixed = self.augmentation is not None and self.augmentation.mixup > 0
         sound = waveform if mixed else waveform[:0]
-        return sound.numpy(), self._fbank(waveform).numpy(), pictures.numpy(), frames
-
-    def _check_whole(self, index: int) -> bool:
-        self._prepare(index)
-        return True
-
-    def _survey(self, task: Callable[[int], Any], doing: str, jobs: int | None, progress: bool) -> Iterator:
-        return super()._survey(task, doing, jobs if self._memory is None else 1, progress)
-
-
-@dataclass(frozen=True)
-class _Memory:
-    """What was read of all items, row by row."""
-
-    fbanks: Float[Tensor, "items frames mels"]  # not normalised
-    pictures: UInt8[Tensor, "items shown 3 size size"]
-    there: Bool[Tensor, "items shown"]
-    sounds: list[Tensor]  # of no samples where nothing is mixed
+        return {
+            "fbanks": self._fbank(waveform).numpy(),
+            "pictures": pictures,
+            "there": there,
+            "sounds": sound.numpy(),
+        }
 
 
 def _check(name: str, value: float | int, lowest: int, highest: int | None = None) -> None:

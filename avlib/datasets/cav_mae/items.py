@@ -19,9 +19,7 @@ from torch import Tensor
 from ... import clips, media
 from ...errors import DatasetError, MediaError, TooShortError
 from ...features import cav_mae_frame_indices, crop_pictures, frame_geometry
-from ..sources import SAMPLE_RATE, VIDEO_SUFFIXES, existing, files_in, segments
-
-_SCENE_RATE = 25.0  # pictures in a second that a scene is thought to have, as `clips.render` gives it
+from ..sources import SAMPLE_RATE, VIDEO_SUFFIXES, FileReader, SceneReader, existing, files_in, segments
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,18 @@ class Item:
         return waveform, pictures
 
     def _read(self, frames: Sequence[int], reading: Reading) -> tuple[Tensor, Tensor]:
+        reader, size = self._reader(), (reading.image_size, reading.image_size)
+        if not frames:
+            return reader.sound(reading.channel), torch.empty(0, 3, *size, dtype=torch.uint8)
+
+        def rule(count: int, rate: float) -> list[int]:
+            indices = cav_mae_frame_indices(count, rate, total_frames=reading.total_frames)
+            return [indices[frame] for frame in frames]
+
+        waveform, pictures = reader.both(rule, reading.channel, size)
+        return waveform, crop_pictures(pictures, reading.image_size)
+
+    def _reader(self) -> FileReader:
         raise NotImplementedError
 
 
@@ -82,17 +92,8 @@ class ClipItem(Item):
         """The name of the file without its last ending, as published."""
         return self.path.stem
 
-    def _read(self, frames: Sequence[int], reading: Reading) -> tuple[Tensor, Tensor]:
-        if not frames:
-            empty = torch.empty(0, 3, reading.image_size, reading.image_size, dtype=torch.uint8)
-            return media.read_audio(self.path, SAMPLE_RATE, channel=reading.channel), empty
-
-        def rule(count: int, rate: float) -> list[int]:
-            indices = cav_mae_frame_indices(count, rate, total_frames=reading.total_frames)
-            return [indices[frame] for frame in frames]
-
-        clip = media.read_clip(self.path, rule, sample_rate=SAMPLE_RATE, channel=reading.channel)
-        return clip.waveform, crop_pictures(clip.frames, reading.image_size)
+    def _reader(self) -> FileReader:
+        return FileReader(self.path)
 
 
 @dataclass(frozen=True)
@@ -129,14 +130,8 @@ class SceneItem(Item):
     def __str__(self) -> str:
         return f"scene {self.scene.kind} {self.scene.seed}"
 
-    def _read(self, frames: Sequence[int], reading: Reading) -> tuple[Tensor, Tensor]:
-        sound = torch.from_numpy(self.scene.sound(SAMPLE_RATE))
-        count = max(1, int(self.scene.seconds * _SCENE_RATE + 1e-6))
-        indices = cav_mae_frame_indices(count, _SCENE_RATE, total_frames=reading.total_frames)
-        size = (reading.image_size, reading.image_size)
-        pictures = self.scene.frames([indices[frame] / _SCENE_RATE for frame in frames], size) if frames else []
-        stacked = torch.from_numpy(np.reshape(pictures, (len(frames), *size, 3)).astype(np.uint8))
-        return sound.mean(0) if reading.channel is None else sound[reading.channel], stacked.permute(0, 3, 1, 2)
+    def _reader(self) -> FileReader:
+        return SceneReader(self.scene)
 
 
 def scene_items(count: int, seed: int = 0, seconds: float = 10.0) -> list[Item]:

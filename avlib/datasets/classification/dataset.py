@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ... import media
 from ...clips.speech import AGES
 from ...errors import DatasetError, MediaError, ParameterError, check_choice
-from ..policy import ItemDataset
+from ..items import ItemDataset
 from ..sources import SAMPLE_RATE
 from .labels import Labels, age_index, word_index
 from .table import Recording

@@ -26,8 +26,7 @@ from ...datasets.audiotoken import (
     scene_clips,
     select,
 )
-from ...datasets.sources import SAMPLE_RATE
-from ...datasets.splits import split
+from ...datasets.sources import SAMPLE_RATE, split
 from ...features import beats_fbank
 from ...models.audiotoken import PLACEHOLDER
 from ...workers import each

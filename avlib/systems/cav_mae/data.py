@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -98,7 +99,7 @@ def _dataset(
         return dataset.prepared(jobs, progress)
 
     def write(prepared: CAVMAEDataset, path: Path) -> None:
-        checkpoints.save(path, prepared.arrays(), {})
+        checkpoints.save(path, {name: prepared.memory[name] for name in ("fbanks", "pictures", "there")}, {})
 
     recipe = [frames, sizes.image_size, sizes.audio_length, sizes.mel_bins, list(map(repr, items))]
     path = done_once(
@@ -109,4 +110,5 @@ def _dataset(
         write,
         source=sources("cav_mae", "data"),
     )
-    return dataset.with_arrays(checkpoints.read(path).tensors)
+    no_sounds = [torch.empty(0)] * len(items)
+    return dataset.with_memory(checkpoints.read(path).tensors | {"sounds": no_sounds})

@@ -1,0 +1,174 @@
+"""Data sets of clips: items are read one by one, or held in memory; unusable ones are refused, or left out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..errors import AvlibError, DatasetError, MediaError, ParameterError, check_choice
+from ..workers import POLICIES, describe, each
+
+_UNUSABLE = (MediaError, DatasetError)  # something is wrong with one item; a wrong parameter is wrong for all
+_Items = TypeVar("_Items", bound="ItemDataset")
+Memory = dict[str, Tensor | list[Tensor]]
+
+
+class ItemDataset(Dataset):
+    """Items that are read one by one, each in any process, or held in memory.
+
+    A subclass defines `__getitem__` through `_attempt`, and `contents`.
+
+    Args:
+        items: what the data set consists of; `str` of one names it.
+        seed: of all that is random about it.
+        on_error: "raise", or "skip" to leave out unusable items and `report` them.
+
+    Attributes:
+        memory: by name, the `contents` of all items, row by row; None while items are read from their files.
+
+    Raises:
+        DatasetError: no items.
+        ParameterError: a negative seed, or another policy.
+    """
+
+    ragged: ClassVar[tuple[str, ...]] = ()  # contents whose size differs between items: in memory a list, not a tensor
+
+    def __init__(self, items: Sequence, seed: int, on_error: str):
+        if seed < 0:
+            raise ParameterError("seed", f"{seed}", "0 or more")
+        check_choice("on_error", on_error, POLICIES)
+        if not len(items):
+            raise DatasetError("items", "none", "at least one")
+        self.items, self.seed, self.on_error = items, seed, on_error
+        self.memory: Memory | None = None
+        self._left_out: list[AvlibError] = []
+        # Shared with the processes of a DataLoader, also with those that stay alive from one epoch to the next.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._unusable = torch.zeros(len(items), dtype=torch.bool).share_memory_()
+
+    def __setstate__(self, state: dict):
+        self.__dict__.update(state)
+        self._epoch, self._unusable = self._epoch.share_memory_(), self._unusable.share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, from which all that is random follows. Call it before a DataLoader is iterated."""
+        self._epoch.fill_(epoch)
+
+    def _dice(self, *place: int) -> np.random.Generator:
+        """Random numbers of an item, which follow from the seed, the epoch and its place alone."""
+        return np.random.default_rng([self.seed, int(self._epoch), *place])
+
+    def contents(self, index: int) -> dict[str, np.ndarray]:
+        """All that is ever read of an item, as arrays, which pass between processes with less ado than tensors."""
+        raise NotImplementedError
+
+    def _attempt(self, task: Callable[[int], Any], index: int) -> Any:
+        """Apply a task to an item. None when the item is left out, now or before."""
+        index = range(len(self))[index]
+        if self._unusable[index]:
+            return None
+        try:
+            return task(index)
+        except _UNUSABLE:
+            if self.on_error == "raise":
+                raise
+            self._unusable[index] = True
+            return None
+
+    def _survey(
+        self, task: Callable[[int], Any], doing: str, jobs: int | None = None, progress: bool = True
+    ) -> Iterator[tuple[int, Any]]:
+        """Apply a task to all items; yields index and result of those that are not left out. See `workers.each`."""
+        jobs = jobs if self.memory is None else 1
+        results = each(partial(self._attempt, task), range(len(self)), jobs=jobs, progress=progress, doing=doing)
+        return ((index, result) for index, result in enumerate(results) if result is not None)
+
+    def usable(self: _Items, jobs: int | None = None, progress: bool = True) -> _Items:
+        """Return the data set without unusable items, which are found by reading every item once, whole.
+
+        Do that where batches must all have one size, as between processes that share their negatives. With
+        `on_error="raise"` this raises at the first unusable item.
+        """
+        if self.memory is not None:
+            return self
+        return self._of([index for index, _ in self._survey(self._check_whole, "checking", jobs, progress)])
+
+    def prepared(self: _Items, jobs: int | None = None, progress: bool = True) -> _Items:
+        """Return the data set in memory, without unusable items: read once, in several processes. Items are the same.
+
+        Memory takes what `contents` returns of each item.
+        """
+        if self.memory is not None:
+            return self
+        memory: Memory = {}
+        kept = []
+        for index, arrays in self._survey(self.contents, "preparing", jobs, progress):
+            for name, array in arrays.items():
+                tensor = torch.from_numpy(array)
+                if name not in memory:
+                    memory[name] = [] if name in self.ragged else tensor.new_empty(len(self), *tensor.shape)
+                if name in self.ragged:
+                    memory[name].append(tensor)
+                else:
+                    memory[name][len(kept)] = tensor
+            kept.append(index)
+        return self._of(kept).with_memory({name: rows[: len(kept)] for name, rows in memory.items()})
+
+    def with_memory(self: _Items, memory: Mapping[str, Tensor | list[Tensor]]) -> _Items:
+        """Return the data set with the memory of one of the same items."""
+        other = copy.copy(self)
+        other.memory = dict(memory)
+        return other
+
+    def skipped(self, gather: bool = False) -> list[AvlibError]:
+        """Return why items were left out until now, by this process and the workers of its DataLoaders.
+
+        With `gather`, by all processes of torch.distributed together; then each of them has to call it.
+        """
+        marked = set(self._unusable.nonzero().flatten().tolist())
+        if gather and torch.distributed.is_initialized():
+            everyone: list = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(everyone, marked)
+            marked = set().union(*everyone)
+        return [*self._left_out, *map(self._reason, sorted(marked))]
+
+    def report(self, gather: bool = False) -> str:
+        """Return how many items were left out until now, and why; see `skipped`."""
+        return describe(self.skipped(gather), len(self) + len(self._left_out))
+
+    def _check_whole(self, index: int) -> bool:
+        """Read all that is ever read of an item."""
+        self.contents(index)
+        return True
+
+    def _reason(self, index: int) -> AvlibError:
+        try:
+            self._check_whole(index)
+        except _UNUSABLE as error:
+            # Its traceback holds on to open files and the threads of their decoders. A process that is forked while
+            # they live waits for ever when it frees them, since it has the handles and not the threads.
+            for raised in (error, error.__cause__, error.__context__):
+                if raised is not None:
+                    raised.__traceback__ = None
+            return error
+        return DatasetError(self.items[index], "could not be read before, though it can be now")
+
+    def _of(self: _Items, kept: list[int]) -> _Items:
+        """The data set of these items only."""
+        if not kept:
+            raise DatasetError("items", "none can be used", advice=self.report())
+        other = copy.copy(self)
+        other._left_out = self.skipped()
+        other.items = [self.items[index] for index in kept]
+        other._unusable = torch.zeros(len(kept), dtype=torch.bool).share_memory_()
+        return other
