@@ -178,7 +178,6 @@ def test_class_balanced_loss_in_its_three_forms():
         (losses.difficulty_weights, ([3.0, 4], [1]), "difficulty"),
         (losses.difficulty_weights, ([math.nan], [1]), "difficulty"),
         (losses.difficulty_weights, ([3.0], [1], 2.5), "strength: 2.5"),
-        (losses.difficulty_weights, ([3.0], [1], 1.0, 4, 4), "lowest, highest"),
         (losses.word_difficulty, ("слово",), "word: 'слово'"),
     ],
 )
@@ -254,10 +253,5 @@ def test_difficulty_weights_are_largest_for_what_says_most():
 def test_difficulty_of_words(word, score):
     for form in ("NFC", "NFD"):
         assert losses.word_difficulty(unicodedata.normalize(form, word)) == score
-    assert losses.word_difficulty(word, rare={word}) == score + 1
-    assert losses.word_difficulty(word, table={word: 7.5}, rare={word}) == 7.5
+    assert losses.word_difficulty(word, table={word: 7.5}) == 7.5
     assert losses.word_difficulty(word, table={"other": 1}) == score
-
-
-def test_phonemes_that_are_given_are_counted():
-    assert losses.word_difficulty("through", phonemes=["th", "r", "u"]) == 3

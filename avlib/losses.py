@@ -1,0 +1,571 @@
+"""Training objectives, and how much each item of a batch counts in them.
+
+All are computed in float32, or float64 if their input is that. A weight says how much an item counts: means are over
+the items of a batch, not over the sum of their weights, so that a weight keeps its meaning in a batch of one class.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch import distributed as dist
+from torch.nn import functional as F
+
+from .errors import ParameterError, check_choice
+
+FOCAL_FORMS = ("softmax", "sigmoid")
+CLASS_BALANCED_FORMS = ("softmax", "sigmoid", "focal")
+BALANCING_FORMS = ("balanced", "inverse")
+_TINY = 1e-30  # a power below 1 has no slope at 0, where a model is wholly sure: the gradient would be NaN
+
+# Masked autoencoding
+
+
+def normalize_patches(
+    patches: Float[Tensor, "batch patches values"], eps: float = 1e-6
+) -> Float[Tensor, "batch patches values"]:
+    """Subtract each patch's mean and divide by its unbiased standard deviation, as published."""
+    mean = patches.mean(dim=-1, keepdim=True)
+    variance = patches.var(dim=-1, keepdim=True)
+    return (patches - mean) / (variance + eps) ** 0.5
+
+
+def masked_patch_error(
+    prediction: Float[Tensor, "batch patches values"],
+    target: Float[Tensor, "batch patches values"],
+    removed: Float[Tensor, "batch patches"],
+) -> Float[Tensor, ""]:
+    """Mean squared error over the removed (1) patches of a batch; NaN without any.
+
+    Source: CAV-MAE, `forward_mae_loss`; paper equation 7.
+    """
+    error = (prediction - target).square().mean(dim=-1)  # (batch, patches)
+    return (error * removed).sum() / removed.sum()
+
+
+# Contrast
+
+
+def contrastive_loss(
+    audio: Float[Tensor, "batch width"],
+    image: Float[Tensor, "batch width"],
+    *,
+    temperature: float = 0.05,
+    both_directions: bool = False,
+    gather: bool = True,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """InfoNCE on cosines: each picture picks its own sound among all sounds of the batch.
+
+    For picture j, loss = -log(exp(s_jj / t) / sum_i exp(s_ij / t)), s_ij the cosine between sound i and picture j:
+    small where s_jj is large and the other s_ij are small. Source: CAV-MAE, `forward_contrastive`.
+
+    Args:
+        audio: `(batch, width)`, one embedding for each clip's sound.
+        image: `(batch, width)`, one for its picture.
+        temperature: divides the cosines; 0.05 as published.
+        both_directions: average with the loss of sounds that pick pictures. The published trainings do not.
+        gather: compare the clips of all processes of `torch.distributed`: loss and (averaged) gradients are those of
+            one process with the whole batch. All must call, with batches of one size. False is the published form.
+
+    Returns:
+        The loss, and the share of pictures whose own sound is the most similar (averaged over directions).
+
+    Raises:
+        ParameterError: a batch of one, which has no negatives.
+    """
+    audio, image = _unit(audio), _unit(image)
+    if gather:
+        audio, image = _gathered(audio), _gathered(image)
+    if len(audio) < 2:
+        raise ParameterError(
+            "batch", "a single clip", "two or more, since contrast compares clips", "Or set contrast_weight=0."
+        )
+    with torch.autocast(audio.device.type, enabled=False):  # bfloat16 would round s / t, which reaches 20, to 0.06
+        similarity = audio @ image.T / temperature  # (clips, clips): a row for each sound, a column for each picture
+    own = torch.arange(len(audio), device=audio.device)
+    ways = [similarity.T, similarity] if both_directions else [similarity.T]
+    losses = [F.cross_entropy(way, own) for way in ways]
+    hits = [(way.argmax(dim=1) == own).to(audio.dtype).mean() for way in ways]
+    return torch.stack(losses).mean(), torch.stack(hits).mean()
+
+
+def supervised_contrastive_loss(
+    embeddings: Float[Tensor, "batch width"],
+    labels: Int[Tensor, " batch"],
+    temperature: float | int = 0.07,
+    words: Int[Tensor, " batch"] | None = None,
+    *,
+    gather: bool = True,
+) -> Float[Tensor, ""]:
+    """Contrast each item with the others of the batch; those of its label are positives.
+
+    For item i, with s the cosines over the temperature, P the other items of its label, A all other items:
+    -1 / |P| sum over p of log(exp(s_ip) / sum over a of exp(s_ia)); the mean over items that have a P, or 0. Khosla et
+    al., "Supervised Contrastive Learning", arXiv:2004.11362, equation 2 (L_out), which sums over items.
+
+    Args:
+        embeddings: `(batch, width)`, of any length.
+        labels: `(batch,)`.
+        temperature: 0.07 as published in the code.
+        words: `(batch,)`; if given, P and A are limited to the item's word. Batches for it: `avlib.datasets.sampling`.
+        gather: as in `contrastive_loss`.
+
+    Raises:
+        ParameterError: a temperature that is not positive.
+    """
+    if not temperature > 0:
+        raise ParameterError("temperature", f"{temperature}", "more than 0")
+    embeddings = _unit(embeddings)
+    if gather:
+        embeddings, labels = _gathered(embeddings), _gathered(labels)
+        words = None if words is None else _gathered(words)
+    with torch.autocast(embeddings.device.type, enabled=False):  # bfloat16 would round s, which reaches 14, to 0.06
+        similarity = embeddings @ embeddings.T / temperature  # (batch, batch)
+    rivals = _comparable(words, labels)
+    positives = rivals & _equal(labels)
+    count = positives.sum(dim=1)
+    anchors = count > 0
+    # Rows without positives stay unmasked: the slope of log(sum of nothing), times 0, is NaN.
+    total = similarity.masked_fill(~rivals & anchors[:, None], -torch.inf).logsumexp(dim=1, keepdim=True)
+    summed = (similarity - total).where(positives, 0.0).sum(dim=1)
+    return -(summed / count.clamp(min=1)).sum() / anchors.sum().clamp(min=1)
+
+
+class Partners(NamedTuple):
+    """For each item, another of its word and label (`same`), and one of its word with another label (`other`).
+
+    Each `(batch,)`, numbers of items. Where there is none, the number is the item's own and `has_...` is False.
+    """
+
+    same: Int[Tensor, " batch"]
+    other: Int[Tensor, " batch"]
+    has_same: Bool[Tensor, " batch"]
+    has_other: Bool[Tensor, " batch"]
+
+
+def draw_partners(
+    labels: Int[Tensor, " batch"],
+    words: Int[Tensor, " batch"] | None = None,
+    noise: Float[Tensor, "batch batch"] | None = None,
+) -> Partners:
+    """Draw for each item a partner of its word and label, and one of another label.
+
+    Args:
+        labels: `(batch,)`.
+        words: `(batch,)`; None where all items may be compared.
+        noise: `(batch, batch)`, uniform; the highest in an item's row wins. None draws it. In training,
+            `training.uniform(batch, batch)` lets it follow from the seed and the step.
+    """
+    count = len(labels)
+    noise = torch.rand(count, count) if noise is None else noise
+    noise = noise.to(labels.device)
+    comparable, alike = _comparable(words, labels), _equal(labels)
+    own = torch.arange(count, device=labels.device)
+    drawn = []
+    for allowed in (comparable & alike, comparable & ~alike):
+        found = allowed.any(dim=1)
+        drawn.append((noise.masked_fill(~allowed, -1).argmax(dim=1).where(found, own), found))
+    (same, has_same), (other, has_other) = drawn
+    return Partners(same, other, has_same, has_other)
+
+
+def pair_contrastive_loss(
+    anchor: Float[Tensor, "batch width"],
+    positive: Float[Tensor, "batch width"],
+    negative: Float[Tensor, "batch width"],
+    margin: float | int = 0.0,
+    has_positive: Bool[Tensor, " batch"] | None = None,
+    has_negative: Bool[Tensor, " batch"] | None = None,
+) -> Float[Tensor, ""]:
+    """1 minus the cosine to a positive, plus the cosine to a negative above a margin.
+
+    Each is a mean over the items that have that partner, or 0; `torch.nn.CosineEmbeddingLoss` on each side. Gradients
+    reach the partners too.
+
+    Args:
+        anchor: `(batch, width)`.
+        positive: of the same word and label: `anchor[partners.same]`, see `draw_partners`.
+        negative: of the same word and another label.
+        margin: cosines to the negative below it cost nothing.
+        has_positive: `(batch,)`, True where there is such a partner; None: everywhere.
+        has_negative: likewise.
+
+    Raises:
+        ParameterError: a margin outside [-1, 1).
+    """
+    if not -1 <= margin < 1:
+        raise ParameterError("margin", f"{margin}", "-1 or more, and less than 1, as cosines are")
+    anchor, positive, negative = (_unit(vectors) for vectors in (anchor, positive, negative))
+    apart = 1 - (anchor * positive).sum(dim=-1)
+    close = ((anchor * negative).sum(dim=-1) - margin).clamp(min=0)
+    parts = [
+        values.mean() if valid is None else (values * valid).sum() / valid.sum().clamp(min=1)
+        for values, valid in ((apart, has_positive), (close, has_negative))
+    ]
+    return parts[0] + parts[1]
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return F.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)
+
+
+def _equal(numbers: Tensor) -> Bool[Tensor, "batch batch"]:
+    return numbers[:, None] == numbers
+
+
+def _comparable(words: Tensor | None, labels: Tensor) -> Bool[Tensor, "batch batch"]:
+    """All pairs of different items, of one word if words are given."""
+    others = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    return others if words is None else others & _equal(words)
+
+
+def _gathered(rows: Tensor) -> Tensor:
+    return _GatherRows.apply(rows) if dist.is_available() and dist.is_initialized() else rows
+
+
+class _GatherRows(torch.autograd.Function):
+    """Rows of all processes, in order of rank. PyTorch's own gather with gradients is deprecated."""
+
+    @staticmethod
+    def forward(ctx, rows):
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+# Classes
+
+
+def cross_entropy_loss(
+    logits: Float[Tensor, "batch classes"],
+    target: Tensor,
+    weights: Tensor | None = None,
+    label_smoothing: float | int = 0.0,
+    reduction: str = "mean",
+) -> Float[Tensor, "*batch"]:
+    """Cross entropy times the weight of each item.
+
+    `F.cross_entropy` with class weights divides by their sum over the batch; this divides by the number of items.
+
+    Args:
+        logits: `(batch, classes)`.
+        target: `(batch,)`, class indices; or `(batch, classes)`, probabilities.
+        weights: `(batch,)`, such as `class_balanced_weights(counts)[target]`.
+        label_smoothing: this share of the target is spread over all classes.
+        reduction: "mean" or "sum" over the batch, or "none", `(batch,)`.
+
+    Raises:
+        ParameterError: shapes that do not fit, an unknown class or reduction.
+    """
+    logits, target = _checked(logits, target)
+    losses = F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
+    return _reduced(losses, weights, reduction)
+
+
+def focal_loss(
+    logits: Float[Tensor, "batch ..."],
+    target: Tensor,
+    gamma: float | int = 2.0,
+    alpha: float | int | Sequence[float | int] | Tensor | None = None,
+    form: str = "softmax",
+    reduction: str = "mean",
+) -> Float[Tensor, "*batch"]:
+    """Cross entropy that counts an item less, the surer the model is of its class.
+
+    With "softmax", (1 - p_y)^gamma times -log p_y. With "sigmoid", the sum over classes, each a question of its own,
+    of -a (1 - pt)^gamma log pt, where pt is the probability of the right answer: Lin et al., "Focal Loss for Dense
+    Object Detection", arXiv:1708.02002, equation 5; published with gamma 2 and alpha 0.25.
+
+    Args:
+        logits: `(batch, classes)`; with "sigmoid" also `(batch,)`, one question.
+        target: `(batch,)`, class indices; or of the shape of the logits: probabilities with "softmax", with "sigmoid"
+            1 where the answer is yes, or anything from 0 to 1.
+        gamma: 0 is cross entropy.
+        alpha: None weighs all alike. With "softmax" a weight for each class; of two, a number weighs the second, and 1
+            minus it the first. With "sigmoid" a number: a is alpha where the answer is yes, else 1 - alpha.
+        form: one of `FOCAL_FORMS`.
+        reduction: see `cross_entropy_loss`. The mean with "sigmoid" is the sum over the number of answers that are yes
+            (at least 1), as published.
+
+    Raises:
+        ParameterError: shapes that do not fit, an unknown class, form or reduction, a negative gamma, or an `alpha`
+            that does not go with the form.
+    """
+    check_choice("form", form, FOCAL_FORMS)
+    if not gamma >= 0:
+        raise ParameterError("gamma", f"{gamma}", "0 or more")
+    if form == "sigmoid":
+        answers = _answers(logits, target)
+        return _reduced(_sigmoid_focal(logits, answers, gamma, alpha), None, reduction, answers.sum().clamp(min=1))
+    logits, target = _checked(logits, target)
+    log_p = logits.log_softmax(dim=-1)
+    if target.ndim == 1:
+        target = F.one_hot(target, logits.shape[1])
+    wrong = (-log_p.expm1()).clamp(min=_TINY)
+    terms = target * wrong**gamma * -log_p * _class_weights(alpha, logits)
+    return _reduced(terms.sum(dim=-1), None, reduction)
+
+
+def class_balanced_loss(
+    logits: Float[Tensor, "batch classes"],
+    target: Int[Tensor, " batch"],
+    weights: Tensor,
+    form: str = "softmax",
+    gamma: float | int = 1.0,
+    reduction: str = "mean",
+) -> Float[Tensor, "*batch"]:
+    """A loss times the weight of each item's class; arXiv:1901.05555, section 3.3.
+
+    Args:
+        logits: `(batch, classes)`.
+        target: `(batch,)`, class indices.
+        weights: `(classes,)`, of `class_balanced_weights`.
+        form: "softmax" is cross entropy, "sigmoid" the sum of the binary ones of all classes (the published code takes
+            their mean), "focal" that sum with the focal factor.
+        gamma: of that factor; 0.5, 1 and 2 in the paper.
+        reduction: see `cross_entropy_loss`.
+
+    Raises:
+        ParameterError: shapes that do not fit, or an unknown class, form or reduction.
+    """
+    check_choice("form", form, CLASS_BALANCED_FORMS)
+    if weights.shape != logits.shape[1:]:
+        raise ParameterError("weights", f"{len(weights)}", f"one for each of {logits.shape[1]} classes")
+    if form == "softmax":
+        losses = cross_entropy_loss(logits, target, reduction="none")
+    else:
+        losses = focal_loss(logits, target, gamma if form == "focal" else 0.0, form="sigmoid", reduction="none")
+    return _reduced(losses, weights.to(losses)[target.long()], reduction)
+
+
+def _checked(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits in float32 at least; targets as int64 class indices, or probabilities in the dtype of the logits."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if logits.ndim != 2 or target.shape not in (logits.shape, logits.shape[:1]):
+        found = f"{tuple(target.shape)} for logits {tuple(logits.shape)}"
+        raise ParameterError("target", found, "(batch,) or (batch, classes), for logits (batch, classes)")
+    if target.ndim == 2:
+        return logits, target.to(logits)
+    if target.is_floating_point():
+        raise ParameterError("target", f"{target.dtype}", "whole numbers of classes, or (batch, classes)")
+    if not target.is_cuda and len(target) and not 0 <= int(target.min()) <= int(target.max()) < logits.shape[1]:
+        # On a GPU this would wait for the device; there torch itself stops.
+        raise ParameterError("target", f"{int(target.min())} to {int(target.max())}", f"0 to {logits.shape[1] - 1}")
+    return logits, target.long()
+
+
+def _answers(logits: Tensor, target: Tensor) -> Tensor:
+    """Targets in the shape of the logits, 1 where the answer is yes."""
+    if target.shape == logits.shape:
+        return target.to(logits)
+    if logits.ndim == 2 and logits.shape[1] == 1 and target.shape == logits.shape[:1]:
+        return target[:, None].to(logits)  # one question: the class is its answer
+    _, target = _checked(logits, target)
+    return F.one_hot(target, logits.shape[1]).to(logits)
+
+
+def _sigmoid_focal(logits: Tensor, answers: Tensor, gamma: float, alpha: object) -> Float[Tensor, " batch"]:
+    if alpha is not None and not (isinstance(alpha, float | int) and 0 <= alpha <= 1):
+        advice = 'Weights of classes go with form="softmax", or with class_balanced_loss.'
+        raise ParameterError("alpha", f"{alpha}", 'a number from 0 to 1 in the form "sigmoid"', advice)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    answers = answers.to(logits)
+    # torchvision.ops.sigmoid_focal_loss has the same formula, but takes the power of 1 - pt, which rounds to 0.
+    wrong = (logits.sigmoid() * (1 - answers) + (-logits).sigmoid() * answers).clamp(min=_TINY)
+    losses = wrong**gamma * F.binary_cross_entropy_with_logits(logits, answers, reduction="none")
+    if alpha is not None:
+        losses = losses * (alpha * answers + (1 - alpha) * (1 - answers))
+    return losses.flatten(1).sum(dim=1) if losses.ndim > 1 else losses
+
+
+def _class_weights(alpha: object, logits: Tensor) -> Tensor:
+    classes = logits.shape[1]
+    if alpha is None:
+        return logits.new_ones(classes)
+    weights = torch.as_tensor(alpha).to(logits)
+    if weights.ndim == 0 and classes == 2:
+        weights = torch.stack([1 - weights, weights])
+    if weights.shape != (classes,):
+        found = f"of shape {tuple(weights.shape)}" if weights.ndim else f"{float(weights)}"
+        raise ParameterError("alpha", found, f"a weight for each of {classes} classes")
+    return weights
+
+
+def _reduced(losses: Tensor, weights: Tensor | None, reduction: str, count: Tensor | None = None) -> Tensor:
+    check_choice("reduction", reduction, ("mean", "sum", "none"))
+    if weights is not None:
+        if weights.shape != losses.shape:
+            raise ParameterError("weights", f"{tuple(weights.shape)}", f"{tuple(losses.shape)}, one for each item")
+        losses = losses * weights.to(losses)
+    if reduction == "none":
+        return losses
+    return losses.sum() if reduction == "sum" else losses.sum() / (len(losses) if count is None else count)
+
+
+# Weights
+
+
+def class_balanced_weights(
+    counts: Int[Tensor, " classes"] | Float[Tensor, " classes"] | Sequence[int], beta: float | int = 0.999
+) -> Float[Tensor, " classes"]:
+    """A weight for each class: (1 - beta) / (1 - beta^n), scaled to sum to the classes.
+
+    One over the effective number of examples: with `beta` 0 all weigh 1, towards 1 they approach 1 / n. `counts` says
+    how often each class is in the training split. Cui et al., "Class-Balanced Loss Based on Effective Number of
+    Samples", arXiv:1901.05555, equation 2; there `beta` is from 0.9 to 0.9999.
+
+    Raises:
+        ParameterError: a class without examples, no classes, or a `beta` outside [0, 1).
+    """
+    counts = torch.as_tensor(counts)
+    if not 0 <= beta < 1:
+        raise ParameterError("beta", f"{beta}", "0 or more, and less than 1")
+    if not len(counts) or not (counts >= 1).all():
+        raise ParameterError("counts", f"{counts.tolist()}", "1 or more of each class", "Leave out what has none.")
+    effective = (1 - torch.as_tensor(beta, dtype=torch.float64) ** counts.cpu().double()) / (1 - beta)
+    weights = len(counts) * (1 / effective) / (1 / effective).sum()
+    return weights.float().to(counts.device)
+
+
+def count_table(
+    rows: Int[Tensor, " items"] | Sequence[int],
+    columns: Int[Tensor, " items"] | Sequence[int],
+    num_rows: int,
+    num_columns: int,
+) -> Int[Tensor, "rows columns"]:
+    """Count how often each word (row) goes with each label (column), for `balancing_weights`.
+
+    Raises:
+        ParameterError: unequal lengths, or a number that is out of range.
+    """
+    rows, columns = torch.as_tensor(rows).long(), torch.as_tensor(columns).long()
+    if rows.shape != columns.shape:
+        raise ParameterError("columns", f"{len(columns)} numbers", f"as many as rows, {len(rows)}")
+    for name, numbers, size in (("rows", rows, num_rows), ("columns", columns, num_columns)):
+        if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < size:
+            raise ParameterError(name, f"{int(numbers.min())} to {int(numbers.max())}", f"0 to {size - 1}")
+    return torch.bincount(rows * num_columns + columns, minlength=num_rows * num_columns).view(num_rows, num_columns)
+
+
+def balancing_weights(
+    counts: Int[Tensor, "words classes"] | Float[Tensor, "words classes"] | Sequence[Sequence[int]],
+    form: str = "balanced",
+    laplace: float | int = 0,
+    cap: float | int | None = 10.0,
+) -> Float[Tensor, "words classes"]:
+    """A weight for each word and class, so that the classes of a word count alike.
+
+    With N_wy clips of word w and class y, N_w of word w, and K_w classes that this word has: N_w / (K_w N_wy) in the
+    form "balanced", whose mean over the clips of a word is 1; N_w / N_wy in the form "inverse", that of the notes'
+    README. 1 where there are no clips.
+
+    Args:
+        counts: `(words, classes)`, of the training split; see `count_table`.
+        form: "balanced" or "inverse".
+        laplace: is added to each count; 1 keeps the weights of rare cells lower.
+        cap: no weight is above it; None for no cap.
+
+    Raises:
+        ParameterError: a negative count, an unknown form, a negative `laplace`, a `cap` that is not positive.
+    """
+    counts = torch.as_tensor(counts)
+    check_choice("form", form, BALANCING_FORMS)
+    if not laplace >= 0 or not (cap is None or cap > 0):
+        raise ParameterError("laplace, cap", f"{laplace}, {cap}", "0 or more, and more than 0 or None")
+    if not (counts >= 0).all():
+        raise ParameterError("counts", "a negative or NaN one", "0 or more")
+    table = counts.double() + laplace
+    weights = table.sum(dim=1, keepdim=True) / table
+    if form == "balanced":
+        weights = weights / (table > 0).sum(dim=1, keepdim=True)
+    weights = weights.where(table > 0, 1.0)  # a cell without clips weighs no clip; 1 is there for those to come
+    return (weights if cap is None else weights.clamp(max=cap)).float()
+
+
+# Difficulty of words: normal pronunciations of hard words and abnormal ones of easy words say most about a speaker.
+
+_EASIEST, _HARDEST = 2, 11  # the scores between which weights go from one end to the other, as in the notes' README
+
+# Hangul in canonical decomposition: a syllable is an initial, a vowel and perhaps a final, each a character.
+_VOWELS = re.compile("[\u1161-\u1175]")
+_COUNTED = {
+    _VOWELS: 1,
+    re.compile("[\u11a8-\u11c2]"): 2,  # finals; a cluster is one character
+    re.compile("[\u1101\u1104\u1108\u110a\u110d]"): 1,  # tense initials; as a final, each is said plain
+    re.compile("[\u110e-\u1111]"): 1,  # aspirated initials: ch, k, t, p
+    # diphthongs of the standard language, which counts oe and wi among the simple vowels
+    re.compile("[\u1163\u1164\u1167\u1168\u116a\u116b\u116d\u116f\u1170\u1172\u1174]"): 1,
+}
+_LIQUID = re.compile("[\u1105\u11af-\u11b6]")  # r or l, alone or first of a final cluster
+
+# What is one sound in most English words, however many letters it has; a final e after a consonant is silent.
+_SOUNDS = re.compile(r"tch|dge|[cpst]h|wh|ck|ng|qu|x|[aeiou]+[wy]?|y|([b-df-hj-np-tv-z])\1?")
+_SILENT_E = re.compile(r"(?<=[aeiouy][b-df-hj-np-tvz])e$")
+
+
+def word_difficulty(word: str, table: Mapping[str, float | int] | None = None) -> float:
+    """Score how hard a word is to say, from a table of scores or else by a rule.
+
+    Korean: syllables + 2 x final consonants + tense + aspirated + diphthongs + 1 if there is a liquid. Else the number
+    of phonemes, guessed from English spelling.
+
+    Raises:
+        ParameterError: neither Hangul nor letters from a to z, and not in the table.
+    """
+    if table is not None and word in table:
+        return float(table[word])
+    text = unicodedata.normalize("NFD", word.strip().lower())
+    if _VOWELS.search(text):
+        score = sum(weight * len(pattern.findall(text)) for pattern, weight in _COUNTED.items())
+        return float(score + bool(_LIQUID.search(text)))
+    letters = _SILENT_E.sub("", re.sub(r"[^a-z]", "", text))
+    sounds = [match[0] for match in _SOUNDS.finditer(letters)]
+    if not sounds:
+        raise ParameterError("word", repr(word), "Hangul, or letters from a to z", "Give a table.")
+    return float(len(sounds) + sum(sound in ("x", "qu") for sound in sounds))  # ks, kw
+
+
+def difficulty_weights(
+    difficulty: Float[Tensor, " batch"] | Int[Tensor, " batch"] | Sequence[float | int],
+    labels: Int[Tensor, " batch"] | Sequence[int],
+    strength: float | int = 1.0,
+) -> Float[Tensor, " batch"]:
+    """A weight for each clip: 1 + s (d - 1/2) if normal, 1 - s (d - 1/2) if abnormal.
+
+    s is `strength`, d the difficulty of its word, from 0 (a score of 2 or less) to 1 (11 or more).
+
+    Args:
+        difficulty: `(batch,)`, of each clip's word; see `word_difficulty`.
+        labels: `(batch,)`, 0 normal, 1 abnormal.
+        strength: 0 weighs all alike; with 1, weights are from 0.5 to 1.5.
+
+    Returns:
+        `(batch,)`, float32 (float64 if `difficulty` is that), on the device of the labels.
+
+    Raises:
+        ParameterError: labels other than 0 and 1, unequal lengths, a `strength` outside 0 to 2 (a weight would be
+            negative), or a difficulty that is NaN.
+    """
+    labels = torch.as_tensor(labels)
+    difficulty = torch.as_tensor(difficulty).to(labels.device)
+    difficulty = difficulty.to(torch.promote_types(difficulty.dtype, torch.float32))
+    if not 0 <= strength <= 2:
+        raise ParameterError("strength", f"{strength}", "0 to 2")
+    if difficulty.shape != labels.shape or difficulty.isnan().any():
+        raise ParameterError("difficulty", f"{difficulty.tolist()[:5]}", f"a number for each of {len(labels)} clips")
+    if not ((labels == 0) | (labels == 1)).all():
+        raise ParameterError("labels", "other values than 0 and 1", "0 for normal, 1 for abnormal")
+    away = ((difficulty - _EASIEST) / (_HARDEST - _EASIEST)).clamp(0, 1) - 0.5
+    return 1 + strength * away * (1 - 2 * labels)
