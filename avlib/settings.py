@@ -43,7 +43,8 @@ def settings(cls: type[_Settings]) -> type[_Settings]:
     """Make a class a frozen dataclass that checks its values strictly.
 
     Types, ranges (`Annotated[int, Field(ge=1)]`, or the names of this module) and choices (`Literal`) are checked by
-    pydantic; what depends on several fields belongs in `__post_init__`. Whatever is refused is a ParameterError.
+    pydantic; what depends on several fields belongs in `__post_init__`. Whatever is refused is a ParameterError. Lists
+    and ranges become tuples.
     """
     made = checked_dataclass(cls, frozen=True, config=_STRICT)
     checked = made.__init__
@@ -51,12 +52,16 @@ def settings(cls: type[_Settings]) -> type[_Settings]:
     @functools.wraps(checked)
     def init(self: Any, *args: Any, **values: Any) -> None:
         try:
-            checked(self, *args, **values)
+            checked(self, *map(_as_tuple, args), **{name: _as_tuple(value) for name, value in values.items()})
         except ValidationError as error:
             raise _refusal(made, error) from None
 
     made.__init__ = init
     return made
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | range) else value
 
 
 def _refusal(cls: type, error: ValidationError) -> AvlibError:
@@ -67,7 +72,13 @@ def _refusal(cls: type, error: ValidationError) -> AvlibError:
     name, *_ = map(str, first["loc"])
     if first["type"] in ("unexpected_keyword_argument", "missing"):
         return ParameterError(name, first["msg"].lower(), f"one of {', '.join(field.name for field in fields(cls))}")
-    return _unfit(name, first["input"], get_type_hints(cls, include_extras=True)[name])
+    kind = get_type_hints(cls, include_extras=True)[name]
+    for key in first["loc"][1:]:  # of an item in a sequence or table
+        items = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+        if get_origin(items) not in (Sequence, Mapping):
+            break
+        name, kind = f"{name}[{key!r}]", get_args(items)[-1]
+    return _unfit(name, first["input"], kind)
 
 
 def _unfit(name: str, value: Any, kind: Any) -> ParameterError:
@@ -100,6 +111,9 @@ def _range(notes: Sequence[Any]) -> str:
     )
     if ge is not None and le is not None:
         return f"{ge} to {le}"
+    length = next((limit.min_length for limit in limits if hasattr(limit, "min_length")), None)
+    if length:
+        return f"{length} values"
     low = f"{ge} or more" if ge is not None else f"more than {gt}" if gt is not None else ""
     high = f"at most {le}" if le is not None else f"less than {lt}" if lt not in (None, *_ENDLESS) else ""
     return " and ".join(filter(None, (low, high)))
@@ -234,7 +248,7 @@ def _converted(name: str, value: Any, kind: Any) -> Any:
         candidates.append([word.strip() for word in text.split(",") if word.strip()])
     for candidate in candidates:
         if _fits(candidate, plain):  # whether it is in its range as well, the dataclass checks
-            return tuple(candidate) if isinstance(candidate, list) else candidate
+            return _as_tuple(candidate)
     raise _unfit(name, value, kind)
 
 

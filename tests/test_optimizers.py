@@ -235,8 +235,8 @@ def test_a_checkpoint_from_before_these_settings(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"optimizer": "lion"}, "optimizer: 'lion'; expected one of adamw, adam, sgd, sam, asam"),
-        ({"sharp_base": "sam"}, "sharp_base: 'sam'; expected one of adamw, adam, sgd"),
+        ({"optimizer": "lion"}, "optimizer: 'lion'; expected one of 'adamw', 'adam', 'sgd', 'sam', 'asam'"),
+        ({"sharp_base": "sam"}, "sharp_base: 'sam'; expected one of 'adamw', 'adam', 'sgd'"),
         ({"rho": 0}, "rho: 0"),
         ({"momentum": 1}, "momentum: 1"),
         ({"cycles": 0}, "cycles: 0"),

@@ -61,6 +61,13 @@ def test_a_value_that_does_not_fit_is_refused(values, message):
         assert str(caught.value) == message
 
 
+def test_an_item_that_does_not_fit_is_named():
+    with pytest.raises(ParameterError, match=r"weights\['a'\]: found str 'b'; expected float"):
+        Part(weights={"a": "b"})
+    with pytest.raises(ParameterError, match=r"names\[1\]: found int 3; expected str"):
+        Part(names=["a", 3])
+
+
 def test_an_unknown_field_is_refused_by_name():
     with pytest.raises(ParameterError, match=r"stpes: .*one of steps, rate"):
         Part(stpes=3)

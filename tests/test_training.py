@@ -75,6 +75,8 @@ def step(model, batch):
 def fit(settings=None, model=None, dataset=None, taken=step, **how):
     model = Net() if model is None else model
     settings = settings or quick()
+    if "evaluate" in how and settings.monitor:
+        how = {"better": {"valid loss": "lower", "valid MAE": "lower", "valid UAR": "higher"}} | how
     history = training.fit(model, taken, Line() if dataset is None else dataset, settings, progress=False, **how)
     return model, history
 
@@ -678,7 +680,7 @@ def test_patience_counts_evaluations_that_are_not_better_by_min_delta(patience, 
     assert len(history) == steps == len(said), "the fifth is lower by less than min_delta, and counts as not better"
 
 
-@pytest.mark.parametrize(("name", "sign"), [("valid loss", 1), ("valid error", 1), ("valid UAR", -1)])
+@pytest.mark.parametrize(("name", "sign"), [("valid loss", 1), ("valid MAE", 1), ("valid UAR", -1)])
 @pytest.mark.parametrize("kept_in", ["memory", "folder"])
 def test_the_best_weights_are_kept(tmp_path, kept_in, name, sign):
     evaluate, _ = on_a_curve(name, sign, [5, 3, 4, 2, 6, 7, 8, 9])
@@ -719,5 +721,143 @@ def test_what_is_monitored_has_to_be_there():
         Settings(patience=2)
     with pytest.raises(ParameterError, match="evaluation"):
         fit(watched(best=True))
-    with pytest.raises(ParameterError, match="'valid loss'"):
-        fit(watched(best=True, monitor="valid los"), Counting(), evaluate=on_a_curve()[0])
+    model = Counting()
+    with pytest.raises(ParameterError, match=r"'valid los'; expected one of 'valid loss'.*Did you mean 'valid loss'"):
+        fit(watched(best=True, monitor="valid los"), model, evaluate=on_a_curve()[0])
+    assert same(model, Net()), "refused before training"
+
+
+# Several networks, each with an optimiser
+
+
+class Pair(nn.Module):
+    """A generator and its critic."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.generator, self.critic = Net(), nn.Sequential(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1))
+
+
+def critic_step(pair, batch):
+    with torch.no_grad():
+        fake = pair.generator(batch.x + training.normal(len(batch.x), 1))
+    real_loss, fake_loss = (pair.critic(batch.y) - 1).square().mean(), pair.critic(fake).square().mean()
+    return real_loss + fake_loss, {"critic on fakes": fake_loss}
+
+
+def generator_step(pair, batch):
+    fake = pair.generator(batch.x + training.normal(len(batch.x), 1))
+    adversarial = (pair.critic(fake) - 1).square().mean()
+    return adversarial + (fake - batch.y).abs().mean(), {"adversarial": adversarial}
+
+
+GAN = {"critic": critic_step, "generator": generator_step}
+
+
+def test_two_networks_learn_as_in_the_loop_that_one_would_write():
+    noise = []
+
+    def noting(pair, batch):
+        noise.append(training.normal(len(batch.x), 1))
+        return critic_step_with(pair, batch, noise[-1])
+
+    def critic_step_with(pair, batch, drawn):
+        with torch.no_grad():
+            fake = pair.generator(batch.x + drawn)
+        return (pair.critic(batch.y) - 1).square().mean() + pair.critic(fake).square().mean(), {}
+
+    settings = quick(clip=0.5, steps=6, group_rates={"critic": 0.5})
+    model, history = fit(settings, Pair(), taken={"critic": noting, "generator": generator_step})
+    pair, data = Pair(), Line()
+    optimizers = {name: torch.optim.AdamW(getattr(pair, name).parameters(), betas=(0.9, 0.95), weight_decay=0.0)
+                  for name in GAN}  # fmt: skip
+    losses = {name: [] for name in GAN}
+    for number in range(6):
+        epoch, place = divmod(number, 4)
+        order = np.random.default_rng([0, epoch]).permutation(32)[8 * place : 8 * place + 8]
+        batch = data.collate([data[i] for i in order])
+        for name, optimizer in optimizers.items():
+            rate = 0.05 * settings.rate(number) * (0.5 if name == "critic" else 1)
+            optimizer.param_groups[0]["lr"] = rate
+            if name == "critic":
+                loss, _ = critic_step_with(pair, batch, noise[number])
+            else:  # the same noise in both steps
+                fake = pair.generator(batch.x + noise[number])
+                loss = (pair.critic(fake) - 1).square().mean() + (fake - batch.y).abs().mean()
+            pair.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(getattr(pair, name).parameters(), 0.5)
+            optimizer.step()
+            losses[name].append(loss.item())
+    assert same(model, pair)
+    assert {name: history.series(f"{name} loss")[1] for name in GAN} == losses
+    assert "critic gradient" in history.columns and all(each.requires_grad for each in model.parameters())
+
+
+def test_two_networks_and_their_average_go_on_from_a_checkpoint(tmp_path):
+    settings = quick(ema=0.9, save_every=3)
+    straight, history = fit(settings, Pair(), taken=GAN)
+    calls = []
+
+    def failing(pair, batch):
+        calls.append(1)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return generator_step(pair, batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(settings, Pair(), taken={"critic": critic_step, "generator": failing}, folder=tmp_path)
+    assert [path.name for path in training.saved(tmp_path)] == ["step-00000006"]
+    for _ in range(2):  # the second time it is over already
+        again, later = fit(settings, Pair(), taken=GAN, folder=tmp_path)
+        assert same(again, straight) and later.series("generator loss") == history.series("generator loss")
+
+
+def test_parts_of_a_batch_share_the_noise_of_two_networks():
+    _, whole = fit(quick(), Pair(), taken=GAN)
+    _, parts = fit(quick(accumulate=4), Pair(), taken=GAN)
+    for name in GAN:
+        assert parts.series(f"{name} loss")[1] == pytest.approx(whole.series(f"{name} loss")[1], rel=1e-4)
+
+
+def test_a_step_of_a_network_that_is_not_there():
+    with pytest.raises(ParameterError, match="step: 'judge'; expected names of networks in the model: generator, cri"):
+        fit(quick(), Pair(), taken={"judge": critic_step})
+
+
+# A moving average of the weights
+
+
+def test_the_model_ends_with_the_average_of_its_weights_and_is_evaluated_with_it():
+    seen, evaluated = [], []
+
+    def noting(model, batch):
+        seen.append([each.detach().clone() for each in model.parameters()])
+        return step(model, batch)
+
+    def evaluate(model):
+        evaluated.append([each.detach().clone() for each in model.parameters()])
+        return {"valid loss": 0.0}
+
+    plain, _ = fit(quick(steps=5))
+    model, _ = fit(quick(steps=5, ema=0.8, evaluate_every=5), taken=noting, evaluate=evaluate)
+    weights = [*seen[1:], list(plain.parameters())]  # after each step
+    average = [each.clone() for each in weights[0]]
+    for number, now in enumerate(weights):
+        decay = min(0.8, (1 + number) / (10 + number)) if number else 0.0
+        average = [decay * old + (1 - decay) * new for old, new in zip(average, now, strict=True)]
+    for got, at_evaluation, expected in zip(model.parameters(), evaluated[0], average, strict=True):
+        assert torch.allclose(got, expected, atol=1e-6) and torch.equal(got, at_evaluation)
+
+
+@pytest.mark.parametrize("kept_in", ["memory", "folder"])
+def test_the_best_average_is_kept(tmp_path, kept_in):
+    evaluated = []
+
+    def evaluate(model):
+        evaluated.append([each.detach().clone() for each in model.parameters()])
+        return {"valid loss": [5, 3, 4, 2, 6, 7, 8, 9][len(evaluated) - 1]}
+
+    model, _ = fit(watched(best=True, ema=0.9), evaluate=evaluate, folder=tmp_path if kept_in == "folder" else None)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), evaluated[3], strict=True))

@@ -1,4 +1,4 @@
-"""The loop: batches, parts and shares of them, losses, steps."""
+"""The loop: batches shared out over parts and processes, losses, optimiser steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from os import environ
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,22 +17,25 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import ParameterError, TrainingError
+from ..errors import ParameterError, TrainingError, did_you_mean
 from .history import History, Picture
 from .settings import Settings, build_optimizer
 from .sharpness import as_before, perturbed
 from .stopping import Checkpoints, Interruptions, Watch, leave_to_main, random_numbers_apart, random_state
 
+Step = Callable[[nn.Module, Any], tuple[Tensor, Mapping[str, Tensor]]]
+
 
 @random_numbers_apart()
 def fit(
     model: nn.Module,
-    step: Callable[[nn.Module, Any], tuple[Tensor, Mapping[str, Tensor]]],
+    step: Step | Mapping[str, Step],
     dataset: Dataset,
     settings: Settings,
     *,
     folder: Path | str | None = None,
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    better: Mapping[str, Literal["lower", "higher"]] | None = None,
     device: torch.device | str | None = None,
     progress: bool = True,
     live: bool = False,
@@ -41,47 +44,52 @@ def fit(
 ) -> History:
     """Train a model in place.
 
-    Ctrl-C stops after the step that is under way, and leaves a checkpoint to go on from if there is a folder; so does
-    SIGTERM. A second Ctrl-C stops at once. The caller's random numbers are as they were when this returns.
+    Ctrl-C stops after the current step, and leaves a checkpoint to go on from if there is a folder; so does SIGTERM. A
+    second Ctrl-C stops at once. The caller's random state is restored when this returns.
 
     Args:
-        model: is moved to the device. Parameters that do not require gradients are left alone.
-        step: of model and batch; gives the loss, an average over the items of the batch, and its parts by name, which
-            are only noted. It sees the model itself, whatever is wrapped around it. Random numbers that should not
-            depend on how a batch is shared out are drawn by `uniform`. "sam" and "asam" call it twice for each batch,
-            with the same random numbers.
-        dataset: batches are what its `collate` makes, if it has one; their first tensor's first axis counts items. Its
+        model: moved to the device. Parameters that do not require gradients are left alone.
+        step: takes model and batch, and returns the loss, an average over the items of the batch, and its parts by
+            name, which are only noted. It sees the model itself, whatever is wrapped around it. Random numbers that
+            must not depend on how a batch is shared out are drawn by `uniform` or `normal`. "sam" and "asam" call it
+            twice for each batch, with the same random numbers.
+            A table of steps trains several networks, each by its own optimiser, one after another on each batch: the
+            names are those of the model's children, as in {"discriminator": ..., "generator": ...}. Each step draws
+            the same random numbers from `uniform` and `normal`; the other networks get no gradient.
+        dataset: its `collate`, if it has one, makes batches, whose first tensor's first axis counts items. Its
             `set_epoch` is called before each epoch. What is random about an item must follow from its index and the
-            epoch, as in CAVMAEDataset, for workers and stopping not to matter.
-        settings: how to train. With `patience` it may end before its last step, and with `best` the model ends as it
-            was at its best evaluation.
-        folder: where checkpoints go: folders `step-...`, each with the weights as `model.save` writes them, if the
-            model can. They are written at the end, as `settings` say, and when training is interrupted.
-        evaluate: gives figures by name. It is called with the model in evaluation mode, without gradients, with the
+            epoch, so that neither workers nor interruptions matter.
+        settings: how to train. With `patience` it may end before its last step; with `best` the model ends as it was
+            at its best evaluation.
+        folder: for checkpoints: folders `step-...`, each with the weights as `model.save` writes them, if the model
+            can. They are written at the end, as `settings` say, and when training is interrupted.
+        evaluate: returns figures by name. It is called with the model in evaluation mode, without gradients, with the
             same random numbers each time; by every process, each of which evaluates everything.
+        better: for the figures of `evaluate`, whether "lower" or "higher" is better. Needed for `settings.monitor`.
         device: None or "auto" takes a GPU if there is one, for each process its own.
-        progress: whether a progress bar is shown.
+        progress: whether to show a progress bar.
         live: draw the loss while it falls, in a notebook; at most once a second.
         resume: go on from the newest checkpoint in the folder. False removes those that are there.
-        sampler: gives an epoch's indices in order, with `set_epoch`, alike in all processes:
+        sampler: yields an epoch's indices in order, with `set_epoch`, alike in all processes:
             `BalancedSampler(weights, seed, num_replicas=1)`. None takes each item once, in random order.
 
     Returns:
-        What happened, before an interruption too.
+        The history, with the rows from before an interruption.
 
     Raises:
-        TrainingError: a loss or gradient is not finite, or no item of a batch can be used. Weights are those before
-            that step.
+        TrainingError: a loss or gradient is not finite, or no item of a batch can be used. The optimiser has not
+            stepped on it.
         ParameterError: settings that do not go with the model, the data, the device, or the run to go on from.
         CheckpointError: the checkpoint does not fit the model.
         CacheError: a checkpoint cannot be written; the ones before are still there.
     """
     from accelerate.utils import set_seed
 
+    if settings.chooses and settings.monitor not in (better or {}):
+        expected = f"one of {', '.join(map(repr, better))}" if better else "an evaluation that returns it"
+        raise ParameterError("monitor", repr(settings.monitor), expected, did_you_mean(settings.monitor, better or {}))
     accelerator = _accelerator(settings, device)
     main = accelerator.is_main_process
-    if (settings.patience or settings.best) and evaluate is None:
-        raise ParameterError("monitor", repr(settings.monitor), "an evaluation that gives it", "There is none.")
     size, shares = settings.batch_size, settings.accumulate * accelerator.num_processes
     per_epoch = len(dataset if sampler is None else sampler) // size
     if not per_epoch or size < shares:
@@ -89,42 +97,52 @@ def fit(
         raise ParameterError("batch_size", f"{size}", expected)
 
     set_seed(settings.seed, device_specific=True)
-    stepper = _Stepper(model, step, dataset, settings, accelerator)
+    steps = step if isinstance(step, Mapping) else {"": step}
+    steppers = [_Stepper(model, name, one, dataset, settings, accelerator) for name, one in steps.items()]
+    average = _average(model, settings)
     folder = Path(folder) if folder else None
-    kept = Checkpoints(folder, model, stepper.plain, accelerator, settings, len(dataset))
+    optimizers = [stepper.plain for stepper in steppers]
+    kept = Checkpoints(folder, model, optimizers, average, accelerator, settings, len(dataset))
     done, before, history = kept.restore(resume)
 
     model.train()
-    begun, picture = time.monotonic() - before, Picture(live and main)
-    watch = Watch(kept, settings, history)
+    losses = [stepper.loss for stepper in steppers]
+    begun, picture = time.monotonic() - before, Picture(live and main, losses)
+    watch = Watch(kept, settings, history, (better or {}).get(settings.monitor) == "lower")
     with _bar(settings.steps, done, progress and main) as bar, Interruptions() as interruptions:
         while done < settings.steps and not watch.over:
             epoch, first = divmod(done, per_epoch)
             order = _order(dataset, sampler, settings.seed, epoch)
             for parts in _batches(dataset, order, settings, accelerator, first):
                 rate = settings.rate(done, epoch)
-                noted, stop = stepper.take(done, rate, parts, interruptions)
+                noted, stop = {}, False
+                for stepper in steppers:
+                    of_one, told = stepper.take(done, rate, parts, interruptions)
+                    noted, stop = noted | of_one, stop or told
+                if average:
+                    average.step(kept.trained)
                 done += 1
 
                 row = {"step": done, "epoch": epoch, "seconds": time.monotonic() - begun}
                 row |= {"lr": settings.learning_rate * rate, **noted}
                 evaluated = evaluate and _due(done, settings.evaluate_every, settings.steps)
                 if evaluated:
-                    row |= watch.agreed(_evaluation(model, evaluate, settings.seed))
+                    with kept.averaged():
+                        row |= watch.agreed(_evaluation(model, evaluate, settings.seed))
                 if evaluated or _due(done, settings.log_every, settings.steps):
                     history.rows.append(row)
                     picture.draw(history)
-                better = evaluated and watch.look(done)
+                improved = evaluated and watch.look(done)
                 bar.set_postfix({name: f"{value:.3g}" for name, value in noted.items()}, refresh=False)
                 bar.update()
                 due = _due(done, settings.save_every, settings.steps) or done in settings.keep
-                if stop or due or better or watch.over:
+                if stop or due or improved or watch.over:
                     kept.save(done, time.monotonic() - begun, history)
                 if stop:
                     interruptions.stop()
                 if done == settings.steps or watch.over:
                     break
-    watch.take_best(done)
+    watch.finish(done)
     picture.draw(history, at_once=True)
     return history
 
@@ -151,7 +169,7 @@ def chosen_device(wanted: torch.device | str | None) -> torch.device:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within, a model is in evaluation mode; afterwards each of its modules is in the mode that it was in."""
+    """Put a model in evaluation mode; on exit restore the mode of each of its modules."""
     before = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -162,7 +180,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def uniform(count: int, *shape: int, device: torch.device | str = "cpu") -> Float[Tensor, "*shape"]:
-    """Random numbers in [0, 1) for the `count` items of a batch, `(count, *shape)`: the noise that decides a mask.
+    """Return random numbers in [0, 1) for the `count` items of a batch, `(count, *shape)`.
 
     While `fit` trains they follow from its seed, the step, and an item's place in the whole batch, so that they are the
     same however the batch is shared out over processes and parts. Elsewhere they are `torch.rand`.
@@ -174,10 +192,15 @@ def uniform(count: int, *shape: int, device: torch.device | str = "cpu") -> Floa
     return torch.rand(batch_size, *shape, generator=generator)[start : start + count].to(device)
 
 
+def normal(count: int, *shape: int, device: torch.device | str = "cpu") -> Float[Tensor, "*shape"]:
+    """Return standard normal noise for the `count` items of a batch, drawn by `uniform`: `(count, *shape)`."""
+    return torch.special.ndtri(uniform(count, *shape, device=device).clamp(min=2.0**-25))
+
+
 class _Objective(nn.Module):
     """The step as a module, so that what is wrapped around it (DDP, autocast) sees all of the step's work."""
 
-    def __init__(self, model: nn.Module, step: Callable):
+    def __init__(self, model: nn.Module, step: Step):
         super().__init__()
         self.model, self.step = model, step
 
@@ -187,18 +210,33 @@ class _Objective(nn.Module):
 
 
 class _Stepper:
-    """What takes a step: the model behind DDP and autocast, the optimiser behind the scaler of fp16."""
+    """One optimiser and its step: the model behind DDP and autocast, the optimiser behind the scaler of fp16."""
 
-    def __init__(self, model: nn.Module, step: Callable, dataset: Dataset, settings: Settings, accelerator):
-        self.objective = accelerator.prepare_model(_Objective(model, step))
-        self.plain = build_optimizer(model, settings)
+    def __init__(self, model: nn.Module, network: str, step: Step, dataset: Dataset, settings: Settings, accelerator):
+        self.network, self.loss, self.gradient = network, f"{network} loss".strip(), f"{network} gradient".strip()
+        own = set(_network(model, network).parameters())
+        self.others = [each for each in model.parameters() if each.requires_grad and each not in own]
+        with self._alone():
+            self.objective = accelerator.prepare_model(_Objective(model, step))
+            self.plain = build_optimizer(model, settings)
         self.highest = [group["lr"] for group in self.plain.param_groups]
         self.trained = [parameter for group in self.plain.param_groups for parameter in group["params"]]
         self.optimizer = accelerator.prepare_optimizer(self.plain)
         self.dataset, self.settings, self.accelerator = dataset, settings, accelerator
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep gradients from the other networks."""
+        for parameter in self.others:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in self.others:
+                parameter.requires_grad_(True)
+
     def take(self, done: int, rate: float, parts: Sequence[tuple], interruptions: Interruptions) -> tuple[dict, bool]:
-        """Change the weights once. Gives what is noted of it, and whether any process was told to stop."""
+        """Step once; return what to note of it, and whether any process was told to stop."""
         from accelerate.utils import find_batch_size
 
         accelerator, device = self.accelerator, self.accelerator.device
@@ -210,26 +248,27 @@ class _Stepper:
 
         sharp = self.settings.sharp
         drawn = random_state() if sharp else {}
-        summed, names = self._backward(done, parts, counts, items)
-        if sharp:
-            with perturbed(self.trained, self.settings.rho, self.settings.optimizer == "asam"):
-                self.optimizer.zero_grad()
-                with as_before(self.objective, drawn):
-                    self._backward(done, parts, counts, items)
+        with self._alone():
+            summed, names = self._backward(done, parts, counts, items)
+            if sharp:
+                with perturbed(self.trained, self.settings.rho, self.settings.optimizer == "asam"):
+                    self.optimizer.zero_grad()
+                    with as_before(self.objective, drawn):
+                        self._backward(done, parts, counts, items)
         norm = accelerator.clip_grad_norm_(self.trained, self.settings.clip or math.inf)
 
         # The step's one wait for the device. Processes agree to stop by adding up who was told to.
         told = torch.tensor([float(interruptions.received is not None)], device=device)
         summed = accelerator.reduce(torch.cat([summed, told]), "sum")
         *losses, told, norm = torch.cat([summed, norm.float()[None]]).tolist()
-        losses = dict(zip(["loss", *names], losses, strict=True))
-        _require_finite(done, losses, norm, scaled=accelerator.scaler is not None)
+        losses = dict(zip([self.loss, *names], losses, strict=True))
+        self._require_finite(done, losses, norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return losses | {"gradient": norm}, told > 0
+        return losses | {self.gradient: norm}, told > 0
 
     def _backward(self, done: int, parts: Sequence[tuple], counts: list[int], items: int) -> tuple[Tensor, list[str]]:
-        """Add up the gradients of all parts. Gives this process's share of the losses, and the names of their parts."""
+        """Add up the gradients of all parts; return this process's share of the losses, and their names."""
         from accelerate.utils import send_to_device
 
         accelerator, device = self.accelerator, self.accelerator.device
@@ -246,13 +285,41 @@ class _Stepper:
         return summed, list(noted)
 
     def _items(self, done: int, counts: list[int]) -> int:
-        """How many items of the batch there are, over all parts and processes."""
+        """Count the items of the batch, over all parts and processes."""
         if self.accelerator.num_processes > 1:
             counts = self.accelerator.gather(torch.tensor(counts, device=self.accelerator.device)).tolist()
         if not any(counts) or (self.accelerator.num_processes > 1 and not all(counts)):
             found = "a process has no item that can be used" if any(counts) else "no item of the batch can be used"
             raise TrainingError(f"step {done + 1}", found, advice=getattr(self.dataset, "report", str)())
         return sum(counts)
+
+    def _require_finite(self, done: int, losses: Mapping[str, float], norm: float) -> None:
+        wrong = [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]
+        scaled = self.accelerator.scaler is not None  # such gradients may overflow; then a step is left out
+        if not wrong and not scaled and not math.isfinite(norm):
+            wrong = [f"the gradient's norm is {norm}, though the loss is {losses[self.loss]:.4g}"]
+        if wrong:
+            advice = (
+                "The weights are those before it. Look at the data; a lower learning_rate or a longer warmup may help."
+            )
+            raise TrainingError(f"step {done + 1}", ", ".join(wrong), "finite numbers", advice)
+
+
+def _network(model: nn.Module, name: str) -> nn.Module:
+    """The part of a model that one step trains; all of it without a name."""
+    children = dict(model.named_children())
+    if name and name not in children:
+        raise ParameterError("step", repr(name), f"names of networks in the model: {', '.join(children)}")
+    return children[name] if name else model
+
+
+def _average(model: nn.Module, settings: Settings) -> Any:
+    """The moving average of the trained parameters, or None."""
+    if not settings.ema:
+        return None
+    from diffusers.training_utils import EMAModel
+
+    return EMAModel([each for each in model.parameters() if each.requires_grad], decay=settings.ema, foreach=True)
 
 
 def _accelerator(settings: Settings, device: torch.device | str | None):
@@ -274,7 +341,7 @@ def _accelerator(settings: Settings, device: torch.device | str | None):
 
 
 def _order(dataset: Dataset, sampler: Any, seed: int, epoch: int) -> list:
-    """Of an epoch, the indices."""
+    """Return the indices of an epoch in order."""
     if hasattr(dataset, "set_epoch"):
         dataset.set_epoch(epoch)
     if sampler is None:
@@ -284,7 +351,7 @@ def _order(dataset: Dataset, sampler: Any, seed: int, epoch: int) -> list:
 
 
 def _batches(dataset: Dataset, order: list, settings: Settings, accelerator, first: int) -> Iterator[list]:
-    """For each step of an epoch from the `first` on, what this process works through: parts, and where they begin.
+    """Yield, for each step of an epoch from the `first` on, this process's parts and where they begin.
 
     A batch is cut into parts, and each part into shares, one for each process: together they always work on
     neighbouring items, and one process sees the same parts as several do.
@@ -312,22 +379,13 @@ _PLACE: ContextVar[tuple[torch.Generator, int, int] | None] = ContextVar("place"
 
 @contextmanager
 def _place(settings: Settings, step: int, start: int) -> Iterator[None]:
-    """Within, `uniform` knows which items of which batch it draws for."""
+    """Tell `uniform` which items of which batch it draws for."""
     seed = int(np.random.default_rng([settings.seed, step, 1]).integers(2**63))
     token = _PLACE.set((torch.Generator().manual_seed(seed), settings.batch_size, start))
     try:
         yield
     finally:
         _PLACE.reset(token)
-
-
-def _require_finite(step: int, losses: Mapping[str, float], norm: float, scaled: bool) -> None:
-    wrong = [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]
-    if not wrong and not scaled and not math.isfinite(norm):  # scaled gradients may overflow; then a step is left out
-        wrong = [f"the gradient's norm is {norm}, though the loss is {losses['loss']:.4g}"]
-    if wrong:
-        advice = "The weights are those before it. Look at the data; a lower learning_rate or a longer warmup may help."
-        raise TrainingError(f"step {step + 1}", ", ".join(wrong), "finite numbers", advice)
 
 
 def _due(step: int, every: int, steps: int) -> bool:

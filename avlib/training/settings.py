@@ -1,131 +1,120 @@
-"""How to train: numbers and choices, and what follows from them alone."""
+"""Settings of a training: schedule of the rate, groups of parameters, optimiser."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import field
+from typing import Annotated, Any, Literal, get_args
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from ..errors import ParameterError
+from ..settings import Count, Natural, NonNegative, Positive, settings
 
-# The last two take two passes for each step, and step as `Settings.sharp_base` says.
-BASES = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-OPTIMIZERS = (*BASES, "sam", "asam")
-SCHEDULES = ("constant", "linear", "cosine", "multistep")
-PRECISIONS = ("no", "bf16", "fp16")
+_BASES = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+_Optimizer = Literal["adamw", "adam", "sgd", "sam", "asam"]
+_Schedule = Literal["constant", "linear", "cosine", "multistep"]
+OPTIMIZERS, SCHEDULES = get_args(_Optimizer), get_args(_Schedule)
+
+_BelowOne = Annotated[float | int, Field(ge=0, lt=1)]
 
 
-@dataclass(frozen=True)
+@settings
 class Settings:
     """How to train.
 
-    steps: of the optimiser, in all.
+    steps: optimiser steps in all.
     batch_size: items in one step, over all processes and parts. The end of an epoch that does not fill a batch is
         left out, as published.
-    learning_rate: at its highest.
+    learning_rate: the highest rate of the schedule.
     weight_decay: on all parameters; decoupled in "adamw", added to the gradient in the others.
-    decay_vectors: False spares parameters of one axis or none: biases, and the scales of norms.
+    decay_vectors: whether parameters with one axis or none (biases, scales of norms) decay too.
     betas: of "adamw" and "adam".
     momentum: of "sgd".
-    optimizer: "adamw", "adam" as CAV-MAE published it, "sgd", or "sam" or "asam", sharpness-aware minimisation: twice
-        the work for each step, the second time where the loss is highest nearby, and what is clipped is the gradient
-        there. Losses in the history are those of the first time.
-    sharp_base: what steps in "sam" and "asam": "sgd" as published, "adamw" or "adam".
-    rho: how far "nearby" reaches in these two; 0.05 published for "sam", ten times that and more for "asam".
-    schedule: what becomes of the learning rate after the warm-up: "constant"; "linear" or "cosine" down to
-        `min_learning_rate`; or "multistep": times `gamma` when as many epochs are done as each of `milestones` says.
-        Published for CAV-MAE: range(start, 1000, step), no warm-up.
-    min_learning_rate: where "linear" and "cosine" end.
-    cycles: how often "cosine" goes down, each time from the top, in equal parts of the steps after the warm-up; and
-        each time from `gamma` times the top before.
-    warmup: steps in which the rate rises in a line; in all schedules. The i-th of W, from 0, has (i + 1) / W of it, not
+    optimizer: "adamw", "adam" (as CAV-MAE published it), "sgd", or "sam" or "asam" (sharpness-aware minimisation: two
+        passes for each step; the second takes the gradient where the loss is highest nearby, and that one is clipped;
+        losses in the history are those of the first).
+    sharp_base: the optimiser that steps in "sam" and "asam"; published: "sgd".
+    rho: radius of "nearby" in these two; published 0.05 for "sam", ten times that and more for "asam".
+    schedule: of the learning rate after the warm-up: "constant"; "linear" or "cosine" down to `min_learning_rate`; or
+        "multistep", times `gamma` at each epoch in `milestones`. CAV-MAE: range(start, 1000, step), no warm-up.
+    min_learning_rate: the end of "linear" and "cosine".
+    cycles: number of cosine cycles, in equal parts of the steps after the warm-up; each starts from `gamma` times the
+        top of the one before.
+    warmup: steps in which the rate rises linearly, for all schedules. Step i of W, from 0, has (i + 1) / W of it, not
         i / W as elsewhere: there the first step would change nothing.
-    clip: the gradient's norm at most; 0 lets it be.
-    accumulate: in how many parts, one after another, a process works through its share of a batch, to save memory.
-        An average over items is the same; contrast is among the items of a part.
+    clip: largest norm of the gradient; 0 does not clip.
+    accumulate: parts in which a process works through its share of a batch, one after another, to save memory. The
+        average over items is the same; contrastive losses see the items of one part.
     precision: "no", "bf16", or "fp16" with scaled losses, on GPUs.
-    group_rates: by the beginning of parameters' names, what their rate is multiplied with: {"mlp_head": 100}.
-    seed: of the order of items and of all that is drawn while training.
+    group_rates: factors of the learning rate by prefix of parameter names: {"mlp_head": 100}. Of several networks, a
+        prefix is the name of one: {"discriminator": 0.5}.
+    ema: decay of an exponential moving average of the trained weights, which evaluations see and the model ends with;
+        0 is off. Early steps average less: min(ema, (1 + step) / (10 + step)).
+    seed: of the order of items and of all random numbers of the training.
     workers: processes that load data, for each process that trains.
     evaluate_every, save_every: in steps; 0 is at the end only.
     log_every: steps from one row of the history to the next.
-    keep: steps whose checkpoints are written and stay, for `average`; of the others only the newest does.
-    monitor: a figure of `evaluate`, by which models are compared: the lowest is best if "loss" or "error" is in its
-        name, else the highest.
-    patience: after how many evaluations without a better one training stops; 0: never.
-    min_delta: by how much a figure must be better to count.
+    keep: steps whose checkpoints stay, for `average`; of the others only the newest does.
+    monitor: the figure of `evaluate` that decides which weights are best; see `better` of `fit`.
+    patience: evaluations without a better one after which training stops; 0 is never.
+    min_delta: smallest difference that counts as better.
     best: whether the model ends with the weights of the best evaluation; else with the last ones.
 
     Raises:
         ParameterError: a number out of range, or an unknown choice.
     """
 
-    steps: int = 300
-    batch_size: int = 64
-    learning_rate: float | int = 2e-3
-    weight_decay: float | int = 0.01
+    steps: Count = 300
+    batch_size: Count = 64
+    learning_rate: Positive = 2e-3
+    weight_decay: NonNegative = 0.01
     decay_vectors: bool = True
-    betas: Sequence[float | int] = (0.9, 0.95)
-    momentum: float | int = 0.9
-    optimizer: str = "adamw"
-    sharp_base: str = "sgd"
-    rho: float | int = 0.05
-    schedule: str = "cosine"
-    min_learning_rate: float | int = 0.0
-    cycles: int = 1
-    warmup: int = 50
+    betas: Annotated[Sequence[_BelowOne], Field(min_length=2, max_length=2)] = (0.9, 0.95)
+    momentum: _BelowOne = 0.9
+    optimizer: _Optimizer = "adamw"
+    sharp_base: Literal["adamw", "adam", "sgd"] = "sgd"
+    rho: Positive = 0.05
+    schedule: _Schedule = "cosine"
+    min_learning_rate: NonNegative = 0.0
+    cycles: Count = 1
+    warmup: Natural = 50
     milestones: Sequence[int] = ()
-    gamma: float | int = 0.5
-    clip: float | int = 1.0
-    accumulate: int = 1
-    precision: str = "no"
-    group_rates: Mapping[str, float | int] = field(default_factory=dict)
-    seed: int = 0
-    workers: int = 0
-    evaluate_every: int = 0
-    save_every: int = 0
-    log_every: int = 1
+    gamma: Positive = 0.5
+    clip: NonNegative = 1.0
+    accumulate: Count = 1
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    group_rates: Mapping[str, Positive] = field(default_factory=dict)
+    ema: _BelowOne = 0.0
+    seed: Natural = 0
+    workers: Natural = 0
+    evaluate_every: Natural = 0
+    save_every: Natural = 0
+    log_every: Count = 1
     keep: Sequence[int] = ()
     monitor: str = ""
-    patience: int = 0
-    min_delta: float | int = 0.0
+    patience: Natural = 0
+    min_delta: NonNegative = 0.0
     best: bool = False
 
     def __post_init__(self):
-        for name in ("betas", "milestones", "keep"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # a range, or a list from a file
-        least = dict.fromkeys(("steps", "batch_size", "accumulate", "log_every", "cycles"), 1)
-        least |= dict.fromkeys(("warmup", "workers", "evaluate_every", "save_every", "seed", "clip", "weight_decay"), 0)
-        least |= dict.fromkeys(("patience", "min_delta"), 0)
-        for name, lowest in least.items():
-            if not lowest <= getattr(self, name) < 2**31:
-                raise ParameterError(name, f"{getattr(self, name)}", f"{lowest} or more")
-        rates = {"learning_rate": self.learning_rate, "gamma": self.gamma, "rho": self.rho}
-        rates |= {f"group_rates[{prefix!r}]": rate for prefix, rate in self.group_rates.items()}
-        for name, rate in rates.items():
-            if not 0 < rate < math.inf:
-                raise ParameterError(name, f"{rate}", "more than 0")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ParameterError("betas", f"{self.betas}", "two numbers from 0 to less than 1")
-        if not 0 <= self.momentum < 1:
-            raise ParameterError("momentum", f"{self.momentum}", "0 or more, and less than 1")
-        if not 0 <= self.min_learning_rate <= self.learning_rate:
+        if self.min_learning_rate > self.learning_rate:
             expected = f"0 to the learning_rate, {self.learning_rate}"
             raise ParameterError("min_learning_rate", f"{self.min_learning_rate}", expected)
-        choices = {"optimizer": OPTIMIZERS, "sharp_base": BASES, "schedule": SCHEDULES, "precision": PRECISIONS}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ParameterError(name, repr(getattr(self, name)), f"one of {', '.join(known)}")
-        if (self.patience or self.best) and not self.monitor:
+        if self.chooses and not self.monitor:
             found = "none is given, with " + ("patience" if self.patience else "best")
-            raise ParameterError("monitor", found, "the name of a figure that `evaluate` gives")
+            raise ParameterError("monitor", found, "the name of a figure that `evaluate` returns")
         if self.sharp and self.precision == "fp16":
             found = f"fp16 with {self.optimizer}, whose first gradient would be scaled"
             raise ParameterError("precision", found, '"no" or "bf16"')
+
+    @property
+    def chooses(self) -> bool:
+        """Whether evaluations decide when training ends or which weights it keeps."""
+        return bool(self.patience or self.best)
 
     @property
     def sharp(self) -> bool:
@@ -133,7 +122,7 @@ class Settings:
         return self.optimizer in ("sam", "asam")
 
     def rate(self, step: int, epoch: int = 0) -> float:
-        """Share of the learning rate in a step, counted from 0, of an epoch, counted from 0."""
+        """Return the share of the learning rate in a step of an epoch, both counted from 0."""
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         past, rest = max(0, step - self.warmup), max(1, self.steps - self.warmup)
         done, turns = min(1.0, past / rest), min(self.cycles, past * self.cycles / rest)
@@ -150,13 +139,13 @@ class Settings:
 
 
 def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any]]:
-    """What is trained, and at which rate: an optimiser's groups, of parameters that require gradients.
+    """Return an optimiser's groups of the parameters that require gradients.
 
-    A parameter belongs to the longest of `settings.group_rates` that its name begins with. Without `decay_vectors` each
-    group has its parameters of one axis or none in another one, without weight decay.
+    A parameter belongs to the longest prefix in `settings.group_rates` that its name begins with. Without
+    `decay_vectors` parameters with one axis or none are a group of their own, without weight decay.
 
     Raises:
-        ParameterError: no parameter has a name that begins so, or none requires gradients.
+        ParameterError: no parameter has a name with such a prefix, or none requires gradients.
     """
     groups = {prefix: [] for prefix in ("", *settings.group_rates)}
     named = dict(model.named_parameters())
@@ -178,7 +167,7 @@ def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any
 
 
 def build_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """What changes the weights in each step; of "sam" and "asam", that of `sharp_base`.
+    """Return the optimiser of a model; for "sam" and "asam" that of `sharp_base`.
 
     Raises:
         ParameterError: see `parameter_groups`.
@@ -186,11 +175,11 @@ def build_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimiz
     name = settings.sharp_base if settings.sharp else settings.optimizer
     own = {"momentum": settings.momentum} if name == "sgd" else {"betas": settings.betas}
     groups = parameter_groups(model, settings)
-    return BASES[name](groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, **own)
+    return _BASES[name](groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, **own)
 
 
 def _spared(group: dict[str, Any]) -> list[dict[str, Any]]:
-    """A group in two: what decays, and its vectors, which do not; either may be empty, and is left out."""
+    """Split a group into what decays and its vectors, which do not; an empty part is left out."""
     decaying = [parameter for parameter in group["params"] if parameter.ndim > 1]
     vectors = [parameter for parameter in group["params"] if parameter.ndim <= 1]
     spared = {**group, "params": vectors, "weight_decay": 0.0, "name": f"{group['name']}, no decay"}

@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation: the gradient is taken where the loss is highest nearby, the step from where one is.
+"""Sharpness-aware minimisation: step by the gradient where the loss is highest nearby.
 
 Each step costs two passes. Sources: Foret et al., "Sharpness-Aware Minimization for Efficiently Improving
 Generalization", arXiv:2010.01412, algorithm 1; Kwon et al., "ASAM", arXiv:2102.11600, where "nearby" is measured in
@@ -19,10 +19,10 @@ from .stopping import set_random_state
 
 @contextmanager
 def perturbed(parameters: Sequence[nn.Parameter], rho: float, adaptive: bool = False) -> Iterator[None]:
-    """Within, the weights are w + e; afterwards w, to the bit.
+    """Move the weights w to w + e; on exit restore w to the bit.
 
-    e = rho g / ||g|| with the gradients g that the parameters have, or rho w^2 g / ||w g|| if `adaptive`; the norm is
-    over all of them.
+    e = rho g / ||g|| with the parameters' gradients g, or rho w^2 g / ||w g|| if `adaptive`; the norm is over all of
+    them.
     """
     moved = [parameter for parameter in parameters if parameter.grad is not None]
     before = [parameter.detach().clone() for parameter in moved]
@@ -42,9 +42,7 @@ def perturbed(parameters: Sequence[nn.Parameter], rho: float, adaptive: bool = F
 
 @contextmanager
 def as_before(model: nn.Module, state: dict) -> Iterator[None]:
-    """Within, a second pass is like the first: it draws the same random numbers, from a `random_state`, and the running
-    statistics of BatchNorm, which the first pass has moved already, stay.
-    """
+    """Make a second pass like the first: same random numbers, and BatchNorm's running statistics stay."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     set_random_state(state)
     for module in norms:

@@ -1,4 +1,4 @@
-"""To stop and to go on: checkpoints, random numbers, and what happens at Ctrl-C."""
+"""Stopping and going on: checkpoints, random states, the best evaluation, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,18 +25,19 @@ from ..errors import CacheError, CheckpointError, ParameterError
 from .history import History
 from .settings import Settings
 
+_AVERAGE = "average"  # key of a parameter's moving average, beside those of the optimiser
 _TRAINING = "training"  # beside a checkpoint's weights: tensors of the optimiser, and all else in their config
 
-_FREE = ("workers", "evaluate_every", "save_every", "log_every", "keep")  # what may change when a run goes on
+FREE = ("workers", "evaluate_every", "save_every", "log_every", "keep")  # settings that may change when a run goes on
 
 
 def saved(folder: Path | str) -> list[Path]:
-    """Checkpoints that `fit` wrote to a folder, oldest first; `checkpoints.read` takes each."""
+    """Return the checkpoints that `fit` wrote to a folder, oldest first; `checkpoints.read` takes each."""
     return sorted(Path(folder).glob("step-*"))
 
 
 def average(paths: Sequence[Path | str]) -> dict[str, Tensor]:
-    """The plain mean of each tensor over several checkpoints, as published for CAV-MAE's fine-tuned models.
+    """Return the mean of each tensor over several checkpoints, as published for CAV-MAE's fine-tuned models.
 
     Raises:
         ParameterError: no paths.
@@ -53,17 +55,18 @@ def average(paths: Sequence[Path | str]) -> dict[str, Tensor]:
     return {name: (tensor / len(paths)).to(first[name].dtype) for name, tensor in total.items()}
 
 
-def best_of(history: History, settings: Settings) -> tuple[int, int]:
-    """The step of the best evaluation, 0 before the first, and how many came after it that were none.
+def best_of(history: History, settings: Settings, lower: bool) -> tuple[int, int]:
+    """Return the step of the best evaluation, 0 before the first, and the number of evaluations since.
 
-    What was noted decides alone, so that a run which goes on from a checkpoint decides as if it had not been stopped.
+    Only the history decides, so that a run which goes on from a checkpoint decides as if it had not been stopped.
 
-    Raises:
-        ParameterError: what is to be monitored is no figure of the evaluation.
+    Args:
+        history: with the figure `settings.monitor`.
+        settings: of the training.
+        lower: whether a lower figure is better.
     """
-    name = settings.monitor
-    sign = 1 if "loss" in name or "error" in name else -1
-    steps, figures = history.series(name)
+    sign = 1 if lower else -1
+    steps, figures = history.series(settings.monitor)
     step, best, since = 0, math.inf, 0
     for at, figure in zip(steps, figures, strict=True):
         better = sign * figure < best - settings.min_delta
@@ -72,7 +75,7 @@ def best_of(history: History, settings: Settings) -> tuple[int, int]:
 
 
 class Checkpoints:
-    """Those of one run, in one folder, or nowhere if that is None. All processes call, the first one writes.
+    """The checkpoints of one run, in one folder or (None) nowhere. All processes call, the first one writes.
 
     A checkpoint is a folder `step-...` that appears whole or not at all, without a pickle in it.
     """
@@ -81,23 +84,24 @@ class Checkpoints:
         self,
         folder: Path | None,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizers: Sequence[torch.optim.Optimizer],
+        average: Any,
         accelerator,
         settings: Settings,
         items: int,
     ):
-        self.folder, self.model, self.optimizer, self.accelerator = folder, model, optimizer, accelerator
-        self.trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self.folder, self.model, self.optimizers, self.accelerator = folder, model, optimizers, accelerator
+        self.average, self.settings, self.best = average, settings, 0
         self.names = {parameter: name for name, parameter in model.named_parameters()}
-        self.kept, self.settings = settings.keep, settings
+        self.trained = [parameter for parameter in self.names if parameter.requires_grad]
         # What must be as it was for a run to go on from a checkpoint, as JSON has it.
-        same = {name: value for name, value in asdict(settings).items() if name not in _FREE}
+        same = {name: value for name, value in asdict(settings).items() if name not in FREE}
         if settings.schedule in ("constant", "multistep"):
             del same["steps"]  # no rate depends on it, so that a run can be made longer
         self.same = json.loads(json.dumps({**same, "items": items, "trained parameters": len(self.trained)}))
 
     def save(self, done: int, seconds: float, history: History) -> None:
-        """Publish a checkpoint, then remove those before it that are not to be kept."""
+        """Publish a checkpoint, then remove older ones that are not to be kept."""
         from accelerate.utils import gather_object
 
         if self.folder is None:
@@ -108,23 +112,41 @@ class Checkpoints:
         if self.accelerator.is_main_process:
             path = self._path(done)
             self._publish(path, config)
-            staying = {done, best_of(history, self.settings)[0] if self.settings.best else done, *self.kept}
+            staying = {done, self.best or done, *self.settings.keep}
             for older in saved(self.folder):
                 if int(older.name.removeprefix("step-")) not in staying:
                     shutil.rmtree(older)
         self.accelerator.wait_for_everyone()
 
     def load_weights(self, done: int) -> None:
-        """Give the model the weights that it had after so many steps, from their checkpoint."""
+        """Load the weights after so many steps, and their average, from their checkpoint."""
         path = self._path(done)
         checkpoints.load(self.model, path, checkpoints.read(path).tensors)
+        if self.average:
+            self._load_average(checkpoints.read(path / _TRAINING).tensors, done)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the model the average of its weights; on exit its own."""
+        if not self.average:
+            yield
+            return
+        self.average.store(self.trained)
+        self.average.copy_to(self.trained)
+        try:
+            yield
+        finally:
+            self.average.restore(self.trained)
 
     def _path(self, done: int) -> Path:
         return self.folder / f"step-{done:08d}"
 
     def _publish(self, path: Path, config: Mapping) -> None:
-        states = self.optimizer.state.items()
+        states = [pair for optimizer in self.optimizers for pair in optimizer.state.items()]
         tensors = {f"{self.names[p]}:{key}": value for p, state in states for key, value in state.items()}
+        if self.average:
+            shadows = zip(self.trained, self.average.shadow_params, strict=True)
+            tensors |= {f"{self.names[parameter]}:{_AVERAGE}": value for parameter, value in shadows}
         try:
             with cache.publishing(path) as unfinished:
                 if hasattr(self.model, "save"):
@@ -142,7 +164,7 @@ class Checkpoints:
             ) from error
 
     def restore(self, resume: bool) -> tuple[int, float, History]:
-        """Go on from the newest checkpoint that can be read: steps done, seconds spent and the history until then."""
+        """Load the newest readable checkpoint; return steps done, seconds spent and the history."""
         if self.folder is None:
             return 0, 0.0, History()
         if self.accelerator.is_main_process:
@@ -159,7 +181,9 @@ class Checkpoints:
                 continue
             self._require_same(path, config["same"])
             checkpoints.load(self.model, path, weights)
-            self._load_optimizer(tensors)
+            self._load_optimizers(tensors)
+            if self.average:
+                self._load_average(tensors, config["done"])
             if config["scaler"]:
                 self.accelerator.scaler.load_state_dict(config["scaler"])
             rank = self.accelerator.process_index
@@ -168,13 +192,21 @@ class Checkpoints:
             return config["done"], config["seconds"], History(config["rows"])
         return 0, 0.0, History()
 
-    def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
-        places = {self.names[parameter]: place for place, parameter in enumerate(self.trained)}
-        state = defaultdict(dict)
+    def _load_optimizers(self, tensors: Mapping[str, Tensor]) -> None:
+        states = defaultdict(dict)
         for label, tensor in tensors.items():
             name, _, key = label.rpartition(":")
-            state[places[name]][key] = tensor
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": dict(state)})
+            if key != _AVERAGE:
+                states[name][key] = tensor
+        for optimizer in self.optimizers:
+            names = [self.names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+            state = {place: states[name] for place, name in enumerate(names) if name in states}
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+    def _load_average(self, tensors: Mapping[str, Tensor], done: int) -> None:
+        self.average.optimization_step = done
+        for parameter, shadow in zip(self.trained, self.average.shadow_params, strict=True):
+            shadow.copy_(tensors[f"{self.names[parameter]}:{_AVERAGE}"])
 
     def _require_same(self, path: Path, before: Mapping) -> None:
         before = {
@@ -189,24 +221,27 @@ class Checkpoints:
 
 
 class Watch:
-    """Which evaluation was the best, and whether training is over before its last step, with `patience`."""
+    """The best evaluation so far, and whether `patience` ends the training."""
 
-    def __init__(self, kept: Checkpoints, settings: Settings, history: History):
-        self.kept, self.settings, self.history = kept, settings, history
+    def __init__(self, kept: Checkpoints, settings: Settings, history: History, lower: bool):
+        self.kept, self.settings, self.history, self.lower = kept, settings, history, lower
         self.weights: dict[str, Tensor] = {}  # of the best evaluation, where there are no checkpoints
-        self.best, self.since = best_of(history, settings)
+        self._compare()
+
+    def _compare(self) -> None:
+        self.best, self.since = best_of(self.history, self.settings, self.lower)
+        self.kept.best = self.best if self.settings.best else 0
 
     @property
     def over(self) -> bool:
         return bool(self.settings.patience) and self.since >= self.settings.patience
 
     def agreed(self, figures: dict[str, float]) -> dict[str, float]:
-        """The first process's figures, where something depends on them: devices may differ in the last digit."""
-        how = self.settings
-        if not (how.patience or how.best):
+        """Return the first process's figures where something depends on them: devices may differ in the last digit."""
+        if not self.settings.chooses:
             return figures
-        if how.monitor not in figures:
-            raise ParameterError("monitor", repr(how.monitor), f"one of {', '.join(map(repr, figures))}")
+        if self.settings.monitor not in figures:
+            raise ParameterError("monitor", repr(self.settings.monitor), f"one of {', '.join(map(repr, figures))}")
         if self.kept.accelerator.num_processes == 1:
             return figures
         from accelerate.utils import broadcast_object_list
@@ -214,25 +249,28 @@ class Watch:
         return broadcast_object_list([figures])[0]
 
     def look(self, done: int) -> bool:
-        """Take note of an evaluation. Gives whether its weights are to be kept as the best so far."""
-        self.best, self.since = best_of(self.history, self.settings)
-        better = self.settings.best and self.best == done
-        if better and self.kept.folder is None:
-            self.weights = {name: tensor.clone() for name, tensor in self.kept.model.state_dict().items()}
-        return better
+        """Take note of an evaluation; return whether its weights are to be kept as the best so far."""
+        self._compare()
+        improved = self.settings.best and self.best == done
+        if improved and self.kept.folder is None:
+            with self.kept.averaged():
+                self.weights = {name: tensor.clone() for name, tensor in self.kept.model.state_dict().items()}
+        return improved
 
-    def take_best(self, done: int) -> None:
-        """Give the model its best weights, if they are not those that it has."""
-        if not self.settings.best or self.best in (0, done):
-            return
-        if self.kept.folder is None:
+    def finish(self, done: int) -> None:
+        """Leave the model with the weights that it ends with: the last or the best ones, averaged if asked for."""
+        take_best = self.settings.best and self.best not in (0, done)
+        if take_best and self.kept.folder is None:
             self.kept.model.load_state_dict(self.weights)
-        else:
+            return
+        if take_best:
             self.kept.load_weights(self.best)
+        if self.kept.average:
+            self.kept.average.copy_to(self.kept.trained)
 
 
 def random_state() -> dict:
-    """Of all generators that training draws from by default, as JSON can hold it."""
+    """Return the state of all generators that training draws from by default, for JSON."""
     name, keys, *rest = np.random.get_state()  # noqa: NPY002
     return {
         "python": random.getstate(),
@@ -243,7 +281,7 @@ def random_state() -> dict:
 
 
 def set_random_state(state: Mapping) -> None:
-    """The reverse of `random_state`."""
+    """Restore a `random_state`."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     name, keys, *rest = state["numpy"]
@@ -255,7 +293,7 @@ def set_random_state(state: Mapping) -> None:
 
 @contextmanager
 def random_numbers_apart() -> Iterator[None]:
-    """What is drawn within does not change what is drawn after."""
+    """Restore all random states on exit."""
     state = random_state()
     try:
         yield
@@ -264,7 +302,7 @@ def random_numbers_apart() -> Iterator[None]:
 
 
 class Interruptions:
-    """Within, Ctrl-C and SIGTERM are only noted, so that training can stop between two steps; a second one acts."""
+    """Note Ctrl-C and SIGTERM, so that training can stop between two steps; a second one acts."""
 
     def __enter__(self):
         self.received, self._before = None, {}
@@ -280,7 +318,7 @@ class Interruptions:
         self.received = number
 
     def stop(self):
-        """Let happen what would have; a process that was told by another one raises KeyboardInterrupt."""
+        """Act on the signal as before; a process that was told by another one raises KeyboardInterrupt."""
         self.__exit__()
         signal.raise_signal(self.received or signal.SIGINT)
         raise KeyboardInterrupt
@@ -291,5 +329,5 @@ class Interruptions:
 
 
 def leave_to_main(worker: int) -> None:
-    """For workers that load data: Ctrl-C reaches them too, but the step that is under way still needs them."""
+    """Ignore Ctrl-C in a worker that loads data: the current step still needs it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

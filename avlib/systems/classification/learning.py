@@ -33,6 +33,13 @@ _DEBUG_STEPS = 2
 _CLIPS = 256  # whose spectrograms say what the rows of all are like
 
 
+# For the figures of `validation`, whether lower or higher is better.
+BETTER = {
+    "classification": {"valid loss": "lower", "valid accuracy": "higher", "valid UAR": "higher"},
+    "regression": {"valid loss": "lower", "valid MAE": "lower", "valid CCC": "higher"},
+}
+
+
 def build(settings: Settings, own: Parts | None = None, *, progress: bool = True) -> AudioClassifier:
     """The model of these settings and data, untrained; its random weights follow from the seed.
 
@@ -147,7 +154,7 @@ def trained(
         history = training.fit(
             model, partial(step, settings=settings, weights=weights), own.train, plan(settings, own),
             folder=progress_folder, evaluate=watched, device=device, progress=progress, live=live,
-            sampler=sampler_of(own, settings),
+            sampler=sampler_of(own, settings), better=BETTER[settings.task] if own.valid else None,
         )  # fmt: skip
         return model, history
 
