@@ -255,6 +255,37 @@ def test_a_kernel_that_does_not_start(notebooks, tmp_path):
     assert "encodings" in result.traceback  # what the kernel said at its end
 
 
+@pytest.mark.parametrize("times", [1, 9])
+def test_a_port_that_another_program_took(notebooks, tmp_path, times):
+    """The kernel starts again, and not for ever. What the interpreter loads at its start stands for the port."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pathlib, sys\n"
+        f"tries = pathlib.Path({str(tmp_path / 'tries')!r})\n"
+        "if '-f' in sys.argv:\n"
+        "    tries.open('a').write('x')\n"
+        f"    if len(tries.read_text()) <= {times}:\n"
+        "        sys.stderr.write('zmq.error.ZMQError: Address already in use')\n"
+        "        __import__('os')._exit(1)\n"
+    )
+    kernel = {"PYTHONPATH": str(tmp_path)}
+    result = workbook.run_one(notebooks / "23_fewer.ipynb", {}, tmp_path / "o/23.ipynb", environment=kernel)
+    assert (result.state, (tmp_path / "tries").read_text()) == (("passed", "xx") if times == 1 else ("failed", "xxx"))
+
+
+def test_no_output_is_lost(tmp_path):
+    """More outputs than ZeroMQ queues by default."""
+    lines = "for line in range(4000):\n    print(line, flush=True)"
+    claims = """\
+for number in range(2500):
+    workbook.claim(f"{number}", source="notes", measured="1" * 200, holds=True)"""
+    notebook = write(tmp_path / "11_many.ipynb", CHECK, lines, claims)
+    result = workbook.run_one(notebook, {}, tmp_path / "o/11.ipynb")
+    assert result.state == "passed", result.message
+    assert [claim["statement"] for claim in result.claims] == [str(number) for number in range(2500)]
+    printed = cells(tmp_path / "o/11.ipynb")[3]
+    assert "".join(output["text"] for output in printed["outputs"]).split() == [str(line) for line in range(4000)]
+
+
 def write_kernel(folder):
     folder.mkdir(parents=True)
     command = ["/no/such/python", "-f", "{connection_file}"]
