@@ -20,7 +20,7 @@ from torch import nn
 
 from avlib import checkpoints, training
 from avlib.errors import CacheError, CheckpointError, ParameterError, TrainingError
-from avlib.training import Settings
+from avlib.training import Settings, chosen_device
 
 RUNS = Path(__file__).with_name("training_runs.py")  # what is trained in processes of its own
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -188,6 +188,20 @@ def test_a_gpu_that_is_not_there():
         fit(device="cuda")
     with pytest.raises(ParameterError, match="fp16 needs a GPU"):
         fit(quick(precision="fp16"))
+
+
+@pytest.mark.parametrize(("kind", "count"), [("cuda", 2), ("mps", 1), (None, 0)])
+def test_devices_by_name_and_index(kind, count, monkeypatch):
+    here = kind and torch.device(kind)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: here)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: count)
+    assert chosen_device("auto") == chosen_device(None) == (here or torch.device("cpu"))
+    assert chosen_device("cpu") == torch.device("cpu")
+    for index in range(count):
+        assert chosen_device(f"{kind}:{index}") == torch.device(kind, index)
+    for name in {"cuda", "mps"} - {kind} | {f"{kind or 'cuda'}:{count}", "cpu:1", "cpu:x", "gpu"}:
+        with pytest.raises(ParameterError, match=f"device: .*{name}.*auto.*cpu.*{kind or ''}"):
+            chosen_device(name)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -88,7 +88,11 @@ def check(namespace: MutableMapping[str, object], *, system: str = "") -> Checke
     namespace.update(values)
     if "seed" in values:
         seed_everything(values["seed"])
-    device = choose_device(values["device"]) if "device" in values else None
+    device = None
+    if "device" in values:
+        from ..training import chosen_device  # with torch, which not every notebook needs
+
+        device = chosen_device(values["device"])
     settings = system_settings(declared, str(values.get("settings", "")), system)
     rows = []
     for name, parameter in declared.items():
@@ -204,25 +208,6 @@ def seed_everything(seed: int) -> None:
         importlib.import_module("numpy").random.seed(seed)
     if importlib.util.find_spec("torch"):
         importlib.import_module("torch").manual_seed(seed)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; for "auto" a GPU where there is one.
-
-    Raises:
-        ParameterError: it is not there.
-    """
-    import torch
-
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(kind for kind, available in there.items() if available))
-    kind, _, index = name.partition(":")
-    count = torch.cuda.device_count() if kind == "cuda" else int(there.get(kind, False))
-    if not there.get(kind) or (index and not (index.isdecimal() and int(index) < count)):
-        available = " or ".join(f'"{kind}"' for kind, available in there.items() if available)
-        raise ParameterError("device", f'"{name}" is not there', f'"auto" or {available}')
-    return torch.device(name)
 
 
 def _history(namespace: MutableMapping[str, object]) -> tuple[dict, list[str]]:
