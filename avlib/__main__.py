@@ -7,6 +7,7 @@ import datetime
 import importlib
 import itertools
 import json
+import os
 import shutil
 import signal
 import sys
@@ -64,6 +65,7 @@ examples:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch reads it: see env/setup
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command == "run" and not any(word.startswith("-") for word in rest):

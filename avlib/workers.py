@@ -36,6 +36,7 @@ def each(
     if jobs > 1:
         from torch.utils.data import DataLoader  # its workers end with their parent, and hand tensors over cheaply
 
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # inherited: see env/setup
         spawn = {"num_workers": jobs, "multiprocessing_context": "spawn", "prefetch_factor": 4}
         results: Iterable = DataLoader(_Tasks(task, things), batch_size=None, collate_fn=_as_it_is, **spawn)
     else:

@@ -22,7 +22,7 @@ case "$*" in
         echo "$*" >>"$STANDIN_LOG"
         if [ -n "$STANDIN_SLEEP" ]; then echo sleeping >>"$STANDIN_LOG"; sleep "$STANDIN_SLEEP"; fi
         if [ -n "$STANDIN_FAIL" ]; then echo "$STANDIN_FAIL"; exit 1; fi ;;
-    *) echo "ran: $*" ;;
+    *) echo "ran: $*"; echo "$OMP_WAIT_POLICY" >"$STANDIN_LOG.policy" ;;
 esac
 """
 
@@ -69,6 +69,9 @@ def test_test_and_lab_do_theirs(checkout):
     assert done.stdout.endswith("pytest -n 2 --dist worksteal -x\n")
     done, _ = call(checkout, "--no-browser", script="lab")
     assert done.stdout == "ran: -m jupyterlab notebooks/00_start_here.ipynb --no-browser\n"
+    assert (checkout.parent / "log.policy").read_text() == "PASSIVE\n"
+    call(checkout, script="lab", OMP_WAIT_POLICY="ACTIVE")
+    assert (checkout.parent / "log.policy").read_text() == "ACTIVE\n"
 
 
 def test_a_changed_requirement_is_brought_up_to_date_in_place(checkout):

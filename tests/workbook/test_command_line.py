@@ -186,6 +186,18 @@ def test_bad_input_is_refused_before_anything_starts(notebooks, tmp_path, capsys
     assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208
 
 
+def test_threads_wait_passively(notebooks, tmp_path, monkeypatch):
+    """In kernels, and in processes that torchrun starts with a command."""
+    from avlib.__main__ import main
+
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    notebook = write(tmp_path / "11_a.ipynb", "import os\nassert os.environ['OMP_WAIT_POLICY'] == 'PASSIVE'")
+    result = workbook.run_one(notebook, {}, tmp_path / "o/11.ipynb")
+    assert result.state == "passed", result.message
+    monkeypatch.setenv("AVLIB_NOTEBOOKS", str(notebooks))
+    assert main(["list"]) == 0 and os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
 def test_odd_values_and_two_runs_at_once(notebooks, tmp_path):
     name = '-5 = 50% {a} "b" \\ 한국어\nnext'
     copy = tmp_path / "with space {and braces}"
