@@ -13,7 +13,7 @@ from conftest import ROOT
 from torch.nn import functional as F
 
 from avlib.errors import ParameterError
-from avlib.models.cav_mae import CAVMAE, CLASSIFIER_MODES, OBJECTIVES, CAVMAEAudioClassifier, CAVMAEClassifier
+from avlib.models.cav_mae import CAVMAE, CLASSIFIER_MODES, OBJECTIVES, CAVMAEClassifier
 
 TINY = {
     "audio_length": 192,
@@ -187,7 +187,7 @@ def fingerprint(shapes):
 PUBLISHED = [
     (CAVMAE, {}, 191_036_160, 190_129_920, 647, "114cb27cc460b4e1"),
     (CAVMAEClassifier, {"num_classes": 527}, 164_907_023, 164_907_023, 478, "d5047db4d9408860"),
-    (CAVMAEAudioClassifier, {"num_classes": 527}, 86_129_423, 86_129_423, 252, "4099415d0bd0e045"),
+    (CAVMAEClassifier, {"num_classes": 527, "audio_only": True}, 86_129_423, 86_129_423, 252, "4099415d0bd0e045"),
 ]
 
 
@@ -340,10 +340,12 @@ def test_classifier_modes_look_only_at_what_they_name(classifier, clips):
 
 
 def test_audio_classifier_is_the_audio_half(classifier, clips):
-    half = CAVMAEAudioClassifier(5, **TINY)
+    half = CAVMAEClassifier(5, audio_only=True, **TINY)
     half.load_state_dict({name: classifier.state_dict()[name] for name in half.state_dict()})
     assert torch.equal(half(clips[0]), classifier(*clips, mode="audioonly"))
     assert torch.equal(half.encode(clips[0])[0], classifier.encode(*clips)[0])
+    with pytest.raises(ParameterError, match="mode: 'multimodal'"):
+        half(*clips, mode="multimodal")
 
 
 # Masks in the model
@@ -434,16 +436,16 @@ def test_five_seconds(positions):
 
 def test_cut_positions_are_those_of_a_shorter_model():
     long, short = CAVMAE(**{**TINY, "audio_length": 384}, positions="cut"), CAVMAE(**TINY)
-    assert torch.equal(long.place("pos_embed", "a", (8, 12)), short.pos_embed_a)
-    assert torch.equal(long.place("decoder_pos_embed", "a", (8, 12)), short.decoder_pos_embed_a)
+    assert torch.equal(long.place(long.pos_embed_a, "a", (8, 12)), short.pos_embed_a)
+    assert torch.equal(long.place(long.decoder_pos_embed_a, "a", (8, 12)), short.decoder_pos_embed_a)
     with pytest.raises(ParameterError, match=r"8 x 25.*8 x 24"):
-        long.place("pos_embed", "a", (8, 25))
+        long.place(long.pos_embed_a, "a", (8, 25))
 
 
 def test_interpolated_positions_span_the_whole_grid():
     model = CAVMAE(**{**TINY, "audio_length": 384})
     table = model.pos_embed_a.reshape(8, 24, 128)
-    halved = model.place("pos_embed", "a", (8, 12)).reshape(8, 12, 128)
+    halved = model.place(model.pos_embed_a, "a", (8, 12)).reshape(8, 12, 128)
     smooth = slice(32 - 8, 32)  # the slowest sines of the column
     between = (table[:, 0::2, smooth] + table[:, 1::2, smooth]) / 2
     torch.testing.assert_close(halved[:, 2:-2, smooth], between[:, 2:-2], rtol=0, atol=2e-3)

@@ -1,5 +1,7 @@
 """CAV-MAE's weights: published files, avlib's own folders, a MAE to begin with, and what is wrong with others."""
 
+from functools import partial
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -7,8 +9,8 @@ from test_cav_mae import TINY, perturbed
 
 from avlib import checkpoints
 from avlib.errors import CheckpointError, ParameterError
-from avlib.models.cav_mae import CAVMAE, CAVMAEAudioClassifier, CAVMAEClassifier
-from avlib.models.cav_mae.sizes import settings_of
+from avlib.models.cav_mae import CAVMAE, CAVMAEClassifier
+from avlib.models.cav_mae.weights import settings_of
 
 HEADS = {"heads": 4, "decoder_heads": 4}  # what shapes do not tell
 HEAD = {"mlp_head.0.weight", "mlp_head.0.bias", "mlp_head.1.weight", "mlp_head.1.bias"}
@@ -66,12 +68,16 @@ def test_a_saved_model_comes_back_with_its_settings(pretrained, tuned, tmp_path)
         CAVMAE.from_checkpoint(tmp_path / "tuned")
 
 
-@pytest.mark.parametrize("build", [CAVMAEClassifier, CAVMAEAudioClassifier])
-def test_fine_tuning_begins_with_all_but_the_head(pretrained, tmp_path, build):
+@pytest.mark.parametrize("audio_only", [False, True])
+def test_fine_tuning_begins_with_all_but_the_head(pretrained, tmp_path, audio_only):
+    begin = partial(CAVMAEClassifier.from_pretraining, num_classes=7, audio_only=audio_only)
     pretrained.save(tmp_path / "own")
     file = as_published(pretrained.state_dict(), tmp_path / "published.pth")
-    for model in (build.from_pretraining(tmp_path / "own", 7), build.from_pretraining(file, 7, heads=4)):
+    for model in (begin(tmp_path / "own"), begin(file, heads=4)):
         state = model.state_dict()
+        assert ("norm_v.bias" in state) != audio_only
+        model.save(tmp_path / "again")
+        assert same(CAVMAEClassifier.from_checkpoint(tmp_path / "again"), state)
         assert state.keys() >= HEAD and state["mlp_head.1.weight"].shape == (7, 128)
         assert all(torch.equal(state[name], pretrained.state_dict()[name]) for name in state.keys() - HEAD)
         assert model.pos_embed_a.requires_grad  # trained in fine-tuning, whatever pretraining did

@@ -1,11 +1,11 @@
-"""CAV-MAE: sound and picture in one encoder, which learns by filling in what is hidden and by telling clips apart.
+"""CAV-MAE: audio and images in one encoder, trained by reconstruction of masked patches and by contrast.
 
-    fbank (B, 1024, 128)   -> 512 tokens -> three quarters hidden -> blocks_a -+
-    image (B, 3, 224, 224) -> 196 tokens -> three quarters hidden -> blocks_v -+-> blocks_u, three times:
+    fbank (B, 1024, 128)   -> 512 tokens -> 3/4 masked -> blocks_a -+
+    image (B, 3, 224, 224) -> 196 tokens -> 3/4 masked -> blocks_v -+-> blocks_u, three times:
 
-        both together   -> norm   -> decoder -> hidden patches     (reconstruction)
-        sound by itself -> norm_a -> mean -+
-        picture         -> norm_v -> mean -+-> cosine similarity   (contrast)
+        both together -> norm   -> decoder -> masked patches     (reconstruction)
+        audio alone   -> norm_a -> mean -+
+        image alone   -> norm_v -> mean -+-> cosine similarity   (contrast)
 
 Parameters have the published names, in which "a" is audio, "v" is visual and "u" is unified. There is no cls token.
 
@@ -13,17 +13,7 @@ Source: Gong et al., "Contrastive Audio-Visual Masked Autoencoder", ICLR 2023, a
 (YuanGongND/cav-mae, `src/models/cav_mae.py`).
 """
 
-from .classification import CLASSIFIER_MODES, CAVMAEAudioClassifier, CAVMAEClassifier
-from .pretraining import CAVMAE, OBJECTIVES, CAVMAEOutput, Inpainting
-from .sizes import Sizes
+from .networks import CAVMAE, CLASSIFIER_MODES, OBJECTIVES, CAVMAEClassifier
+from .weights import Sizes
 
-__all__ = [
-    "CAVMAE",
-    "CLASSIFIER_MODES",
-    "OBJECTIVES",
-    "CAVMAEAudioClassifier",
-    "CAVMAEClassifier",
-    "CAVMAEOutput",
-    "Inpainting",
-    "Sizes",
-]
+__all__ = ["CAVMAE", "CLASSIFIER_MODES", "OBJECTIVES", "CAVMAEClassifier", "Sizes"]

@@ -1,4 +1,4 @@
-"""The encoder of CAV-MAE, from inputs to tokens, which pretraining and fine-tuning share."""
+"""The encoder that pretraining and fine-tuning share."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from timm.layers import Attention, Mlp, PatchEmbed
 from torch import Tensor, nn
 
 from ... import checkpoints
-from ...errors import ParameterError
-from ..patches import check_fit, fit_positions, patch_grid, sincos_positions
-from .sizes import Sizes, settings_of
+from ...errors import ParameterError, check_choice
+from ..patches import POSITION_FITS, fit_positions, patch_grid, sincos_positions
+from .weights import Sizes, settings_of
 
 NAMES = {"a": "audio", "v": "image"}
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block: one attention, one MLP, and three pairs of norms of which the modality picks one.
+    """A pre-norm transformer block with three pairs of norms, of which the modality selects one.
 
-    The pairs `_a` and `_v` act in `blocks_u` alone. Elsewhere they are in the published checkpoints too, and get no
+    The pairs `_a` and `_v` act in `blocks_u` alone. Published checkpoints have them in all blocks, where they get no
     gradient (167,936 parameters): DistributedDataParallel needs `find_unused_parameters=True`.
     """
 
@@ -36,40 +36,43 @@ class Block(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch tokens width"], modality: str | None = None
     ) -> Float[Tensor, "batch tokens width"]:
-        pair = f"_{modality}" if modality else ""
-        x = x + self.attn(getattr(self, f"norm1{pair}")(x))
-        return x + self.mlp(getattr(self, f"norm2{pair}")(x))
+        norm1, norm2 = self.norm1, self.norm2
+        if modality == "a":
+            norm1, norm2 = self.norm1_a, self.norm2_a
+        elif modality == "v":
+            norm1, norm2 = self.norm1_v, self.norm2_v
+        x = x + self.attn(norm1(x))
+        return x + self.mlp(norm2(x))
 
 
 class Encoder(nn.Module):
-    """What pretraining and fine-tuning share: everything from the inputs to `norm`, `norm_a` and `norm_v`.
+    """Everything from the inputs to `norm`, `norm_a` and `norm_v`.
 
     Args:
         sizes: of the network.
-        tr_pos: train the positions, which begin as sines and cosines; otherwise they stay these.
-        positions: what is done to them when an input is larger or smaller than `sizes` say, "interpolate" or "cut";
-            see `fit_positions`.
+        tr_pos: train the positional embeddings, which begin as sines and cosines; otherwise they stay these.
+        positions: how they are fitted to an input of another size than in `sizes`, "interpolate" or "cut"; see
+            `fit_positions`.
     """
 
-    modalities: ClassVar[str] = "av"
     options: ClassVar[tuple[str, ...]] = ("tr_pos", "positions")  # settings besides sizes that are saved
 
     def __init__(self, sizes: Sizes, tr_pos: bool, positions: str):
         super().__init__()
-        check_fit(positions)
+        check_choice("positions", positions, POSITION_FITS)
         self.sizes, self.tr_pos, self.positions = sizes, tr_pos, positions
-        D = sizes.width
+        D, H = sizes.width, sizes.heads
         # In the published order, since each part draws its initial weights when it is made.
-        for m in self.modalities:
-            setattr(self, f"patch_embed_{m}", PatchEmbed(None, sizes.patches[m], sizes.channels[m], D))
-            setattr(self, f"modality_{m}", nn.Parameter(torch.zeros(1, 1, D)))
-            setattr(self, f"pos_embed_{m}", self._positions(m, D))
-        for m in self.modalities:
-            setattr(self, f"blocks_{m}", self._blocks(sizes.modality_depth, D, sizes.heads))
-        self.blocks_u = self._blocks(sizes.shared_depth, D, sizes.heads)
-        for m in self.modalities:
-            setattr(self, f"norm_{m}", nn.LayerNorm(D))
-        self.norm = nn.LayerNorm(D)
+        self.patch_embed_a = PatchEmbed(None, sizes.audio_patch, 1, D)
+        self.modality_a = nn.Parameter(torch.zeros(1, 1, D))
+        self.pos_embed_a = self._positions("a", D)
+        self.patch_embed_v = PatchEmbed(None, sizes.image_patch, sizes.image_channels, D)
+        self.modality_v = nn.Parameter(torch.zeros(1, 1, D))
+        self.pos_embed_v = self._positions("v", D)
+        self.blocks_a = self._blocks(sizes.modality_depth, D, H)
+        self.blocks_v = self._blocks(sizes.modality_depth, D, H)
+        self.blocks_u = self._blocks(sizes.shared_depth, D, H)
+        self.norm_a, self.norm_v, self.norm = nn.LayerNorm(D), nn.LayerNorm(D), nn.LayerNorm(D)
 
     def _blocks(self, depth: int, width: int, heads: int) -> nn.ModuleList:
         return nn.ModuleList(Block(width, heads, self.sizes.mlp_ratio) for _ in range(depth))
@@ -79,8 +82,8 @@ class Encoder(nn.Module):
 
     def _initialize(self) -> None:
         """As published: Xavier for patches and linear layers, a small normal for the learned tokens."""
-        for m in self.modalities:
-            nn.init.xavier_uniform_(getattr(self, f"patch_embed_{m}").proj.weight.detach().flatten(1))
+        for patch_embed in (self.patch_embed_a, self.patch_embed_v):
+            nn.init.xavier_uniform_(patch_embed.proj.weight.detach().flatten(1))
         for name, parameter in self.named_parameters(recurse=False):
             if "pos_embed" not in name:
                 nn.init.normal_(parameter, std=0.02)
@@ -94,7 +97,7 @@ class Encoder(nn.Module):
         audio: Float[Tensor, "batch frames mels"] | None,
         image: Float[Tensor, "batch channels height width"] | None,
     ) -> dict[str, Float[Tensor, "_ _ _ _"]]:
-        """The inputs that are there, as pictures to cut into patches: an fbank gets mel as rows and time as columns.
+        """The given inputs as pictures of patches, by modality; an fbank gets mel as rows, time as columns.
 
         Raises:
             ParameterError: no input, or one whose sides are not multiples of the patch.
@@ -111,37 +114,45 @@ class Encoder(nn.Module):
         """Rows and columns of patches in a picture, whatever size the model was built for."""
         return patch_grid(NAMES[m], tuple(picture.shape[-2:]), self.sizes.patches[m])
 
-    def place(self, name: str, m: str, grid: tuple[int, int]) -> Float[Tensor, "1 patches width"]:
-        """What tells a token its place and modality: positions (`name` = "pos_embed") fitted to the grid."""
-        return fit_positions(getattr(self, f"{name}_{m}"), self.sizes.grids[m], grid, self.positions)
+    def place(
+        self, positions: Float[Tensor, "1 patches width"], m: str, grid: tuple[int, int]
+    ) -> Float[Tensor, "1 fitted width"]:
+        """Positional embeddings of a modality, fitted to the grid of an input."""
+        return fit_positions(positions, self.sizes.grids[m], grid, self.positions)
 
     def embed(self, m: str, picture: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch tokens D"]:
-        """Patches as tokens that know their place and their modality (paper equations 2 and 3)."""
-        tokens = getattr(self, f"patch_embed_{m}")(picture)  # (B, 512, 768)
-        return tokens + self.place("pos_embed", m, self.grid(m, picture)) + getattr(self, f"modality_{m}")
+        """Patches as tokens, with position and modality (paper equations 2 and 3)."""
+        grid = self.grid(m, picture)
+        if m == "a":
+            x = self.patch_embed_a(picture)  # (B, 512, 768)
+            return x + self.place(self.pos_embed_a, m, grid) + self.modality_a
+        x = self.patch_embed_v(picture)  # (B, 196, 768)
+        return x + self.place(self.pos_embed_v, m, grid) + self.modality_v
 
-    def specific(self, m: str, tokens: Float[Tensor, "batch tokens D"]) -> Float[Tensor, "batch tokens D"]:
+    def specific(self, m: str, x: Float[Tensor, "batch tokens D"]) -> Float[Tensor, "batch tokens D"]:
         """The blocks of one modality."""
-        for block in getattr(self, f"blocks_{m}"):
-            tokens = block(tokens)
-        return tokens
+        for block in self.blocks_a if m == "a" else self.blocks_v:
+            x = block(x)
+        return x
 
-    def shared(self, m: str | None, tokens: Float[Tensor, "batch tokens D"]) -> Float[Tensor, "batch tokens D"]:
+    def shared(self, m: str | None, x: Float[Tensor, "batch tokens D"]) -> Float[Tensor, "batch tokens D"]:
         """The blocks that both modalities share, with the norms of one of them, or (None) those of both together.
 
         Several shared blocks feed each other. The published pretraining gives each the same input and keeps the last
         output, in effect one block; with the one that published models have, there is no difference.
         """
         for block in self.blocks_u:
-            tokens = block(tokens, m)
-        return getattr(self, f"norm_{m}" if m else "norm")(tokens)
+            x = block(x, m)
+        if m is None:
+            return self.norm(x)
+        return self.norm_a(x) if m == "a" else self.norm_v(x)
 
     def encode(
         self,
         audio: Float[Tensor, "batch frames mels"] | None = None,
         image: Float[Tensor, "batch channels height width"] | None = None,
     ) -> tuple[Float[Tensor, "batch audio_tokens D"] | None, Float[Tensor, "batch image_tokens D"] | None]:
-        """Tokens of each modality by itself, nothing hidden: what retrieval compares (published: `forward_feat`).
+        """Tokens of each modality alone, nothing masked, as retrieval compares them (published: `forward_feat`).
 
         Args:
             audio: `(B, 1024, 128)`, normalised fbank, or None.

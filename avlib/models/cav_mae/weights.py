@@ -1,13 +1,16 @@
-"""The sizes of CAV-MAE: which fit together, and which ones a file of weights was made with."""
+"""Sizes of CAV-MAE, those of a file of weights, and weights from a masked autoencoder of images (MAE)."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ... import checkpoints
 from ...errors import ParameterError
@@ -53,6 +56,7 @@ class Sizes:
 
     @property
     def channels(self) -> dict[str, int]:
+        """Channels of each modality."""
         return {"a": 1, "v": self.image_channels}
 
     @property
@@ -65,13 +69,9 @@ class Sizes:
 
 
 def settings_of(
-    model: type[nn.Module],
-    tensors: Mapping[str, Tensor],
-    config: Mapping,
-    options: tuple[str, ...],
-    given: Mapping,
+    model: type[nn.Module], tensors: Mapping[str, Tensor], config: Mapping, options: tuple[str, ...], given: Mapping
 ) -> dict:
-    """With which settings to build a model so that a file fits it, if any do.
+    """Settings with which a model fits a file, if any do.
 
     Args:
         model: a class that takes sizes by keyword.
@@ -100,7 +100,7 @@ def settings_of(
             return math.inf
         return sum(map(len, checkpoints.differences(expected, tensors)))
 
-    told = {name: size for name, size in _sizes_told_by(tensors).items() if name in known}
+    told = {name: size for name, size in _sizes_in(tensors).items() if name in known}
     sizes = min({}, told, key=misfit)
     for part in ("", "decoder_"):
         width, heads = f"{part}width", f"{part}heads"
@@ -110,7 +110,7 @@ def settings_of(
     return sizes | dict(given)
 
 
-def _sizes_told_by(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+def _sizes_in(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     """Sizes that shapes tell (of audio: with 128 mel bins); none where the tensors that tell are absent or odd."""
 
     def depth(blocks: str) -> int:
@@ -138,3 +138,62 @@ def _sizes_told_by(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     except (KeyError, ValueError, IndexError, ZeroDivisionError):
         return {}
     return sizes
+
+
+# A MAE knows neither the modality of a token nor its place in a spectrogram.
+_NOT_IN_MAE = re.compile(r"(decoder_)?(modality_[av]|pos_embed_a)|(blocks_[av]|decoder_blocks)\.\d+\.norm[12]_[av]\..*")
+
+
+def mae_weights(
+    path: Path | str, own: Mapping[str, Tensor], sizes: Sizes, mean_colour: bool = False
+) -> dict[str, Tensor]:
+    """Weights of CAV-MAE made from those of a MAE, as the published pretraining begins.
+
+    Each block of the MAE but the last goes to audio and to images; the last becomes the shared one, with three equal
+    pairs of norms. The patch embedding of audio is the sum over red, green and blue, as if the spectrogram were a grey
+    picture.
+
+    For the decoder's prediction of audio the published script takes the first 256 of the MAE's 768 outputs. These are
+    ordered pixel by pixel with the colour fastest, so they are the colours of the first 85 pixels of a patch and not
+    256 brightnesses. `mean_colour` takes the mean of the three colours of each pixel instead.
+
+    Source: CAV-MAE, `adapt_vmae_weights.py`. It writes names without the prefix that its trainer expects, and the
+    trainer then loads none of them, silently; here every parameter that can come from the MAE must.
+
+    Args:
+        path: a MAE checkpoint with decoder (`mae_pretrain_vit_base_full.pth`, `mae_visualize_vit_base.pth`). Its
+            LayerNorms have eps 1e-6, CAV-MAE's 1e-5.
+        own: the weights of a new CAV-MAE; kept where the MAE has nothing to give.
+        sizes: of that CAV-MAE: as many blocks as the MAE, and its image and patch sizes.
+        mean_colour: False as published.
+
+    Returns:
+        All weights in `own`, by name.
+
+    Raises:
+        CheckpointError: the file cannot be read, lacks a parameter, has others, or was made with other sizes.
+    """
+    source = checkpoints.read(path).tensors
+    names = {name: _name_in_mae(name, sizes.modality_depth) for name in own if not _NOT_IN_MAE.fullmatch(name)}
+    # What image and audio share has the shape that it has for images; positions begin with that of the cls token.
+    expected = {origin: own[name] for name, origin in names.items()}
+    for name in ("pos_embed", "decoder_pos_embed"):
+        expected[name] = F.pad(expected[name], (0, 0, 1, 0))
+    checkpoints.require_fit(path, expected, source, ignored=("cls_token",))
+
+    weights = {name: source[origin] for name, origin in names.items()}
+    for name in ("pos_embed_v", "decoder_pos_embed_v"):
+        weights[name] = weights[name][:, 1:]
+    weights["patch_embed_a.proj.weight"] = weights["patch_embed_a.proj.weight"].sum(dim=1, keepdim=True)
+    for name in ("decoder_pred_a.weight", "decoder_pred_a.bias"):
+        rows = weights[name]
+        weights[name] = rows.unflatten(0, (-1, 3)).mean(dim=1) if mean_colour else rows[: sizes.audio_patch**2]
+    return {**own, **weights}
+
+
+def _name_in_mae(name: str, modality_depth: int) -> str:
+    """The MAE's name of a parameter: `blocks_u.0.norm1_a.bias` is `blocks.11.norm1.bias` there."""
+    if name.startswith("blocks_u."):
+        _, index, rest = name.split(".", 2)
+        name = f"blocks.{modality_depth + int(index)}.{rest}"
+    return re.sub(r"(blocks|norm\d?|patch_embed|pos_embed|decoder_pred)_[av]\b", r"\1", name)

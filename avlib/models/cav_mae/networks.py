@@ -1,4 +1,4 @@
-"""CAV-MAE in pretraining: hide most patches, predict them from the rest, and tell clips apart by the rest."""
+"""CAV-MAE for pretraining, with a decoder and a contrast, and for fine-tuning, with a linear head."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...losses import contrastive_loss, masked_patch_error, normalize_patches
 from ...masking import PatchMask, random_mask
 from ..patches import patchify, unpatchify
 from .encoder import NAMES, Encoder
-from .sizes import Sizes
+from .weights import Sizes, mae_weights, settings_of
 
 # The paper's objectives, as arguments of CAVMAE beside, or in place of, its inputs; None leaves a modality out.
 OBJECTIVES = {
@@ -82,27 +82,25 @@ class CAVMAE(Encoder):
         super().__init__(Sizes(**sizes), tr_pos, positions)
         self.norm_pix_loss, self.both_directions = norm_pix_loss, both_directions
         self.gather_negatives, self.exact_masks = gather_negatives, exact_masks
-        D = self.sizes.decoder_width
-        self.decoder_embed = nn.Linear(self.sizes.width, D)
-        for m in self.modalities:
-            setattr(self, f"decoder_modality_{m}", nn.Parameter(torch.zeros(1, 1, D)))
-            setattr(self, f"decoder_pos_embed_{m}", self._positions(m, D))
+        sizes = self.sizes
+        D, H = sizes.decoder_width, sizes.decoder_heads
+        self.decoder_embed = nn.Linear(sizes.width, D)
+        self.decoder_modality_a = nn.Parameter(torch.zeros(1, 1, D))
+        self.decoder_pos_embed_a = self._positions("a", D)
+        self.decoder_modality_v = nn.Parameter(torch.zeros(1, 1, D))
+        self.decoder_pos_embed_v = self._positions("v", D)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, D))
-        self.decoder_blocks = self._blocks(self.sizes.decoder_depth, D, self.sizes.decoder_heads)
+        self.decoder_blocks = self._blocks(sizes.decoder_depth, D, H)
         self.decoder_norm = nn.LayerNorm(D)
-        for m in self.modalities:
-            values = self.sizes.patches[m] ** 2 * self.sizes.channels[m]
-            setattr(self, f"decoder_pred_{m}", nn.Linear(D, values))
+        self.decoder_pred_a = nn.Linear(D, sizes.audio_patch**2)
+        self.decoder_pred_v = nn.Linear(D, sizes.image_patch**2 * sizes.image_channels)
         self._initialize()
 
     @classmethod
     def from_vit_mae(cls, path: Path | str, *, mean_colour: bool = False, **settings) -> CAVMAE:
-        """Begin with a masked autoencoder of images; see `vit_mae.cav_mae_weights`, also for what can go wrong."""
-        from .vit_mae import cav_mae_weights
-
+        """Begin with a masked autoencoder of images; see `mae_weights`, also for its errors."""
         model = cls(**settings)
-        weights = cav_mae_weights(path, model.state_dict(), model.sizes, mean_colour)
-        checkpoints.load(model, path, weights)
+        checkpoints.load(model, path, mae_weights(path, model.state_dict(), model.sizes, mean_colour))
         return model
 
     def forward(
@@ -144,26 +142,28 @@ class CAVMAE(Encoder):
         visible = self._visible(pictures, masks)
 
         zero = next(iter(visible.values())).new_zeros(())
-        mae, contrast, accuracy, predictions = {}, zero, zero, {}
+        errors, contrast, accuracy, predictions = {"a": zero, "v": zero}, zero, zero, {}
         if mae_weight:
             predictions = self._predict(pictures, masks, visible)
             for m, picture in pictures.items():
-                target = patchify(picture, self.sizes.patches[m])
+                target = patchify(picture, self.sizes.patches[m])  # (B, 512, 256) or (B, 196, 768)
                 target = normalize_patches(target) if self.norm_pix_loss else target
-                mae[m] = masked_patch_error(predictions[m], target, masks[m].removed)
+                errors[m] = masked_patch_error(predictions[m], target, masks[m].removed)
         if contrast_weight:
             pooled = [self.shared(m, visible[m]).mean(dim=1) for m in "av"]  # twice (B, 768)
             contrast, accuracy = contrastive_loss(
                 *pooled, both_directions=self.both_directions, gather=self.gather_negatives
             )
-        removed = {m: mask.removed for m, mask in masks.items()}
         return CAVMAEOutput(
-            mae_weight * sum(mae.values(), zero) + contrast_weight * contrast,
-            *(mae.get(m, zero) for m in "av"),
-            contrast,
-            accuracy,
-            *(removed.get(m) for m in "av"),
-            *(predictions.get(m) for m in "av"),
+            loss=mae_weight * sum(errors.values()) + contrast_weight * contrast,
+            mae_audio=errors["a"],
+            mae_image=errors["v"],
+            contrast=contrast,
+            contrast_accuracy=accuracy,
+            mask_audio=masks["a"].removed if "a" in masks else None,
+            mask_image=masks["v"].removed if "v" in masks else None,
+            prediction_audio=predictions.get("a"),
+            prediction_image=predictions.get("v"),
         )
 
     @torch.no_grad()
@@ -191,23 +191,25 @@ class CAVMAE(Encoder):
         predictions = self._predict(pictures, masks, self._visible(pictures, masks))
         filled = {}
         for m, picture in pictures.items():
-            patch, removed = self.sizes.patches[m], masks[m].removed.bool()[..., None]
-            filled[m] = unpatchify(
-                torch.where(removed, predictions[m], patchify(picture, patch)), self.grid(m, picture), patch
-            )
-        sound = filled["a"].squeeze(1).transpose(1, 2) if "a" in filled else None
-        return Inpainting(sound, filled.get("v"), *(masks[m].removed if m in masks else None for m in "av"))
+            patches, removed = patchify(picture, self.sizes.patches[m]), masks[m].removed.bool()
+            patches = torch.where(removed[..., None], predictions[m], patches)
+            filled[m] = unpatchify(patches, self.grid(m, picture), self.sizes.patches[m])
+        return Inpainting(
+            audio=filled["a"].squeeze(1).transpose(1, 2) if "a" in filled else None,
+            image=filled.get("v"),
+            mask_audio=masks["a"].removed if "a" in masks else None,
+            mask_image=masks["v"].removed if "v" in masks else None,
+        )
 
     def _masks(self, pictures: dict, ratio_a, ratio_v, mode: str, noise_a, noise_v) -> dict[str, PatchMask]:
         """A mask for each modality, drawn for audio first; structured modes are for audio alone, as published."""
         how = {"a": (ratio_a, mode, noise_a), "v": (ratio_v, "unstructured", noise_v)}
-
-        def draw(m: str, picture: Tensor) -> PatchMask:
-            ratio, way, noise = how[m]
+        masks = {}
+        for m, picture in pictures.items():
+            ratio, mode, noise = how[m]
             grid, device = self.grid(m, picture), picture.device
-            return random_mask(len(picture), grid, ratio, way, noise=noise, exact=self.exact_masks, device=device)
-
-        return {m: draw(m, picture) for m, picture in pictures.items()}
+            masks[m] = random_mask(len(picture), grid, ratio, mode, noise=noise, exact=self.exact_masks, device=device)
+        return masks
 
     def _visible(self, pictures: dict, masks: dict[str, PatchMask]) -> dict[str, Tensor]:
         """Tokens of the kept patches after the blocks of their modality: (B, 128, 768) and (B, 49, 768)."""
@@ -217,14 +219,111 @@ class CAVMAE(Encoder):
         """From the tokens of kept patches to values of all patches, through the joint stream and the decoder."""
         x = self.shared(None, torch.cat(list(visible.values()), dim=1))  # (B, 128 + 49, 768)
         x = self.decoder_embed(x)  # (B, 128 + 49, 512)
-        kept = x.split([mask.kept for mask in masks.values()], dim=1)
-        placed = []
-        for (m, mask), tokens in zip(masks.items(), kept, strict=True):
-            tokens = mask.restore(tokens, self.mask_token)  # (B, 512, 512)
-            tokens = tokens + self.place("decoder_pos_embed", m, self.grid(m, pictures[m]))
-            placed.append(tokens + getattr(self, f"decoder_modality_{m}"))
-        x = torch.cat(placed, dim=1)  # (B, 512 + 196, 512)
+        kept = dict(zip(masks, x.split([mask.kept for mask in masks.values()], dim=1), strict=True))
+        placed = {}
+        for m, mask in masks.items():
+            x, grid = mask.restore(kept[m], self.mask_token), self.grid(m, pictures[m])  # (B, 512, 512)
+            if m == "a":
+                placed[m] = x + self.place(self.decoder_pos_embed_a, m, grid) + self.decoder_modality_a
+            else:
+                placed[m] = x + self.place(self.decoder_pos_embed_v, m, grid) + self.decoder_modality_v
+        x = torch.cat(list(placed.values()), dim=1)  # (B, 512 + 196, 512)
         for block in self.decoder_blocks:
             x = block(x)
-        parts = self.decoder_norm(x).split([tokens.shape[1] for tokens in placed], dim=1)
-        return {m: getattr(self, f"decoder_pred_{m}")(part) for m, part in zip(masks, parts, strict=True)}
+        parts = self.decoder_norm(x).split([tokens.shape[1] for tokens in placed.values()], dim=1)
+        heads = {"a": self.decoder_pred_a, "v": self.decoder_pred_v}
+        return {m: heads[m](part) for m, part in zip(placed, parts, strict=True)}  # (B, 512, 256), (B, 196, 768)
+
+
+# Inputs of a classifier in each mode. "missing...only": trained on both, given this one alone.
+CLASSIFIER_MODES = {
+    "multimodal": "av",
+    "audioonly": "a",
+    "videoonly": "v",
+    "missingaudioonly": "a",
+    "missingvideoonly": "v",
+}
+
+
+class CAVMAEClassifier(Encoder):
+    """The fine-tuning model: no decoder, trained positions and a linear head on the mean token. Published: `CAVMAEFT`.
+
+    Args:
+        num_classes: 527 for AudioSet (164,907,023 parameters), 309 for VGGSound.
+        audio_only: build the audio half alone, 86,129,423 parameters with 527 classes. Published: `CAVMAEFTAudio`.
+        tr_pos, positions: see `Encoder`.
+        sizes: those of `Sizes`, by keyword.
+
+    Raises:
+        ParameterError: sizes that do not go together.
+    """
+
+    options = (*Encoder.options, "num_classes", "audio_only")
+
+    def __init__(
+        self,
+        num_classes: int = 527,
+        *,
+        audio_only: bool = False,
+        tr_pos: bool = True,
+        positions: str = "interpolate",
+        **sizes: int,
+    ):
+        super().__init__(Sizes(**sizes), tr_pos, positions)
+        self.num_classes, self.audio_only = num_classes, audio_only
+        self.mlp_head = nn.Sequential(nn.LayerNorm(self.sizes.width), nn.Linear(self.sizes.width, num_classes))
+        self._initialize()
+        if audio_only:
+            del self.patch_embed_v, self.modality_v, self.pos_embed_v, self.blocks_v, self.norm_v
+
+    @classmethod
+    def from_pretraining(
+        cls, path: Path | str, num_classes: int = 527, *, audio_only: bool = False, **settings
+    ) -> CAVMAEClassifier:
+        """Begin with pretrained weights. Exactly the head must be missing, and is random; the decoder is ignored.
+
+        Raises:
+            CheckpointError: the file cannot be read, lacks anything but the head, or has a head.
+            ParameterError: a number of attention heads is needed, which weights do not tell.
+        """
+        ignored = ("decoder_", "mask_token")
+        if audio_only:
+            ignored += ("patch_embed_v.", "modality_v", "pos_embed_v", "blocks_v.", "norm_v.")
+        tensors, config = checkpoints.read(path)
+        encoder = {name: tensor for name, tensor in tensors.items() if not name.startswith(ignored)}
+        given = {"num_classes": num_classes, "audio_only": audio_only, **settings}
+        model = cls(**settings_of(cls, encoder, config, (), given))
+        checkpoints.load(model, path, tensors, absent=("mlp_head.",), ignored=ignored)
+        return model
+
+    def forward(
+        self,
+        audio: Float[Tensor, "batch frames mels"] | None = None,
+        image: Float[Tensor, "batch channels height width"] | None = None,
+        mode: str | None = None,
+    ) -> Float[Tensor, "_ classes"]:
+        """Logits of each class.
+
+        Args:
+            audio: `(B, 1024, 128)`, normalised fbank; ignored in the modes for images.
+            image: `(B, 3, 224, 224)`, normalised pixels; ignored in the modes for audio.
+            mode: "multimodal"; "audioonly" or "videoonly", for a model that was tuned on one modality, through that
+                modality's norms; "missingaudioonly" or "missingvideoonly", for one that was tuned on both, which
+                averages the joint and the modality's norms. Tuning on both leaves the latter as pretrained. None:
+                "multimodal", or "audioonly" for a model with `audio_only`.
+
+        Raises:
+            ParameterError: an unknown mode, or an input that it needs is missing.
+        """
+        mode = ("audioonly" if self.audio_only else "multimodal") if mode is None else mode
+        if mode not in CLASSIFIER_MODES or (self.audio_only and CLASSIFIER_MODES[mode] != "a"):
+            raise ParameterError("mode", repr(mode), f"one of {', '.join(CLASSIFIER_MODES)}")
+        needed, given = CLASSIFIER_MODES[mode], {"a": audio, "v": image}
+        for m in needed:
+            if given[m] is None:
+                raise ParameterError(NAMES[m], f"not given, but mode is {mode!r}", "a tensor, or another mode")
+        pictures = self.pictures(*(given[m] if m in needed else None for m in "av"))
+        x = torch.cat([self.specific(m, self.embed(m, picture)) for m, picture in pictures.items()], dim=1)
+        streams = {"multimodal": [None], "missingaudioonly": [None, "a"], "missingvideoonly": [None, "v"]}
+        pooled = [self.shared(m, x).mean(dim=1) for m in streams.get(mode, [needed])]  # each (B, 768)
+        return self.mlp_head(torch.stack(pooled).mean(dim=0))  # (B, 527)
