@@ -1,8 +1,8 @@
 """The notebooks as data: what they declare, whether they are in form, how they run, and what they claim.
 
-A notebook calls `versions`, `check`, `claim`, `measured` and `refused`. Tests, and whoever runs many notebooks, call
-`discover`, `verify_form` and `run_one`; `table` is the workbook at a glance. Each name loads its module when it is
-first used, so that a kernel pays for the standard library alone.
+A notebook calls `versions`, `check`, `claim`, `measured`, `refused` and `exercise`. Tests and runners call `discover`,
+`verify_form` and `run_one`; `table` is the workbook at a glance. Each name loads its module when it is first used, so
+that a kernel pays for the standard library alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ _HOMES = {
     "measured": "kernel",
     "refused": "kernel",
     "versions": "kernel",
+    "exercise": "exercises",
     "Notebook": "notebooks",
     "discover": "notebooks",
     "table": "notebooks",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -22,7 +23,14 @@ def verify_form(path: str | os.PathLike[str]) -> list[str]:
         NotebookError: it is missing or is no notebook.
     """
     notebook = Notebook(Path(path))
-    return [*_opening(notebook), *_parameters(notebook), *_cells(notebook), *_ending(notebook), *_file(notebook)]
+    return [
+        *_opening(notebook),
+        *_parameters(notebook),
+        *_cells(notebook),
+        *_ending(notebook),
+        *_exercises(notebook),
+        *_file(notebook),
+    ]
 
 
 def _opening(notebook: Notebook) -> Iterator[str]:
@@ -52,14 +60,14 @@ def _parameters(notebook: Notebook) -> Iterator[str]:
 
 
 def _cells(notebook: Notebook) -> Iterator[str]:
-    code = _code(notebook)
+    code = [cell for cell in _code(notebook) if not _tags(cell) & {"exercise", "solution"}]
     prose = sum(cell["cell_type"] == "markdown" for cell in notebook.cells)
     fewest, most = (1 if notebook.number in FRONT else CODE_CELLS[0]), CODE_CELLS[1]
     if not fewest <= len(code) <= most:
         yield f"{len(code)} code cells; {fewest} to {most}"
     if 2 * prose < len(code):
         yield f"{prose} prose cells beside {len(code)} code cells; at least half as many"
-    for place, cell in enumerate(code, start=1):
+    for place, cell in enumerate(_code(notebook), start=1):
         lines = len(cell["source"].splitlines())
         if lines > LONGEST_CELL:
             yield f"code cell {place} has {lines} lines; at most {LONGEST_CELL}"
@@ -76,6 +84,20 @@ def _ending(notebook: Notebook) -> Iterator[str]:
         yield "the last prose cell has no link to a neighbour"
 
 
+def _exercises(notebook: Notebook) -> Iterator[str]:
+    for cell, following in itertools.pairwise([{"metadata": {}}, *notebook.cells, {"metadata": {}}]):
+        name = f"the exercise {cell.get('id')}"
+        if "exercise" in _tags(cell):
+            if not re.search(r"workbook\.exercise\(.*\.\.\.", cell["source"], re.DOTALL):
+                yield f"{name} does not call workbook.exercise with `...` as the answer"
+            if "solution" not in _tags(following) or ".solution(" not in following["source"]:
+                yield f"{name} is not followed by a cell with the tag solution that calls .solution"
+            elif not following["metadata"].get("jupyter", {}).get("source_hidden"):
+                yield f"the solution of {name} is not folded (metadata jupyter.source_hidden)"
+        elif "solution" in _tags(following):
+            yield f"the solution {following.get('id')} does not follow a cell with the tag exercise"
+
+
 def _file(notebook: Notebook) -> Iterator[str]:
     ids = [cell.get("id") for cell in notebook.cells]
     if None in ids or len(set(ids)) < len(ids):
@@ -83,6 +105,10 @@ def _file(notebook: Notebook) -> Iterator[str]:
     kernel = notebook.content.get("metadata", {}).get("kernelspec", {}).get("name")
     if kernel != "python3":
         yield f"the kernel is {kernel}; python3"
+
+
+def _tags(cell: dict) -> set[str]:
+    return set(cell["metadata"].get("tags", []))
 
 
 def _code(notebook: Notebook) -> list[dict]:

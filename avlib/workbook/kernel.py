@@ -62,7 +62,7 @@ def versions(*packages: str) -> None:
         place += f", {machine['gpu'] or 'no GPU'}"
     text = "   ".join(f"{name} {version}" for name, version in found.items())
     pairs = " &nbsp; ".join(f"{html.escape(name)} <b>{html.escape(version)}</b>" for name, version in found.items())
-    _show("versions", {"versions": found, **machine}, f"{text}\n{place}", f"<p>{pairs}<br>{html.escape(place)}</p>")
+    show("versions", {"versions": found, **machine}, f"{text}\n{place}", f"<p>{pairs}<br>{html.escape(place)}</p>")
 
 
 def check(namespace: MutableMapping[str, object], *, system: str = "") -> Checked:
@@ -104,7 +104,7 @@ def check(namespace: MutableMapping[str, object], *, system: str = "") -> Checke
     record = {"parameters": values} | ({"settings": settings} if settings else {})
     if "torch" in sys.modules:
         record |= {"device": str(device or ""), "threads": sys.modules["torch"].get_num_threads(), "gpu": _gpu()}
-    _show("parameters", record, text, _table(rows))
+    show("parameters", record, text, _table(rows))
     return Checked(device, values, settings)
 
 
@@ -128,7 +128,7 @@ def claim(statement: str, *, source: str, measured: str, holds: object, when: st
     verdict = ("holds" if holds else "does not hold") + (f" when {when.removeprefix('when ')}" if when else "")
     record = {"statement": statement, "source": source, "measured": measured, "holds": holds, "when": when}
     text = f"Claim     {statement}\nSource    {source}\nMeasured  {measured}\nVerdict   {SIGNS[kind]} {verdict}"
-    _show("claim", record | {"verdict": verdict, "kind": kind}, text, claim_html(record, kind, verdict))
+    show("claim", record | {"verdict": verdict, "kind": kind}, text, claim_html(record, kind, verdict))
 
 
 def measured(name: str, value: SupportsFloat, unit: str = "") -> None:
@@ -148,7 +148,7 @@ def measured(name: str, value: SupportsFloat, unit: str = "") -> None:
     text = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
     line = f"{name}: {text} {unit}".rstrip()
     markup = f"<p>{html.escape(name)} <b>{html.escape(f'{text} {unit}'.rstrip())}</b></p>"
-    _show("measured", {"name": name, "value": value, "unit": unit}, line, markup)
+    show("measured", {"name": name, "value": value, "unit": unit}, line, markup)
 
 
 def refused(task: Callable[..., object], /, *args: object, **kwargs: object) -> AvlibError:
@@ -173,18 +173,25 @@ def refused(task: Callable[..., object], /, *args: object, **kwargs: object) -> 
     raise AssertionError("was accepted, and should have been refused")
 
 
+def box(colour: str, content: str) -> str:
+    """HTML in a box with a bar of a colour; styled in place, since a notebook has no style sheet of ours."""
+    return (
+        f'<div class="av-box" style="border-left:4px solid {colour};background:rgba(128,128,128,.09);'
+        f'padding:8px 14px;margin:6px 0;max-width:52em;line-height:1.5">{content}</div>'
+    )
+
+
 def claim_html(record: dict[str, object], kind: str, verdict: str) -> str:
-    """A claim as a box: its colours are set on it, since a notebook has no style sheet of ours."""
+    """A claim as a box, with its verdict as a chip."""
     chip = (
         f'<span style="background:{COLOURS[kind]};color:#fff;border-radius:3px;padding:1px 8px;'
         f'font-weight:600;display:inline-block">{SIGNS[kind]} {html.escape(verdict)}</span>'
     )
-    return (
-        f'<div class="av-claim" style="border-left:4px solid {COLOURS[kind]};background:rgba(128,128,128,.09);'
-        'padding:8px 14px;margin:6px 0;max-width:52em;line-height:1.5">'
+    return box(
+        COLOURS[kind],
         f'<div style="font-weight:600">{inline(record["statement"])}</div>'
         f'<div style="opacity:.75;font-size:90%">{inline(record["source"])}</div>'
-        f'<div style="margin-top:4px">{inline(record["measured"])} &nbsp; {chip}</div></div>'
+        f'<div style="margin-top:4px">{inline(record["measured"])} &nbsp; {chip}</div>',
     )
 
 
@@ -250,7 +257,7 @@ def _table(rows: list[tuple[str, ...]]) -> str:
     return f'<table class="av-parameters">{"".join(f"<tr>{line}</tr>" for line in lines)}</table>'
 
 
-def _show(kind: str, record: dict[str, object], text: str, markup: str) -> None:
+def show(kind: str, record: dict[str, object], text: str, markup: str) -> None:
     """Display the record with its HTML in a notebook; print the text anywhere else."""
     if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()) is not None:
         data = {"text/plain": text, "text/html": markup, MEDIA_TYPE.format(kind): record}
