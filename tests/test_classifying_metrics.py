@@ -20,7 +20,7 @@ def some(items=200, classes=3, seed=0):
     return torch.randn(items, classes, generator=dice) + 1.2 * torch.eye(classes)[targets], targets
 
 
-def test_confusion_recall_and_uar():
+def test_confusion_and_uar():
     logits, targets = some()
     predicted = logits.argmax(1)
     table = metrics.confusion(predicted, targets, 3)
@@ -30,11 +30,9 @@ def test_confusion_recall_and_uar():
     ]
     assert table.tolist() == slow
     recalls = [slow[label][label] / sum(slow[label]) for label in range(3)]
-    assert metrics.recalls(predicted, targets, 3).tolist() == pytest.approx(recalls)
     assert metrics.balanced_accuracy(predicted, targets) == pytest.approx(np.mean(recalls))
     assert metrics.balanced_accuracy(predicted, targets) == theirs.balanced_accuracy_score(targets, predicted)
     assert metrics.balanced_accuracy([0, 2, 1], [0, 0, 1]) == 0.75  # class 2 is said, and never true
-    assert np.isnan(metrics.recalls([0, 2, 1], [0, 0, 1], 3)).tolist() == [False, False, True]
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -48,16 +46,14 @@ def test_figures_of_a_split(classes):
     precision = theirs.average_precision_score(*((targets, shares[:, 1]) if classes == 2 else (one_hot, shares)))
     assert found["AP"] == pytest.approx(precision)
     assert ("sensitivity at 0.9" in found) == (classes == 2)
-    assert metrics.auroc(logits.softmax(1), targets) == pytest.approx(found["AUROC"])
     assert metrics.classification_figures(logits + 500, targets) == pytest.approx(found, rel=1e-4)
 
 
-def test_scores_of_two_classes():
-    logits, targets = some(classes=2)
-    scores = (logits[:, 1] - logits[:, 0]).tolist()
-    assert metrics.auroc(scores, targets) == pytest.approx(theirs.roc_auc_score(targets, scores))
-    assert metrics.average_precision(scores, targets) == pytest.approx(theirs.average_precision_score(targets, scores))
-    assert math.isnan(metrics.auroc(scores, [1] * 200)) and math.isnan(metrics.average_precision(scores, [0] * 200))
+def test_a_split_of_one_class_has_no_auroc():
+    logits, _ = some(classes=2)
+    only_first, only_second = (metrics.classification_figures(logits, [label] * 200) for label in (0, 1))
+    assert math.isnan(only_first["AUROC"]) and math.isnan(only_second["AUROC"])
+    assert math.isnan(only_first["AP"]) and only_second["AP"] == 1
 
 
 @pytest.mark.parametrize("specificity", [0, 0.5, 0.9, 0.95, 1])
@@ -119,8 +115,9 @@ def test_groups_by_themselves():
         assert figure == pytest.approx(theirs.balanced_accuracy_score(targets[of_word], predicted[of_word]))
     assert table.spread["UAR"] == pytest.approx(max(table.figures["UAR"]) - min(table.figures["UAR"]))
     assert "<td>fan</td><td>50</td>" in table._repr_html_()
-    nothing = metrics.group_table({"AUROC": metrics.auroc}, torch.arange(3), [0.1, 0.2, 0.3], [0, 1, 0])
-    assert np.isnan(nothing.figures["AUROC"]).all() and math.isnan(nothing.spread["AUROC"])
+    figures = {"sensitivity": metrics.sensitivity_at_specificity}
+    nothing = metrics.group_table(figures, torch.arange(3), [0.1, 0.2, 0.3], [0, 1, 0])
+    assert np.isnan(nothing.figures["sensitivity"]).all() and math.isnan(nothing.spread["sensitivity"])
 
 
 def test_the_interval_of_independent_clips_is_the_known_one():
@@ -146,8 +143,9 @@ def test_the_interval_knows_that_clips_of_a_speaker_are_alike():
 
 
 def test_draws_without_a_class_do_not_count():
-    interval = metrics.bootstrap_interval(metrics.auroc, [0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9], [0, 0, 1, 1], draws=100)
-    assert interval.value == 0.75 and 30 < interval.draws < 70 and interval.low == interval.high == 0.75
+    scores, targets = [0.1, 0.4, 0.3, 0.9], [0, 0, 1, 1]
+    interval = metrics.bootstrap_interval(metrics.sensitivity_at_specificity, [0, 0, 1, 1], scores, targets, draws=100)
+    assert interval.value == 0.5 and 30 < interval.draws < 70 and interval.low == interval.high == 0.5
     never = metrics.bootstrap_interval(lambda hits: math.nan, [0, 1], [1, 1], draws=5)
     assert math.isnan(never.low) and never.draws == 0
 
@@ -188,8 +186,8 @@ def test_a_fitted_model_is_better_calibrated_than_one_that_is_too_sure():
         (metrics.balanced_accuracy, ([], []), "predicted: of shape"),
         (metrics.confusion, ([0, 3], [0, 1], 3), "predicted: 0 to 3; expected whole numbers of classes, 0 to 2"),
         (metrics.confusion, ([0, 1], [0.5, 1], 3), "targets: 0.5 to 1"),
-        (metrics.auroc, ([0.1, math.nan], [0, 1]), "scores: 1 of 2 rows are not finite"),
-        (metrics.auroc, ([0.1, 0.2], [0, 2]), "0 to 2"),
+        (metrics.sensitivity_at_specificity, ([0.1, math.nan], [0, 1]), "scores: .* not finite"),
+        (metrics.sensitivity_at_specificity, ([0.1, 0.2], [0, 2]), "0 to 2"),
         (metrics.classification_figures, (torch.full((1, 2), math.nan), [0]), "logits: 1 of 1"),
         (metrics.classification_figures, (torch.zeros(2, 2), [0, 2]), "targets: 0 to 2"),
         (metrics.sensitivity_at_specificity, ([0.1, 0.2], [0, 1], 1.1), "specificity: 1.1"),

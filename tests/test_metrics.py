@@ -74,12 +74,12 @@ def test_ties_are_what_random_orders_give_on_average():
 def test_two_clips_with_one_picture():
     similarity = torch.tensor([[0.9, 0.9, 0.1], [0.2, 0.5, 0.5], [0.1, 0.2, 0.3]])
     assert metrics.ranking(similarity).hits(1).tolist() == [0.5, 0.5, 1.0]
-    assert metrics.ranks(similarity).tolist() == [1.5, 1.5, 1.0]
+    assert metrics.ranking(similarity).ranks.tolist() == [1.5, 1.5, 1.0]
 
 
 def test_more_candidates_than_queries():
     similarity = torch.tensor([[0.9, 0.1, 1.0], [0.0, 0.5, 0.1]])
-    assert metrics.ranks(similarity).tolist() == [2, 1]
+    assert metrics.ranking(similarity).ranks.tolist() == [2, 1]
 
 
 def test_what_cannot_be_searched():
@@ -88,11 +88,11 @@ def test_what_cannot_be_searched():
     with pytest.raises(ParameterError, match=r"image: 2 of 6 rows are not finite \(2, 4\)"):
         metrics.retrieval(audio, image)
     with pytest.raises(ParameterError, match="not finite"):
-        metrics.ranks(torch.full((3, 3), math.nan))
+        metrics.ranking(torch.full((3, 3), math.nan))
     with pytest.raises(ParameterError, match="one vector of each"):
         metrics.retrieval(audio[:0], audio[:0])
     with pytest.raises(ParameterError, match="3 queries, 2 candidates"):
-        metrics.ranks(torch.zeros(3, 2))
+        metrics.ranking(torch.zeros(3, 2))
 
 
 def test_half_precision_vectors_are_compared_in_full():
@@ -150,39 +150,31 @@ def multi_label(seed=0, items=50, classes=6):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_classes_against_slow_loops(seed):
+def test_average_precision_against_slow_loops(seed):
     scores, targets = multi_label(seed)
-    table = metrics.per_class(torch.tensor(scores), torch.tensor(targets).float())
     precision = [slow_average_precision(s, t) for s, t in zip(scores.T, targets.T, strict=True)]
-    auc = [slow_auc(s, t) for s, t in zip(scores.T, targets.T, strict=True)]
-    assert np.allclose(table.average_precision, precision) and np.allclose(table.auc, auc)
-    assert table.positives.tolist() == targets.sum(axis=0).tolist()
-    figures = table.figures()
-    assert figures["mAP"] == pytest.approx(np.mean(precision)) and figures["AUC"] == pytest.approx(np.mean(auc))
-    # published: stats.norm().ppf(auc) * sqrt(2)
-    assert figures["d'"] == pytest.approx(metrics.d_prime(np.mean(auc))) and figures["classes"] == 6
-    assert metrics.mean_average_precision(torch.tensor(scores), torch.tensor(targets).float()) == figures["mAP"]
+    found = metrics.mean_average_precision(torch.tensor(scores), torch.tensor(targets).float())
+    assert found == pytest.approx(np.mean(precision))
 
 
-def test_d_prime_is_the_distance_of_two_normals():
-    dice = np.random.default_rng(0)
-    scores = np.concatenate([dice.normal(1.5, 1, 2000), dice.normal(0, 1, 2000)])
-    auc = metrics.per_class(torch.tensor(scores)[:, None], (torch.arange(4000) < 2000).float()[:, None]).mean_auc
-    assert metrics.d_prime(auc) == pytest.approx(1.5, abs=0.1)
-    assert metrics.d_prime(0.5) == 0 and metrics.d_prime(1.0) == math.inf
+@pytest.mark.parametrize("present", [3, 4])  # of four classes
+def test_auroc_against_slow_loops(present):
+    dice = torch.Generator().manual_seed(0)
+    logits, targets = torch.randn(50, 4, generator=dice).round(decimals=1), torch.arange(50) % present
+    shares = logits.double().softmax(1).numpy()
+    auc = [slow_auc(shares[:, label], (targets == label).numpy()) for label in range(present)]
+    assert metrics.classification_figures(logits, targets)["AUROC"] == pytest.approx(np.mean(auc))
 
 
-def test_classes_without_positives_are_left_out_and_said():
+def test_classes_without_positives_are_left_out():
     scores, targets = multi_label()
     targets[:, 2], targets[:, 4] = False, True
-    table = metrics.per_class(torch.tensor(scores), torch.tensor(targets).float(), names=list("abcdef"))
-    assert table.left_out == ["c"] and table.figures()["classes"] == 5
-    assert np.isnan(table.auc[[2, 4]]).all() and np.isnan(table.average_precision[2])
-    rest = [slow_auc(scores[:, c], targets[:, c]) for c in (0, 1, 3, 5)]
-    assert table.mean_auc == pytest.approx(np.mean(rest))  # published: (sum of these - 1 ...) / 6
-    assert "<td>c</td><td>0</td><td>nan</td>" in table._repr_html_()
-    nothing = metrics.per_class(torch.randn(4, 2), torch.zeros(4, 2))
-    assert math.isnan(nothing.mean_average_precision) and math.isnan(nothing.figures()["d'"])
+    rest = [slow_average_precision(scores[:, c], targets[:, c]) for c in (0, 1, 3, 4, 5)]
+    found = metrics.mean_average_precision(torch.tensor(scores), torch.tensor(targets).float())
+    assert found == pytest.approx(np.mean(rest))
+    assert math.isnan(metrics.mean_average_precision(torch.randn(4, 2), torch.zeros(4, 2)))
+    one_class = metrics.classification_figures(torch.randn(4, 3), torch.zeros(4, dtype=torch.long))
+    assert math.isnan(one_class["AUROC"]) and one_class["AP"] == 1
 
 
 def test_accuracy():

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-import scipy.linalg
 import scipy.stats
 import torch
 from torch import nn
@@ -30,59 +29,6 @@ def painted(labels, noise=0.0, seed=0):
 
 def classify(pictures):
     return -(pictures.mean(dim=(1, 2, 3))[:, None] - (torch.arange(8) / 8 + 0.05)).abs()
-
-
-# Fréchet distance
-
-
-def slow_frechet(first, second):
-    """The definition, by a root of the product of both covariances."""
-    first, second = first.double().numpy(), second.double().numpy()
-    one, other = np.cov(first, rowvar=False), np.cov(second, rowvar=False)
-    root = scipy.linalg.sqrtm(one @ other).real
-    return ((first.mean(0) - second.mean(0)) ** 2).sum() + np.trace(one + other - 2 * root)
-
-
-@pytest.mark.parametrize(("items", "others", "width"), [(50, 70, 6), (400, 30, 12), (64, 64, 1)])
-def test_frechet_distance_is_the_definition(items, others, width):
-    first = torch.randn(items, width, generator=dice(1)) @ torch.randn(width, width, generator=dice(2))
-    second = 0.5 + torch.randn(others, width, generator=dice(3))
-    expected = slow_frechet(first, second) if width > 1 else None
-    if width == 1:  # of one dimension: (m1 - m2)^2 + (s1 - s2)^2
-        expected = float((first.mean() - second.mean()) ** 2 + (first.std() - second.std()) ** 2)
-    assert metrics.frechet_distance(first, second) == pytest.approx(expected, rel=1e-4)
-    assert metrics.frechet_distance(second, first) == pytest.approx(expected, rel=1e-4)
-
-
-def test_frechet_distance_of_fewer_items_than_width():
-    first = torch.randn(5, 40, generator=dice(1))
-    assert metrics.frechet_distance(first, first) == pytest.approx(0, abs=1e-9)
-    assert metrics.frechet_distance(first, first + 2) == pytest.approx(160, rel=1e-6)  # only the mean moved
-    # Orthogonal subspaces: the root of the product is 0, what is left are both variances.
-    one, other = torch.zeros(5, 40), torch.zeros(5, 40)
-    one[:, :20], other[:, 20:] = first[:, :20], first[:, 20:]
-    gap = (one.mean(0) - other.mean(0)).square().sum()
-    assert metrics.frechet_distance(one, other) == pytest.approx(float(gap + one.var(0).sum() + other.var(0).sum()))
-
-
-def test_small_samples_of_one_distribution_are_apart():
-    draws = [torch.randn(count, 16, generator=dice(count)) for count in (20, 21, 4000, 4001)]
-    small, large = metrics.frechet_distance(*draws[:2]), metrics.frechet_distance(*draws[2:])
-    assert small > 2 and large < 0.1
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "message"),
-    [
-        (torch.zeros(1, 4), torch.zeros(5, 4), r"\(1, 4\) and \(5, 4\)"),
-        (torch.zeros(0, 4), torch.zeros(5, 4), "two or more"),
-        (torch.zeros(5, 4), torch.zeros(5, 3), "of one width"),
-        (torch.zeros(5, 4), torch.full((5, 4), math.nan), "second: 5 of 5 rows are not finite"),
-    ],
-)
-def test_frechet_distance_refuses(first, second, message):
-    with pytest.raises(ParameterError, match=message):
-        metrics.frechet_distance(first, second)
 
 
 # Similarities

@@ -1,87 +1,40 @@
-"""How good a model is: does a sound find its picture, is the right class or number named, is a made picture what it
-should be.
+"""Figures of merit: retrieval, classification and regression, generated pictures. All are plain floats.
 
-Tensors may be on any device; figures are plain floats.
+Figures are over a whole split at once; the mean of R2 or CCC over batches has no meaning. Tensors may be on any device.
 """
 
 from __future__ import annotations
 
-from .classifying import (
+from .classification import (
     Calibration,
     GroupTable,
-    Interval,
-    auroc,
-    average_precision,
+    accuracy,
     balanced_accuracy,
     bootstrap_interval,
     calibration,
     classification_figures,
     concordance,
     confusion,
+    correct,
+    ensemble,
     group_table,
-    recalls,
+    mean_average_precision,
     regression_figures,
     sensitivity_at_specificity,
 )
-from .pictures import (
-    Content,
-    Similarity,
+from .retrieval import (
+    Ranking,
     audio_image_content,
     audio_image_similarity,
-    frechet_distance,
     image_image_similarity,
-)
-from .scores import (
-    TASKS,
-    ClassTable,
-    Ranking,
-    Retrieval,
-    accuracy,
-    correct,
-    d_prime,
-    ensemble,
     lower_bound,
-    mean_average_precision,
-    per_class,
     ranking,
-    ranks,
     retrieval,
 )
 
 __all__ = [
-    "TASKS",
-    "Calibration",
-    "ClassTable",
-    "Content",
-    "GroupTable",
-    "Interval",
-    "Ranking",
-    "Retrieval",
-    "Similarity",
-    "accuracy",
-    "audio_image_content",
-    "audio_image_similarity",
-    "auroc",
-    "average_precision",
-    "balanced_accuracy",
-    "bootstrap_interval",
-    "calibration",
-    "classification_figures",
-    "concordance",
-    "confusion",
-    "correct",
-    "d_prime",
-    "ensemble",
-    "frechet_distance",
-    "group_table",
-    "image_image_similarity",
-    "lower_bound",
-    "mean_average_precision",
-    "per_class",
-    "ranking",
-    "ranks",
-    "recalls",
-    "regression_figures",
-    "retrieval",
-    "sensitivity_at_specificity",
-]
+    "Calibration", "GroupTable", "Ranking", "accuracy", "audio_image_content", "audio_image_similarity",
+    "balanced_accuracy", "bootstrap_interval", "calibration", "classification_figures", "concordance", "confusion",
+    "correct", "ensemble", "group_table", "image_image_similarity", "lower_bound", "mean_average_precision", "ranking",
+    "regression_figures", "retrieval", "sensitivity_at_specificity",
+]  # fmt: skip

@@ -1,7 +1,7 @@
-"""One class or one number for each clip: how often right, for whom, how surely, and how well that is known.
+"""One class, several classes or one number for each clip: how often right, how surely, for whom.
 
-Figures are over a whole split at once. The mean of a figure over batches is another number: of R2 or CCC, one without a
-meaning.
+CAV-MAE's figures are those of its `utilities/stats.py`, except where two scores are equal, a class has no positives, or
+something is NaN.
 """
 
 from __future__ import annotations
@@ -14,25 +14,103 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
-from ..errors import ParameterError
+from ..errors import ParameterError, check_choice
 from ..tables import html_table
-from .scores import per_class, require_finite
+from .retrieval import require_finite
 
 Numbers = Tensor | np.ndarray | Sequence[int] | Sequence[float]
+
+# Several classes for each clip
+
+
+def mean_average_precision(scores: Float[Tensor, "items classes"], targets: Tensor) -> float:
+    """Mean average precision over the classes with positives; NaN if none has any.
+
+    Args:
+        scores: `(items, classes)`, higher is more likely: logits, or probabilities.
+        targets: `(items, classes)`, 1 where an item has a class and 0 elsewhere.
+
+    Raises:
+        ParameterError: no items, unequal shapes, scores that are not finite, targets other than 0 and 1.
+    """
+    if scores.shape != targets.shape or not len(scores):
+        raise ParameterError("targets", f"{tuple(targets.shape)}", f"the shape of scores, {tuple(scores.shape)}, not 0")
+    require_finite("scores", scores)
+    if not ((targets == 0) | (targets == 1)).all():
+        raise ParameterError("targets", "other values than 0 and 1", "labels without smoothing or mixing")
+    return _precision_and_auc(scores.detach().double().cpu().numpy(), targets.cpu().numpy().astype(bool))[0]
+
+
+def accuracy(scores: Float[Tensor, "items classes"], targets: Tensor) -> float:
+    """The share of items whose highest score is at their class.
+
+    Of equal highest scores each counts in part, so that a model with constant scores is at chance.
+
+    Args:
+        scores: `(items, classes)`.
+        targets: `(items, classes)`, of which the largest are right; or `(items,)`, class indices.
+
+    Raises:
+        ParameterError: no items, unequal shapes, or scores that are not finite.
+    """
+    return float(correct(scores, targets).mean())
+
+
+def correct(scores: Float[Tensor, "items classes"], targets: Tensor) -> Float[Tensor, " items"]:
+    """1 for each item whose class is right, else 0; see `accuracy`. For `lower_bound`."""
+    if not len(scores) or targets.shape not in (scores.shape, scores.shape[:1]):
+        found = f"{tuple(targets.shape)} for scores {tuple(scores.shape)}"
+        raise ParameterError("targets", found, "a row, or a class, for each of one or more items")
+    require_finite("scores", scores)
+    if targets.ndim == 1:
+        targets = F.one_hot(targets.long(), scores.shape[1])
+    highest, right = (values == values.amax(dim=1, keepdim=True) for values in (scores, targets))
+    return (highest & right).sum(dim=1).float() / highest.sum(dim=1)
+
+
+def ensemble(
+    logits: Float[Tensor, "frames items classes"], task: str = "multi-label"
+) -> Float[Tensor, "items classes"]:
+    """Mean probabilities over several frames of each item, as published.
+
+    Args:
+        logits: `(frames, items, classes)`.
+        task: "multi-label" takes sigmoids (AudioSet, scored by mAP), "single-label" softmaxes (VGGSound, by accuracy).
+
+    Raises:
+        ParameterError: no frames, or another task.
+    """
+    check_choice("task", task, ("multi-label", "single-label"))
+    if not len(logits):
+        raise ParameterError("logits", "of no frame", "of at least one")
+    return (logits.sigmoid() if task == "multi-label" else logits.softmax(dim=-1)).mean(dim=0)
+
+
+def _precision_and_auc(scores: np.ndarray, true: np.ndarray) -> tuple[float, float]:
+    """Average precision and area under the ROC curve, each the mean over the classes for which it is defined."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    positives = true.sum(axis=0)
+    precision = [average_precision_score(true[:, index], scores[:, index]) for index in np.flatnonzero(positives)]
+    both = np.flatnonzero((positives > 0) & (positives < len(true)))
+    auc = [roc_auc_score(true[:, index], scores[:, index]) for index in both]
+    return tuple(float(np.mean(values)) if len(values) else math.nan for values in (precision, auc))
+
 
 # One class for each clip
 
 
 class Calibration(NamedTuple):
-    """How sure a model was, and how often it was right, for clips by how sure it was; NaN in bins without clips.
+    """Mean confidence and accuracy of clips in bins of confidence; NaN in bins without clips.
 
-    `edges` is `(bins + 1,)`, all others `(bins,)`.
+    `edges` is `(bins + 1,)`, all others `(bins,)`. `confidence` is the mean of the highest probability.
     """
 
     edges: np.ndarray
     count: np.ndarray
-    confidence: np.ndarray  # mean of the highest probability
+    confidence: np.ndarray
     accuracy: np.ndarray
 
     @property
@@ -54,10 +132,10 @@ class Calibration(NamedTuple):
 
 
 def confusion(predicted: Numbers, targets: Numbers, num_classes: int) -> Int[np.ndarray, "classes classes"]:
-    """How many clips of each class (row) were taken for each class (column).
+    """Confusion matrix: a row for each true class, a column for each predicted one.
 
     Raises:
-        ParameterError: no clips, not as many of both, or a class that there is not.
+        ParameterError: no clips, unequal lengths, or an unknown class.
     """
     from sklearn.metrics import confusion_matrix
 
@@ -65,52 +143,18 @@ def confusion(predicted: Numbers, targets: Numbers, num_classes: int) -> Int[np.
     return confusion_matrix(targets, predicted, labels=range(num_classes))
 
 
-def recalls(predicted: Numbers, targets: Numbers, num_classes: int) -> Float[np.ndarray, " classes"]:
-    """Of the clips of each class, the share that is recognised; NaN for a class without clips."""
-    table = confusion(predicted, targets, num_classes)
-    count = table.sum(axis=1)
-    return np.divide(np.diag(table), count, out=np.full(num_classes, np.nan), where=count > 0)
-
-
 def balanced_accuracy(predicted: Numbers, targets: Numbers) -> float:
-    """UAR, unweighted average recall: the mean over classes of the share that is recognised. Chance is 1 / classes.
-
-    Over the classes that the clips have, as scikit-learn has it.
+    """UAR, unweighted average recall, over the classes that the clips have. Chance is 1 / classes.
 
     Raises:
-        ParameterError: no clips, or not as many of both.
+        ParameterError: no clips, or unequal lengths.
     """
     predicted, targets = _classes(predicted, targets)
     return float(np.mean([(predicted[targets == label] == label).mean() for label in np.unique(targets)]))
 
 
-def auroc(scores: Numbers | Float[Tensor, "items classes"], targets: Numbers) -> float:
-    """Area under the ROC curve; chance is 0.5. NaN where the clips have one class.
-
-    Args:
-        scores: `(items,)`, the higher the more it is class 1; or `(items, classes)`, of which the mean over classes,
-            each against the rest, is taken, without those that the clips do not have. Of two classes either is the
-            same, if scores are probabilities.
-        targets: `(items,)`, numbers of classes.
-
-    Raises:
-        ParameterError: no clips, not as many of both, scores that are not finite, or a class that there is not.
-    """
-    return _per_class(scores, targets).mean_auc
-
-
-def average_precision(scores: Numbers | Float[Tensor, "items classes"], targets: Numbers) -> float:
-    """Mean of the precision at each clip of the class, from the highest score down; chance is the share of the class.
-
-    Args:
-        scores: see `auroc`.
-        targets: likewise. With `(items,)` scores NaN where no clip is of class 1.
-    """
-    return _per_class(scores, targets).mean_average_precision
-
-
 def sensitivity_at_specificity(scores: Numbers, targets: Numbers, specificity: float | int = 0.9) -> float:
-    """Of class 1, the share that is found by a threshold which at least `specificity` of class 0 stays below.
+    """Recall of class 1 by a threshold which `specificity` of class 0 stays below.
 
     Args:
         scores: `(items,)`, the higher the more it is class 1.
@@ -121,7 +165,7 @@ def sensitivity_at_specificity(scores: Numbers, targets: Numbers, specificity: f
         NaN where the clips have one class.
 
     Raises:
-        ParameterError: no clips, not as many of both, scores that are not finite, or a number out of range.
+        ParameterError: no clips, unequal lengths, scores that are not finite, or a number out of range.
     """
     from sklearn.metrics import roc_curve
 
@@ -137,38 +181,40 @@ def sensitivity_at_specificity(scores: Numbers, targets: Numbers, specificity: f
 
 
 def classification_figures(logits: Float[Tensor, "items classes"], targets: Numbers) -> dict[str, float]:
-    """The figures of a split by name, as an evaluation gives them: accuracy, UAR, AUROC and AP.
+    """Accuracy, UAR, AUROC and AP of a split, by name.
 
     Of two classes, AP is that of the second, and there is the sensitivity at a specificity of 0.9; of more, AUROC and
-    AP are means over classes. The class of the highest logit is the predicted one; among equals the first.
+    AP are means over classes, each against the rest. The class of the highest logit is the predicted one; among equals
+    the first. Chance of AUROC is 0.5, of AP the share of the class.
 
     Args:
         logits: `(items, classes)`, of which a softmax makes probabilities.
-        targets: `(items,)`, numbers of classes.
+        targets: `(items,)`, class indices.
 
     Raises:
-        ParameterError: no clips, not as many of both, scores that are not finite, or a class that there is not.
+        ParameterError: no clips, unequal lengths, logits that are not finite, or an unknown class.
     """
     require_finite("logits", logits)
     predicted, found = _classes(logits.argmax(dim=1), targets, logits.shape[1])
     binary, logits = logits.shape[1] == 2, logits.detach().double()
-    scores = logits[:, 1] - logits[:, 0] if binary else logits.softmax(dim=1)
-    table = _per_class(scores, found)
+    scores = (logits[:, 1:] - logits[:, :1] if binary else logits.softmax(dim=1)).cpu().numpy()
+    classes = [1] if binary else range(logits.shape[1])
+    precision, auc = _precision_and_auc(scores, np.stack([found == label for label in classes], axis=1))
     figures = {"accuracy": float((predicted == found).mean()), "UAR": balanced_accuracy(predicted, found)}
-    figures |= {"AUROC": table.mean_auc, "AP": table.mean_average_precision}
-    return figures | ({"sensitivity at 0.9": sensitivity_at_specificity(scores, found)} if binary else {})
+    figures |= {"AUROC": auc, "AP": precision}
+    return figures | ({"sensitivity at 0.9": sensitivity_at_specificity(scores[:, 0], found)} if binary else {})
 
 
 def calibration(probabilities: Float[Tensor, "items classes"], targets: Numbers, bins: int = 10) -> Calibration:
-    """Whether a model is right as often as it is sure. Guo et al., arXiv:1706.04599, section 2.
+    """Compare a model's confidence with its accuracy. Guo et al., arXiv:1706.04599, section 2.
 
     Args:
-        probabilities: `(items, classes)`, of which the highest says the class and how sure the model is.
-        targets: `(items,)`, numbers of classes.
+        probabilities: `(items, classes)`; the highest gives the predicted class and its confidence.
+        targets: `(items,)`, class indices.
         bins: of equal width from 0 to 1, each with its upper edge.
 
     Raises:
-        ParameterError: no clips, not as many of both, rows that are no probabilities, no bins.
+        ParameterError: no clips, unequal lengths, rows that are no probabilities, no bins.
     """
     if bins < 1:
         raise ParameterError("bins", f"{bins}", "1 or more")
@@ -190,26 +236,26 @@ def calibration(probabilities: Float[Tensor, "items classes"], targets: Numbers,
 def regression_figures(predicted: Numbers, targets: Numbers) -> dict[str, float]:
     """MSE, MAE, R2, CCC and Pearson's r of a split, by name.
 
-    R2 is 0 for whoever always says the mean of the targets. Lin's concordance correlation coefficient,
-    2 cov / (var + var + (difference of means)^2), is 1 only on the diagonal, and 0 for a constant. R2, r and CCC are
-    NaN where they have no meaning: equal targets, or a constant prediction (r).
+    R2 is 0 for the mean of the targets. Lin's concordance correlation coefficient, 2 cov / (var + var + (difference of
+    means)^2), is 1 only on the diagonal, and 0 for a constant. R2, r and CCC are NaN where they have no meaning: equal
+    targets, or a constant prediction (r).
 
     Args:
         predicted: `(items,)`.
         targets: `(items,)`.
 
     Raises:
-        ParameterError: no clips, not as many of both, or a value that is not finite.
+        ParameterError: no clips, unequal lengths, or a value that is not finite.
     """
     from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
     predicted, targets = _numbers("predicted", predicted), _numbers("targets", targets)
     _require_as_many("predicted", predicted, targets)
     figures = {"MSE": mean_squared_error(targets, predicted), "MAE": mean_absolute_error(targets, predicted)}
-    varied, said = len(np.unique(targets)) > 1, len(np.unique(predicted)) > 1
-    figures["R2"] = r2_score(targets, predicted) if varied else math.nan
+    varied = [len(np.unique(values)) > 1 for values in (targets, predicted)]
+    figures["R2"] = r2_score(targets, predicted) if varied[0] else math.nan
     figures["CCC"] = concordance(predicted, targets)
-    figures["Pearson"] = np.corrcoef(targets, predicted)[0, 1] if varied and said else math.nan
+    figures["Pearson"] = np.corrcoef(targets, predicted)[0, 1] if all(varied) else math.nan
     return {name: float(value) for name, value in figures.items()}
 
 
@@ -226,7 +272,7 @@ def concordance(predicted: Numbers, targets: Numbers) -> float:
 
 
 class Interval(NamedTuple):
-    """A figure of a split, and between which values it would mostly be with other speakers."""
+    """A figure of a split and its confidence interval over other speakers."""
 
     value: float
     low: float
@@ -235,7 +281,7 @@ class Interval(NamedTuple):
 
 
 class GroupTable(NamedTuple):
-    """A figure for each group of clips by itself. A notebook shows it as a table."""
+    """Figures of each group of clips; a notebook shows a table."""
 
     names: tuple[Any, ...]
     count: np.ndarray
@@ -243,7 +289,7 @@ class GroupTable(NamedTuple):
 
     @property
     def spread(self) -> dict[str, float]:
-        """For each figure, how far apart the best and the worst group are; groups without the figure are left out."""
+        """The best group minus the worst, for each figure; groups without the figure are left out."""
         found = {name: values[~np.isnan(values)] for name, values in self.figures.items()}
         return {name: float(np.ptp(values)) if len(values) else math.nan for name, values in found.items()}
 
@@ -254,11 +300,11 @@ class GroupTable(NamedTuple):
 def group_table(
     figures: Mapping[str, Callable[..., float]], groups: Sequence | np.ndarray | Tensor, *values: Any
 ) -> GroupTable:
-    """Figures of each group of clips by itself: by word, by age, by speaker.
+    """Compute figures of each group of clips: by word, by age, by speaker.
 
     Args:
-        figures: by name, what gives a figure from the clips' values: `{"UAR": balanced_accuracy}`.
-        groups: `(items,)`, of which group each clip is.
+        figures: functions of the clips' values, by name: `{"UAR": balanced_accuracy}`.
+        groups: `(items,)`, the group of each clip.
         values: each with a row for each clip, in the order in which the figures take them.
 
     Raises:
@@ -280,14 +326,14 @@ def bootstrap_interval(
     draws: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """Between which values a figure would mostly be, had other speakers been there: whole speakers are drawn anew.
+    """Bootstrap interval of a figure over speakers: whole speakers are drawn anew.
 
-    Clips of one speaker are alike. To draw clips one by one, as if each were news, gives an interval that is too
-    narrow. Percentiles of the figure over `draws` splits, each of as many speakers, drawn with replacement. With few
-    speakers it is too narrow as well.
+    Clips of one speaker are alike: drawing clips one by one gives an interval that is too narrow. Percentiles of the
+    figure over `draws` splits, each of as many speakers, drawn with replacement. With few speakers it is too narrow as
+    well.
 
     Args:
-        figure: gives a figure from the clips' values: `balanced_accuracy`.
+        figure: a function of the clips' values: `balanced_accuracy`.
         groups: `(items,)`, the speaker of each clip.
         values: each with a row for each clip, in the order in which the figure takes them.
         confidence: half of the rest is on each side.
@@ -295,7 +341,7 @@ def bootstrap_interval(
         seed: of the draws.
 
     Returns:
-        NaN for both ends if the figure never had a meaning.
+        NaN for both ends if the figure is NaN in all draws.
 
     Raises:
         ParameterError: fewer than two groups, not as many rows as groups, a confidence outside (0, 1), no draws.
@@ -307,9 +353,9 @@ def bootstrap_interval(
     _, places = _grouped(groups, values)
     if len(places) < 2:
         raise ParameterError("groups", f"{len(places)}", "two or more", "One speaker says nothing about others.")
-    dice, found = np.random.default_rng(seed), []
+    rng, found = np.random.default_rng(seed), []
     for _ in range(draws):
-        drawn = np.concatenate([places[number] for number in dice.integers(len(places), size=len(places))])
+        drawn = np.concatenate([places[number] for number in rng.integers(len(places), size=len(places))])
         found.append(figure(*(_rows(value, drawn) for value in values)))
     counted = np.array(found, dtype=float)
     counted = counted[~np.isnan(counted)]
@@ -349,16 +395,6 @@ def _classes(predicted: Any, targets: Any, num_classes: int | None = None) -> tu
             known = "0 or more" if num_classes is None else f"0 to {num_classes - 1}"
             raise ParameterError(name, f"{values.min():g} to {values.max():g}", f"whole numbers of classes, {known}")
     return found[0].astype(int), found[1].astype(int)
-
-
-def _per_class(scores: Any, targets: Any):
-    scores = torch.as_tensor(scores).detach().cpu()
-    scores = scores[:, None] if scores.ndim == 1 else scores
-    single = scores.shape[1] == 1
-    found, _ = _classes(targets, targets, 2 if single else scores.shape[1])
-    _require_as_many("scores", scores, found)
-    classes = [1] if single else range(scores.shape[1])
-    return per_class(scores.double(), torch.from_numpy(np.stack([found == label for label in classes], axis=1)).int())
 
 
 def _require_as_many(name: str, first: Any, second: Any) -> None:
