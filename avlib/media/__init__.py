@@ -1,20 +1,17 @@
 """Sound and video files to tensors and back, through the FFmpeg that PyAV brings along.
 
-Reading never guesses. A file is decoded once, in order, so that frame 57 is the 57th picture that a player shows,
-whatever the header says about frame counts; a file that ends before its header promises is refused, not padded. Times
-are in seconds.
+A file is decoded once, in order: frame 57 is the 57th picture that a player shows, whatever the header counts. A file
+that ends before its header promises is refused, not padded. Times are in seconds.
 
-Parity with published pipelines, which call ffmpeg, sox and OpenCV: `read_audio(path, channel=0)` differs from
-`ffmpeg -ar 16000` and `sox remix 1` by no more than the rounding of the 16-bit file between them, and frames equal
-OpenCV's bit for bit.
+Parity with published pipelines: `read_audio(path, channel=0)` differs from `ffmpeg -ar 16000` and `sox remix 1` by no
+more than the rounding of the 16-bit file between them, and frames equal OpenCV's bit for bit.
 """
 
 from __future__ import annotations
 
-from .clip import Clip, read_clip
 from .container import AudioStream, MediaInfo, VideoStream, probe
-from .pictures import iterate_frames, read_frames
-from .sound import audio_blocks, read_audio
+from .sound import read_audio
+from .video import Clip, iterate_frames, read_clip, read_frames
 from .writing import write_video, write_wav
 
 __all__ = [
@@ -22,7 +19,6 @@ __all__ = [
     "Clip",
     "MediaInfo",
     "VideoStream",
-    "audio_blocks",
     "iterate_frames",
     "probe",
     "read_audio",

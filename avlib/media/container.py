@@ -18,23 +18,18 @@ from ..errors import MediaError, ParameterError
 # Formats whose header says how long a stream is; in others FFmpeg estimates it, from the bit rate for example.
 _KNOWN_LENGTH = ("mov", "avi", "wav", "w64", "flac", "aiff")
 
-# A part of a file that begins later than this many seconds is sought; before that, everything is decoded and counted,
-# since only counting is exact: times are rounded to milliseconds in some formats, and seeks go astray in others.
+# Seconds up to which everything is decoded and counted, and from which a part of a file is sought. Only counting is
+# exact: times are rounded to milliseconds in some formats, and seeks go astray in others.
 COUNTED = 60.0
-
-# Whole seconds that are decoded before a wanted moment: resampling filters and codecs with overlapping frames settle.
-PREROLL = 1
-
-# A stream may end this much before its header promises before the file counts as truncated: encoders round durations
-# to their own frames, and some count one too many.
-_TOLERATED_LOSS = 0.5
+PREROLL = 1  # whole seconds decoded before a wanted moment, in which resampling filters and overlapping codecs settle
+_TOLERATED_LOSS = 0.5  # seconds that may be missing at the end: encoders round durations to their own frames
 
 BROKEN = "It may be truncated, or something else under this name: fetch it again, or see whether a player plays it."
 
 
 @dataclass(frozen=True)
 class AudioStream:
-    """A sound stream; `start` and `seconds` are where its packets lie, not what the header says."""
+    """A sound stream; `start` and `seconds` follow its packets, not the header."""
 
     codec: str
     sample_rate: int
@@ -48,9 +43,9 @@ class AudioStream:
 class VideoStream:
     """A video stream.
 
-    `frames` counts the pictures that are shown; `header_frames` is what the header says (0: nothing), where pictures
-    that an edit list hides are counted too. `rotation` is in degrees counter-clockwise; `width` and `height` are as
-    shown, after it. `frame_rate` is the nominal one in Hz; `constant_rate` tells whether all intervals are equal.
+    `frames` counts the pictures that are shown; `header_frames` those of the header (0: not given), with pictures that
+    an edit list hides. `rotation` is in degrees counter-clockwise; `width` and `height` are as shown, after it.
+    `frame_rate` is the nominal one in Hz; `constant_rate` is True if all intervals are equal.
     """
 
     codec: str
@@ -67,7 +62,7 @@ class VideoStream:
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What a file holds; `seconds` is the length that the container claims, which may exceed its streams."""
+    """Streams of a file; `seconds` is the length that the container claims."""
 
     path: Path
     format: str
@@ -77,7 +72,7 @@ class MediaInfo:
 
 
 def probe(path: str | Path) -> MediaInfo:
-    """Look through a whole file, decoding nothing but its first picture.
+    """Describe a file's streams from all its packets, decoding only the first picture.
 
     Raises:
         MediaError: the file is missing, empty, or nothing that FFmpeg reads.
@@ -85,19 +80,44 @@ def probe(path: str | Path) -> MediaInfo:
     with opened(path) as container:
         audio, video = best_stream(container, "audio"), best_stream(container, "video")
         spans = scan(container, [stream for stream in (audio, video) if stream])
-        rotation = _first_rotation(path) if video else 0
         return MediaInfo(
             path=Path(path),
             format=container.format.name,
             seconds=container.duration / av.time_base if container.duration else None,
             audio=_describe_audio(audio, spans[audio.index]) if audio else None,
-            video=_describe_video(video, spans[video.index], rotation) if video else None,
+            video=_describe_video(path, video, spans[video.index]) if video else None,
         )
+
+
+def _describe_audio(stream: av.AudioStream, span: Span) -> AudioStream:
+    codec, layout = stream.codec_context.name, stream.layout.name
+    return AudioStream(codec, stream.rate, stream.channels, layout, span.start, span.end - span.start)
+
+
+def _describe_video(path: str | Path, stream: av.VideoStream, span: Span) -> VideoStream:
+    # Rotation is a property of pictures. The file is opened anew, since not every format can be wound back.
+    with opened(path) as container:
+        rotation = next((frame.rotation for frame in container.decode(video_stream(container, path))), 0)
+    intervals = [after - before for before, after in pairwise(sorted(span.times))]
+    width, height = (stream.height, stream.width) if rotation % 180 else (stream.width, stream.height)
+    return VideoStream(
+        codec=stream.codec_context.name,
+        width=width,
+        height=height,
+        rotation=rotation,
+        frame_rate=frame_rate_of(stream),
+        # containers that count in milliseconds alternate between, say, 33 and 34
+        constant_rate=not intervals or max(intervals) - min(intervals) < 1.5e-3,
+        frames=len(span.times),
+        header_frames=stream.frames,
+        start=span.start,
+        seconds=span.end - span.start,
+    )
 
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[InputContainer]:
-    """Open a file for reading; whatever FFmpeg says against it, then or later, becomes a MediaError."""
+    """Open a file for reading; errors of FFmpeg, then or later, become MediaErrors."""
     file = Path(path)
     if not file.exists():
         raise MediaError(path, "no such file", advice="Check the name and the folder from which it is given.")
@@ -116,49 +136,48 @@ def opened(path: str | Path) -> Iterator[InputContainer]:
 
 
 def ffmpeg_name(path: str | Path) -> str:
-    """A name that FFmpeg takes for a file: it reads `-` and `a:b.mp4` as a pipe and a protocol."""
+    """The absolute name: FFmpeg reads `-` and `a:b.mp4` as a pipe and a protocol."""
     return str(Path(path).absolute())
 
 
-def check_span(start: float, seconds: float | None) -> None:
-    """Refuse a part of a file that cannot be meant."""
+def check_reading(start: float, seconds: float | None, sample_rate: int | None) -> None:
+    """Refuse a negative start, and a length or sample rate that is not positive."""
     if not 0 <= start < math.inf:
         raise ParameterError("start", f"{start}", "0 or more seconds")
     if seconds is not None and not seconds > 0:
         raise ParameterError("seconds", f"{seconds}", "more than 0, or None for all")
+    if sample_rate is not None and sample_rate < 1:
+        raise ParameterError("sample_rate", f"{sample_rate}", "1 or more Hz, or None for the file's own")
 
 
 def best_stream(container: InputContainer, kind: str) -> av.AudioStream | av.VideoStream | None:
-    """The stream that a player would choose; the cover picture of a song is no video."""
+    """Return the stream that players choose; the cover picture of a song is no video."""
     stream = container.streams.best(kind)
     return None if stream is None or stream.disposition & Disposition.attached_pic else stream
 
 
 def audio_stream(container: InputContainer, path: str | Path) -> av.AudioStream:
-    """The sound stream; a MediaError that lists what there is instead where there is none."""
+    """Return the sound stream, or raise a MediaError that lists the streams."""
     advice = 'Give a clip with sound, or pass audio="silence" where that is offered.'
-    stream = best_stream(container, "audio")
-    if stream is None:
-        raise MediaError(path, f"no audio stream ({_list_streams(container)})", advice=advice)
-    return stream
+    return _require_stream(container, path, "audio", advice)
 
 
 def video_stream(container: InputContainer, path: str | Path) -> av.VideoStream:
-    """The video stream; a MediaError that lists what there is instead where there is none."""
-    stream = best_stream(container, "video")
+    """Return the video stream, or raise a MediaError that lists the streams."""
+    return _require_stream(container, path, "video", "Give a clip with pictures.")
+
+
+def _require_stream(container: InputContainer, path: str | Path, kind: str, advice: str) -> av.stream.Stream:
+    stream = best_stream(container, kind)
     if stream is None:
-        raise MediaError(path, f"no video stream ({_list_streams(container)})", advice="Give a clip with pictures.")
+        streams = ", ".join(f"{stream.type} {stream.codec_context.name}" for stream in container.streams) or "none"
+        raise MediaError(path, f"no {kind} stream (streams: {streams})", advice=advice)
     return stream
-
-
-def _list_streams(container: InputContainer) -> str:
-    streams = (f"{stream.type} {stream.codec_context.name}" for stream in container.streams)
-    return f"streams: {', '.join(streams) or 'none'}"
 
 
 @dataclass
 class Span:
-    """What the packets of one stream say: when each picture or piece of sound is shown, and when the last one ends."""
+    """Times at which the packets of one stream are shown, and the end of the last one."""
 
     times: list[float] = field(default_factory=list)
     end: float = 0.0
@@ -169,10 +188,10 @@ class Span:
 
 
 def scan(container: InputContainer, streams: list, seconds: float | None = None) -> dict[int, Span]:
-    """Walk over the packets of `streams`, which costs some hundred times less than decoding them.
+    """Walk over the packets of `streams`, a hundred times faster than decoding.
 
-    Packets that an edit list hides carry a mark and are left out, which is why this count is right where a header's
-    is not. With `seconds`, packets that begin later are left out, and the walk ends when all streams are past it.
+    Packets that an edit list hides carry a mark and are left out, so this count is right where a header's is not. With
+    `seconds`, packets that begin later are left out, and the walk ends when all streams are past it.
     """
     limit, zero = math.inf if seconds is None else seconds, zero_of(container)
     spans = {stream.index: Span() for stream in streams}
@@ -192,7 +211,7 @@ def scan(container: InputContainer, streams: list, seconds: float | None = None)
     return spans
 
 
-def check_whole(path: str | Path, stream: av.stream.Stream, end: float, seconds: float | None) -> None:
+def check_complete(path: str | Path, stream: av.stream.Stream, end: float, seconds: float | None) -> None:
     """Refuse a stream that ends before its header promises, or before `seconds` where that is less."""
     if stream.duration is None or not stream.container.format.name.startswith(_KNOWN_LENGTH):
         return
@@ -209,7 +228,7 @@ def check_whole(path: str | Path, stream: av.stream.Stream, end: float, seconds:
 
 
 def _promised_by_wav(path: str | Path) -> float:
-    """Seconds of sound by the header of a wav file; 0 where it says nothing, as of sound that was written to a pipe."""
+    """Seconds of sound by the header of a wav file; 0 if it has none, as of sound written to a pipe."""
     rate = 0
     with Path(path).open("rb") as file:
         if file.read(12)[:4] != b"RIFF":
@@ -225,7 +244,7 @@ def _promised_by_wav(path: str | Path) -> float:
 
 
 def decode(packet: av.Packet, *, lenient: bool = False) -> list:
-    """The frames of a packet; with `lenient`, none of a broken one, for a seek may land in the middle of something."""
+    """Decode a packet; with `lenient` a broken one, as after a seek, gives no frames."""
     try:
         return packet.decode()
     except av.error.InvalidDataError:
@@ -235,54 +254,17 @@ def decode(packet: av.Packet, *, lenient: bool = False) -> list:
 
 
 def zero_of(container: InputContainer) -> float:
-    """The moment, in the file's own seconds, at which it begins: recordings of broadcasts begin anywhere."""
+    """The file's own time at its beginning, in seconds: recordings of broadcasts begin anywhere."""
     return (container.start_time or 0) / av.time_base
 
 
 def time_of(frame: av.VideoFrame, stream: av.VideoStream, position: int) -> float:
-    """When a picture appears, in seconds from the beginning; from its number where the file does not say."""
+    """Seconds from the beginning to a picture; from its position if it carries no time."""
     if frame.pts is None:
         return position / frame_rate_of(stream)
     return float(frame.pts * frame.time_base) - zero_of(stream.container)
 
 
 def frame_rate_of(stream: av.VideoStream) -> float:
-    """The nominal rate in Hz: the guess of FFmpeg that OpenCV reports as CAP_PROP_FPS."""
+    """The nominal rate in Hz, as guessed by FFmpeg; OpenCV's CAP_PROP_FPS."""
     return float(stream.guessed_rate or stream.average_rate or 1 / stream.time_base)
-
-
-def _first_rotation(path: str | Path) -> int:
-    """Rotation is a property of pictures, not of the stream. Opened anew, since not every format can be wound back."""
-    with opened(path) as container:
-        return next((frame.rotation for frame in container.decode(video_stream(container, path))), 0)
-
-
-def _describe_audio(stream: av.AudioStream, span: Span) -> AudioStream:
-    return AudioStream(
-        codec=stream.codec_context.name,
-        sample_rate=stream.rate,
-        channels=stream.channels,
-        layout=stream.layout.name,
-        start=span.start,
-        seconds=span.end - span.start,
-    )
-
-
-def _describe_video(stream: av.VideoStream, span: Span, rotation: int) -> VideoStream:
-    intervals = [after - before for before, after in pairwise(sorted(span.times))]
-    width, height = stream.width, stream.height
-    if rotation % 180:
-        width, height = height, width
-    return VideoStream(
-        codec=stream.codec_context.name,
-        width=width,
-        height=height,
-        rotation=rotation,
-        frame_rate=frame_rate_of(stream),
-        # containers that count in milliseconds alternate between, say, 33 and 34
-        constant_rate=not intervals or max(intervals) - min(intervals) < 1.5e-3,
-        frames=len(span.times),
-        header_frames=stream.frames,
-        start=span.start,
-        seconds=span.end - span.start,
-    )

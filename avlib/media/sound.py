@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -14,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import MediaError, ParameterError
-from .container import BROKEN, COUNTED, PREROLL, audio_stream, check_span, check_whole, decode, opened, zero_of
+from .container import BROKEN, COUNTED, PREROLL, audio_stream, check_complete, check_reading, decode, opened, zero_of
 
 # Samples that the resampler hands out at once: calling Python for each frame of a codec would cost as much as decoding.
 _CHUNK = 16384
@@ -33,8 +32,7 @@ def read_audio(
     Args:
         path: any file that FFmpeg reads.
         sample_rate: resampled to this many Hz; None keeps the file's own rate.
-        channel: None averages all channels, as is right; 0 keeps the first one only, as the published CAV-MAE
-            pipeline does.
+        channel: None averages all channels; 0 keeps the first one only, as the published CAV-MAE pipeline does.
         start: skip this many seconds of the sound. Up to a minute the samples are those of a reading from the
             beginning; further on, the file's own times say where the part begins, to a millisecond in some formats.
         seconds: read at most this much; None reads to the end. A shorter file gives what it has.
@@ -47,41 +45,19 @@ def read_audio(
             are not finite.
         ParameterError: there is no such channel, or a time or rate is out of range.
     """
-    return torch.cat(list(audio_blocks(path, sample_rate, channel=channel, start=start, seconds=seconds)))
-
-
-def audio_blocks(
-    path: str | Path,
-    sample_rate: int | None = 16000,
-    *,
-    channel: int | None = None,
-    start: float = 0.0,
-    seconds: float | None = None,
-    block_seconds: float = 10.0,
-) -> Iterator[Float[Tensor, " samples"]]:
-    """The sound that `read_audio` returns in pieces of `block_seconds`, so that any length fits into memory.
-
-    Arguments and errors as in `read_audio`; the last piece may be shorter.
-    """
     with opened(path) as container:
         sound = SoundReader(container, path, sample_rate, channel, start, seconds)
-        length = max(1, round(block_seconds * sound.sample_rate))
         pieces: list[np.ndarray] = []
         for packet in container.demux(sound.stream):
             pieces += sound.decode(packet)
-            while sum(map(len, pieces)) >= length:
-                pending = np.concatenate(pieces)
-                yield torch.from_numpy(pending[:length].copy())
-                pieces = [pending[length:]]
             if sound.complete:
                 break
         sound.check_end()
-        if sum(map(len, pieces)):
-            yield torch.from_numpy(np.concatenate(pieces))
+    return torch.from_numpy(np.concatenate(pieces))
 
 
 class SoundReader:
-    """Decodes packets of a sound stream to mono at one rate, from a start to an end."""
+    """Decodes packets of a sound stream to mono at one sample rate, from a start to an end."""
 
     def __init__(
         self,
@@ -92,12 +68,10 @@ class SoundReader:
         start: float,
         seconds: float | None,
     ):
-        check_span(start, seconds)
-        if sample_rate is not None and sample_rate < 1:
-            raise ParameterError("sample_rate", f"{sample_rate}", "1 or more Hz, or None for the file's own")
+        check_reading(start, seconds, sample_rate)
         self.path, self.channel, self.start, self.seconds = path, channel, start, seconds
         self.stream = audio_stream(container, path)
-        self.sample_rate = sample_rate or self.stream.rate
+        self.sample_rate = self.stream.rate if sample_rate is None else sample_rate
         if channel is not None and not 0 <= channel < self.stream.channels:
             raise ParameterError("channel", f"{channel}", f"0 to {self.stream.channels - 1}, or None for the average")
         # Decoding starts at a whole second, where the samples of any two rates coincide: so the resampled ones are
@@ -131,7 +105,7 @@ class SoundReader:
     def check_end(self) -> None:
         """Raise if what came is nothing, or less than the header promises, or not finite."""
         if not self.complete:
-            check_whole(self.path, self.stream, self.end + self.zero - zero_of(self.stream.container), None)
+            check_complete(self.path, self.stream, self.end + self.zero - zero_of(self.stream.container), None)
         if not self.taken:
             found = f"no sound after {self.start} s; it ends at {self.end:.2f} s" if self.start else "no sound samples"
             raise MediaError(self.path, found, "at least one sample", BROKEN)

@@ -29,16 +29,15 @@ def write_video(
 
     Args:
         path: the file to write; its folder must exist.
-        frames: uint8 RGB pictures, each an array `(height, width, 3)` or a tensor `(3, height, width)`, all of one
-            size; taken one at a time. An odd height or width is made even, as the codec wants, by repeating the last
-            row or column.
+        frames: uint8 RGB pictures of one size, each an array `(height, width, 3)` or a tensor `(3, height, width)`. An
+            odd height or width is made even, as the codec wants, by repeating the last row or column.
         frame_rate: in Hz.
         waveform: `(channels, samples)`, one or two channels in [-1, 1].
         sample_rate: of the waveform, in Hz.
         metadata: tags such as title and comment.
 
     Raises:
-        ParameterError: no frames, or something of another shape or type.
+        ParameterError: no frames, or a wrong shape or type.
         OSError: the file cannot be written.
     """
     if waveform is not None and (waveform.ndim != 2 or waveform.shape[0] not in (1, 2)):
@@ -96,7 +95,7 @@ def write_wav(
 
 
 class _SoundWriter:
-    """Encodes a waveform piece by piece, so that sound and pictures lie side by side in the file."""
+    """Encodes a waveform piece by piece, so that sound and pictures are interleaved."""
 
     def __init__(self, container: OutputContainer, waveform: Tensor, sample_rate: int):
         self.layout = "mono" if len(waveform) == 1 else "stereo"
@@ -107,7 +106,6 @@ class _SoundWriter:
         self.written = 0
 
     def write(self, until: float) -> None:
-        """Encode up to this time in seconds."""
         stop = min(round(until * self.sample_rate), self.samples.shape[1])
         if stop <= self.written:
             return
@@ -118,7 +116,6 @@ class _SoundWriter:
         self.written = stop
 
     def finish(self) -> None:
-        """Encode the rest, however long it lasts beyond the pictures."""
         self.write(self.samples.shape[1] / self.sample_rate)
         self.container.mux(self.stream.encode(None))
 

@@ -7,7 +7,6 @@ from making import SIZE, numbered, numbers, tone, write_clip, write_container, w
 
 from avlib import media
 from avlib.errors import MediaError, ParameterError
-from avlib.media import clip as clip_module
 from avlib.media.container import scan
 
 
@@ -88,12 +87,6 @@ def test_a_part_of_the_sound_is_the_part_of_the_whole(tmp_path):
         torch.testing.assert_close(part, whole[first : first + round(seconds * 16000)], atol=1e-6, rtol=0)
 
 
-def test_blocks_are_the_whole_in_pieces(clip):
-    blocks = list(media.audio_blocks(clip, block_seconds=0.3))
-    assert {len(block) for block in blocks[:-1]} == {4800} and len(blocks[-1]) <= 4800
-    assert torch.equal(torch.cat(blocks), media.read_audio(clip))
-
-
 def test_uneven_intervals(tmp_path):
     path = write_pictures(tmp_path / "phone.mp4", [0, 40, 100, 400, 900, 1300])
     info = media.probe(path).video
@@ -150,7 +143,7 @@ def test_clip_chooses_again_when_fewer_frames_come_than_packets(clip, monkeypatc
         spans[0].times.extend([2.0, 2.04, 2.08])
         return spans
 
-    monkeypatch.setattr(clip_module, "scan", counts_too_many)
+    monkeypatch.setattr("avlib.media.video.scan", counts_too_many)
     read = media.read_clip(clip, lambda count, rate: [count - 1])
     assert read.frame_indices == numbers(read.frames) == [49]
 
@@ -162,6 +155,8 @@ def test_clip_without_sound(tmp_path):
         media.read_clip(path, every)
     silent = media.read_clip(path, every, audio="silence")
     assert silent.waveform.shape == (16000,) and not silent.waveform.any()
+    with pytest.raises(ParameterError, match="sample_rate: 0; expected 1 or more"):
+        media.read_clip(path, every, sample_rate=0, audio="silence")
 
 
 def test_the_cover_picture_of_a_song_is_no_video(tmp_path):
@@ -179,22 +174,11 @@ def test_names_that_mean_something_to_ffmpeg(clip, tmp_path, monkeypatch):
         assert len(media.read_audio(name)) == len(media.read_audio(clip))
 
 
-def test_an_hour_of_sound_in_constant_memory(tmp_path):
-    import resource
-
-    path = write_wav(tmp_path / "hour.wav", torch.zeros(1, 8000 * 3600), 8000, "PCM_U8")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    total = sum(len(block) for block in media.audio_blocks(path, block_seconds=10.0))
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert total == pytest.approx(16000 * 3600, abs=16000)
-    assert grown < 100 * 1024, f"{grown} KiB more; the whole sound has 225,000"
-
-
 def test_reading_the_end_of_an_hour_decodes_only_the_end(tmp_path):
     ramp = torch.linspace(-0.5, 0.5, 8000 * 3600)[None]
     path = write_wav(tmp_path / "hour.wav", ramp, 8000, "PCM_16")
-    blocks = list(media.audio_blocks(path, None, start=3599.0))
-    torch.testing.assert_close(torch.cat(blocks), ramp[0, -8000:], atol=1e-4, rtol=0)
+    end = media.read_audio(path, None, start=3599.0)
+    torch.testing.assert_close(end, ramp[0, -8000:], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(

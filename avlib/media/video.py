@@ -1,19 +1,129 @@
-"""Chosen pictures of a video, in one pass through the file."""
+"""Chosen pictures of a video, alone or with its sound, in one pass through the file."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ..errors import MediaError, ParameterError
-from .container import BROKEN, COUNTED, PREROLL, decode, frame_rate_of, opened, scan, time_of, video_stream, zero_of
+from ..errors import MediaError, ParameterError, check_choice
+from .container import (
+    BROKEN,
+    COUNTED,
+    PREROLL,
+    audio_stream,
+    best_stream,
+    check_complete,
+    check_reading,
+    decode,
+    frame_rate_of,
+    opened,
+    scan,
+    time_of,
+    video_stream,
+    zero_of,
+)
+from .sound import SoundReader
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Sound and chosen pictures of one file.
+
+    path: where they come from.
+    waveform: `(samples,)`, float32, mono; in [-1, 1] unless the file itself goes beyond.
+    sample_rate: of the waveform, in Hz.
+    frames: `(frames, 3, height, width)`, uint8 RGB.
+    frame_indices: of these pictures, counted from 0 in the order in which they are shown.
+    frame_times: when they appear, in seconds.
+    frame_rate: of the whole video, in Hz.
+    frame_count: how many frames they were chosen from.
+    """
+
+    path: Path
+    waveform: Float[Tensor, " samples"]
+    sample_rate: int
+    frames: UInt8[Tensor, "frames 3 height width"]
+    frame_indices: list[int]
+    frame_times: list[float]
+    frame_rate: float
+    frame_count: int
+
+
+def read_clip(
+    path: str | Path,
+    frame_rule: Callable[[int, float], Sequence[int]],
+    *,
+    sample_rate: int | None = 16000,
+    channel: int | None = None,
+    seconds: float | None = None,
+    audio: str = "required",
+) -> Clip:
+    """Read the sound and chosen pictures of a clip in one decoding pass.
+
+    Args:
+        path: any file that FFmpeg reads.
+        frame_rule: from the number of frames (that begin within `seconds`) and the frame rate in Hz to the wanted
+            indices, for example `avlib.features.cav_mae_frame_indices`.
+        sample_rate: of the waveform, in Hz; None keeps the file's own rate.
+        channel: as in `read_audio`.
+        seconds: use at most the first so many seconds; None uses all.
+        audio: "required", or "silence" to give a video without sound as many zeros as its pictures last.
+
+    Raises:
+        MediaError: no such file, a missing stream, a broken or truncated one, or samples that are not finite.
+        ParameterError: a wrong choice or number.
+    """
+    check_reading(0.0, seconds, sample_rate)
+    check_choice("audio", audio, ("required", "silence"))
+    with opened(path) as container:
+        video, track = video_stream(container, path), best_stream(container, "audio")
+        if audio == "required":
+            track = audio_stream(container, path)
+        streams = [stream for stream in (video, track) if stream]
+        spans = scan(container, streams, seconds)
+        for stream in streams:
+            check_complete(path, stream, spans[stream.index].end, seconds)
+        frame_rate, frame_count = frame_rate_of(video), len(spans[video.index].times)
+        indices = list(frame_rule(frame_count, frame_rate))
+
+    # Opened again rather than wound back: winding back to zero would skip what lies before, which decoders warm up on.
+    with opened(path) as container:
+        video = video_stream(container, path)
+        pictures = _Pictures(video, indices)
+        sound = SoundReader(container, path, sample_rate, channel, 0.0, seconds) if track else None
+        samples: list[np.ndarray] = []
+        for packet in container.demux([video, sound.stream] if sound else [video]):
+            if packet.stream is not video:
+                samples += sound.decode(packet)
+            elif not pictures.complete:
+                pictures.take(packet.decode())
+            if pictures.complete and (sound is None or sound.complete):
+                break
+        if sound:
+            sound.check_end()
+
+    if not pictures.complete and 0 < pictures.position < frame_count:
+        # Some codecs (VP8) store pictures that are never shown as packets of their own: choose again from what came.
+        def rule(_: int, rate: float) -> Sequence[int]:
+            return frame_rule(pictures.position, rate)
+
+        return read_clip(path, rule, sample_rate=sample_rate, channel=channel, seconds=seconds, audio=audio)
+    if sound:
+        sample_rate, waveform = sound.sample_rate, torch.from_numpy(np.concatenate(samples))
+    else:
+        sample_rate = 16000 if sample_rate is None else sample_rate
+        waveform = torch.zeros(round(frame_count / frame_rate * sample_rate))
+    frames = pictures.stacked(path)
+    times = [pictures.times[index] for index in indices]
+    return Clip(Path(path), waveform, sample_rate, frames, indices, times, frame_rate, frame_count)
 
 
 def read_frames(
@@ -22,14 +132,13 @@ def read_frames(
     *,
     times: Sequence[float] | None = None,
 ) -> UInt8[Tensor, "frames 3 height width"]:
-    """Read chosen pictures of a video in one pass, turned upright as players show them.
+    """Read chosen pictures of a video in one pass, turned upright.
 
     Args:
         path: any file that FFmpeg reads.
-        indices: which pictures, counted from 0 in the order in which they are shown; any order, repeats allowed. Or a
-            rule that makes them from the number of pictures and the frame rate in Hz, for example
-            `avlib.features.cav_mae_frame_indices`.
-        times: or at which seconds: the picture that is on the screen then (before the first one, the first).
+        indices: of the pictures, counted from 0 in the order in which they are shown; any order, repeats allowed. Or a
+            rule as in `read_clip`.
+        times: or the seconds: the picture that is on the screen then (before the first one, the first).
 
     Returns:
         `(frames, 3, height, width)`, uint8 RGB, in the order asked for.
@@ -49,7 +158,7 @@ def read_frames(
         name = "times" if indices is None else "indices"
         raise ParameterError(name, str(wanted), "one or more numbers from 0 up")
     if times is None:
-        return _collect(path, Pictures, wanted).stacked(path)
+        return _collect(path, _Pictures, wanted).stacked(path)
     if min(wanted) > COUNTED:
         pictures = _collect(path, _TimedPictures, wanted, start=min(wanted) - PREROLL)
         if pictures.first <= min(wanted):  # else the seek went too far
@@ -58,7 +167,7 @@ def read_frames(
 
 
 def iterate_frames(path: str | Path) -> Iterator[tuple[float, UInt8[Tensor, "3 height width"]]]:
-    """All pictures of a video, each with its time in seconds, one in memory at a time.
+    """Iterate over all pictures of a video with their times in seconds.
 
     Raises:
         MediaError: no such file, no video in it, or a broken stream.
@@ -69,7 +178,7 @@ def iterate_frames(path: str | Path) -> Iterator[tuple[float, UInt8[Tensor, "3 h
             yield time_of(frame, stream, position), torch.from_numpy(_upright(frame)).permute(2, 0, 1)
 
 
-class Pictures:
+class _Pictures:
     """Collects the pictures at wanted indices from frames that come in order; the others are never converted."""
 
     def __init__(self, stream: av.VideoStream, wanted: list[int]):
@@ -130,13 +239,11 @@ class _TimedPictures:
         return _stack([self.found[time] for time in self.wanted])
 
     def _keep_before(self, end: float) -> None:
-        """What has been on the screen until now answers all wanted times before `end`."""
         while self._shown is not None and self._waiting and self._waiting[-1] < end:
             self.found[self._waiting.pop()] = _upright(self._shown)
 
 
-def _collect(path: str | Path, kind: type, wanted: list, start: float = 0.0) -> Pictures | _TimedPictures:
-    """Hand the frames of a video to a collector of this kind until it has all that is wanted."""
+def _collect(path: str | Path, kind: type, wanted: list, start: float = 0.0) -> _Pictures | _TimedPictures:
     with opened(path) as container:
         stream = video_stream(container, path)
         pictures = kind(stream, wanted)
@@ -150,7 +257,7 @@ def _collect(path: str | Path, kind: type, wanted: list, start: float = 0.0) -> 
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """A picture as players show it, `(height, width, 3)`, uint8 RGB: phones store it lying on its side."""
+    """`(height, width, 3)`, uint8 RGB, turned as players do: phones store pictures lying on their side."""
     picture = frame.to_ndarray(format="rgb24")
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
