@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -14,10 +14,11 @@ from torch.nn import functional as F
 
 from ... import checkpoints
 from ...errors import ParameterError
+from ...settings import Count, settings
 from ..patches import patch_grid
 
 
-@dataclass(frozen=True)
+@settings
 class Sizes:
     """Sizes of the network; the defaults are the published ones. A classifier has no decoder and ignores its sizes.
 
@@ -25,29 +26,26 @@ class Sizes:
         ParameterError: not a positive whole number, an input that patches do not fill, a width that heads do not share.
     """
 
-    audio_length: int = 1024  # frames
-    mel_bins: int = 128
-    audio_patch: int = 16
-    image_size: int = 224
-    image_channels: int = 3
-    image_patch: int = 16
-    width: int = 768
-    heads: int = 12
-    modality_depth: int = 11
-    shared_depth: int = 1
-    decoder_width: int = 512
-    decoder_heads: int = 16
-    decoder_depth: int = 8
-    mlp_ratio: int = 4
+    audio_length: Count = 1024  # frames
+    mel_bins: Count = 128
+    audio_patch: Count = 16
+    image_size: Count = 224
+    image_channels: Count = 3
+    image_patch: Count = 16
+    width: Count = 768
+    heads: Count = 12
+    modality_depth: Count = 11
+    shared_depth: Count = 1
+    decoder_width: Count = 512
+    decoder_heads: Count = 16
+    decoder_depth: Count = 8
+    mlp_ratio: Count = 4
 
     def __post_init__(self):
-        for name, value in asdict(self).items():
-            if not isinstance(value, int) or value < 1:
-                raise ParameterError(name, repr(value), "a whole number, 1 or more")
         for width, heads in ((self.width, self.heads), (self.decoder_width, self.decoder_heads)):
             if width % 4 or width % heads:  # a quarter each for sine and cosine, of column and of row
                 raise ParameterError("width", f"{width} with {heads} heads", "a multiple of 4 and of the heads")
-        _ = self.grids
+        _ = self.grids  # refuses inputs that patches do not fill
 
     @property
     def patches(self) -> dict[str, int]:
