@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import ROOT
 from diffusers import UNet2DConditionModel
+from peft import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -24,13 +25,13 @@ from avlib.models.audiotoken import (
     placeholder_id,
     prompt_embeddings,
     prompt_ids,
-    remove_lora,
     save_lora,
     speaking,
     token_width,
 )
 
 IN_WIDTH, WIDTH = 36, 24
+LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 def reference():
@@ -471,7 +472,7 @@ def test_lora_starts_as_no_change_and_can_be_trained_and_removed(given):
     assert furthest(drawn(unet, given), plain) > 1e-3
     with pytest.raises(ParameterError, match="has LoRA already"):
         add_lora(unet)
-    remove_lora(unet)
+    unet.unload_lora()
     assert list(unet.state_dict()) == names and lora_parameters(unet) == []
     assert torch.equal(drawn(unet, given), plain)
 
@@ -523,13 +524,18 @@ def test_lora_is_saved_under_todays_names(unet, given, tmp_path, name):
     assert torch.equal(drawn(other, given), drawn(model, given))
 
 
-def test_diffusers_calls_it_so_too(unet):
-    """What its loader makes of the names of 2023, before peft, which is not installed here, takes over."""
-    from diffusers.utils import convert_unet_state_dict_to_peft
-
+def test_diffusers_reads_what_is_saved_and_writes_what_is_loaded(unet, given, tmp_path):
     low_rank = changes(unet)
-    converted = {name.replace(".processor", "") for name in convert_unet_state_dict_to_peft(in_2023(low_rank))}
-    assert converted == today(low_rank, "").keys()
+    torch.save(in_2023(low_rank), tmp_path / "old.bin")
+    model, theirs, again = tiny_unet(), tiny_unet(), tiny_unet()
+    load_lora(model, tmp_path / "old.bin")
+    save_lora(model, tmp_path)
+    theirs.load_lora_adapter(tmp_path, prefix="unet", adapter_name="default", weight_name=LORA_FILE)
+    assert torch.equal(drawn(theirs, given), drawn(model, given))
+    theirs.peft_config["default"].lora_alpha = 6  # which it writes beside the weights
+    theirs.save_lora_adapter(tmp_path / "theirs")
+    load_lora(again, tmp_path / "theirs")
+    assert furthest(drawn(again, given), added_up(given, low_rank, 2.0)) < 1e-5
 
 
 def test_published_lora():
@@ -538,12 +544,12 @@ def test_published_lora():
         unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
         parameters = add_lora(unet)
     assert sum(parameter.numel() for parameter in parameters) == 797_184
-    state = {name: tensor for name, tensor in unet.state_dict().items() if ".lora." in name}
     old = {}
-    for name, tensor in state.items():
-        linear, part = name.split(".lora.")
+    for name, tensor in get_peft_model_state_dict(unet).items():
+        linear, _, part = name.partition(".lora_")
         attention, layer = linear.removesuffix(".0").rsplit(".", 1)
-        old[f"{attention}.processor.{layer}_lora.{part}"] = list(tensor.shape)
+        part = {"A": "down", "B": "up"}[part[0]]
+        old[f"{attention}.processor.{layer}_lora.{part}.weight"] = list(tensor.shape)
     assert (len(old), fingerprint(old)) == (256, "3553eaab1bccc970")
     assert old == reference()["lora"]
 

@@ -12,20 +12,18 @@ Interspeech 2023, arXiv 2305.13050, and its code (guyyariv/AudioToken).
 """
 
 from .embedder import AudioTokenEmbedder
-from .lora import LowRank, add_lora, load_lora, lora_parameters, remove_lora, save_lora
+from .lora import add_lora, load_lora, lora_parameters, save_lora
 from .prompting import PLACEHOLDER, placeholder_id, prompt_embeddings, prompt_ids, speaking, token_width
 
 __all__ = [
     "PLACEHOLDER",
     "AudioTokenEmbedder",
-    "LowRank",
     "add_lora",
     "load_lora",
     "lora_parameters",
     "placeholder_id",
     "prompt_embeddings",
     "prompt_ids",
-    "remove_lora",
     "save_lora",
     "speaking",
     "token_width",
