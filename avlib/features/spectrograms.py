@@ -1,17 +1,44 @@
-"""Log-mel spectrograms around each hop: Whisper's, and those that are as wide as a picture."""
+"""Spectrograms: Kaldi's filterbank energies, step by step, as CAV-MAE and BEATs take them, and Whisper's log-mel."""
 
 from __future__ import annotations
 
+import math
 import warnings
+from fractions import Fraction
 from functools import cache
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..errors import ParameterError, TooShortError, check_choice
-from .kaldi import SAMPLE_RATE
+from .lengths import check_lengths, valid_mask, without_padding
+
+SAMPLE_RATE = 16000  # Hz, of the sound that all these models take
+
+# Kaldi's geometry: a window of 25 ms every 10 ms.
+WINDOW_SECONDS = Fraction(25, 1000)
+HOP_SECONDS = Fraction(10, 1000)
+
+# Kaldi takes the log of no less than this, float32's epsilon: digital silence becomes LOG_FLOOR in every bin.
+POWER_FLOOR = 2.0**-23
+LOG_FLOOR = math.log(POWER_FLOOR)  # -15.94
+
+# CAV-MAE: 1,024 frames of 128 mel bins, normalised by the mean and deviation of AudioSet's fbanks.
+CAV_MAE_FRAMES = 1024
+CAV_MAE_MELS = 128
+CAV_MAE_MEAN = -5.081
+CAV_MAE_STD = 4.4849
+
+# BEATs: samples as 16-bit integers would hold them, 128 mel bins at 16 kHz, normalised by twice AudioSet's deviation.
+BEATS_SAMPLE_RATE = SAMPLE_RATE
+BEATS_SCALE = 2.0**15
+BEATS_MELS = 128
+BEATS_MEAN = 15.41663
+BEATS_STD = 6.55582
+BEATS_SHORTEST = 2800  # samples of its first tokens: 16 frames of 25 ms, 10 ms apart
 
 # Whisper: a window of 25 ms every 10 ms at 16 kHz, mel bins up to 8 kHz. ResNet50: rows and columns of its pictures,
 # and an FFT that is long enough for each of so many filters to have a bin; with Whisper's 400, 30 of 224 have none.
@@ -23,6 +50,199 @@ RESNET_SIZE = 224
 RESNET_N_FFT = 1024
 
 FILTERS = ("whisper", "torchaudio")
+
+# Kaldi
+
+
+def frame_geometry(sample_rate: int) -> tuple[int, int, int]:
+    """Window, hop and FFT length in samples: 400, 160 and 512 at 16 kHz. The FFT takes the next power of two."""
+    window, hop = int(sample_rate * WINDOW_SECONDS), int(sample_rate * HOP_SECONDS)
+    if hop < 1:
+        raise ParameterError("sample_rate", f"{sample_rate}", "100 Hz or more")
+    return window, hop, 1 << (window - 1).bit_length()
+
+
+def cut_frames(
+    waveform: Float[Tensor, "*batch samples"], window: int, hop: int
+) -> Float[Tensor, "*batch frames window"]:
+    """Overlapping frames, `(samples - window) // hop + 1` of them: only those that the samples fill completely.
+
+    Raises:
+        TooShortError: the samples do not fill one frame.
+    """
+    samples = waveform.shape[-1]
+    if samples < window:
+        raise TooShortError(
+            "waveform", f"{samples} samples", f"at least {window}, one analysis window", "Give a longer clip."
+        )
+    return waveform.unfold(-1, window, hop)
+
+
+def remove_mean(frames: Float[Tensor, "*batch window"]) -> Float[Tensor, "*batch window"]:
+    """Each frame minus its own mean: no constant offset reaches the spectrum."""
+    return frames - frames.mean(dim=-1, keepdim=True)
+
+
+def preemphasize(frames: Float[Tensor, "*batch window"], amount: float = 0.97) -> Float[Tensor, "*batch window"]:
+    """Each sample minus `amount` times the one before it, which tilts the spectrum towards high frequencies.
+
+    The first sample of a frame stands in for the one before it, as in Kaldi.
+    """
+    before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
+    return frames - amount * before
+
+
+def window_function(
+    name: str, length: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> Float[Tensor, " length"]:
+    """A symmetric window, zero at both ends where it is one: "hanning" (CAV-MAE), "povey" (BEATs) or "hamming".
+
+    Raises:
+        ParameterError: another name.
+    """
+    check_choice("window", name, ("hanning", "povey", "hamming"))
+    if name == "hamming":
+        return torch.hamming_window(length, periodic=False, dtype=dtype, device=device)
+    window = torch.hann_window(length, periodic=False, dtype=dtype, device=device)
+    return window if name == "hanning" else window.pow(0.85)
+
+
+def power_spectrum(frames: Float[Tensor, "*batch window"], n_fft: int) -> Float[Tensor, "*batch bins"]:
+    """Squared magnitude of the FFT of each frame, padded with zeros to `n_fft`; `n_fft // 2 + 1` bins."""
+    return torch.fft.rfft(frames, n_fft).abs().square()
+
+
+def mel_filters(
+    n_mels: int,
+    n_fft: int,
+    sample_rate: int,
+    low: float = 20.0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Float[Tensor, "mels bins"]:
+    """Kaldi's triangles, equally wide in mel (1127 ln(1 + f / 700)), from `low` Hz to half the sample rate.
+
+    They overlap by half, peak at 1 and are not normalised by area. The last FFT bin has weight 0 in each.
+    """
+    from torchaudio.compliance.kaldi import get_mel_banks
+
+    filters, _ = get_mel_banks(n_mels, n_fft, float(sample_rate), low, 0.0, 100.0, -500.0, 1.0)
+    return F.pad(filters, (0, 1)).to(device, dtype)
+
+
+def floored_log(power: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Natural logarithm of `power`, but of no less than `POWER_FLOOR`, so that silence is finite."""
+    return power.clamp(min=POWER_FLOOR).log()
+
+
+def kaldi_fbank(
+    waveform: Float[Tensor, "*batch samples"],
+    sample_rate: int = SAMPLE_RATE,
+    n_mels: int = CAV_MAE_MELS,
+    window: str = "hanning",
+) -> Float[Tensor, "*batch frames mels"]:
+    """Log-mel filterbank energies as `torchaudio.compliance.kaldi.fbank` computes them, without dither, and batched.
+
+    Args:
+        waveform: `(..., samples)`. Computed in float32, or float64 if it is that.
+        sample_rate: in Hz.
+        n_mels: number of mel bins.
+        window: see `window_function`.
+
+    Returns:
+        `(..., (samples - window) // hop + 1, n_mels)`, on the device and in the dtype of the waveform.
+
+    Raises:
+        TooShortError: less than 25 ms of sound.
+        ParameterError: an unknown window.
+    """
+    length, hop, n_fft = frame_geometry(sample_rate)
+    exact = waveform if waveform.dtype == torch.float64 else waveform.float()  # half precision has no FFT on a CPU
+    shape = window_function(window, length, exact.dtype, exact.device)
+    filters = mel_filters(n_mels, n_fft, sample_rate, dtype=exact.dtype, device=exact.device)
+
+    frames = cut_frames(exact, length, hop)  # (..., frames, 400)
+    frames = preemphasize(remove_mean(frames)) * shape
+    power = power_spectrum(frames, n_fft)  # (..., frames, 257)
+    return floored_log(power @ filters.T).to(waveform.dtype)  # (..., frames, 128)
+
+
+def cav_mae_fbank(
+    waveform: Float[Tensor, "*batch samples"],
+    sample_rate: int = SAMPLE_RATE,
+    *,
+    lengths: Int[Tensor, " batch"] | None = None,
+    target_length: int = CAV_MAE_FRAMES,
+    n_mels: int = CAV_MAE_MELS,
+    normalize: bool = True,
+    mean: float = CAV_MAE_MEAN,
+    std: float = CAV_MAE_STD,
+) -> Float[Tensor, "*batch frames mels"]:
+    """The published input of CAV-MAE's audio branch (`src/dataloader.py`, `_wav2fbank`).
+
+    The waveform loses its mean; its fbank is padded with zeros at the end, or cut, to `target_length`; and all of that
+    is normalised. The padding is put in before the normalisation, as published, so it ends up at (0 - mean) / std =
+    +1.13, louder than most sounds, while digital silence is at -2.42.
+
+    Args:
+        waveform: `(samples,)` or `(batch, samples)`, mono.
+        sample_rate: in Hz; 16 kHz as published.
+        lengths: `(batch,)`, the number of valid samples in each row of a batch that was padded; each row then gives
+            what it gives alone.
+        target_length: frames of the result; 1,024 as published, which is 10.24 s.
+        n_mels: mel bins of the result.
+        normalize: False returns log energies, for computing `mean` and `std` of another data set.
+        mean: of the data set's log energies; AudioSet's as published.
+        std: their standard deviation.
+
+    Returns:
+        `(1024, 128)` or `(batch, 1024, 128)`: time, mel. On the device and in the dtype of the waveform.
+
+    Raises:
+        TooShortError: less than 25 ms of sound, in any row.
+        ParameterError: `lengths` does not fit the batch, or `std` is not positive.
+    """
+    if not std > 0:
+        raise ParameterError("std", f"{std}", "more than 0")
+    window, hop, _ = frame_geometry(sample_rate)
+    exact = waveform if waveform.dtype == torch.float64 else waveform.float()
+    if lengths is None:
+        fbank = kaldi_fbank(exact - exact.mean(dim=-1, keepdim=True), sample_rate, n_mels)
+    else:
+        lengths = lengths.to(exact.device)
+        check_lengths(lengths, exact.shape, window)
+        total = without_padding(exact, lengths).sum(dim=-1, keepdim=True)
+        fbank = kaldi_fbank(exact - total / lengths[:, None], sample_rate, n_mels)
+        kept = valid_mask((lengths - window) // hop + 1, fbank.shape[-2])  # (batch, frames)
+        fbank = fbank.where(kept[..., None], fbank.new_zeros(()))
+    fbank = F.pad(fbank, (0, 0, 0, max(0, target_length - fbank.shape[-2])))[..., :target_length, :]
+    if normalize:
+        fbank = (fbank - mean) / std
+    return fbank.to(waveform.dtype)
+
+
+def beats_fbank(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*batch frames mels"]:
+    """The published input of BEATs (`BEATs.preprocess`), and so of AudioToken.
+
+    Kaldi's fbank with the window "povey", of the samples times 2^15, minus `BEATS_MEAN`, over twice `BEATS_STD`.
+    Digital silence is at -2.39. Each row by itself: the two channels of a stereo sound are two clips here, and have
+    to be mixed down before.
+
+    Args:
+        waveform: `(..., samples)`, mono, 16 kHz, in [-1, 1]; another sample rate has to be resampled before.
+
+    Returns:
+        `(..., (samples - 400) // 160 + 1, 128)`: time, mel. On the device and in the dtype of the waveform.
+
+    Raises:
+        TooShortError: less than 25 ms of sound, 400 samples.
+    """
+    exact = waveform if waveform.dtype == torch.float64 else waveform.float()
+    fbank = kaldi_fbank(exact * BEATS_SCALE, BEATS_SAMPLE_RATE, BEATS_MELS, "povey")
+    return ((fbank - BEATS_MEAN) / (2 * BEATS_STD)).to(waveform.dtype)
+
+
+# Around each hop: Whisper's, and those that are as wide as a picture
 
 
 def whisper_log_mel(
