@@ -597,10 +597,10 @@ def test_padding_as_published_needs_fewer_tokens_than_frames():
     ("change", "words"),
     [
         ({"encoder_layers": 0}, "encoder_layers: 0; expected 1 or more"),
-        ({"encoder_layers": True}, "encoder_layers: True; expected of type int"),
-        ({"max_distance": 800.5}, "max_distance: 800.5"),
+        ({"encoder_layers": True}, "encoder_layers: found bool True; expected int, 1 or more"),
+        ({"max_distance": 800.5}, "max_distance: found float 800.5"),
         ({"dropout": 1.5}, "dropout: 1.5; expected 0 to 1"),
-        ({"deep_norm": 1}, "deep_norm: 1; expected of type bool"),
+        ({"deep_norm": 1}, "deep_norm: found int 1; expected bool"),
         ({"activation_fn": "relu"}, "activation_fn: 'relu'; expected 'gelu'"),
         ({"gru_rel_pos": False}, "gru_rel_pos: False; expected True"),
         ({"encoder_attention_heads": 5}, "encoder_attention_heads: 5; expected a divisor of the width 24"),
