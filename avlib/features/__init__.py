@@ -1,4 +1,4 @@
-"""Formulas from samples and pixels to what the models see. Nothing here opens a file.
+"""Formulas from samples and pixels to model inputs. Nothing here opens a file.
 
 CAV-MAE's two inputs are built from steps that can be called, and drawn, one by one:
 
@@ -7,14 +7,12 @@ CAV-MAE's two inputs are built from steps that can be called, and drawn, one by 
     video -> ten frames (`cav_mae_frame_indices`) -> resized, cropped (`crop_pictures`)
           -> normalised (`normalize_pictures`)                                                      (`cav_mae_image`)
 
-BEATs, with which AudioToken listens, takes the same fbank with another window, on the scale of 16-bit samples:
-`beats_fbank`.
+BEATs, AudioToken's encoder, takes the same fbank with another window, on the scale of 16-bit samples: `beats_fbank`.
+Classifiers of sounds take `whisper_log_mel`, or `resnet_log_mel` as a picture of 224 x 224: other filters, and a hop
+that follows from the clip's length (`resnet_hop_length`).
 
-Classifiers of sounds take `whisper_log_mel`, as Whisper was trained on it, or `resnet_log_mel`, as a picture of 224 x
-224: other filters, and columns as close together as the clip's length asks (`resnet_hop_length`).
-
-What training changes about them: `mix_waveforms` before the fbank, `mask_bands` on it, `add_noise` and `roll_time` on
-the normalised one, `soft_labels` and `mix` on what is to be predicted.
+Augmentation: `mix_waveforms` before the fbank, `mask_bands` on it, `add_noise` and `roll_time` on the normalised one,
+`soft_labels` and `mix` on labels.
 
 Sources: Gong et al., "Contrastive Audio-Visual Masked Autoencoder", ICLR 2023, and its code (YuanGongND/cav-mae,
 `src/dataloader.py`, `src/preprocess`); Chen et al., "BEATs", ICML 2023, and its code (microsoft/unilm, `beats`);

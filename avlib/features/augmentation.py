@@ -1,4 +1,4 @@
-"""What training changes about features and labels."""
+"""Augmentation of waveforms, fbanks and labels in training."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..errors import ParameterError
 
 
 def mix(first: Float[Tensor, "*shape"], second: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
-    """`share` of the first and the rest of the second: mixup of two normalised images, or of two soft labels.
+    """Mixup: `share` of the first and the rest of the second.
 
     CAV-MAE draws `share` from Beta(10, 10). Its code adds up the labels of the two clips instead of mixing them, so
-    that the floor of `soft_labels` counts in full under each positive: a label that both clips have ends at
-    1 - s + s / N, where an unmixed clip has 1 - s. Mixed, it stays at 1 - s.
+    that a label that both clips have ends at 1 - s + s / N (s: the smoothing of `soft_labels`), where an unmixed clip
+    has 1 - s. Mixed, it stays at 1 - s.
     """
     return share * first + (1 - share) * second
 
@@ -25,9 +25,9 @@ def mix(first: Float[Tensor, "*shape"], second: Float[Tensor, "*shape"], share: 
 def mix_waveforms(
     first: Float[Tensor, " samples"], second: Float[Tensor, " others"], share: float
 ) -> Float[Tensor, " samples"]:
-    """Mixup of two sounds, each minus its mean; the second is padded with zeros at its end, or cut, to the first.
+    """Mixup of two sounds, each minus its mean; the second is padded or cut.
 
-    As in the published `_wav2fbank`, where the mix then loses its mean once more, as `cav_mae_fbank` does.
+    As in the published `_wav2fbank`, where the mix then loses its mean once more, as in `cav_mae_fbank`.
     """
     first, second = first - first.mean(), second - second.mean()
     second = F.pad(second, (0, max(0, len(first) - len(second))))[: len(first)]
@@ -40,16 +40,16 @@ def mask_bands(
     time_width: int = 0,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "*batch frames mels"]:
-    """SpecAugment as torchaudio does it: one band of mel bins and one of frames become 0.
+    """SpecAugment as in torchaudio: one band of mel bins and one of frames become 0.
 
-    The width of each is uniform from 0 to below the given one, its place uniform where it fits; all of a batch share
-    them. CAV-MAE masks before it normalises, so that the bands end up at the level of the padding, +1.13.
+    The width of each is uniform from 0 to below the given one, its start uniform where it fits, the same for the whole
+    batch. CAV-MAE masks before it normalises, so the bands end up at the level of the padding, +1.13.
 
     Args:
         fbank: `(..., frames, mels)`, not normalised.
         freq_width: mel bins; 48 in the published fine-tuning. 0 masks none, and draws nothing.
         time_width: frames; 192 there.
-        generator: where to draw from, on the CPU.
+        generator: on the CPU.
 
     Raises:
         ParameterError: a width is negative, or larger than the fbank.
@@ -68,13 +68,13 @@ def mask_bands(
 def random_band(
     drawn: Float[Tensor, "*batch 2"], width: int, valid: Int[Tensor, "*batch"], size: int
 ) -> Bool[Tensor, "*batch size"]:
-    """One mask of SpecAugment, True = hidden, where torchaudio puts it.
+    """One band of SpecAugment as torchaudio places it, True = hidden.
 
     Args:
-        drawn: `(..., 2)`, uniform in [0, 1): of its width, and of its place.
-        width: it is from 0 to below this, or below `valid` where that is less.
-        valid: `(...,)`, how many places there are to hide, from the first on.
-        size: places in all.
+        drawn: `(..., 2)`, uniform in [0, 1): for its width and for its start.
+        width: upper limit of the band's width, or `valid` where that is less; exclusive.
+        valid: `(...,)`, how many positions may be hidden, from the first on.
+        size: positions in all.
     """
     hidden = drawn[..., 0] * valid.clamp(max=width)
     start = (drawn[..., 1] * (valid - hidden)).long()[..., None]
@@ -85,7 +85,7 @@ def random_band(
 def add_noise(
     fbank: Float[Tensor, "frames mels"], generator: torch.Generator | None = None
 ) -> Float[Tensor, "frames mels"]:
-    """CAV-MAE's noise on a normalised fbank: uniform in [0, 1) in each bin, times one uniform number over 10."""
+    """CAV-MAE's noise: uniform in [0, 1) in each bin, times one uniform number over 10."""
     noise = torch.rand(fbank.shape, generator=generator) * torch.rand(1, generator=generator) / 10
     return fbank + noise.to(fbank)
 
@@ -93,16 +93,13 @@ def add_noise(
 def roll_time(
     fbank: Float[Tensor, "frames mels"], generator: torch.Generator | None = None
 ) -> Float[Tensor, "frames mels"]:
-    """The fbank shifted around by a number of frames that is uniform in [-frames, frames).
-
-    So that in CAV-MAE's training nothing tells when in the sound the picture was seen.
-    """
+    """Roll the fbank by a number of frames that is uniform in [-frames, frames)."""
     frames = len(fbank)
     return fbank.roll(int(torch.randint(-frames, frames, (1,), generator=generator)), 0)
 
 
 def soft_labels(positives: Sequence[int], num_classes: int, smoothing: float = 0.0) -> Float[Tensor, " classes"]:
-    """Labels of one clip, smoothed as published: s / N everywhere, but 1 - s at what is there (s: `smoothing`).
+    """Smooth labels of one clip as published: s / N everywhere, 1 - s at positives.
 
     Raises:
         ParameterError: `smoothing` outside [0, 1), or a positive outside the classes.

@@ -1,4 +1,4 @@
-"""Clips of different lengths in one batch, padded at their ends: what of it is sound, and what cannot be used."""
+"""Masks, checks and statistics for right-padded batches."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from ..errors import ParameterError, TooShortError
 
 
 def valid_mask(lengths: Int[Tensor, " batch"], size: int) -> Bool[Tensor, "batch places"]:
-    """Which of `size` places are of the clip, True = valid: the first `lengths` of each row."""
+    """Mask of the first `lengths` of `size` positions in each row, True = valid."""
     return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
 def without_padding(
     waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch samples"]:
-    """Zeros beyond the lengths, whatever was there."""
+    """Set samples beyond the lengths to zero."""
     return waveform.where(valid_mask(lengths, waveform.shape[1]), waveform.new_zeros(()))
 
 
 def check_lengths(lengths: Tensor | None, shape: tuple, shortest: int = 1, note: str = "") -> None:
-    """Refuse lengths that do not fit a batch of waveforms, and clips that are too short.
+    """Refuse lengths that do not fit a batch of waveforms, and too short clips.
 
     Args:
         lengths: the number of valid samples in each row; None: all.
         shape: of the waveforms, `(batch, samples)`.
-        shortest: the fewest samples that will do.
-        note: what else there is to be said of these.
+        shortest: the smallest length that is accepted.
+        note: is appended to it in the message.
 
     Raises:
         ParameterError: another shape than `(batch,)`, or more samples than there are.
@@ -50,11 +50,7 @@ def check_lengths(lengths: Tensor | None, shape: tuple, shortest: int = 1, note:
 
 
 def check_finite(waveform: Float[Tensor, "batch samples"]) -> None:
-    """Refuse samples that are NaN or infinite.
-
-    Raises:
-        ParameterError: some are; it says in which rows.
-    """
+    """Raise a ParameterError that lists rows with NaN or infinite samples."""
     finite = waveform.isfinite().all(dim=1)
     if not all_hold(finite):
         rows = ", ".join(map(str, (~finite).nonzero().flatten().tolist()))
@@ -62,11 +58,7 @@ def check_finite(waveform: Float[Tensor, "batch samples"]) -> None:
 
 
 def all_hold(conditions: Bool[Tensor, "*shape"]) -> bool:
-    """Whether all are true.
-
-    An `if` on values ends a trace with symbolic sizes, which has no values. This form does not: there it is taken for
-    granted that they are.
-    """
+    """True if all are true; assumed in a trace with symbolic sizes, where an `if` on values would fail."""
     holds = conditions.all().item()
     try:
         torch._check(holds)
@@ -76,19 +68,19 @@ def all_hold(conditions: Bool[Tensor, "*shape"]) -> bool:
 
 
 class Moments:
-    """Mean and deviation of values that come in parts, over the first axis of each, in float64.
+    """Running mean and standard deviation in float64, over the first axis of each part.
 
-    Parts are joined by their means: a sum of squares minus the square of a sum loses what is small. Source: Chan, Golub
-    and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979.
+    A sum of squares minus the square of a sum would lose small deviations. Source: Chan, Golub and LeVeque, "Updating
+    Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979.
 
-    `count` says how many values there were, `mean` is theirs, `squares` the sum of their squared distances from it.
+    `count` is the number of values, `mean` their mean, `squares` the sum of their squared distances from it.
     """
 
     def __init__(self):
         self.count, self.mean, self.squares = 0, 0.0, 0.0
 
     def add(self, values: Float[Tensor, "values ..."]) -> None:
-        """One more part."""
+        """Add a part, `(values, ...)`."""
         if len(values):
             values, both = values.double(), self.count + len(values)
             mean = values.mean(dim=0)
@@ -98,5 +90,5 @@ class Moments:
             self.mean, self.count = self.mean + step * (len(values) / both), both
 
     def std(self, correction: int = 0) -> Tensor:
-        """The deviation, with `correction` values fewer than there are as divisor."""
+        """Standard deviation, with `count - correction` as divisor."""
         return (self.squares / (self.count - correction)).sqrt()

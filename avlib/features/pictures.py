@@ -1,4 +1,4 @@
-"""What CAV-MAE sees of a video."""
+"""CAV-MAE's visual input: choice of frames, resizing, normalisation."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ IMAGE_STD = (0.229, 0.224, 0.225)
 def cav_mae_frame_indices(
     frame_count: int, frame_rate: float, *, total_frames: int = 10, max_seconds: float = 10.0
 ) -> list[int]:
-    """Which pictures of a video the published CAV-MAE extraction takes (`src/preprocess/extract_video_frame.py`).
+    """Indices of the frames that CAV-MAE's extraction takes (`src/preprocess/extract_video_frame.py`).
 
     It divides the first `max_seconds` of a clip, or all of a shorter one, into `total_frames` equal parts and takes
-    the picture *before* the first of each part: OpenCV is told to go to index `k - 1` and reads from there. So the
-    first part gives picture 0, and the last part is only seen at its beginning.
+    the frame *before* the first of each part, since OpenCV is sent to index `k - 1` and reads from there.
 
     Args:
-        frame_count: pictures in the clip.
+        frame_count: frames in the clip.
         frame_rate: in Hz.
         total_frames: how many to take; 10 as published.
-        max_seconds: what lies beyond is never looked at; 10 as published.
+        max_seconds: later frames are never used; 10 as published.
 
     Returns:
-        `total_frames` indices from 0 up; with fewer pictures than that, some come twice.
+        `total_frames` indices from 0 up; of a clip with fewer frames, some come twice.
 
     Raises:
-        ParameterError: no pictures, or a number that is not positive.
+        ParameterError: a number that is not positive.
     """
     if frame_count < 1 or not frame_rate > 0 or total_frames < 1 or not max_seconds > 0:
         found = f"{frame_count} frames at {frame_rate} Hz, {total_frames} wanted from {max_seconds} s"
@@ -44,13 +43,12 @@ def cav_mae_frame_indices(
 def cav_mae_image(
     frames: UInt8[Tensor, "frames 3 height width"], size: int = 224, *, normalize: bool = True
 ) -> Float[Tensor, "frames 3 size size"]:
-    """The published input of CAV-MAE's visual branch: shorter side to `size`, centre cropped, normalised.
+    """The published input of CAV-MAE's visual branch: resized, centre cropped, normalised.
 
-    Resizing is Pillow's (bilinear, with anti-aliasing), as published. The published pipeline then stores each picture
-    as JPEG and reads it back; that loss is not imitated here.
+    The published pipeline stores each picture as JPEG in between; that loss is not imitated here.
 
     Args:
-        frames: `(frames, 3, height, width)`, uint8 RGB, on any device; resized on the CPU.
+        frames: `(frames, 3, height, width)`, uint8 RGB, on any device; see `crop_pictures`.
         size: height and width of the result.
         normalize: by ImageNet's mean and deviation; False leaves pixels in [0, 1].
 
@@ -64,13 +62,13 @@ def cav_mae_image(
 def crop_pictures(
     frames: UInt8[Tensor, "frames 3 height width"], size: int = 224, *, interpolation: str = "bilinear"
 ) -> UInt8[Tensor, "frames 3 size size"]:
-    """Pictures with their shorter side resized to `size` by Pillow, with anti-aliasing, and their centre cropped.
+    """Resize the shorter side to `size` by Pillow, with anti-aliasing, and crop the centre.
 
     Args:
         frames: `(frames, 3, height, width)`, uint8 RGB, on any device; resized on the CPU.
         size: height and width of the result.
-        interpolation: "bilinear" as the published extraction resizes, or "bicubic" as its loader does afterwards,
-            which changes nothing where the extracted pictures are of that size already.
+        interpolation: "bilinear" as the published extraction, or "bicubic" as its loader, which changes nothing on
+            pictures that have that size already.
 
     Returns:
         `(frames, 3, size, size)`, uint8, on the device of `frames`.
@@ -88,13 +86,13 @@ def crop_pictures(
 
 
 def normalize_pictures(pictures: UInt8[Tensor, "*batch 3 height width"]) -> Float[Tensor, "*batch 3 height width"]:
-    """Pixels in [0, 1] minus ImageNet's mean, over its deviation, colour by colour; float32."""
+    """Normalise uint8 pixels, scaled to [0, 1], by ImageNet's mean and deviation; float32."""
     mean, std = _colour_statistics(pictures)
     return (pictures.float() / 255 - mean) / std
 
 
 def denormalize_pictures(images: Float[Tensor, "*batch 3 height width"]) -> Float[Tensor, "*batch 3 height width"]:
-    """Back to pixels in [0, 1], to be looked at; what a model predicts beyond black and white is cut off there."""
+    """Undo `normalize_pictures` for display, clipped to [0, 1]."""
     mean, std = _colour_statistics(images)
     return (images * std + mean).clamp(0, 1)
 

@@ -55,7 +55,7 @@ FILTERS = ("whisper", "torchaudio")
 
 
 def frame_geometry(sample_rate: int) -> tuple[int, int, int]:
-    """Window, hop and FFT length in samples: 400, 160 and 512 at 16 kHz. The FFT takes the next power of two."""
+    """Kaldi's window, hop and FFT length in samples: 400, 160, 512 at 16 kHz."""
     window, hop = int(sample_rate * WINDOW_SECONDS), int(sample_rate * HOP_SECONDS)
     if hop < 1:
         raise ParameterError("sample_rate", f"{sample_rate}", "100 Hz or more")
@@ -65,7 +65,7 @@ def frame_geometry(sample_rate: int) -> tuple[int, int, int]:
 def cut_frames(
     waveform: Float[Tensor, "*batch samples"], window: int, hop: int
 ) -> Float[Tensor, "*batch frames window"]:
-    """Overlapping frames, `(samples - window) // hop + 1` of them: only those that the samples fill completely.
+    """Cut into overlapping frames, `(samples - window) // hop + 1`, without partial ones.
 
     Raises:
         TooShortError: the samples do not fill one frame.
@@ -79,12 +79,12 @@ def cut_frames(
 
 
 def remove_mean(frames: Float[Tensor, "*batch window"]) -> Float[Tensor, "*batch window"]:
-    """Each frame minus its own mean: no constant offset reaches the spectrum."""
+    """Subtract each frame's mean, so that no constant offset reaches the spectrum."""
     return frames - frames.mean(dim=-1, keepdim=True)
 
 
 def preemphasize(frames: Float[Tensor, "*batch window"], amount: float = 0.97) -> Float[Tensor, "*batch window"]:
-    """Each sample minus `amount` times the one before it, which tilts the spectrum towards high frequencies.
+    """Subtract `amount` times the sample before, which raises high frequencies.
 
     The first sample of a frame stands in for the one before it, as in Kaldi.
     """
@@ -95,7 +95,7 @@ def preemphasize(frames: Float[Tensor, "*batch window"], amount: float = 0.97) -
 def window_function(
     name: str, length: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> Float[Tensor, " length"]:
-    """A symmetric window, zero at both ends where it is one: "hanning" (CAV-MAE), "povey" (BEATs) or "hamming".
+    """A symmetric window: "hanning" (CAV-MAE), "povey" (BEATs) or "hamming".
 
     Raises:
         ParameterError: another name.
@@ -108,7 +108,7 @@ def window_function(
 
 
 def power_spectrum(frames: Float[Tensor, "*batch window"], n_fft: int) -> Float[Tensor, "*batch bins"]:
-    """Squared magnitude of the FFT of each frame, padded with zeros to `n_fft`; `n_fft // 2 + 1` bins."""
+    """Squared magnitude of each frame's FFT, `n_fft // 2 + 1` bins."""
     return torch.fft.rfft(frames, n_fft).abs().square()
 
 
@@ -120,9 +120,10 @@ def mel_filters(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Float[Tensor, "mels bins"]:
-    """Kaldi's triangles, equally wide in mel (1127 ln(1 + f / 700)), from `low` Hz to half the sample rate.
+    """Kaldi's mel filters from `low` Hz to half the sample rate.
 
-    They overlap by half, peak at 1 and are not normalised by area. The last FFT bin has weight 0 in each.
+    Triangles of equal width in mel, 1127 ln(1 + f / 700), that overlap by half, peak at 1 and are not normalised by
+    area. The last FFT bin has weight 0 in each.
     """
     from torchaudio.compliance.kaldi import get_mel_banks
 
@@ -131,7 +132,7 @@ def mel_filters(
 
 
 def floored_log(power: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Natural logarithm of `power`, but of no less than `POWER_FLOOR`, so that silence is finite."""
+    """Natural logarithm of `power`, floored at `POWER_FLOOR`."""
     return power.clamp(min=POWER_FLOOR).log()
 
 
@@ -141,7 +142,7 @@ def kaldi_fbank(
     n_mels: int = CAV_MAE_MELS,
     window: str = "hanning",
 ) -> Float[Tensor, "*batch frames mels"]:
-    """Log-mel filterbank energies as `torchaudio.compliance.kaldi.fbank` computes them, without dither, and batched.
+    """Log-mel filterbank energies of `torchaudio.compliance.kaldi.fbank`, without dither, batched.
 
     Args:
         waveform: `(..., samples)`. Computed in float32, or float64 if it is that.
@@ -180,15 +181,13 @@ def cav_mae_fbank(
 ) -> Float[Tensor, "*batch frames mels"]:
     """The published input of CAV-MAE's audio branch (`src/dataloader.py`, `_wav2fbank`).
 
-    The waveform loses its mean; its fbank is padded with zeros at the end, or cut, to `target_length`; and all of that
-    is normalised. The padding is put in before the normalisation, as published, so it ends up at (0 - mean) / std =
-    +1.13, louder than most sounds, while digital silence is at -2.42.
+    The waveform loses its mean; its fbank is padded with zeros at the end, or cut, to `target_length`, then normalised.
+    So the padding ends up at (0 - mean) / std = +1.13, louder than most sounds, while digital silence is at -2.42.
 
     Args:
         waveform: `(samples,)` or `(batch, samples)`, mono.
         sample_rate: in Hz; 16 kHz as published.
-        lengths: `(batch,)`, the number of valid samples in each row of a batch that was padded; each row then gives
-            what it gives alone.
+        lengths: `(batch,)`, valid samples of each row of a padded batch; a row then gives what it gives alone.
         target_length: frames of the result; 1,024 as published, which is 10.24 s.
         n_mels: mel bins of the result.
         normalize: False returns log energies, for computing `mean` and `std` of another data set.
@@ -225,11 +224,10 @@ def beats_fbank(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*ba
     """The published input of BEATs (`BEATs.preprocess`), and so of AudioToken.
 
     Kaldi's fbank with the window "povey", of the samples times 2^15, minus `BEATS_MEAN`, over twice `BEATS_STD`.
-    Digital silence is at -2.39. Each row by itself: the two channels of a stereo sound are two clips here, and have
-    to be mixed down before.
+    Digital silence is at -2.39.
 
     Args:
-        waveform: `(..., samples)`, mono, 16 kHz, in [-1, 1]; another sample rate has to be resampled before.
+        waveform: `(..., samples)`, mono, 16 kHz, in [-1, 1].
 
     Returns:
         `(..., (samples - 400) // 160 + 1, 128)`: time, mel. On the device and in the dtype of the waveform.
@@ -252,16 +250,15 @@ def whisper_log_mel(
     hop_length: int = WHISPER_HOP,
     n_fft: int = WHISPER_N_FFT,
 ) -> Float[Tensor, "*batch mels frames"]:
-    """The published input of Whisper, of a clip as long as it is: WhisperFeatureExtractor without padding to 30 s.
+    """The published input of Whisper: WhisperFeatureExtractor without padding to 30 s.
 
-    Power spectrum in Hann windows around each hop, the clip mirrored at its ends; mel filters as librosa makes them
-    (Slaney's scale and norm); log10; what is more than 8 below the clip's maximum is raised to there; plus 4, over 4.
-    The last column is dropped, as published: it is centred on the end of the clip.
+    Power spectrum in Hann windows around each hop, the clip mirrored at its ends; librosa's mel filters (Slaney's scale
+    and norm); log10, clipped to 8 below the clip's maximum; plus 4, over 4. The last column, centred on the end of the
+    clip, is dropped, as published.
 
     Args:
-        waveform: `(..., samples)`, mono, 16 kHz; another sample rate has to be resampled before. Each row by itself;
-            one that is padded with zeros gives what the extractor gives for it.
-        n_mels: 80, or 128 as in large-v3; any other number for a model of one's own.
+        waveform: `(..., samples)`, mono, 16 kHz.
+        n_mels: 80, or 128 as in large-v3.
         hop_length: samples from one column to the next.
         n_fft: samples of the window, and of the FFT.
 
@@ -270,7 +267,7 @@ def whisper_log_mel(
         waveform.
 
     Raises:
-        TooShortError: not even one column, or not more than half a window, which cannot be mirrored.
+        TooShortError: less than a column, or not more than half a window, which cannot be mirrored.
         ParameterError: a number below 1.
     """
     filters = _checked_filters("whisper", n_mels, n_fft, hop_length)
@@ -288,17 +285,16 @@ def resnet_log_mel(
     hop_length: int | None = None,
     n_fft: int = RESNET_N_FFT,
 ) -> Float[Tensor, "*batch mels columns"]:
-    """A spectrogram of as many columns as a picture has, whatever the clip's length, with torchaudio's default filters.
+    """Log-mel spectrogram with a fixed number of columns, whatever the clip's length.
 
-    These are triangles on the HTK scale that are not normalised: not what Whisper was trained on. The logarithm is
-    Whisper's: log10, no more than 8 below the clip's maximum, plus 4, over 4.
+    torchaudio's default filters, triangles on the HTK scale that are not normalised, with Whisper's logarithm.
 
     Args:
         waveform: `(..., samples)`, mono, 16 kHz. Clips of one length: another length is another hop.
         n_mels: rows; 224 for ResNet50.
         columns: likewise.
-        hop_length: samples from one column to the next; None takes `resnet_hop_length`, and the first `columns`.
-            With a hop of one's own all of `samples // hop_length + 1` are returned.
+        hop_length: samples from one column to the next; None takes `resnet_hop_length`, and the first `columns`; else
+            all `samples // hop_length + 1` are returned.
         n_fft: samples of the window, and of the FFT.
 
     Returns:
@@ -318,12 +314,10 @@ def resnet_log_mel(
 
 
 def resnet_hop_length(samples: int, columns: int = RESNET_SIZE) -> int:
-    """The largest hop that gives at least `columns` columns, of which there are `samples // hop + 1`.
-
-    215 for 3 s at 16 kHz.
+    """The largest hop that gives at least `columns` columns; 215 for 3 s at 16 kHz.
 
     Raises:
-        TooShortError: even with a hop of one sample there are fewer.
+        TooShortError: fewer columns even with a hop of one sample.
         ParameterError: `columns` below 1.
     """
     if columns < 1:
@@ -334,10 +328,10 @@ def resnet_hop_length(samples: int, columns: int = RESNET_SIZE) -> int:
 
 
 def spectrogram_filters(kind: str, n_mels: int, n_fft: int) -> Float[Tensor, "mels bins"]:
-    """Mel filters from 0 to 8 kHz for sound at 16 kHz: Slaney's scale and norm ("whisper"), or HTK's scale and none
-    ("torchaudio"). float64.
+    """Mel filters from 0 to 8 kHz for sound at 16 kHz, float64.
 
-    A filter that is narrower than the distance of two FFT bins may have none: see `empty_filters`.
+    Slaney's scale and norm ("whisper"), or HTK's scale and none ("torchaudio"). A filter that is narrower than the
+    distance of two FFT bins may be empty: see `empty_filters`.
 
     Raises:
         ParameterError: another kind, or a number below 1.
@@ -346,7 +340,7 @@ def spectrogram_filters(kind: str, n_mels: int, n_fft: int) -> Float[Tensor, "me
 
 
 def empty_filters(filters: Float[Tensor, "mels bins"]) -> list[int]:
-    """Numbers of the filters that no FFT bin falls into: rows of a spectrogram that are constant, whatever is heard."""
+    """Indices of filters without any FFT bin: constant rows of a spectrogram."""
     return (~filters.any(dim=1)).nonzero().flatten().tolist()
 
 
@@ -364,7 +358,7 @@ def _filters(kind: str, n_mels: int, n_fft: int) -> np.ndarray:  # a tensor made
 
     scale, norm = ("slaney", "slaney") if kind == "whisper" else ("htk", None)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about empty filters, which `empty_filters` tells of
+        warnings.simplefilter("ignore")  # about empty filters, see `empty_filters`
         bank = mel_filter_bank(n_fft // 2 + 1, n_mels, 0.0, WHISPER_SAMPLE_RATE / 2, WHISPER_SAMPLE_RATE, norm, scale)
     return np.ascontiguousarray(bank.T)
 
@@ -384,6 +378,6 @@ def _centred_power(waveform: Tensor, n_fft: int, hop: int) -> Float[Tensor, "*ba
 
 
 def _compressed(power: Float[Tensor, "*batch mels frames"]) -> Float[Tensor, "*batch mels frames"]:
-    """Whisper's logarithm, over a range of 80 dB below each clip's maximum."""
+    """Whisper's logarithm: a range of 80 dB below each clip's maximum."""
     log = power.clamp(min=1e-10).log10()
     return (log.maximum(log.amax(dim=(-2, -1), keepdim=True) - 8) + 4) / 4
