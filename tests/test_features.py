@@ -3,6 +3,7 @@
 import math
 import random
 
+import jaxtyping
 import pytest
 import torch
 from torchaudio.compliance import kaldi
@@ -138,6 +139,16 @@ def test_what_cannot_be_computed_is_refused():
         features.cav_mae_fbank(torch.zeros(1000), std=0.0)
     with pytest.raises(ParameterError, match="window: 'hann'"):
         features.kaldi_fbank(torch.zeros(1000), window="hann")
+
+
+@pytest.mark.parametrize("name", ["kaldi_fbank", "cav_mae_fbank", "beats_fbank", "whisper_log_mel", "resnet_log_mel"])
+def test_whole_numbers_are_refused_without_the_checker_of_tests_too(name):
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with pytest.raises(ParameterError, match=r"waveform: torch\.int16; .*Divide 16-bit samples by 32768"):
+            getattr(features, name)(torch.zeros(4000, dtype=torch.int16))
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def published_beats_fbank(waveform):

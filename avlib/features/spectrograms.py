@@ -51,6 +51,15 @@ RESNET_N_FFT = 1024
 
 FILTERS = ("whisper", "torchaudio")
 
+
+def _exact(waveform: Tensor) -> Tensor:
+    """In float32, or float64 if it is that: half precision has no FFT on a CPU."""
+    if not waveform.is_floating_point():
+        advice = "Divide 16-bit samples by 32768."
+        raise ParameterError("waveform", f"{waveform.dtype}", "floating point numbers in [-1, 1]", advice)
+    return waveform.to(torch.promote_types(waveform.dtype, torch.float32))
+
+
 # Kaldi
 
 
@@ -158,7 +167,7 @@ def kaldi_fbank(
         ParameterError: an unknown window.
     """
     length, hop, n_fft = frame_geometry(sample_rate)
-    exact = waveform if waveform.dtype == torch.float64 else waveform.float()  # half precision has no FFT on a CPU
+    exact = _exact(waveform)
     shape = window_function(window, length, exact.dtype, exact.device)
     filters = mel_filters(n_mels, n_fft, sample_rate, dtype=exact.dtype, device=exact.device)
 
@@ -204,7 +213,7 @@ def cav_mae_fbank(
     if not std > 0:
         raise ParameterError("std", f"{std}", "more than 0")
     window, hop, _ = frame_geometry(sample_rate)
-    exact = waveform if waveform.dtype == torch.float64 else waveform.float()
+    exact = _exact(waveform)
     if lengths is None:
         fbank = kaldi_fbank(exact - exact.mean(dim=-1, keepdim=True), sample_rate, n_mels)
     else:
@@ -235,7 +244,7 @@ def beats_fbank(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*ba
     Raises:
         TooShortError: less than 25 ms of sound, 400 samples.
     """
-    exact = waveform if waveform.dtype == torch.float64 else waveform.float()
+    exact = _exact(waveform)
     fbank = kaldi_fbank(exact * BEATS_SCALE, BEATS_SAMPLE_RATE, BEATS_MELS, "povey")
     return ((fbank - BEATS_MEAN) / (2 * BEATS_STD)).to(waveform.dtype)
 
@@ -369,7 +378,7 @@ def _centred_power(waveform: Tensor, n_fft: int, hop: int) -> Float[Tensor, "*ba
     if samples <= n_fft // 2:
         expected = f"more than half a window, {n_fft // 2}"
         raise TooShortError("waveform", f"{samples} samples", expected, "Give a longer clip, or pad it.")
-    exact = waveform if waveform.dtype == torch.float64 else waveform.float()  # half precision has no FFT on a CPU
+    exact = _exact(waveform)
     if not waveform.numel():  # torch.stft takes no batch of none
         return exact.new_zeros(*waveform.shape[:-1], n_fft // 2 + 1, samples // hop + 1)
     window = torch.hann_window(n_fft, dtype=exact.dtype, device=exact.device)
