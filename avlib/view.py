@@ -1,10 +1,19 @@
-"""Static figures, on matplotlib."""
+"""Figures and players for notebooks: the same colours and the same axes everywhere.
+
+Time runs from left to right, low frequencies are at the bottom. A function that draws takes the axes to draw on and
+returns nothing; it adds no title, since the notebook says what a figure shows. Players and sliders stand beside a
+static figure and can be left out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -12,9 +21,12 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
+from torch.nn import functional as F
 
-from ..shapes import palette
+from . import media
+from .shapes import palette
 
+_PREVIEW_HEIGHT, _PREVIEW_RATE = 240, 12.5  # pixels, Hz
 _STYLE = {
     "figure.dpi": 100,
     "figure.facecolor": palette.PAPER,
@@ -32,15 +44,15 @@ _STYLE = {
 
 
 def figure(rows: int = 1, columns: int = 1, *, height: float = 2.2, **options) -> tuple[Figure, Axes | np.ndarray]:
-    """A figure in the style of the workbook, 9 inches wide and `height` inches per row; `plt.subplots` otherwise."""
-    plt.rcParams.update(_STYLE)  # for good: what is drawn into the figure later looks up its style then
+    """`plt.subplots` in the workbook's style, 9 inches wide, `height` inches per row."""
+    plt.rcParams.update(_STYLE)  # for good, since later drawing into the figure looks up its style then
     return plt.subplots(rows, columns, figsize=(9, height * rows), **options)
 
 
 def plot_waveform(
     axes: Axes, waveform: Float[Tensor, " samples"], sample_rate: int, *, color: str = palette.AUDIO, label: str = ""
 ) -> None:
-    """Amplitude over seconds. Of many samples the range within each pixel is drawn, so that no peak is lost."""
+    """Plot amplitude over seconds; of many samples the range within each pixel."""
     samples = waveform.detach().cpu().float().numpy()
     columns = 2000
     if len(samples) > 2 * columns:
@@ -63,7 +75,7 @@ def plot_spectrogram(
     limits: tuple[float, float] | None = None,
     cmap: str = palette.SPECTROGRAM,
 ) -> AxesImage:
-    """Time to the right, frequency upwards, with a colour bar. `values` is `(time, frequency)`, as models take it."""
+    """Plot a spectrogram `(time, frequency)` with a colour bar."""
     picture = values.detach().cpu().float().numpy().T
     low, high = limits or (picture.min(), picture.max())
     extent = (0, picture.shape[1] * hop_seconds, 0, picture.shape[0])
@@ -74,13 +86,13 @@ def plot_spectrogram(
 
 
 def plot_curve(axes: Axes, values: Float[Tensor, " points"], *, color: str = palette.AUDIO, label: str = "") -> None:
-    """One value per index."""
+    """Plot one value per index."""
     axes.plot(values.detach().cpu().float().numpy(), color=color, linewidth=1.0, label=label)
     axes.set_xlim(0, len(values) - 1)
 
 
 def plot_picture(axes: Axes, picture: Float[Tensor, "3 height width"]) -> None:
-    """A picture, its pixels in [0, 1], without axes."""
+    """Plot a picture, its pixels in [0, 1], without axes."""
     height, width = picture.shape[-2:]
     axes.set_axis_off()
     axes.imshow(picture.detach().cpu().permute(1, 2, 0).numpy(), extent=(0, width, height, 0))
@@ -95,7 +107,7 @@ def plot_similarity(
     limits: tuple[float, float] = (-1, 1),
     label: str = "cosine similarity",
 ) -> None:
-    """How alike two lists of things are: a row for each of the first, downwards; a column for each of the second."""
+    """Plot a similarity matrix with a colour bar, the first row at the top."""
     low, high = limits
     image = axes.imshow(values.detach().cpu().float().numpy(), cmap=palette.SIGNED, vmin=low, vmax=high)
     axes.set(xlabel=columns, ylabel=rows)
@@ -103,7 +115,7 @@ def plot_similarity(
 
 
 def cover(axes: Axes, removed: Float[Tensor, "rows columns"]) -> None:
-    """Grey over the patches that are removed (1) in what was drawn on `axes` last, a picture or a spectrogram.
+    """Paint removed patches (1) grey in the last picture or spectrogram on `axes`.
 
     `removed` is on the grid of the patches, whose first row is the lowest frequency, or the top of the picture.
     """
@@ -114,14 +126,14 @@ def cover(axes: Axes, removed: Float[Tensor, "rows columns"]) -> None:
 
 
 def patch_grid(axes: Axes, width: float, height: float, patch_width: float, patch_height: float) -> None:
-    """The borders of the patches into which a model cuts what is drawn on `axes`, in the units of those axes."""
+    """Draw the borders of patches, in the units of the axes."""
     lines = {"color": palette.PAPER, "linewidth": 0.4, "alpha": 0.7}
     axes.vlines(np.arange(patch_width, width, patch_width), 0, height, **lines)
     axes.hlines(np.arange(patch_height, height, patch_height), 0, width, **lines)
 
 
 def pictures(frames: UInt8[Tensor, "frames 3 height width"], labels: Sequence[str], *, columns: int = 5) -> Figure:
-    """Pictures in rows, each with its label above; values in [0, 1] or uint8."""
+    """Draw pictures in rows, each with its label above; values in [0, 1] or uint8."""
     rows = -(-len(frames) // columns)
     height, width = frames.shape[-2:]
     drawn, grid = figure(rows, columns, height=9 / columns * height / width + 0.25, squeeze=False)
@@ -134,7 +146,7 @@ def pictures(frames: UInt8[Tensor, "frames 3 height width"], labels: Sequence[st
 
 
 def show(drawn: Figure) -> None:
-    """Show a figure now, not at the end of the cell: for the callback of a slider."""
+    """Display a figure at once, for the callback of a slider."""
     from IPython.display import display
 
     display(drawn)
@@ -142,6 +154,65 @@ def show(drawn: Figure) -> None:
 
 
 def time_axis(axes: Axes, seconds: float) -> None:
-    """Label the time axis and cut it to `seconds`; several axes of one figure then stand in line."""
+    """Label the time axis and limit it to `seconds`, so that several axes line up."""
     axes.set_xlim(0, seconds)
     axes.set_xlabel("time (s)")
+
+
+def play(waveform: Float[Tensor, "*channels samples"], sample_rate: int):
+    """An embedded player for `(samples,)` or `(channels, samples)`, not normalised."""
+    import soundfile
+    from IPython.display import Audio
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform.detach().cpu().float().clamp(-1, 1).numpy().T, sample_rate, "PCM_16", format="WAV")
+    return Audio(buffer.getvalue())
+
+
+def play_video(path: str | Path, *, seconds: float = 10.0, embed_limit: int = 1_000_000):
+    """An embedded player for a video file.
+
+    An mp4 of up to `embed_limit` bytes is embedded as it is; of anything else, a small copy of the first `seconds`
+    (240 rows, at most 12.5 pictures a second) that every browser plays.
+
+    Raises:
+        MediaError: the file cannot be read as video.
+    """
+    from IPython.display import Video
+
+    path = Path(path)
+    if path.suffix.lower() == ".mp4" and path.stat().st_size <= embed_limit:
+        content = path.read_bytes()
+    else:
+        with TemporaryDirectory() as folder:
+            preview = Path(folder) / "preview.mp4"
+            _write_preview(path, preview, seconds)
+            content = preview.read_bytes()
+    return Video(content, embed=True, mimetype="video/mp4", height=_PREVIEW_HEIGHT)
+
+
+def slide(draw: Callable[[int], None], *, low: int, high: int, start: int, label: str):
+    """A slider that calls `draw` with its value; saved pages keep no sliders."""
+    import ipywidgets
+
+    slider = ipywidgets.IntSlider(start, low, high, description=label, continuous_update=False)
+    return ipywidgets.VBox([slider, ipywidgets.interactive_output(draw, {label: slider})])
+
+
+def _write_preview(path: Path, target: Path, seconds: float) -> None:
+    info = media.probe(path)
+    rate = min(_PREVIEW_RATE, info.video.frame_rate) if info.video else _PREVIEW_RATE
+    waveform = media.read_audio(path, 32000, seconds=seconds)[None] if info.audio else None
+
+    def small_frames():
+        due = 0.0  # when the next picture of the copy is wanted
+        for time, frame in media.iterate_frames(path):
+            if time >= seconds:
+                return
+            while due <= time:
+                height, width = frame.shape[-2:]
+                size = (_PREVIEW_HEIGHT, max(2, round(width * _PREVIEW_HEIGHT / height)))
+                yield F.interpolate(frame[None].float(), size, mode="area")[0].round().to(torch.uint8)
+                due += 1 / rate
+
+    media.write_video(target, small_frames(), rate, waveform, 32000)
