@@ -1,7 +1,7 @@
-"""The one folder outside the checkout that avlib writes to: rendered clips, and later trained models.
+"""The one folder outside the checkout that avlib writes to: rendered clips and trained models.
 
-A file in it is either whole or absent: it is written under another name and moved into place, so that a process that
-is killed, or two that work at once, leave nothing half-written behind a good name.
+A file in it is either whole or absent, also when a process is killed or two work at once: it is written under another
+name and moved into place.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _UNFINISHED = ".unfinished-"
 
 
 def folder(*parts: str) -> Path:
-    """The cache folder, or one below it, created when it does not exist.
+    """Return the cache folder, or one below it, created if needed.
 
-    It is `$AVLIB_CACHE` where that is set, else the user's cache folder as the operating system has it.
+    `$AVLIB_CACHE` where that is set, else the user's cache folder of the operating system.
 
     Raises:
         CacheError: it cannot be created or written.
@@ -41,7 +41,7 @@ def folder(*parts: str) -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock that belongs to `path`; a second process waits. A process that dies lets go of it.
+    """Hold the lock of `path`; other processes wait. A process that dies releases it.
 
     Raises:
         CacheError: the lock file cannot be written.
@@ -59,9 +59,9 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def publishing(path: Path) -> Iterator[Path]:
-    """Give a name to write to; what was written there appears as `path`, at once and whole, when the block ends well.
+    """Yield a temporary name that is renamed to `path` when the block succeeds.
 
-    The temporary name keeps the ending of `path`, by which writers choose a format. It may become a file or a folder.
+    It keeps the suffix of `path`, by which writers choose a format. It may become a file or a folder.
 
     Raises:
         CacheError: the disk is full or the folder cannot be written.
@@ -71,7 +71,7 @@ def publishing(path: Path) -> Iterator[Path]:
         yield unfinished
         unfinished.replace(path)
     except OSError as error:
-        if error.errno is None:  # raised by a library for reasons of its own, not by the operating system
+        if error.errno is None:  # raised by a library, not by the operating system
             raise
         raise _not_writable(path, error.strerror) from error
     finally:
@@ -79,14 +79,14 @@ def publishing(path: Path) -> Iterator[Path]:
 
 
 def contents() -> list[tuple[str, int]]:
-    """Name and size in bytes of each file in the cache, sorted by name; locks are left out."""
+    """List name and size in bytes of each file in the cache, without locks."""
     root = folder()
     files = (path for path in root.rglob("*") if path.is_file() and path.suffix != ".lock")
     return sorted((str(path.relative_to(root)), path.stat().st_size) for path in files)
 
 
 def clear() -> int:
-    """Remove everything in the cache and return how many bytes that freed."""
+    """Remove everything in the cache and return the number of bytes freed."""
     freed = sum(size for _, size in contents())
     for path in folder().iterdir():
         _remove(path)
@@ -94,7 +94,7 @@ def clear() -> int:
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Remove what killed processes left in `directory`. Call it while holding the lock of what is written there."""
+    """Remove leftovers of killed processes in `directory`; hold its lock meanwhile."""
     for path in directory.glob(f"{_UNFINISHED}*"):
         _remove(path)
 
@@ -107,9 +107,5 @@ def _remove(path: Path) -> None:
 
 
 def _not_writable(path: Path, reason: str | None) -> CacheError:
-    return CacheError(
-        path,
-        reason or "cannot be written",
-        "a folder that can be written",
-        "Free some space or set AVLIB_CACHE to another folder.",
-    )
+    advice = "Free some space or set AVLIB_CACHE to another folder."
+    return CacheError(path, reason or "cannot be written", "a folder that can be written", advice)

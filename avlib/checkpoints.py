@@ -1,4 +1,4 @@
-"""Weights in and out. Nothing in a file of weights is ever executed, and none is loaded in part without saying so."""
+"""Reading and writing weights. Nothing in a file is executed, and none is loaded in part silently."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .errors import CheckpointError
 # A checkpoint that avlib writes is a folder with these two.
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
-# By which parameters a file is recognised; the first that fits.
+# Parameters by which a file is recognised; the first match counts.
 _SIGNS = {
     "a pretrained CAV-MAE": {"blocks_a.0.attn.qkv.weight", "decoder_pred_a.weight"},
     "a fine-tuned CAV-MAE": {"blocks_v.0.attn.qkv.weight", "mlp_head.1.weight"},
@@ -35,7 +35,7 @@ _SIGNS = {
     "a vision transformer": {"blocks.0.attn.qkv.weight", "cls_token"},
 }
 
-# How files begin that are handed over by mistake.
+# First bytes of files that are not weights.
 _BEGINNINGS = {
     b"\x93NUMPY": "a NumPy array",
     b"\x89HDF": "HDF5",
@@ -50,9 +50,9 @@ _LARGEST_HEADER = 100_000_000  # bytes, what safetensors allows
 
 
 class Checkpoint(NamedTuple):
-    """What a file of weights holds: tensors by name, and the configuration that was saved with them, if any.
+    """Tensors by name, and the configuration that was saved with them, or {}.
 
-    Of a folder that is its `config.json`; a PyTorch file may have one under "cfg", as BEATs' has, which is there too.
+    Of a folder that is its `config.json`; of a PyTorch file with a "cfg", as BEATs' has, {"cfg": ...}.
     """
 
     tensors: dict[str, Tensor]
@@ -60,7 +60,7 @@ class Checkpoint(NamedTuple):
 
 
 class Differences(NamedTuple):
-    """Names in a model but not in a file, in the file but not in the model, and in both with unequal shapes."""
+    """Parameters missing from a file, unexpected in it, and of another shape there."""
 
     missing: list[str]
     unexpected: list[str]
@@ -70,8 +70,8 @@ class Differences(NamedTuple):
 def read(path: Path | str) -> Checkpoint:
     """Read weights from a PyTorch file, a safetensors file, or a folder that `save` wrote.
 
-    A PyTorch file is read with `weights_only=True`, which builds tensors and plain containers and calls nothing else.
-    Tensors under "model" or "state_dict" are taken from there; the prefix `module.`, which DataParallel adds, goes.
+    A PyTorch file is read with `weights_only=True`. Tensors under "model" or "state_dict" are taken from there, without
+    the prefix `module.` of DataParallel.
 
     Raises:
         CheckpointError: missing, empty, truncated, not a checkpoint, or holding anything besides tensors.
@@ -91,26 +91,25 @@ def read(path: Path | str) -> Checkpoint:
             config = {"cfg": dict(content["cfg"])}
     except CheckpointError:
         raise
-    except Exception as error:  # of any class: the readers trip over whatever a damaged file happens to say
+    except Exception as error:  # of any class: a damaged file triggers anything in the readers
         raise _damaged(weights, error) from error
     return Checkpoint(_named_tensors(weights, content), config)
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], config: Mapping) -> None:
-    """Write a folder with `model.safetensors` and `config.json`, which appears whole or not at all.
+    """Write a folder with `model.safetensors` and `config.json`, whole or not at all.
 
-    A folder of that name is replaced: for a moment it bears another name, hidden, in the same place. A tensor that has
-    several names, as a table that layers share, is written under each of them.
+    A folder of that name is replaced. A tensor with several names, as layers share, is written under each of them.
 
     Raises:
-        CacheError: the disk is full or the folder cannot be written; what was there before is still there.
+        CacheError: the disk is full or the folder cannot be written; the old folder is kept.
     """
     path = Path(path)
     with publishing(path) as unfinished:
         unfinished.mkdir(parents=True)
         try:
             save_file(_apart(tensors), unfinished / WEIGHTS)
-        except SafetensorError as error:  # it knows no other class for a full disk
+        except SafetensorError as error:  # also of a full disk
             code = re.search(r"os error (\d+)", str(error))
             number = int(code[1]) if code else errno.EIO
             raise OSError(number, os.strerror(number)) from error
@@ -137,13 +136,13 @@ def require_fit(
     found: Mapping[str, Tensor],
     ignored: tuple[str, ...] = (),
 ) -> None:
-    """Refuse a file whose names and shapes are not exactly those expected; says which, and what the file seems to be.
+    """Refuse a file whose names and shapes are not exactly those expected.
 
     Args:
         path: for the message.
-        expected: what a model has.
-        found: what the file has.
-        ignored: beginnings of names in the file that do not matter.
+        expected: the model's tensors.
+        found: the file's.
+        ignored: prefixes of names in the file that do not matter.
 
     Raises:
         CheckpointError: a parameter is missing, unexpected or of another shape.
@@ -173,11 +172,11 @@ def load(
     """Load tensors into a model, which must fit exactly.
 
     Args:
-        model: changed in place; it keeps its device, dtype and which parameters are trained.
+        model: changed in place; it keeps its device, dtype and `requires_grad`.
         path: for messages.
         tensors: by name.
-        absent: beginnings of names that the file must *not* have; there the model keeps its own values.
-        ignored: beginnings of names in the file that do not matter.
+        absent: prefixes of names that the file must *not* have; there the model keeps its own values.
+        ignored: prefixes of names in the file that do not matter.
 
     Raises:
         CheckpointError: see `require_fit`.
@@ -188,7 +187,7 @@ def load(
 
 
 def seems_to_be(tensors: Mapping[str, Tensor]) -> str:
-    """Guess, in words, from the names of its parameters what a file holds."""
+    """Describe a file's likely model from the names of its parameters."""
     for kind, names in _SIGNS.items():
         if names <= tensors.keys():
             return kind
@@ -196,7 +195,7 @@ def seems_to_be(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same, with a copy of what was there under an earlier name: safetensors refuses memory that is shared."""
+    """The same without shared memory, which safetensors refuses."""
     apart, seen = {}, set()
     for name, tensor in tensors.items():
         tensor = tensor.detach().contiguous()
@@ -223,12 +222,12 @@ def _read_config(path: Path) -> dict:
 
 
 def _is_safetensors(beginning: bytes) -> bool:
-    """It begins with the length of a JSON header, in eight bytes, and that header."""
+    """True for the length of a JSON header, in eight bytes, and the start of that header."""
     return beginning[8:9] == b"{" and int.from_bytes(beginning[:8], "little") <= _LARGEST_HEADER
 
 
 def _read_torch(path: Path, beginning: bytes) -> object:
-    """A zip archive with a pickle and the tensors' bytes; before PyTorch 1.6 a pickle followed by them."""
+    """Load a zip archive with a pickle and tensors, or a bare pickle (before PyTorch 1.6)."""
     if beginning.startswith(b"PK"):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -241,7 +240,7 @@ def _read_torch(path: Path, beginning: bytes) -> object:
 
 
 def _named_tensors(path: Path, content: object) -> dict[str, Tensor]:
-    """The tensors of a state dict, without what training wrapped around them."""
+    """Unwrap the tensors of a state dict."""
     for wrapper in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]

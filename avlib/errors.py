@@ -1,7 +1,7 @@
-"""What can be wrong with what a user hands over: one class for each kind of input.
+"""Exceptions for invalid user input, one class per kind of input, and common checks.
 
-Every message is put together from the same four parts: the file or parameter, what was found, what was expected, and
-what to do. A caller that wants to react to one of them catches the class and reads the attributes.
+Every message has four parts, which are attributes too: the file or parameter, what was found, what was expected, and
+what to do.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from numbers import Integral, Real
 
 
 class AvlibError(Exception):
-    """Something that the user handed over cannot be used as it is.
+    """Invalid user input.
 
     Args:
         subject: the file, parameter or notebook that is wrong.
-        found: what was found there. Empty when `subject` is a whole message: so does torch hand on, in the same
-            class, what was raised in a worker process of a DataLoader.
+        found: what was found there. Empty when `subject` is a whole message, as torch passes on errors from the
+            workers of a DataLoader.
         expected: what was expected instead.
         advice: what to do about it, as a sentence.
     """
@@ -37,11 +37,11 @@ class AvlibError(Exception):
 
 
 class MediaError(AvlibError):
-    """A sound or video file is missing, broken, or lacks the stream that is asked for."""
+    """A sound or video file is missing, broken, or lacks a stream."""
 
 
 class TooShortError(MediaError):
-    """A clip is too short for even one frame of the feature that is asked for."""
+    """A clip is too short for one frame of a feature."""
 
 
 class ParameterError(AvlibError, ValueError):
@@ -61,25 +61,20 @@ class NotebookError(AvlibError):
 
 
 class CheckpointError(AvlibError):
-    """A file of weights is missing, damaged, unsafe, or does not fit the model."""
+    """A file of weights is missing, damaged, unsafe, or does not fit."""
 
 
 class TrainingError(AvlibError):
-    """Training cannot go on: a loss is not finite, or a batch has nothing left in it."""
+    """Training cannot go on: a loss is not finite, or a batch is empty."""
 
 
 class ShapeError(AvlibError):
-    """A tensor does not have the shape that is expected of it."""
+    """A tensor does not have the expected shape."""
 
 
 def check_choice(name: str, value: object, choices: Iterable) -> None:
-    """Refuse what is not one of the choices.
-
-    Raises:
-        ParameterError: it is none of them; names the nearest.
-    """
-    # What they are of is not annotated: a check of annotations looks at one of them at random, and would take a number
-    # out of the stream that masks are drawn from.
+    """Raise a ParameterError for a value that is not one of the choices."""
+    # Their type is not annotated: beartype would check one at random, with a number from the stream of masks.
     choices = tuple(choices)
     if value not in choices:
         expected = f"one of {', '.join(map(repr, choices))}"
@@ -87,19 +82,19 @@ def check_choice(name: str, value: object, choices: Iterable) -> None:
 
 
 def check_number(name: str, value: object, lowest: float | int, highest: float | int) -> None:
-    """Refuse what is not a number from `lowest` to `highest`."""
+    """Raise a ParameterError unless `value` is a number from `lowest` to `highest`."""
     if isinstance(value, bool) or not isinstance(value, Real) or not lowest <= value <= highest:
         raise ParameterError(name, f"{value!r}", f"a number from {lowest:g} to {highest:g}", "Give another value.")
 
 
 def check_whole(name: str, value: object, lowest: int, highest: float | int = math.inf) -> None:
-    """Refuse what is not a whole number from `lowest` to `highest`."""
+    """Raise a ParameterError unless `value` is a whole number in the range."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not lowest <= value <= highest:
         expected = f"a whole number from {lowest}" + (f" to {highest}" if math.isfinite(highest) else "")
         raise ParameterError(name, f"{value!r}", expected, "Give another value.")
 
 
 def did_you_mean(name: object, known: Iterable, count: int = 1) -> str:
-    """Advice that names the nearest of what there is, `count` at most; "" where nothing is near."""
+    """Suggest up to `count` similar known names; "" if none is similar."""
     near = difflib.get_close_matches(str(name), list(known), count)
     return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""

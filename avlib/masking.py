@@ -1,7 +1,7 @@
-"""Which patches a masked autoencoder may see.
+"""Patch masks for masked autoencoders.
 
-A patch is kept or removed by its place in a random order: each gets a noise value, the patches with the smallest are
-kept. The structured modes raise the noise of whole columns (time) and whole rows (frequency), so that these go first.
+Each patch gets a noise value; the patches with the smallest are kept. The structured modes raise the noise of whole
+columns (time) and whole rows (frequency), so that these are removed first.
 
 Source: He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022; the structured modes are those of
 Gong et al., "Contrastive Audio-Visual Masked Autoencoder", ICLR 2023 (`src/models/cav_mae.py`).
@@ -24,10 +24,10 @@ TF_SHARE = 0.7  # `tf` masks columns and rows with this share of the ratio each,
 
 
 class PatchMask(NamedTuple):
-    """Which patches of each sample are kept, and the way back.
+    """Kept patches of each sample, and the way back.
 
     `order` is `(batch, patches)`: indices of patches, the kept ones first. `removed` is `(batch, patches)` in float,
-    1 = removed and 0 = kept, as published (elsewhere in avlib True means kept). `kept` is how many are kept.
+    1 = removed and 0 = kept, as published (elsewhere in avlib True means kept). `kept` is the number of kept patches.
     """
 
     order: Int[Tensor, "batch patches"]
@@ -35,23 +35,23 @@ class PatchMask(NamedTuple):
     kept: int
 
     def select(self, tokens: Float[Tensor, "batch patches width"]) -> Float[Tensor, "batch kept width"]:
-        """The tokens of the kept patches, in the random order."""
+        """Select the tokens of the kept patches, in the random order."""
         index = self.order[:, : self.kept, None].expand(-1, -1, tokens.shape[-1])
         return tokens.gather(1, index)
 
     def restore(
         self, tokens: Float[Tensor, "batch kept width"], mask_token: Float[Tensor, "1 1 width"]
     ) -> Float[Tensor, "batch patches width"]:
-        """The kept tokens back in their places, and `mask_token` in every other place."""
+        """Put the kept tokens back in their places, and `mask_token` in all others."""
         batch, patches = self.order.shape
         filling = mask_token.expand(batch, patches - self.kept, -1)
         shuffled = torch.cat([tokens, filling], dim=1)
-        back = self.order.argsort(dim=1)  # where in the random order each patch is
+        back = self.order.argsort(dim=1)  # position of each patch in the random order
         return shuffled.gather(1, back[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
 def kept_count(patches: int, ratio: float | int) -> int:
-    """How many of `patches` stay: `int(patches * (1 - ratio))`, so 128 of 512 and 49 of 196 at 0.75.
+    """Number of kept patches, `int(patches * (1 - ratio))`: 128 of 512 at 0.75.
 
     Raises:
         ParameterError: the ratio is not in [0, 1), or so high that no patch stays.
@@ -67,12 +67,12 @@ def kept_count(patches: int, ratio: float | int) -> int:
 def whole_strips(
     grid: tuple[int, int], ratio: float | int, mode: str = "unstructured", *, exact: bool = True
 ) -> tuple[int, int]:
-    """How many whole columns and whole rows a mode masks: (48, 0) for `time` at 0.75 of 8 x 64 patches.
+    """Number of whole columns and rows that a mode masks: (48, 0) for `time` at 0.75 of 8 x 64.
 
-    `tf` as published asks for `int(64 * 0.75 * 0.7) = 33` columns and 4 rows. Together these are 388 patches, but only
-    384 may go: which four come back is left to the order in which a sort happens to put equal numbers. Exact counts
-    take one column less at a time until all fit: here 32 columns and 4 rows, 384 patches. Where the strips are fewer
-    patches than may go, single patches make up the difference, as published.
+    `tf` as published asks for `int(64 * 0.75 * 0.7) = 33` columns and 4 rows. These are 388 patches, but only 384 may
+    go: which four come back depends on how a sort orders equal numbers. Exact counts take away columns until all fit:
+    32 columns and 4 rows, 384 patches. If the strips are fewer patches, single patches make up the difference, as
+    published.
 
     Args:
         grid: rows (frequency) and columns (time).
@@ -105,9 +105,9 @@ def random_mask(
     exact: bool = True,
     device: torch.device | str = "cpu",
 ) -> PatchMask:
-    """Choose the patches that a model may see, for each sample of a batch anew.
+    """Choose the visible patches of each sample of a batch.
 
-    Without `noise` the random numbers are drawn in the published order, so that a seed gives the published masks: one
+    Without `noise`, random numbers are drawn in the published order, so that a seed gives the published masks: one
     `torch.rand(batch, patches)`, then, in the structured modes, Python's `random.sample` for the columns of each
     sample, then for the rows of each.
 
@@ -116,10 +116,10 @@ def random_mask(
         grid: rows (frequency or height) and columns (time or width); patch (h, w) has index `h * columns + w`.
         ratio: share of patches to remove, in [0, 1).
         mode: "unstructured", "time" (whole columns), "freq" (whole rows) or "tf" (both).
-        noise: `(batch, patches)`. Decides alone: the smallest are kept, and the structured modes remove the columns
-            and rows whose mean is largest.
+        noise: `(batch, patches)`, in place of random numbers: the smallest are kept, and the structured modes remove
+            the columns and rows whose mean is largest.
         exact: False gives the published `tf`; see `whole_strips`.
-        device: where to draw; the device of `noise` where that is given.
+        device: for the random numbers; ignored with `noise`.
 
     Returns:
         The mask. Exactly `kept_count` patches of each sample are kept, in every mode.

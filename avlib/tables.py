@@ -1,4 +1,4 @@
-"""Tables for notebooks."""
+"""HTML tables for notebooks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 
 
 def html_table(columns: Mapping[str, Iterable], fractions: str = ".3f") -> str:
-    """A table of columns by name. Text is escaped; `fractions` says how numbers that are not whole are written."""
+    """Make an HTML table from columns by name; `fractions` is the format of floats."""
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)
     rows = zip(*columns.values(), strict=True)
     lines = ("".join(f"<td>{_cell(value, fractions)}</td>" for value in row) for row in rows)
