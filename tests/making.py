@@ -105,8 +105,8 @@ def published_folder(folder: Path, width: int = 12) -> Path:
     import diffusers
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from avlib.models.small_words import small_tokenizer
     from avlib.models.text_to_image import TextToImage
+    from avlib.models.tiny_diffusion import small_tokenizer
 
     torch.manual_seed(0)
     tokenizer = small_tokenizer(["a", "photo", "of", "dog"], 77)

@@ -5,9 +5,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from avlib.errors import CheckpointError, ParameterError
-from avlib.models.judge import Judge
-from avlib.models.patch_pca import PatchPCA
-from avlib.models.small_words import small_text_encoder, small_tokenizer
+from avlib.models.tiny_diffusion import Judge, PatchPCA, small_text_encoder, small_tokenizer
 
 
 def pictures(count=40, size=16):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ... import checkpoints
 from ...errors import CheckpointError
+from .. import quiet
 from ..beats import BEATs
-from ..loading import quiet
 from .backbones import Backbone
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ... import metrics, training
 from ...datasets.audiotoken import AudioTokenDataset
 from ...models.beats import BEATs
-from ...models.judge import Judge
 from ...models.text_to_image import TextToImage
+from ...models.tiny_diffusion import Judge
 from .. import Figure, Report, device_of
 from .data import CLASSES, Example, Scenes, held_out
 from .learning import judge, step

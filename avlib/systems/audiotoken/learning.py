@@ -19,17 +19,15 @@ from ...errors import ParameterError
 from ...losses import contrastive_loss
 from ...models.audiotoken import PLACEHOLDER, AudioTokenEmbedder, load_lora, lora_parameters, save_lora, token_width
 from ...models.beats import BEATs
-from ...models.judge import Judge
-from ...models.patch_pca import PatchPCA
-from ...models.small_words import small_text_encoder, small_tokenizer
 from ...models.text_to_image import TextToImage
+from ...models.tiny_diffusion import Judge, PatchPCA, small_text_encoder, small_tokenizer
 from .. import Trained, device_of, sources, trained_once, written
 from .data import CLASSES, Example, data, held_out, pictures_of
 from .model import AudioToken, heard_layers
 from .settings import Sampling, Settings, full, tiny
 
 NOISE_STEPS = 1000  # of Stable Diffusion's training
-_MODELS = ("audiotoken", "beats", "judge", "patch_pca", "patches", "small_words", "text_to_image")
+_MODELS = ("audiotoken", "beats", "patches", "text_to_image", "tiny_diffusion")
 SOURCES = sources("audiotoken", more=[*(f"models/{name}" for name in _MODELS), "systems/audiotoken/model"])
 
 # The models of the stages, untrained

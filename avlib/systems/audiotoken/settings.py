@@ -66,7 +66,7 @@ class Classifier:
 
 @dataclass(frozen=True)
 class Judge:
-    """What says whether a picture is right; nothing else is made with it. See `avlib.models.judge`.
+    """What says whether a picture is right; nothing else is made with it. See `avlib.models.tiny_diffusion`.
 
     width: channels of its first layer.
     embedding: width of the vectors in which pictures and sounds are compared.

@@ -1,0 +1,344 @@
+"""AudioToken: a sound as one word of a prompt, which a text-to-image model that never heard anything then draws.
+
+    waveform (B, 160000) -> BEATs -> features (B, 496, 2304) -> AudioTokenEmbedder -> token (B, 768)
+
+    "a photo of <*>" -> prompt_ids (B, 77) -> CLIP's text encoder, in which `speaking` puts the token in the place
+          of <*> -> (B, 77, 768) -> UNet of Stable Diffusion, perhaps with `add_lora`
+
+BEATs, the text encoder and the UNet are those of others, and frozen. The embedder alone is trained, and LoRA if any.
+
+Source: Yariv et al., "AudioToken: Adaptation of Text-Conditioned Diffusion Models for Audio-to-Image Generation",
+Interspeech 2023, arXiv 2305.13050, and its code (guyyariv/AudioToken).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import checkpoints
+from ..errors import ParameterError, ShapeError
+from ..features.lengths import all_hold
+from .text_to_image import add_lora, load_lora, lora_parameters, save_lora
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = [
+    "PLACEHOLDER", "AudioTokenEmbedder", "add_lora", "load_lora", "lora_parameters", "placeholder_id",
+    "prompt_embeddings", "prompt_ids", "save_lora", "speaking", "token_width",
+]  # fmt: skip
+
+DROPOUT = 0.5
+
+
+class Unary(nn.Module):
+    """How much a token matters by itself: two linear layers for each token, written as convolutions of width 1."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.embed, self.feature_reduce = nn.Conv1d(width, width, 1), nn.Conv1d(width, 1, 1)
+
+    def forward(self, a: Float[Tensor, "batch width tokens"], drop: bool) -> Float[Tensor, "batch 1 tokens"]:
+        return self.feature_reduce(F.dropout(F.relu(self.embed(a)), DROPOUT, training=drop))
+
+
+class Pairwise(nn.Module):
+    """How much a token matters by what it has in common with the others.
+
+    That is the mean over all tokens j of cos(X_i, Y_j), where X and Y are two linear layers of the tokens. A mean of
+    products with one X_i is the product with the mean: there is no need for the table of all pairs.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.embed_X, self.embed_Y = nn.Conv1d(width, width, 1), nn.Conv1d(width, width, 1)
+
+    def forward(
+        self, a: Float[Tensor, "batch width tokens"], valid: Bool[Tensor, "batch 1 tokens"] | None
+    ) -> Float[Tensor, "batch 1 tokens"]:
+        x, y = (F.normalize(embed(a), dim=1) for embed in (self.embed_X, self.embed_Y))  # (B, 768, N), each of length 1
+        if valid is None:
+            mean = y.mean(dim=2, keepdim=True)  # (B, 768, 1)
+        else:
+            mean = y.masked_fill(~valid, 0).sum(dim=2, keepdim=True) / valid.sum(dim=2, keepdim=True)
+        return (x * mean).sum(dim=1, keepdim=True)
+
+
+class Pooling(nn.Module):
+    """Weights of tokens, of two potentials. Published: `Atten`, from factor graph attention (Schwartz et al., 2019)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.un_models = nn.ModuleList([Unary(width)])
+        self.pp_models = nn.ModuleList([Pairwise(width)])
+        self.reduce_potentials = nn.ModuleList([nn.Conv1d(2, 1, 1, bias=False)])
+
+    def forward(
+        self, a: Float[Tensor, "batch width tokens"], mask: Bool[Tensor, "batch tokens"] | None, drop: bool
+    ) -> Float[Tensor, "batch tokens"]:
+        # Where nothing is valid, all is: finite, and no more.
+        valid = None if mask is None else (mask | ~mask.any(dim=1, keepdim=True))[:, None]  # (B, 1, N)
+        potentials = torch.cat([self.un_models[0](a, drop), self.pp_models[0](a, valid)], dim=1)  # (B, 2, N)
+        potential = self.reduce_potentials[0](potentials)  # (B, 1, N)
+        if valid is not None:
+            potential = potential.masked_fill(~valid, -math.inf)
+        return potential.squeeze(1).softmax(dim=1)
+
+
+class AudioTokenEmbedder(nn.Module):
+    """One token from the features of a sound: 8,853,507 parameters, all that AudioToken trains. Published:
+    `FGAEmbedder`.
+
+    The order of tokens does not matter: what is heard is pooled as a set.
+
+    Args:
+        in_width: of the features: three layers of BEATs, 2,304.
+        width: of the token: that of the text encoder, 768 for Stable Diffusion 1.x.
+        reference_dropout: drop half of the unary potential's channels in evaluation too, as published, where a sound
+            therefore gives another token each time unless torch is seeded.
+
+    Raises:
+        ParameterError: a width that is not positive.
+    """
+
+    def __init__(self, in_width: int = 2304, width: int = 768, reference_dropout: bool = False):
+        super().__init__()
+        for name, value in (("in_width", in_width), ("width", width)):
+            if value < 1:
+                raise ParameterError(name, f"{value}", "1 or more")
+        self.in_width, self.width, self.reference_dropout = in_width, width, reference_dropout
+        self.fc1, self.fc2 = nn.Linear(in_width, in_width), nn.Linear(in_width, width)
+        self.fga = Pooling(width)
+
+    def forward(
+        self, features: Float[Tensor, "batch tokens values"], mask: Bool[Tensor, "batch tokens"] | None = None
+    ) -> Float[Tensor, "batch width"]:
+        """The token of each sound.
+
+        Args:
+            features: `(B, 496, 2304)`, of `BEATs.features`.
+            mask: `(B, 496)`, True = valid, of `BEATs.token_mask`; None: all are.
+
+        Returns:
+            `(B, 768)`.
+
+        Raises:
+            ShapeError: features of another width.
+            ParameterError: a mask of another shape.
+        """
+        a, weights = self._attend(features, mask)
+        return (weights[:, None] @ a).squeeze(1)
+
+    def weights(
+        self, features: Float[Tensor, "batch tokens values"], mask: Bool[Tensor, "batch tokens"] | None = None
+    ) -> Float[Tensor, "batch tokens"]:
+        """How much of each token is in the result; the weights of a sound sum to 1, those of padding are 0.
+
+        Arguments and errors are those of `forward`.
+        """
+        return self._attend(features, mask)[1]
+
+    def _attend(
+        self, features: Tensor, mask: Tensor | None
+    ) -> tuple[Float[Tensor, "batch tokens width"], Float[Tensor, "batch tokens"]]:
+        if features.shape[-1] != self.in_width:
+            advice = "Take as many layers of BEATs, of the same width, as the embedder was trained with."
+            raise ShapeError("features", f"{features.shape[-1]} wide", f"{self.in_width}, as the embedder", advice)
+        if mask is not None and mask.shape != features.shape[:2]:
+            expected = f"{tuple(features.shape[:2])}, a value for each token"
+            raise ParameterError("mask", f"shape {tuple(mask.shape)}", expected)
+        if mask is not None:
+            features = features.masked_fill(~mask[..., None], 0)  # whatever is there: 0 times NaN is NaN
+        a = self.fc2(F.gelu(self.fc1(features)))  # (B, 496, 768)
+        return a, self.fga(a.transpose(1, 2), mask, self.training or self.reference_dropout)
+
+    def save(self, path: Path | str) -> None:
+        """Write weights and settings, of which `from_checkpoint` makes the same model; see `checkpoints.save`."""
+        names = ("in_width", "width", "reference_dropout")
+        settings = {name: getattr(self, name) for name in names}
+        checkpoints.save(Path(path), self.state_dict(), {"model": type(self).__name__, "settings": settings})
+
+    @classmethod
+    def from_checkpoint(cls, path: Path | str, *, reference_dropout: bool | None = None) -> AudioTokenEmbedder:
+        """Build a model from the published file, or from a folder that `save` wrote. Every parameter must fit.
+
+        Args:
+            path: `embedder_learned_embeds.bin`, a flat PyTorch file; or a folder.
+            reference_dropout: see the class. None: as saved, or off.
+
+        Raises:
+            CheckpointError: the file cannot be read or does not fit.
+        """
+        tensors, config = checkpoints.read(path)
+        saved = config.get("settings")
+        if not isinstance(saved, Mapping):
+            saved = {}
+        if reference_dropout is None:
+            reference_dropout = saved.get("reference_dropout") is True
+        model = cls(**_widths(tensors), reference_dropout=reference_dropout)
+        checkpoints.load(model, path, tensors)
+        return model
+
+
+def _widths(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Those that shapes tell, if they explain the file better than the published ones do: a single odd tensor is
+    reported as such, not taken for a width.
+    """
+
+    def misfit(widths: dict[str, int]) -> int:
+        with torch.device("meta"):
+            return sum(map(len, checkpoints.differences(AudioTokenEmbedder(**widths).state_dict(), tensors)))
+
+    fc1, fc2 = tensors.get("fc1.weight"), tensors.get("fc2.weight")
+    if fc1 is None or fc2 is None or fc1.ndim != 2 or fc2.ndim != 2:
+        return {}
+    return min({}, {"in_width": fc1.shape[1], "width": fc2.shape[0]}, key=misfit)
+
+
+PLACEHOLDER = "<*>"
+LONGEST = 77  # tokens in a prompt, with its first and its last; what CLIP was trained with
+
+
+def token_width(text_encoder: nn.Module) -> int:
+    """How wide a token must be for this text encoder: 768 for Stable Diffusion 1.x, 1,024 for 2.x."""
+    return text_encoder.config.hidden_size
+
+
+def placeholder_id(tokenizer: PreTrainedTokenizerBase, placeholder: str = PLACEHOLDER) -> int:
+    """The id of the placeholder, which the tokenizer learns if it does not know it: the first free one, 49,408 in CLIP.
+
+    The table of the text encoder has no such row, and needs none; see `speaking`.
+    """
+    if placeholder not in tokenizer.get_vocab():
+        tokenizer.add_tokens([placeholder])
+    return tokenizer.convert_tokens_to_ids(placeholder)
+
+
+def prompt_ids(
+    tokenizer: PreTrainedTokenizerBase, prompts: str | Sequence[str], placeholder: str = PLACEHOLDER
+) -> Int[Tensor, "batch words"]:
+    """Prompts as ids of words, padded as the tokenizer pads.
+
+    Args:
+        tokenizer: of the text encoder; changed if the placeholder is new to it.
+        prompts: B sentences, each with one placeholder, such as "a photo of <*>".
+        placeholder: where the sound goes.
+
+    Returns:
+        `(B, 77)`, int64.
+
+    Raises:
+        ParameterError: a prompt without a placeholder, with several, or with one beyond what fits.
+    """
+    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not prompts:
+        raise ParameterError("prompts", "none", "at least one")
+    place = placeholder_id(tokenizer, placeholder)
+    longest = min(LONGEST, tokenizer.model_max_length)
+    ids = tokenizer(
+        prompts, padding="max_length", max_length=longest, truncation=True, return_tensors="pt"
+    ).input_ids.long()
+    for prompt, count in zip(prompts, (ids == place).sum(dim=1).tolist(), strict=True):
+        if count != 1:
+            cut = f", of which {count} within the first {longest} tokens" if prompt.count(placeholder) != count else ""
+            found = f"{prompt!r} has {prompt.count(placeholder) or 'no'} {placeholder}{cut}"
+            raise ParameterError("prompts", found, "exactly one", f'Write "a photo of {placeholder}", for example.')
+    return ids
+
+
+@contextmanager
+def speaking(text_encoder: nn.Module, tokens: Float[Tensor, "batch width"], placeholder_id: int) -> Iterator[nn.Module]:
+    """Within this block, the text encoder reads row k of `tokens` where sentence k has the placeholder.
+
+        with speaking(text_encoder, tokens, placeholder_id(tokenizer)):
+            hidden = text_encoder(prompt_ids(tokenizer, prompts)).last_hidden_state  # (B, 77, 768)
+
+    The rest of the model, its table of words and the ids that it is called with stay as they are. It sees a harmless
+    word in the place of the placeholder, so that it finds the end of the sentence, where it takes the pooled output.
+
+    Args:
+        text_encoder: transformers' `CLIPTextModel`, or another model that is called with `input_ids` and says by
+            `get_input_embeddings` where these become vectors.
+        tokens: `(B, 768)`; gradients reach them.
+        placeholder_id: of the tokenizer.
+
+    Raises:
+        ShapeError: tokens of another width than the text encoder's.
+        ParameterError: when it is called, with another number of sentences than there are tokens, or one in which the
+            placeholder is not exactly once.
+    """
+    embedding, width = text_encoder.get_input_embeddings(), token_width(text_encoder)
+    if tokens.shape[-1] != width:
+        advice = f"Take an embedder that was trained for this text encoder: AudioTokenEmbedder(width={width})."
+        raise ShapeError("tokens", f"{tokens.shape[-1]} wide", f"{width}, as the text encoder", advice)
+    config = text_encoder.config
+    special = {config.bos_token_id, config.eos_token_id, config.pad_token_id}
+    harmless = next(word for word in range(len(special) + 1) if word not in special)
+    places: list[Tensor] = []  # of the sentences that are being read
+
+    def hide(_module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
+        place = ids == placeholder_id
+        if len(ids) != len(tokens):
+            raise ParameterError("input_ids", f"{len(ids)} sentences", f"{len(tokens)}, one for each token")
+        counts = place.sum(dim=1)
+        if not all_hold(counts == 1):
+            wrong = int((counts != 1).nonzero()[0])
+            found = f"sentence {wrong} has the placeholder (id {placeholder_id}) {int(counts[wrong])} times"
+            raise ParameterError("input_ids", found, "once", "Make them with prompt_ids.")
+        places[:] = [place]
+        ids = ids.masked_fill(place, harmless)
+        return (args, kwargs | {"input_ids": ids}) if "input_ids" in kwargs else ((ids, *args[1:]), kwargs)
+
+    def put_in(_module: nn.Module, _args: tuple, words: Tensor) -> Tensor:
+        if not places:  # someone looks up words, and is not reading a sentence
+            return words
+        place = places.pop()[..., None].to(words.device)  # (B, 77, 1)
+        return torch.where(place, tokens[:, None].to(words), words)
+
+    hooks = [
+        text_encoder.register_forward_pre_hook(hide, with_kwargs=True),
+        embedding.register_forward_hook(put_in),
+    ]
+    try:
+        yield text_encoder
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def prompt_embeddings(
+    text_encoder: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: str | Sequence[str],
+    tokens: Float[Tensor, "batch width"],
+    placeholder: str = PLACEHOLDER,
+) -> Float[Tensor, "batch words width"]:
+    """Prompts that have been read with a sound in them: `prompt_embeds` of a diffusers pipeline.
+
+    Args:
+        text_encoder: `CLIPTextModel`.
+        tokenizer: of it.
+        prompts: B sentences with a placeholder each; or one, which is then read with each token.
+        tokens: `(B, 768)`, of `AudioTokenEmbedder`.
+        placeholder: see `prompt_ids`.
+
+    Returns:
+        `(B, 77, 768)`, the last hidden state, as Stable Diffusion takes it.
+
+    Raises:
+        ParameterError, ShapeError: see `prompt_ids` and `speaking`.
+    """
+    prompts = [prompts] * len(tokens) if isinstance(prompts, str) else prompts
+    ids = prompt_ids(tokenizer, prompts, placeholder).to(text_encoder.get_input_embeddings().weight.device)
+    with speaking(text_encoder, tokens, placeholder_id(tokenizer, placeholder)):
+        return text_encoder(input_ids=ids).last_hidden_state
