@@ -17,6 +17,7 @@ from pathlib import Path
 
 from . import __version__, cache
 from .errors import AvlibError, CacheError, ParameterError
+from .workbook import answers
 from .workbook.notebooks import Notebook, choose
 from .workbook.parameters import read_settings, writable_folder
 
@@ -72,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         options.numbers, rest = options.numbers + rest, []  # argparse takes numbers in one place only
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    commands = {"list": _list, "run": _run, "train": _train, "cache": _cache}
+    commands = {"list": _list, "run": _run, "train": _train, "cache": _cache, "answers": answers.command}
     if options.command is None:
         parser.print_help()
         return 0
@@ -135,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
 
     store = commands.add_parser("cache", help="show or clear the cache of clips and trained models")
     store.add_argument("--clear", action="store_true", help="remove everything in it")
+    answers.add_command(commands)
     return parser
 
 

@@ -20,6 +20,7 @@ from toned import write_tones
 from avlib import media, workbook
 from avlib.models.audiotoken import AudioTokenEmbedder
 from avlib.systems import classification
+from avlib.workbook import answers
 
 NOTEBOOKS = {notebook.number: notebook.path for notebook in workbook.discover()}
 
@@ -105,6 +106,10 @@ def test_runs_with_its_defaults(number, tmp_path):
         assert min(learned[f"R@1 {way}"] for way in ("sound -> picture", "picture -> sound")) > 0.25  # the kind: 0.125
         assert learned["kind right"] > 0.8  # chance: 0.125
         assert learned["image error"] < 0.5 and learned["audio error"] < 0.95  # each patch's own mean: 0.995
+    written = answers.recorded()
+    for place, verdict in answers.verdicts(result.claims).items():
+        kinds = [re.findall(r"holds when|does not hold|holds", text) for text in (verdict, written[place])]
+        assert kinds[0] == kinds[1], f"{place}: answers.md says {written[place]!r}, the notebook {verdict!r}"
     if number == "01":
         assert_same_drawing(tmp_path / "files/overview.svg", ROOT / "notebooks/overview.svg")
 

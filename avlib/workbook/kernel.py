@@ -108,7 +108,7 @@ def check(namespace: MutableMapping[str, object], *, system: str = "") -> Checke
     return Checked(device, values, settings)
 
 
-def claim(statement: str, *, source: str, measured: str, holds: object, when: str = "") -> None:
+def claim(statement: str, *, source: str, measured: str, holds: object, when: str = "", note: str = "") -> None:
     """Show a statement, where it comes from, what this cell measured, and whether the statement holds.
 
     Args:
@@ -117,6 +117,7 @@ def claim(statement: str, *, source: str, measured: str, holds: object, when: st
         measured: what was found here, with the numbers that the cell computed.
         holds: the verdict, computed in the cell: a truth value of Python, numpy or torch.
         when: under which condition the verdict is true, if not always.
+        note: ids of the sentences in `notebooks/notes.yaml` that the statement renders, separated by blanks.
 
     Raises:
         ParameterError: `holds` is not a truth value.
@@ -126,7 +127,14 @@ def claim(statement: str, *, source: str, measured: str, holds: object, when: st
         raise ParameterError("holds", f"found {type(holds).__name__} {holds!r}", "True or False, computed in the cell")
     kind = ("partly" if when else "holds") if holds else "not"
     verdict = ("holds" if holds else "does not hold") + (f" when {when.removeprefix('when ')}" if when else "")
-    record = {"statement": statement, "source": source, "measured": measured, "holds": holds, "when": when}
+    record = {
+        "statement": statement,
+        "source": source,
+        "measured": measured,
+        "holds": holds,
+        "when": when,
+        "note": note,
+    }
     text = f"Claim     {statement}\nSource    {source}\nMeasured  {measured}\nVerdict   {SIGNS[kind]} {verdict}"
     show("claim", record | {"verdict": verdict, "kind": kind}, text, claim_html(record, kind, verdict))
 
