@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints import differences
+from ..errors import ParameterError
+
+
+def sizes_that_fit(build: Callable[..., nn.Module], sizes: dict[str, int], tensors: Mapping[str, Tensor]) -> dict:
+    """Return sizes read from a file, or none if the default ones fit more of its tensors.
+
+    So a single odd tensor is reported as such, not taken for a size.
+    """
+
+    def misfits(sizes: dict[str, int]) -> float | int:
+        try:
+            with torch.device("meta"):
+                expected = build(**sizes).state_dict()
+        except ParameterError:
+            return math.inf
+        return sum(map(len, differences(expected, tensors)))
+
+    return min({}, sizes, key=misfits)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within, without the bars and notes that transformers shows for each file: what is wrong, an error tells."""
+    """Hide transformers' progress bars and notes on each file; what is wrong raises an error."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

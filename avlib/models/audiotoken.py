@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from .. import checkpoints
 from ..errors import ParameterError, ShapeError
 from ..features.lengths import all_hold
+from . import sizes_that_fit
 from .text_to_image import add_lora, load_lora, lora_parameters, save_lora
 
 if TYPE_CHECKING:
@@ -179,29 +180,16 @@ class AudioTokenEmbedder(nn.Module):
             CheckpointError: the file cannot be read or does not fit.
         """
         tensors, config = checkpoints.read(path)
-        saved = config.get("settings")
-        if not isinstance(saved, Mapping):
-            saved = {}
         if reference_dropout is None:
-            reference_dropout = saved.get("reference_dropout") is True
-        model = cls(**_widths(tensors), reference_dropout=reference_dropout)
+            saved = config.get("settings")
+            reference_dropout = isinstance(saved, Mapping) and saved.get("reference_dropout") is True
+        shapes = [tensors[name].shape for name in ("fc1.weight", "fc2.weight") if name in tensors]
+        widths = {}
+        if [len(shape) for shape in shapes] == [2, 2]:
+            widths = sizes_that_fit(cls, {"in_width": shapes[0][1], "width": shapes[1][0]}, tensors)
+        model = cls(**widths, reference_dropout=reference_dropout)
         checkpoints.load(model, path, tensors)
         return model
-
-
-def _widths(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """Those that shapes tell, if they explain the file better than the published ones do: a single odd tensor is
-    reported as such, not taken for a width.
-    """
-
-    def misfit(widths: dict[str, int]) -> int:
-        with torch.device("meta"):
-            return sum(map(len, checkpoints.differences(AudioTokenEmbedder(**widths).state_dict(), tensors)))
-
-    fc1, fc2 = tensors.get("fc1.weight"), tensors.get("fc2.weight")
-    if fc1 is None or fc2 is None or fc1.ndim != 2 or fc2.ndim != 2:
-        return {}
-    return min({}, {"in_width": fc1.shape[1], "width": fc2.shape[0]}, key=misfit)
 
 
 PLACEHOLDER = "<*>"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from jaxtyping import Float
 from timm.layers import resample_abs_pos_embed
@@ -21,8 +19,8 @@ def patch_grid(subject: str, sides: tuple[int, ...], patch: int) -> tuple[int, .
         ParameterError: a side is not a multiple of the patch; says which sizes would be.
     """
     if any(side < 1 or side % patch for side in sides):
-        counts = [max(1, side // patch) for side in sides], [-(-side // patch) or 1 for side in sides]
-        found, smaller, larger = (_by(lengths) for lengths in (sides, *([patch * n for n in row] for row in counts)))
+        smaller, larger = ([patch * max(1, (side + more) // patch) for side in sides] for more in (0, patch - 1))
+        found, smaller, larger = (" x ".join(map(str, lengths)) for lengths in (sides, smaller, larger))
         expected = f"multiples of {patch}, the side of a patch"
         raise ParameterError(subject, found, expected, f"Cut or resize to {smaller}, or pad to {larger}.")
     return tuple(side // patch for side in sides)
@@ -72,11 +70,6 @@ def sincos_positions(width: int, grid: tuple[int, int]) -> Float[Tensor, "1 patc
     return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1).float()[None]
 
 
-def check_fit(how: str) -> None:
-    """Refuse another `how` than `fit_positions` knows."""
-    check_choice("positions", how, POSITION_FITS)
-
-
 def fit_positions(
     positions: Float[Tensor, "1 patches width"], built: tuple[int, int], grid: tuple[int, int], how: str
 ) -> Float[Tensor, "1 fitted width"]:
@@ -92,7 +85,7 @@ def fit_positions(
     Raises:
         ParameterError: another `how`, or a picture that is larger than the grid that is to be cut.
     """
-    check_fit(how)
+    check_choice("positions", how, POSITION_FITS)
     if grid == built:
         return positions
     if how == "interpolate":
@@ -102,7 +95,3 @@ def fit_positions(
         raise ParameterError("positions", found, advice='Give a smaller input, or set positions="interpolate".')
     height, width = grid
     return positions.unflatten(1, built)[:, :height, :width].flatten(1, 2)
-
-
-def _by(lengths: Iterable[int]) -> str:
-    return " x ".join(map(str, lengths))

@@ -114,17 +114,14 @@ class TextToImage(nn.Module):
         with warnings.catch_warnings():
             # diffusers asks NumPy for an array of a tensor, in a way that NumPy 2 will no longer understand
             warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-            return self._sampled(prompt_embeds, noise.expand(len(prompt_embeds), *shape[1:]), steps, guidance)
-
-    def _sampled(self, prompt_embeds: Tensor, noise: Tensor, steps: int, guidance: float | int) -> Tensor:
-        return self.pipeline(
-            prompt_embeds=prompt_embeds,
-            negative_prompt_embeds=self.read("").expand_as(prompt_embeds),
-            latents=noise.clone(),
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            output_type="pt",
-        ).images
+            return self.pipeline(
+                prompt_embeds=prompt_embeds,
+                negative_prompt_embeds=self.read("").expand_as(prompt_embeds),
+                latents=noise.expand(len(prompt_embeds), *shape[1:]).clone(),
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                output_type="pt",
+            ).images
 
     @classmethod
     def from_pretrained(cls, source: Path | str) -> TextToImage:
@@ -140,38 +137,37 @@ class TextToImage(nn.Module):
             folder = _fetched(str(source))
         _require_parts(folder)
         parts = {}
-        for name, read in _readers(folder).items():
+        for name, kind in _classes(folder).items():
             try:
                 with quiet():
-                    parts[name] = read(folder / name)
+                    parts[name] = kind.from_pretrained(folder / name, local_files_only=True)
             except Exception as error:  # of any class: libraries trip over whatever a damaged file happens to say
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise CheckpointError(folder / name, f"cannot be read ({reason})", _expected(name)) from error
         return cls(**parts).eval()
 
 
-def _readers(folder: Path) -> dict:
+def _classes(folder: Path) -> dict[str, type]:
+    """The class of each part."""
     import diffusers
     from transformers import CLIPTextModel, CLIPTokenizer
 
     from .tiny_diffusion import PatchPCA
 
-    offline = {"local_files_only": True}
     autoencoders = {"AutoencoderKL": diffusers.AutoencoderKL, "PatchPCA": PatchPCA}
     autoencoder = _class_of(folder, "vae", "AutoencoderKL")
-    vae = autoencoders.get(autoencoder)
-    if vae is None:
+    if autoencoder not in autoencoders:
         raise CheckpointError(folder / "vae", f"is {autoencoder!r}", f"one of {', '.join(autoencoders)}")
-    scheduler = _class_of(folder, "scheduler", "PNDMScheduler")
-    kind = getattr(diffusers, scheduler, None)
-    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
-        raise CheckpointError(folder / "scheduler", f"{scheduler!r} is no scheduler of diffusers", "one of them")
+    scheduler = getattr(diffusers, _class_of(folder, "scheduler", "PNDMScheduler"), None)
+    if not (isinstance(scheduler, type) and issubclass(scheduler, diffusers.SchedulerMixin)):
+        found = f"{_class_of(folder, 'scheduler', '')!r} is no scheduler of diffusers"
+        raise CheckpointError(folder / "scheduler", found, "one of them")
     return {
-        "tokenizer": lambda path: CLIPTokenizer.from_pretrained(path, **offline),
-        "text_encoder": lambda path: CLIPTextModel.from_pretrained(path, **offline),
-        "unet": lambda path: diffusers.UNet2DConditionModel.from_pretrained(path, **offline),
-        "vae": lambda path: vae.from_pretrained(path, **offline),
-        "scheduler": lambda path: kind.from_pretrained(path, **offline),
+        "tokenizer": CLIPTokenizer,
+        "text_encoder": CLIPTextModel,
+        "unet": diffusers.UNet2DConditionModel,
+        "vae": autoencoders[autoencoder],
+        "scheduler": scheduler,
     }
 
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import checkpoints
 from ...errors import ParameterError
 from ...settings import Count, settings
+from .. import sizes_that_fit
 from ..patches import patch_grid
 
 
@@ -79,8 +79,7 @@ def settings_of(
         given: settings that the user insists on.
 
     Returns:
-        `given`, filled up from `config`; without one, with the sizes that the shapes tell if these explain the file
-        better than the published sizes do. So a single odd tensor is reported as such, not taken for a size.
+        `given`, filled up from `config`; without one, from the shapes of the tensors, see `sizes_that_fit`.
 
     Raises:
         ParameterError: a number of attention heads is needed, which weights do not tell.
@@ -90,16 +89,10 @@ def settings_of(
     if isinstance(saved, Mapping):
         return {name: value for name, value in saved.items() if name in known} | dict(given)
 
-    def misfit(sizes: dict) -> float | int:
-        try:
-            with torch.device("meta"):  # shapes alone; heads do not show in them
-                expected = model(**{**sizes, **given, "heads": 1, "decoder_heads": 1}).state_dict()
-        except ParameterError:
-            return math.inf
-        return sum(map(len, checkpoints.differences(expected, tensors)))
+    def build(**sizes: int) -> nn.Module:
+        return model(**{**sizes, **given, "heads": 1, "decoder_heads": 1})  # heads do not show in shapes
 
-    told = {name: size for name, size in _sizes_in(tensors).items() if name in known}
-    sizes = min({}, told, key=misfit)
+    sizes = sizes_that_fit(build, {name: size for name, size in _sizes_in(tensors).items() if name in known}, tensors)
     for part in ("", "decoder_"):
         width, heads = f"{part}width", f"{part}heads"
         if sizes.get(width, getattr(Sizes, width)) != getattr(Sizes, width) and heads not in given:
