@@ -1,12 +1,12 @@
-"""The built-in clips: scenes whose sound and picture belong together, with their truth, rendered to real files.
+"""Built-in clips with known truth, rendered to real files.
 
-What moves, when it strikes, how large it is, where it is and of what colour decides what is heard. `speech` has words
-spoken by speakers of different age, without a picture.
+In a scene, the kind, rhythm, size, position and colour of what moves decide its sound. `speech` has spoken words by
+speakers of different age, without a picture.
 """
 
 from . import speech
 from .kinds import KINDS
 from .rendering import Clip, render
-from .scene import Scene, Truth, scenes, truth_table
+from .scene import Scene, Truth, scenes
 
-__all__ = ["KINDS", "Clip", "Scene", "Truth", "render", "scenes", "speech", "truth_table"]
+__all__ = ["KINDS", "Clip", "Scene", "Truth", "render", "scenes", "speech"]

@@ -1,6 +1,6 @@
-"""Where a scene takes place, and what moves there without a sound: drawn independently of the kind and its attributes.
+"""The background of a scene and silent movers, drawn independently of the kind and its attributes.
 
-All colours here are pale or greyish, so that only what sounds is brightly coloured.
+All colours here are pale or greyish; only the sounding thing is brightly coloured.
 """
 
 from __future__ import annotations
@@ -23,11 +23,7 @@ _PALETTES = (
 
 
 class Backdrop:
-    """The place of one scene.
-
-    Args:
-        dice: what the place is drawn from.
-    """
+    """The background of one scene, drawn from `dice`."""
 
     def __init__(self, dice: np.random.Generator):
         bright = 0.88 + 0.16 * dice.random()
@@ -42,7 +38,7 @@ class Backdrop:
         ]
 
     def still(self, size: tuple[int, int]) -> Canvas:
-        """What does not move, on a canvas of `size` (height, width) in pixels."""
+        """Paint the still part on a canvas of `size` (height, width) in pixels."""
         canvas = Canvas(size)
         above, below, _, _, behind, front = (np.array(colour, np.float32)[:, None, None] for colour in self.palette)
         sky = np.minimum(np.maximum((canvas.y - self.horizon) / (1 - self.horizon), 0), 1)
@@ -56,13 +52,13 @@ class Backdrop:
         return canvas
 
     def move(self, canvas: Canvas, time: float) -> None:
-        """Paint what moves at `time` (seconds)."""
+        """Paint the moving things at `time` (seconds)."""
         for thing, draws in self.moving:
             thing(canvas, self, draws, time)
 
 
 def _ridge(canvas: Canvas, bumps: list[tuple[float, float, float]], base: float, paint) -> None:
-    """A skyline: the highest of smooth bumps (centre, half width, height) above `base`."""
+    """Paint a skyline: the highest of smooth bumps (centre, half width, height) above `base`."""
     rise = np.full_like(canvas.x, base)
     for centre, half, height in bumps:
         slope = (canvas.x - centre) / half

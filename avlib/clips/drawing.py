@@ -28,18 +28,18 @@ NIGHT = (0.12, 0.11, 0.20)
 
 
 def mix(first: Colour, second: Colour, share: float | int) -> Colour:
-    """The colour that lies `share` of the way from `first` to `second`."""
+    """Interpolate from `first` to `second`."""
     return tuple(a + (b - a) * share for a, b in zip(first, second, strict=True))
 
 
 def hue_colour(hue: float | int) -> Colour:
-    """The colour of a hue in [0, 1]: dark blue, violet, rose, orange, yellow."""
+    """Colour of a hue in [0, 1]: dark blue, violet, rose, orange, yellow."""
     step = min(int(hue * (len(HUES) - 1)), len(HUES) - 2)
     return mix(HUES[step], HUES[step + 1], hue * (len(HUES) - 1) - step)
 
 
 def lit(colour: Colour, depth: float | int = 1.0) -> Paint:
-    """The two ends of a soft shade: warm light above, cool shadow below; `depth` says how far they are apart."""
+    """The two ends of a soft shade, `depth` apart: warm light above, cool shadow below."""
     return mix(colour, (1.0, 0.96, 0.86), 0.22 * depth), mix(colour, (0.14, 0.12, 0.30), 0.30 * depth)
 
 
@@ -54,7 +54,7 @@ class Shape(NamedTuple):
     distance: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
     def at(self, x: Length, y: Length, angle: Length = 0.0) -> Shape:
-        """The shape turned by `angle` (radians, counter-clockwise) and put at (x, y)."""
+        """Turn by `angle` (radians, counter-clockwise) and move to (x, y)."""
         left, right, bottom, top = self.box
         if not angle:
             return Shape(
@@ -73,13 +73,13 @@ class Shape(NamedTuple):
         return Shape((centre_x - wide, centre_x + wide, centre_y - high, centre_y + high), distance)
 
     def __and__(self, other: Shape) -> Shape:
-        """The part of the shape that lies in `other` too."""
+        """Intersect with `other`."""
         a, b = self.box, other.box
         box = (max(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), min(a[3], b[3]))
         return Shape(box, lambda x, y: np.maximum(self.distance(x, y), other.distance(x, y)))
 
     def outline(self, thickness: Length) -> Shape:
-        """The edge of the shape, drawn with a line of this thickness."""
+        """The edge of the shape as a line of this thickness."""
         left, right, bottom, top = self.box
         half = thickness / 2
         box = (left - half, right + half, bottom - half, top + half)
@@ -92,7 +92,7 @@ def disc(radius: Length) -> Shape:
 
 
 def oval(across: Length, up: Length) -> Shape:
-    """An ellipse with the half axes `across` and `up`; the distance is exact at the outline and near it."""
+    """An ellipse with the half axes `across` and `up`; its distance is exact near the outline."""
 
     def distance(x, y):
         x, y = x * (1 / across), y * (1 / up)
@@ -105,7 +105,7 @@ def oval(across: Length, up: Length) -> Shape:
 
 
 def bar(x0: Length, y0: Length, x1: Length, y1: Length, start: Length, end: Length | None = None) -> Shape:
-    """A round-ended line from (x0, y0) to (x1, y1), with the half width `start` that changes to `end`."""
+    """A round-ended line from (x0, y0) to (x1, y1), its half width from `start` to `end`."""
     end = start if end is None else end
     along, rise = x1 - x0, y1 - y0
     scale = 1 / max(along * along + rise * rise, 1e-12)
@@ -153,7 +153,7 @@ def wedge(*points: tuple[Length, Length], rounding: Length = 0.0) -> Shape:
 
 
 def join(*shapes: Shape, melt: Length = 0.0) -> Shape:
-    """All of the shapes as one, their meeting rounded over the length `melt`."""
+    """Unite shapes, with joints rounded over the length `melt`."""
 
     def distance(x, y):
         nearest = shapes[0].distance(x, y)
@@ -170,11 +170,7 @@ def join(*shapes: Shape, melt: Length = 0.0) -> Shape:
 
 
 class Canvas:
-    """A picture in the making, and the frame of reference in which it is drawn.
-
-    Args:
-        size: height and width in pixels.
-    """
+    """A picture of `size` (height, width) in pixels, and its frame of reference for drawing."""
 
     def __init__(self, size: tuple[int, int]):
         height, width = size
@@ -187,22 +183,22 @@ class Canvas:
         self.origin, self.scale, self.facing, self.turn = (0.0, 0.0), 1.0, 1, 0.0
 
     def copy(self) -> Canvas:
-        """The same picture, to be painted over."""
+        """Copy the pixels, to be painted over."""
         other = copy.copy(self)
         other.pixels = self.pixels.copy()
         return other
 
     def at(self, x: Length, y: Length, scale: Length = 1.0, facing: int = 1, turn: Length = 0.0) -> Canvas:
-        """The same canvas with an origin at (x, y) on the stage and lengths in units of `scale`.
+        """The same canvas with its origin at (x, y) on the stage and lengths in units of `scale`.
 
-        There everything is turned by `turn` (radians, counter-clockwise), then, if `facing` is -1, seen in a mirror.
+        Shapes are turned by `turn` (radians, counter-clockwise), then mirrored if `facing` is -1.
         """
         other = copy.copy(self)
         other.origin, other.scale, other.facing, other.turn = (x, y), scale, facing, turn
         return other
 
     def place(self, position: Length) -> float:
-        """Where on the stage a horizontal position in [0, 1] is: a fifth of the width stays free on both sides."""
+        """Stage x of a position in [0, 1]; a fifth of the width stays free on both sides."""
         return (position - 0.5) * 0.6 * (2 * self.half_width)
 
     def fill(self, shape: Shape, paint: Colour | Paint, x=0.0, y=0.0, angle=0.0, opacity=1.0, soft=0.0) -> None:
@@ -211,10 +207,10 @@ class Canvas:
         Args:
             shape: the outline, around its own origin.
             paint: one colour, or the pair of a shade, which runs over the shape's box from the upper left.
-            x: where the shape's origin comes to be, to the right.
-            y: where it comes to be, upwards.
-            angle: by how much it is turned there, in radians, counter-clockwise.
-            opacity: how much of what is behind is covered, in [0, 1].
+            x: of the shape's origin, to the right.
+            y: of the shape's origin, upwards.
+            angle: in radians, counter-clockwise.
+            opacity: in [0, 1].
             soft: the width of a blurred edge; 0 is a sharp edge, smoothed over one pixel.
         """
         cos, sin = math.cos(self.turn), math.sin(self.turn)
@@ -251,7 +247,7 @@ class Canvas:
         region += (tint - region) * cover
 
     def shadow(self, across: Length, x=0.0, y=0.0, strength=0.45) -> None:
-        """A soft shadow on the ground, below something that is about 2 `across` wide."""
+        """Paint a soft shadow on the ground, about 2 `across` wide."""
         self.fill(oval(across, across * 0.16), NIGHT, x + across * 0.12, y, opacity=strength, soft=across * 0.3)
 
     def array(self) -> np.ndarray:

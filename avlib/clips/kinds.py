@@ -1,4 +1,4 @@
-"""The eight kinds of event: how each sounds, and how it is drawn at a moment."""
+"""The eight kinds of event: their sounds and their pictures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .sound import faded, glide, hiss, ring
 
 
 class Kind(NamedTuple):
-    """How one kind of event sounds and looks.
+    """Sound and picture of one kind of event.
 
     lowest: pitch of its largest one, in Hz.
     decay: seconds that the dullest and the brightest ring.
@@ -49,8 +49,8 @@ class Kind(NamedTuple):
     draw: Callable[..., None]
 
 
-# A rubber ball bounces on the ground, below the bar of a hoop that is as high as it may fly.
-# The wait between two impacts is the flight, and gravity makes the flight: the longer, the higher and the harder.
+# A rubber ball bounces on the ground, below the bar of a hoop at its greatest height. The wait between two impacts is
+# the flight under gravity: the longer, the higher and the harder.
 
 _GRAVITY = 8 * 0.35  # stage units / s^2: at one bounce a second it flies 0.35 high
 
@@ -63,7 +63,6 @@ def _ball_note(scene, pitch, dice, sample_rate):
 
 
 def _draw_ball(canvas, scene, time):
-    """The hoop, the shadow below the ball, and the ball, squashed while it touches the ground."""
     radius = 0.16 * scene.scale
     pen = canvas.at(canvas.place(scene.position), FLOOR, radius)
     _, since, until = scene.since(time)
@@ -85,11 +84,8 @@ def _draw_ball(canvas, scene, time):
     pen.fill(bar(-1.22, 0, 1.22, 0, 0.10), lit(BRASS), y=high)
 
 
-BALL = Kind(130.0, (0.035, 0.16), 0.5, (1.0,), _ball_note, _draw_ball)
-
-
-# A bell swings below a beam; at each end of the swing the clapper strikes its rim.
-# It is a pendulum: the longer the rod on which it hangs, the slower it swings.
+# A bell swings below a beam; at each end of the swing the clapper strikes its rim. The slower the swing, the longer the
+# rod on which it hangs.
 
 _PARTIALS = (0.5, 1.0, 1.19, 1.5, 2.0, 2.51, 3.01, 4.08)  # hum, prime, tierce, quint, nominal, and above
 _BEAM = 0.93  # its height on the stage
@@ -103,7 +99,6 @@ def _bell_note(scene, pitch, dice, sample_rate):
 
 
 def _draw_bell(canvas, scene, time):
-    """The beam with its posts, the rod, the clapper, and the bell in front of it."""
     x, size, wide = canvas.place(scene.position), 0.37 * scene.scale, canvas.half_width
     for side in (-1, 1):
         canvas.fill(block(0.05, _BEAM - 0.05, 0.01), (WOOD, DARK_WOOD), side * (wide - 0.03), (_BEAM + 0.05) / 2)
@@ -133,11 +128,8 @@ def _draw_bell(canvas, scene, time):
     pen.fill(disc(0.075), lit(BRASS), y=-rod)
 
 
-BELL = Kind(260.0, (0.25, 1.3), 0.08, (1.0,), _bell_note, _draw_bell)
-
-
-# A bird on a post opens its beak and chirps; each chirp leaves a note that floats away.
-# The notes rise at one speed: the quicker it sings, the closer they follow each other.
+# A bird on a post opens its beak and chirps; each chirp leaves a note that rises, all at one speed: the quicker it
+# sings, the closer they are.
 
 _BEAK, _PERCH = (0.98, 0.72, 0.42), FLOOR + 0.20
 
@@ -152,7 +144,6 @@ def _bird_note(scene, pitch, dice, sample_rate):
 
 
 def _draw_bird(canvas, scene, time):
-    """The post, the notes in the air, and the bird, which lifts its head to sing."""
     x, size, facing = canvas.place(scene.position), 0.36 * scene.scale, scene.facing
     canvas.shadow(0.09, x, FLOOR)
     canvas.fill(block(0.09, _PERCH - FLOOR + 0.02, 0.012), (WOOD, DARK_WOOD), x, (_PERCH + FLOOR) / 2)
@@ -183,11 +174,8 @@ def _draw_bird(canvas, scene, time):
         pen.fill(disc(radius), colour, dx, head + dy)
 
 
-BIRD = Kind(850.0, (0.035, 0.11), 0.5, (1.0, 1.0, 1.26), _bird_note, _draw_bird)
-
-
-# Two mallets take turns on a drum; what they strike sounds at once.
-# A long mallet takes its time: the quicker the rhythm, the shorter the sticks. A hard stroke is lifted high.
+# Two mallets take turns on a drum, even strokes on the left. The quicker the rhythm, the shorter the sticks; a hard
+# stroke is lifted high.
 
 _MEMBRANE = (1.0, 1.594, 2.136, 2.296, 2.653, 2.918, 3.5)  # zeros of Bessel functions: a round skin
 _REST = 0.38  # the slope of a mallet that lies on the skin, in radians
@@ -203,7 +191,6 @@ def _drum_note(scene, pitch, dice, sample_rate):
 
 
 def _draw_drum(canvas, scene, time):
-    """The drum, its skin, and one mallet on each side; even strokes are the left one's."""
     x, size = canvas.place(scene.position), 0.42 * scene.scale
     half, high, rim = 0.44, 0.56, 0.13  # of the drum, in units of its size
     top = FLOOR + 0.05 + high * size
@@ -243,11 +230,8 @@ def _draw_drum(canvas, scene, time):
         mallet.fill(disc(head), lit(mix(CREAM, WOOD, 0.25), 1.2), tip_x, tip_y)
 
 
-DRUM = Kind(85.0, (0.06, 0.28), 0.3, (1.0,), _drum_note, _draw_drum)
-
-
-# A small steam engine runs in place on its rails and puffs; each puff is a chuff.
-# Half a turn of its wheels makes one chuff, and the smoke drifts at one speed: the quicker, the closer the puffs.
+# A small steam engine runs in place on its rails; each half turn of its wheels is a puff. The smoke drifts at one
+# speed: the quicker, the closer the puffs.
 
 _WHEELS = ((-0.32, 0.155), (0.02, 0.155), (0.33, 0.105))  # where, and their radius
 
@@ -263,7 +247,6 @@ def _engine_note(scene, pitch, dice, sample_rate):
 
 
 def _draw_engine(canvas, scene, time):
-    """The rails, the smoke that drifts back, and the engine."""
     x, size, wide = canvas.place(scene.position), 0.48 * scene.scale, canvas.half_width
     for i in range(int(2 * wide / 0.14) + 1):
         canvas.fill(block(0.06, 0.022, 0.006), DARK_WOOD, 0.05 + 0.14 * i - wide, FLOOR - 0.028)
@@ -308,11 +291,8 @@ def _draw_engine(canvas, scene, time):
         pen.fill(disc(0.026), INK, place + crank_x, crank_y)
 
 
-ENGINE = Kind(120.0, (0.045, 0.14), 0.08, (1.0,), _engine_note, _draw_engine)
-
-
-# A kettle on its stove whistles in toots; each toot lifts the lid and pushes a puff of steam out of the spout.
-# The steam rises at one speed: the quicker it toots, the closer the puffs.
+# A kettle whistles in toots; each lifts the lid and pushes a puff of steam out of the spout. The steam rises at one
+# speed: the quicker it toots, the closer the puffs.
 
 _STOVE, _SPOUT = FLOOR + 0.09, (0.60, 0.66)
 
@@ -330,7 +310,6 @@ def _kettle_note(scene, pitch, dice, sample_rate):
 
 
 def _draw_kettle(canvas, scene, time):
-    """The stove, the steam, and the kettle, its lid in the air while it toots."""
     x, size = canvas.place(scene.position), 0.40 * scene.scale
     canvas.shadow(0.42 * size + 0.06, x, FLOOR)
     hob = canvas.at(x, FLOOR)
@@ -361,11 +340,8 @@ def _draw_kettle(canvas, scene, time):
     pen.fill(oval(0.06, 0.13).at(-0.22, 0.44, -0.3), WHITE, opacity=0.5, soft=0.07)
 
 
-KETTLE = Kind(560.0, (0.03, 0.16), 0.2, (1.0,), _kettle_note, _draw_kettle)
-
-
-# Drops fall from a small cloud into a bowl of water; where one lands, rings run out and it plinks.
-# Each drop is in the air for a second and a half: the quicker the rain, the more of them are.
+# Drops fall from a cloud into a bowl of water; where one lands, rings run out and it plinks. Each is in the air for a
+# second and a half: the quicker the rain, the more drops.
 
 _FALL, _CLOUD = 1.5, 0.86  # seconds; height on the stage
 
@@ -379,7 +355,6 @@ def _rain_note(scene, pitch, dice, sample_rate):
 
 
 def _draw_rain(canvas, scene, time):
-    """The bowl and its water, rings and splashes, the drops, and the cloud in front of where they start."""
     x, size = canvas.place(scene.position), 0.50 * scene.scale
     half, high, rim, drop_size = 0.44, 0.42, 0.13, 0.085  # of the bowl and of a drop, in units of the size
     water = FLOOR + 0.02 + high * size
@@ -430,11 +405,8 @@ def _draw_rain(canvas, scene, time):
     canvas.fill(cloud, ((0.97, 0.97, 0.98), (0.62, 0.65, 0.72)), x + 0.006 * math.sin(1.1 * time), _CLOUD)
 
 
-RAIN = Kind(330.0, (0.03, 0.13), 0.8, (1.0, 1.0, 1.125), _rain_note, _draw_rain)
-
-
-# A belt of pins runs past an upright lute, and each pin that passes its one thick string plucks it.
-# The belt always runs at one speed: the quicker the rhythm, the closer its pins.
+# A belt of pins runs past an upright lute, and each pin that passes its one thick string plucks it. The belt runs at
+# one speed: the quicker the rhythm, the closer its pins.
 
 _SPEED, _BELT = 0.32, FLOOR + 0.045  # stage units / s; height on the stage
 
@@ -448,7 +420,6 @@ def _string_note(scene, pitch, dice, sample_rate):
 
 
 def _draw_string(canvas, scene, time):
-    """The lute, its string, blurred as wide as it vibrates, and the belt in front."""
     x, wide = canvas.place(scene.position), canvas.half_width
     pen, (light, dark) = canvas.at(x, FLOOR - 0.01, 0.70 * scene.scale), lit(scene.colour, 1.1)
     pen.shadow(0.26, y=-0.01, strength=0.5)
@@ -480,10 +451,14 @@ def _draw_string(canvas, scene, time):
         canvas.fill(pin, lit(BRASS, 1.3), x + _SPEED * age, _BELT + 0.015)
 
 
-STRING = Kind(98.0, (0.18, 0.9), 0.15, (1.0,), _string_note, _draw_string)
-
 BY_NAME = {
-    "ball": BALL, "bell": BELL, "bird": BIRD, "drum": DRUM,
-    "engine": ENGINE, "kettle": KETTLE, "rain": RAIN, "string": STRING,
-}  # fmt: skip
+    "ball": Kind(130.0, (0.035, 0.16), 0.5, (1.0,), _ball_note, _draw_ball),
+    "bell": Kind(260.0, (0.25, 1.3), 0.08, (1.0,), _bell_note, _draw_bell),
+    "bird": Kind(850.0, (0.035, 0.11), 0.5, (1.0, 1.0, 1.26), _bird_note, _draw_bird),
+    "drum": Kind(85.0, (0.06, 0.28), 0.3, (1.0,), _drum_note, _draw_drum),
+    "engine": Kind(120.0, (0.045, 0.14), 0.08, (1.0,), _engine_note, _draw_engine),
+    "kettle": Kind(560.0, (0.03, 0.16), 0.2, (1.0,), _kettle_note, _draw_kettle),
+    "rain": Kind(330.0, (0.03, 0.13), 0.8, (1.0, 1.0, 1.125), _rain_note, _draw_rain),
+    "string": Kind(98.0, (0.18, 0.9), 0.15, (1.0,), _string_note, _draw_string),
+}
 KINDS = tuple(BY_NAME)

@@ -1,6 +1,6 @@
 """Clips as files: each is rendered once into the cache, with its truth beside it.
 
-`render` does so for scenes; `place`, `render_missing` and `publish` are for clips of any sort.
+`render` is for scenes; `place`, `render_missing` and `publish` are for clips of any sort.
 """
 
 from __future__ import annotations
@@ -14,18 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import cache
-from ..errors import ParameterError
+from ..errors import check_number
 from ..workers import each
 from .scene import Scene
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A rendered scene.
-
-    path: the mp4 file; the truth lies beside it as `.json` and is in its metadata as well.
-    scene: what it shows.
-    """
+    """A rendered scene; the truth lies beside the mp4 file as `.json` and is in its metadata."""
 
     path: Path
     scene: Scene
@@ -38,16 +34,14 @@ def render(
     jobs: int | None = None,
     progress: bool = True,
 ) -> list[Clip]:
-    """Render scenes to mp4 files with 48 kHz stereo sound, those that are not in the cache yet.
-
-    With more than one job, processes are started; see `avlib.workers.each`.
+    """Render scenes that are not in the cache yet to mp4 files with 48 kHz stereo sound.
 
     Args:
-        scenes: what to render.
+        scenes: to render.
         size: height and width in pixels.
-        frame_rate: frames in a second.
-        jobs: how many processes work at once; as many as there are cores when it is None.
-        progress: whether a progress bar is shown.
+        frame_rate: in Hz, from 1 to 120.
+        jobs: number of processes, see `avlib.workers.each`; None is the number of cores.
+        progress: show a progress bar.
 
     Returns:
         One Clip for each scene, in their order.
@@ -57,8 +51,7 @@ def render(
         CacheError: the cache cannot be written.
     """
     scenes = list(scenes)
-    if not 1 <= frame_rate <= 120:
-        raise ParameterError("frame_rate", f"{frame_rate!r}", "a number from 1 to 120", "25 is usual.")
+    check_number("frame_rate", frame_rate, 1, 120)
     for scene in scenes[:1]:
         scene.frame(0.0, size)  # refuses a wrong size before anything starts
     paths = [_path(scene, size, frame_rate) for scene in scenes]
@@ -67,13 +60,13 @@ def render(
 
 
 def place(sort: str, name: str, recipe: tuple, ending: str) -> Path:
-    """Where a clip belongs: a folder of its own, whose name carries all that the file depends on.
+    """Return the path of a clip in a folder of its own, whose name depends on its recipe.
 
     Args:
-        sort: the folder in the cache for clips of this sort.
+        sort: folder in the cache for clips of this sort.
         name: for people.
-        recipe: what the clip is made from; the source of this package is added to it.
-        ending: of the file, with its dot.
+        recipe: all settings of the clip; the source of this package is added.
+        ending: suffix of the file, with its dot.
     """
     mark = hashlib.sha256(f"{_recipe()} {' '.join(map(str, recipe))}".encode()).hexdigest()[:10]
     return cache.folder(sort, f"{name}-{mark}") / f"{name}-{mark}{ending}"
@@ -86,19 +79,19 @@ def render_missing(
     jobs: int | None,
     progress: bool,
 ) -> None:
-    """Call `task((path, thing))` for those that have no file yet, each file once; see `avlib.workers.each`."""
+    """Call `task((path, thing))` once for each missing file; see `avlib.workers.each`."""
     missing = {path: thing for path, thing in zip(paths, things, strict=True) if not path.exists()}
     for _ in each(task, list(missing.items()), jobs=jobs, progress=progress, doing="rendering clips"):
-        pass  # what counts is the file
+        pass  # the task writes the file
 
 
 def publish(path: Path, truth: dict, write: Callable[[Path, str], None]) -> None:
-    """Let `write(path, truth as JSON)` write a clip, after its truth as `.json`, unless another process was quicker.
+    """Write the truth as `.json`, then the clip, unless another process was quicker.
 
     Args:
         path: from `place`, so that nobody else writes in its folder.
         truth: plain JSON values.
-        write: is given another name to write to, with the same ending.
+        write: called with a temporary path of the same suffix and the truth as JSON.
     """
     with cache.locked(path):
         if path.exists():
@@ -135,7 +128,7 @@ def _path(scene: Scene, size: Sequence[int], frame_rate: float | int) -> Path:
 
 @lru_cache(maxsize=1)
 def _recipe() -> str:
-    """A mark of this package's source, so that a changed recipe never serves old files."""
+    """A hash of this package's source, so that a changed recipe never serves old files."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())

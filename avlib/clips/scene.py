@@ -1,4 +1,4 @@
-"""One scene: what is decided about it, the picture of any moment, and its sound."""
+"""One scene: its truth, its sound, and its picture at any moment."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from .drawing import Canvas, hue_colour
 from .kinds import BY_NAME, KINDS
 
 LONGEST = 30.0  # seconds
-_LEAD = 4.0  # the rhythm starts so many seconds early: what it has set off is under way when the clip begins
+_LEAD = 4.0  # seconds by which the rhythm starts early, so that its effects are under way when the clip begins
 _ATTRIBUTES = ("position", "size", "hue", "rate")
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What is true of a scene, whatever the size of its picture and the sample rate of its sound.
+    """The truth of a scene, for any size of its picture and sample rate of its sound.
 
-    kind, seed, seconds: which scene it is.
+    kind, seed, seconds: of the scene.
     position, size, hue, rate: the four attributes in [0, 1]: left to right, small to large, dark blue to yellow,
         slow to quick.
-    pitch: what is heard of the size, in Hz: the lowest note.
-    decay: what is heard of the hue: the seconds in which a note falls to 1/e. Its brightness rises with it.
-    tempo: what is heard of the rate: onsets in a second, on average.
-    onsets: seconds at which a sound starts, and the picture shows what makes it; rising.
+    pitch: the lowest note in Hz, by the size.
+    decay: seconds in which a note falls to 1/e, by the hue. Its brightness rises with it.
+    tempo: onsets per second on average, by the rate.
+    onsets: seconds at which a sound starts and the picture shows its cause; rising.
     loudness: of each onset, in [0.6, 1].
     pitches: of each onset, in Hz.
     """
@@ -53,27 +53,27 @@ class Truth:
     pitches: tuple[float, ...]
 
     def to_dict(self) -> dict:
-        """The same as plain JSON values."""
+        """Convert to plain JSON values."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
 class Scene:
-    """An audio-visual scene with known truth. Making one decides everything and renders nothing.
+    """An audio-visual scene with known truth, decided at once and rendered on demand.
 
     `dataclasses.replace(scene, hue=0.9)` is the same scene with one thing changed.
 
     Args:
         kind: one of `KINDS`.
-        seed: which scene of the kind; any whole number that is not negative.
-        seconds: its duration, above 0 and at most 30. A longer one goes on where a shorter one ends.
+        seed: number of the scene, not negative.
+        seconds: duration, above 0 and at most 30. A longer scene continues a shorter one.
         position: from left to right, in [0, 1]; drawn from the seed where not given, as the next three are.
         size: from small (high) to large (low).
         hue: from dark blue (dull and short) to yellow (bright and long).
         rate: from slow to quick.
 
     Raises:
-        ParameterError: one of them is unknown, of the wrong type, or out of range.
+        ParameterError: an unknown kind, a wrong type, or a value out of range.
     """
 
     kind: str
@@ -98,11 +98,9 @@ class Scene:
                 check_number(name, given, 0.0, 1.0)
             object.__setattr__(self, name, draw if given is None else float(given))
 
-    # What follows from the attributes
-
     @property
     def tempo(self) -> float:
-        """Onsets in a second, on average: from 1 to 4."""
+        """Onsets per second on average, from 1 to 4."""
         return 4.0**self.rate
 
     @property
@@ -118,12 +116,12 @@ class Scene:
 
     @property
     def scale(self) -> float:
-        """How large the sounding thing is drawn, from 0.5 to 1."""
+        """Scale of the sounding thing in the picture, from 0.5 to 1."""
         return 0.5 + 0.5 * self.size
 
     @property
     def facing(self) -> int:
-        """Where it looks, if it has a front: 1 is to the right; always towards the middle."""
+        """1 to the right, -1 to the left; always towards the middle."""
         return 1 if self.position < 0.5 else -1
 
     @property
@@ -135,7 +133,7 @@ class Scene:
     def beats(self) -> tuple[list[float], list[float], list[float]]:
         """Time (s), loudness and pitch (Hz) of every onset, from before the clip to after the longest one.
 
-        The longer the wait, the harder the strike: whoever strikes had time to reach out.
+        The longer the wait, the harder the strike.
         """
         kind = BY_NAME[self.kind]
         count = int(6 + 2 * _LEAD + LONGEST) * 5
@@ -155,29 +153,27 @@ class Scene:
         return last, time - times[last], times[last + 1] - time
 
     def around(self, time: float, before: float, after: float) -> list[tuple[int, float]]:
-        """Number and age (seconds; negative: still to come) of the onsets from `before` ago to `after` ahead."""
+        """Number and age (seconds; negative: in the future) of the onsets from `before` ago to `after` ahead."""
         times = self.beats[0]
         first, end = bisect_right(times, time - before), bisect_right(times, time + after)
         return [(number, time - times[number]) for number in range(first, end)]
 
     @cached_property
     def truth(self) -> Truth:
-        """What is true of it."""
-        heard = [beat for beat in zip(*self.beats, strict=True) if 0 <= beat[0] < self.seconds]
-        onsets, loudness, pitches = zip(*heard, strict=True) if heard else ((), (), ())
+        """The truth of the scene."""
+        beats = [beat for beat in zip(*self.beats, strict=True) if 0 <= beat[0] < self.seconds]
+        onsets, loudness, pitches = zip(*beats, strict=True) if beats else ((), (), ())
         drawn = {name: getattr(self, name) for name in _ATTRIBUTES}
         return Truth(
             self.kind, self.seed, self.seconds, **drawn, pitch=self.pitch, decay=self.decay, tempo=self.tempo,
             onsets=onsets, loudness=loudness, pitches=pitches,
         )  # fmt: skip
 
-    # What is heard
-
     def sound(self, sample_rate: int = 48000) -> Float32[np.ndarray, "2 samples"]:
-        """The sound of the whole scene.
+        """Render the sound of the whole scene.
 
         Args:
-            sample_rate: samples in a second, from 8,000 to 192,000. A lower one only lacks the high frequencies.
+            sample_rate: in Hz, from 8,000 to 192,000. A lower one only lacks the high frequencies.
 
         Returns:
             float32 (2, samples), left and right, in [-1, 1) and on the grid of 16-bit files (multiples of 1/32768).
@@ -202,10 +198,8 @@ class Scene:
         stereo += (0.002 + 0.004 * dice.random()) * sound.bed(self._dice("bed"), self.seconds, sample_rate)
         return (np.rint(np.clip(stereo * 32768, -32768, 32767)) / 32768).astype(np.float32)
 
-    # What is seen
-
     def frame(self, time: float | int, size: tuple[int, int] = (256, 256)) -> UInt8[np.ndarray, "height width 3"]:
-        """The picture at one moment.
+        """Render the picture at one moment.
 
         Args:
             time: seconds from the start, from 0 to the duration.
@@ -230,7 +224,7 @@ class Scene:
     def frames(
         self, times: Sequence[float | int] | np.ndarray, size: tuple[int, int] = (256, 256)
     ) -> UInt8[np.ndarray, "moments height width 3"]:
-        """The pictures at several moments: uint8 (moments, height, width, 3); see `frame`."""
+        """Render the pictures at several moments; see `frame`."""
         return np.stack([self.frame(float(time), size) for time in times])
 
     @cached_property
@@ -242,16 +236,13 @@ class Scene:
 
 
 def scenes(count: int, seed: int = 0, seconds: float | int = 10.0, kinds: Sequence[str] = KINDS) -> list[Scene]:
-    """Many scenes, the kinds in turn, no two alike.
+    """Make `count` different scenes, the kinds in turn; a longer list begins with a shorter one.
 
     Args:
-        count: how many.
-        seed: another one gives scenes that have nothing in common with these.
+        count: number of scenes.
+        seed: lists of different seeds have no scene in common.
         seconds: the duration of each.
-        kinds: which kinds to take.
-
-    Returns:
-        A list of `count` scenes; a longer list begins with a shorter one.
+        kinds: some of `KINDS`.
 
     Raises:
         ParameterError: count is negative, no kind is given, or what `Scene` refuses.
@@ -262,11 +253,6 @@ def scenes(count: int, seed: int = 0, seconds: float | int = 10.0, kinds: Sequen
     if not kinds:
         raise ParameterError("kinds", "no kind is given", f"some of {', '.join(KINDS)}", "Leave it out for all eight.")
     return [Scene(kinds[i % len(kinds)], int(seed) * 1_000_000 + i, seconds) for i in range(count)]
-
-
-def truth_table(scenes: Sequence[Scene]) -> list[dict]:
-    """The truth of each scene as one row of plain JSON values."""
-    return [scene.truth.to_dict() for scene in scenes]
 
 
 @lru_cache(maxsize=4)

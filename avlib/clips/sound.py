@@ -1,7 +1,7 @@
-"""Sound: notes as sums of decaying partials, noise in a band, and the small room in which they sound.
+"""Sounds of scenes: notes as sums of decaying partials, noise in a band, and a small room.
 
-Everything is a function of time in seconds. A lower sample rate gives the same sound without what lies above half of
-it: partials up there are left out and noise is made in the frequency domain.
+Everything is a function of time in seconds. A lower sample rate gives the same sound without the frequencies above half
+of it: such partials are left out, and noise is made in the frequency domain.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Sequence
 import numpy as np
 
 GRID = 8000  # onsets and echoes lie on this grid (Hz): a whole sample at 8, 16, 24, 32 and 48 kHz
-_ECHOES = (  # delays and gains, first those of both channels, then those of the left and of the right
+_ECHOES = (  # delays and gains, first of both channels, then of the left and of the right
     ((0.009, 0.55), (0.021, -0.42), (0.034, 0.30)),
     (((0.013, -0.6), (0.029, 0.5), (0.061, -0.36)), ((0.017, 0.6), (0.037, -0.5), (0.053, -0.36))),
 )
 
 
 def dice(*purpose: object) -> np.random.Generator:
-    """A stream of random numbers of its own for each purpose. Only its `random` is used, which never changes."""
+    """A random stream of its own for each purpose; only its `random`, which never changes, is used."""
     digest = hashlib.sha256(" ".join(map(str, purpose)).encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little")))
 
@@ -33,10 +33,10 @@ def ring(
     sample_rate: int,
     seconds: float = 4.0,
 ) -> np.ndarray:
-    """Something struck: sines at `pitch * ratios` (Hz) that start together and fall to 1/e in `decays` seconds.
+    """Sines at `pitch * ratios` (Hz) that fall to 1/e in `decays` seconds.
 
     Returns:
-        float64 (samples,), as long as it can be heard, at most `seconds`.
+        float64 (samples,), as long as it is audible, at most `seconds`.
     """
     partials = [p for p in zip(ratios, levels, decays, strict=True) if pitch * p[0] < sample_rate / 2]
     ratios, levels, decays = (np.array(column)[:, None] for column in zip(*partials, strict=True))
@@ -51,7 +51,7 @@ def ring(
 
 
 def glide(frequency: np.ndarray, level: np.ndarray, overtones: Sequence[float | int], sample_rate: int) -> np.ndarray:
-    """A tone whose frequency (Hz) and level are given for each sample, with `overtones` at 1, 2, 3, ... times it."""
+    """A tone with a frequency (Hz) and level per sample; levels of its harmonics are `overtones`."""
     turns = np.cumsum(frequency) - (frequency + frequency[0]) / 2  # by trapezoids: the same at every sample rate
     phase = turns * (2 * math.pi / sample_rate)
     waveform = np.zeros_like(phase)
@@ -73,7 +73,7 @@ def hiss(dice: np.random.Generator, seconds: float, centre: float, width: float,
 
 
 def faded(waveform: np.ndarray, sample_rate: int, rise: float, fall: float) -> np.ndarray:
-    """The waveform with smooth ends, `rise` and `fall` seconds long, so that nothing clicks."""
+    """Fade the waveform in and out over `rise` and `fall` seconds, in place."""
     for end, seconds in ((waveform, rise), (waveform[::-1], fall)):
         ramp = np.linspace(0, 1, min(round(seconds * sample_rate), len(end)) + 1)[:-1]
         end[: len(ramp)] *= ramp * ramp * (3 - 2 * ramp)
@@ -87,11 +87,7 @@ def place(
     samples: int,
     sample_rate: int,
 ) -> np.ndarray:
-    """Notes one after the other, each at its time (seconds) and loudness; a new one ends the one before.
-
-    Returns:
-        float64 (samples,).
-    """
+    """Place notes at times (seconds); each ends the one before. Returns float64 (samples,)."""
     waveform = np.zeros(samples)
     starts = [round(time * sample_rate) for time in times]
     for note, start, end, strength in zip(notes, starts, [*starts, samples][1:], loudness, strict=True):
@@ -101,11 +97,7 @@ def place(
 
 
 def room(waveform: np.ndarray, position: float, sample_rate: int) -> np.ndarray:
-    """Stereo: panned with constant power to a position in [0, 1], with a short reverberation from all sides.
-
-    Returns:
-        float64 (2, samples).
-    """
+    """Pan to a position in [0, 1] with a short reverberation; float64 (2, samples)."""
     angle = (0.08 + 0.84 * position) * math.pi / 2
     early, sides = _ECHOES
     walls = _echoed(waveform, early, sample_rate)
@@ -114,11 +106,7 @@ def room(waveform: np.ndarray, position: float, sample_rate: int) -> np.ndarray:
 
 
 def bed(dice: np.random.Generator, seconds: float, sample_rate: int) -> np.ndarray:
-    """A soft wind that has nothing to do with the scene, its colour and its swell drawn; about unit power.
-
-    Returns:
-        float64 (2, samples).
-    """
+    """A soft wind, unrelated to the scene, of about unit power; float64 (2, samples)."""
     memory, pace, start = 0.5 + 0.45 * dice.random(), 0.1 + 0.3 * dice.random(), dice.random()
     knots = int(seconds * 4000) + 2
     kernel = memory ** np.arange(64)

@@ -1,10 +1,10 @@
-"""The built-in speech: words by speakers of different age, pronounced normally or not, in noise, with their truth.
+"""Built-in speech: words by speakers of different age, pronounced normally or not, in noise, with their truth.
 
     words and phones -> `Spoken(word, speaker, pronunciation, seed, snr)` -> its `truth`, its `sound()`
     `corpus(words, speakers, takes)` -> many of them, balanced -> `render` -> wav files and their table
 
-The voice is a formant synthesiser of our own, the words are our own, and nobody's recordings are in it. It is as
-simple as it can be while age, formants and pitch are what they are in speech; it is not a child's voice.
+The voice is our own formant synthesiser; no recordings are in it. Age, formants and pitch are those of speech, but it
+is not a child's voice.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AGES", "COLUMNS", "PAIRS", "PARTNER", "PHONES", "PRONUNCIATIONS", "SAMPLE_RATE", "SNR_RANGE", "WORDS", "Speaker",
-    "Spoken", "can_say", "corpus", "render", "say",
+    "Spoken", "corpus", "espeak", "has_espeak", "render",
 ]  # fmt: skip
 
-SNR_RANGE = (0.0, 20.0)  # dB: clips that a model learns from at once, and clips that no model always gets right
+SNR_RANGE = (0.0, 20.0)  # dB, from clips that no model always gets right to easy ones
 COLUMNS = ("path", "label", "word", "age", "speaker", "snr", "seconds")
 
 
@@ -54,19 +54,19 @@ def corpus(
 ) -> list[Spoken]:
     """Every word by every speaker, `takes` times, a share of them abnormal.
 
-    The words are whole pairs, and each word of a pair has the same number of abnormal takes, by the same speakers: who
-    does not know the word cannot tell the label, whatever the share. With two takes and half of them abnormal, every
+    The words are whole pairs, and each word of a pair has the same number of abnormal takes, by the same speakers:
+    without the word, the label cannot be told, whatever the share. With two takes and half of them abnormal, every
     speaker says every word once in each way.
 
     Args:
-        words: how many, in the order of `PAIRS`, or which; both words of each pair. The later pairs are harder to tell
-            apart in noise.
-        speakers: how many; their ages take turns. More speakers only add clips at the end.
-        takes: how many clips there are of each word by each speaker.
+        words: their number, in the order of `PAIRS` (later pairs are harder to tell apart in noise), or the words; both
+            of each pair.
+        speakers: their number; ages take turns. More speakers only add clips at the end.
+        takes: clips of each word by each speaker.
         abnormal: the share of abnormal ones, from 0 to 1, within one clip of each word; 0.5 is balanced.
-        snr: in dB, as `Spoken` has it: of all clips, or from one to another, drawn for each clip.
+        snr: in dB, as in `Spoken`: of all clips, or a range from which each clip's is drawn.
         ages: of the speakers, in years.
-        seed: another one gives other speakers and other takes.
+        seed: of speakers and takes.
 
     Returns:
         `words * speakers * takes` of them, speaker by speaker.
@@ -82,7 +82,7 @@ def corpus(
     if not len(ages):
         raise ParameterError("ages", "none", "at least one age in years", "Leave it out for 14 from 2 to 10.")
     turns = sorted(range(len(ages)), key=dice("ages", seed).random(len(ages)).tolist().__getitem__)
-    # Where in the row of takes the abnormal ones lie: the same for both words of a pair.
+    # The abnormal ones have the same places in the row of takes for both words of a pair.
     starts = {word: dice("turn", seed, *sorted((word, PARTNER[word]))).random() for word in words}
     lowest, highest = _checked_range(snr)
     noise = dice("snr", seed)
@@ -99,15 +99,12 @@ def corpus(
 
 
 def render(spoken: Iterable[Spoken], jobs: int | None = None, progress: bool = True) -> Path:
-    """Render spoken words to wav files (16 kHz, mono, 16 bit), those that are not in the cache yet, and list them.
-
-    Beside each file lies its truth as `.json`. With more than one job, processes are started; see
-    `avlib.workers.each`.
+    """Render spoken words to wav files (16 kHz, mono, 16 bit) with their truth as `.json`.
 
     Args:
-        spoken: what to render.
-        jobs: how many processes work at once; as many as there are cores when it is None.
-        progress: whether a progress bar is shown.
+        spoken: words to render; those in the cache are kept.
+        jobs: number of processes, see `avlib.workers.each`; None is the number of cores.
+        progress: show a progress bar.
 
     Returns:
         The table, a CSV file in the cache: a row for each of them, in their order, with path, label ("normal" or
@@ -183,44 +180,44 @@ def _path(one: Spoken) -> Path:
     return place("speech", name, astuple(one), ".wav")
 
 
-def can_say() -> bool:
-    """Whether espeak-ng is on this machine."""
+def has_espeak() -> bool:
+    """True if espeak-ng is installed."""
     return shutil.which("espeak-ng") is not None
 
 
-def say(
+def espeak(
     word: str, pronunciation: str = "normal", *, voice: str = "en-us", pitch: int = 70, pace: int = 130
 ) -> tuple[Float[Tensor, "1 samples"], int]:
-    """A word as espeak-ng says it, for `view.play(*say("ring"))`; where the program is missing, `can_say` is False.
+    """Synthesise a word with espeak-ng, for `view.play(*espeak("ring"))`.
 
     Args:
         word: one of `WORDS`.
         pronunciation: "normal", or "abnormal" for the partner of the word.
         voice: a voice of espeak-ng, with or without a variant ("en-us+f4").
         pitch: from 0 to 99.
-        pace: words in a minute, from 80 to 450.
+        pace: words per minute, from 80 to 450.
 
     Returns:
         float32 `(1, samples)`, and their rate: 16 kHz.
 
     Raises:
-        ParameterError: espeak-ng is not there or refuses, or a parameter is out of range.
+        ParameterError: espeak-ng is missing or fails, or a parameter is out of range.
     """
     check_choice("word", word, tuple(WORDS))
     check_choice("pronunciation", pronunciation, PRONUNCIATIONS)
-    check_whole("pitch", pitch, 0)
-    check_whole("pace", pace, 80)
+    check_whole("pitch", pitch, 0, 99)
+    check_whole("pace", pace, 80, 450)
     program = shutil.which("espeak-ng")
     if program is None:
-        advice = "Install it (apt install espeak-ng), or listen to Spoken(...).sound(), which needs nothing."
+        advice = "Install it (apt install espeak-ng), or play Spoken(...).sound()."
         raise ParameterError("espeak-ng", "is not on this machine", "the program on the PATH", advice)
     from .. import media
 
-    said = word if pronunciation == "normal" else PARTNER[word]
+    spoken = word if pronunciation == "normal" else PARTNER[word]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "said.wav"
+        path = Path(folder) / "spoken.wav"
         options = ["-v", voice, "-p", str(pitch), "-s", str(pace), "-w", str(path)]
-        done = subprocess.run([program, *options, "--", said], capture_output=True, text=True, check=False)  # noqa: S603 - no shell; the word is one of ours
+        done = subprocess.run([program, *options, "--", spoken], capture_output=True, text=True, check=False)  # noqa: S603 - no shell; the word is one of ours
         if done.returncode or not path.exists():
             reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
             raise ParameterError("espeak-ng", f"failed: {reason}", "a voice that it has", "Try voice='en'.")

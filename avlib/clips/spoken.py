@@ -1,4 +1,4 @@
-"""Spoken words: their phones, who says them, and what is true of their sound.
+"""Spoken words: phones, speakers, and words with the truth of their sound.
 
 Formants of vowels are the means of men by Peterson & Barney, "Control Methods Used in a Study of the Vowels", JASA 24
 (1952), table II, rounded to 10 Hz; those of consonants are chosen by ear and by spectrogram around the usual
@@ -23,12 +23,12 @@ Formants = tuple[float | int, float | int, float | int]  # F1, F2, F3 in Hz
 
 @dataclass(frozen=True)
 class Part:
-    """A steady part of a phone; the parts melt into each other.
+    """A steady part of a phone; neighbours blend.
 
     share: of the phone's duration.
-    voice, breath: how loud the larynx and the air from it sound, both through the formants. A vowel's voice is 1.
-    hiss: how loud the noise is that is made in the mouth; centre, width: of its spectrum, in Hz.
-    zero: where the open nose takes energy away, in Hz; None when it is shut.
+    voice, breath: levels of the larynx and of the air from it, both through the formants. A vowel's voice is 1.
+    hiss: level of the noise from the mouth; centre, width: of its spectrum, in Hz.
+    zero: frequency in Hz that the open nose removes; None when it is shut.
     """
 
     share: float | int
@@ -66,7 +66,7 @@ def _fricative(formants: Formants, hiss: float, centre: int, width: int) -> Phon
 
 
 def _stop(formants: Formants, voiced: bool, hiss: float, centre: int, width: int) -> Phone:
-    """A closure, a burst, and what follows until the vowel: breath, or the voice at once."""
+    """A closure, a burst, then breath or the voice until the vowel."""
     closure = Part(0.5, formants, voice=0.12 if voiced else 0)
     burst = Part(0.18, formants, hiss=hiss, centre=centre, width=width, voice=0.15 if voiced else 0)
     after = Part(0.32, formants, voice=0.6) if voiced else Part(0.32, formants, breath=0.1)
@@ -98,7 +98,7 @@ PHONES = {
     "g": _stop((280, 2000, 2400), True, 0.22, 1900, 350),
 }
 
-# Two words that differ in one phone: who takes the one phone for the other, in either word, says the other word.
+# Two words that differ in one phone: exchanging it, in either word, gives the other word.
 PAIRS = (
     ("ring", "wing"),
     ("key", "tea"),
@@ -137,26 +137,27 @@ PARTNER = {word: other for pair in PAIRS for word, other in (pair, pair[::-1])}
 AGES = (2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0, 9.0, 10.0)
 YOUNGEST, OLDEST = 2.0, 16.0  # years; at the older age the vocal tract is a grown-up's
 
-# How far one speaker is from the mean of the age.
+# Spread of speakers around the mean of their age.
 _TRACT_SPREAD, _F0_SPREAD, _PACE_SPREAD, _VOICE_SPREAD = 0.04, 0.10, 0.12, 0.03
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """Who speaks. Age is heard: an older child has a longer vocal tract, a lower voice and quicker speech.
-    `Speaker(seed, age=...)` is, for the same seed, the same one at another age.
+    """A speaker. Age is audible: older children have longer vocal tracts, lower voices, faster speech.
+
+    `Speaker(seed, age=...)` is, for the same seed, the same speaker at another age.
 
     Args:
-        seed: which one; any whole number that is not negative.
-        age: in years, from 2 to 16; one of `AGES`, drawn from the seed, where it is not given.
-        tract: how much higher the formants are than a grown-up's, from 0.8 to 1.6; by age where it is not given:
-            1.35 - 0.025 (age - 2), within 4 %.
-        f0: the mean pitch in Hz, from 60 to 500; by age where it is not given: 330 - 9 (age - 2), within 10 %.
-        pace: how much longer the phones are than a grown-up's, from 0.5 to 2; by age where it is not given:
-            1.3 - 0.02 (age - 2), within 12 %.
+        seed: number of the speaker, not negative.
+        age: in years, from 2 to 16; by default one of `AGES`, drawn from the seed.
+        tract: factor of the formants against an adult's, from 0.8 to 1.6; by default 1.35 - 0.025 (age - 2), within
+            4 %.
+        f0: the mean pitch in Hz, from 60 to 500; by default 330 - 9 (age - 2), within 10 %.
+        pace: factor of the phones' durations against an adult's, from 0.5 to 2; by default 1.3 - 0.02 (age - 2),
+            within 12 %.
 
     Raises:
-        ParameterError: one of them is of the wrong type or out of range.
+        ParameterError: a wrong type, or a value out of range.
     """
 
     seed: int = 0
@@ -183,7 +184,7 @@ class Speaker:
 
     @property
     def name(self) -> str:
-        """As the table has it."""
+        """Name in the table."""
         return f"s{self.seed}"
 
     @cached_property
@@ -194,7 +195,6 @@ class Speaker:
 
 
 def _set(speaker: Speaker, name: str, drawn: float | None, lowest: float, highest: float) -> None:
-    """Take what is given or else what is drawn."""
     given = getattr(speaker, name)
     if given is not None:
         check_number(name, given, lowest, highest)
@@ -207,20 +207,20 @@ PRONUNCIATIONS = ("normal", "abnormal")
 DEFAULT_SNR = 10.0  # dB
 SNR_LIMITS = (-40.0, 100.0)
 
-# How far one take, or one phone of it, is from the mean of the speaker.
+# Spread of takes, and of their phones, around the mean of the speaker.
 _FORMANTS, _SECONDS, _F0 = 0.04, 0.2, 0.05
 _LOUDEST = 0.98
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What is true of a spoken word.
+    """The truth of a spoken word.
 
-    word, pronunciation, speaker, age, snr, seed, seconds: which one it is.
-    said: the word whose phones are heard; it is `word` when the pronunciation is normal.
-    phones, starts, ends: what is heard, and from when to when, in seconds. A stop begins with its closure.
-    f0: mean pitch in Hz of what is voiced.
-    tract: how much higher the speaker's formants are than a grown-up's.
+    word, pronunciation, speaker, age, snr, seed, seconds: of the recording.
+    said: the word whose phones sound; it is `word` when the pronunciation is normal.
+    phones, starts, ends: of these phones, in seconds. A stop begins with its closure.
+    f0: mean pitch in Hz of the voiced part.
+    tract: factor of the speaker's formants against an adult's.
     formants: F1, F2 and F3 in Hz in the middle of each phone.
     """
 
@@ -240,7 +240,7 @@ class Truth:
     formants: tuple[tuple[float, float, float], ...]
 
     def to_dict(self) -> dict:
-        """The same as plain JSON values; no noise is null, as JSON has no infinity."""
+        """Convert to plain JSON values; an infinite SNR is null."""
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         plain["formants"] = [list(triple) for triple in self.formants]
         plain["snr"] = self.snr if math.isfinite(self.snr) else None
@@ -249,22 +249,22 @@ class Truth:
 
 @dataclass(frozen=True)
 class Spoken:
-    """A word said by someone, with known truth. Making one decides everything and renders nothing.
+    """A word by a speaker with known truth, decided at once and rendered on demand.
 
-    An abnormal pronunciation takes one phone for another, so that the word becomes its partner in `PAIRS`: "ring" is
-    heard as "wing", and "wing" as "ring". What is drawn depends on the pair, the speaker and the seed alone. So an
-    abnormal "ring" is, sample by sample, the normal "wing" of the same seed: nothing in the sound tells the label to
-    one who does not know the word. And both pronunciations of one seed last equally long, phone by phone.
+    An abnormal pronunciation takes one phone for another, so that the word becomes its partner in `PAIRS`: "ring"
+    sounds as "wing", and "wing" as "ring". Random draws depend on the pair, the speaker and the seed alone. So an
+    abnormal "ring" is, sample by sample, the normal "wing" of the same seed: without the word, nothing in the sound
+    tells the label. Both pronunciations of one seed have the same durations, phone by phone.
 
     Args:
         word: one of `WORDS`.
-        speaker: who says it.
+        speaker: of the word.
         pronunciation: "normal" or "abnormal".
-        seed: which take; any whole number that is not negative.
+        seed: number of the take, not negative.
         snr: power of the word over that of white noise, in dB, from -40 to 100; `math.inf` for no noise.
 
     Raises:
-        ParameterError: one of them is unknown, of the wrong type, or out of range.
+        ParameterError: an unknown word or pronunciation, a wrong type, or a value out of range.
     """
 
     word: str
@@ -286,7 +286,7 @@ class Spoken:
 
     @property
     def said(self) -> str:
-        """The word that is heard."""
+        """The word whose phones sound."""
         return self.word if self.pronunciation == "normal" else PARTNER[self.word]
 
     @property
@@ -305,7 +305,7 @@ class Spoken:
             targets += [factors * part.formants for part in phone.parts]
             ends += (start + (end - start) * np.cumsum([part.share for part in phone.parts])).tolist()
         at = np.minimum(np.searchsorted(ends, times, "right"), len(parts) - 1)  # the part at each frame
-        heard = (times >= bounds[0]) & (times < bounds[-1])
+        sounding = (times >= bounds[0]) & (times < bounds[-1])
         voice, breath, hiss, centre, width, zero = (
             np.array([getattr(part, name) or 0.0 for part in parts])[at]
             for name in ("voice", "breath", "hiss", "centre", "width", "zero")
@@ -319,16 +319,16 @@ class Spoken:
             f0=self._pitch(times),
             formants=np.stack([smooth(track, 0.05) for track in np.stack(targets)[at].T], axis=1),
             zero=smooth(np.where(zero, zero, NOSE) * tract, 0.03),
-            voice=smooth(voice * heard, 0.02),
-            breath=smooth((breath + self.speaker._voice[1] * voice) * heard, 0.02),
-            hiss=smooth(hiss * heard, 0.01),
+            voice=smooth(voice * sounding, 0.02),
+            breath=smooth((breath + self.speaker._voice[1] * voice) * sounding, 0.02),
+            hiss=smooth(hiss * sounding, 0.01),
             centre=np.minimum(centre * tract, 7000.0),
             width=np.maximum(width * tract, 1.0),
         )
 
     @cached_property
     def truth(self) -> Truth:
-        """What is true of it."""
+        """The truth of the recording."""
         tracks, bounds = self.tracks, self._times
         middles = np.rint((bounds[:-1] + bounds[1:]) / 2 * FRAME_RATE).astype(int)
         voiced = tracks.voice > 0.1
@@ -340,7 +340,7 @@ class Spoken:
         )  # fmt: skip
 
     def sound(self) -> Float32[np.ndarray, " samples"]:
-        """The word in its noise.
+        """Render the word in its noise.
 
         Returns:
             float32 (samples,), at 16 kHz, in [-1, 1) and on the grid of 16-bit files (multiples of 1/32768).
@@ -349,7 +349,7 @@ class Spoken:
         return (np.rint(np.clip((word + noise) * 32768, -32768, 32767)) / 32768).astype(np.float32)
 
     def layers(self) -> tuple[Float64[np.ndarray, " samples"], Float64[np.ndarray, " samples"]]:
-        """What `sound` adds up: the word alone and the noise alone, float64 (samples,) each."""
+        """The word alone and the noise alone, float64 (samples,) each; `sound` is their sum."""
         _, _, tilt = self.speaker._voice
         word = speak(self.tracks, self.speaker.tract, tilt, self._dice("sources"))
         first, last = (round(time * SAMPLE_RATE) for time in self._times[[0, -1]])
@@ -365,16 +365,16 @@ class Spoken:
     def _phones(self) -> list[Phone]:
         return [PHONES[name] for name in WORDS[self.said]]
 
-    # What is drawn: from the pair, the speaker and the take, never from the pronunciation
+    # Draws depend on the pair, the speaker and the take, never on the pronunciation.
 
     def _dice(self, purpose: str) -> np.random.Generator:
         return dice(" ".join(sorted((self.word, PARTNER[self.word]))), self.speaker.seed, self.seed, purpose)
 
     @cached_property
     def _times(self) -> np.ndarray:
-        """When the phones begin, and when the last one ends, in seconds: (phones + 1,)."""
+        """Starts of the phones and the end of the last one, in seconds: (phones + 1,)."""
         draws = self._dice("times").random(len(WORDS[self.word]) + 1)
-        usual = [  # of both words, so that the duration does not tell which of them is said
+        usual = [  # of both words, so that the duration does not tell them apart
             (PHONES[one].seconds + PHONES[other].seconds) / 2
             for one, other in zip(WORDS[self.word], WORDS[PARTNER[self.word]], strict=True)
         ]
@@ -387,12 +387,12 @@ class Spoken:
 
     @cached_property
     def _factors(self) -> np.ndarray:
-        """What the formants of a grown-up are multiplied by, phone by phone: (phones, 3)."""
+        """Factors of an adult's formants, phone by phone: (phones, 3)."""
         draws = self._dice("formants").random((len(WORDS[self.word]), 3))
         return self.speaker.tract * self.speaker._voice[0] * (1 + _FORMANTS * (2 * draws - 1))
 
     def _pitch(self, times: np.ndarray) -> np.ndarray:
-        """Pitch in Hz at each time: it falls, as at the end of a sentence, and is never quite steady."""
+        """Pitch in Hz at each time: it falls, as at the end of a sentence, and is unsteady."""
         stream = self._dice("pitch")
         mean, start, end = stream.random(3)
         top, bottom = 1.02 + 0.1 * start, 0.86 + 0.08 * end

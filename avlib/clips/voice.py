@@ -1,8 +1,8 @@
-"""Source and filter: harmonics of a voice and noise, both shaped by formants that move.
+"""Source-filter synthesis: harmonics and noise, both shaped by moving formants.
 
-The voice is a sum of harmonics, each with the size and phase that the filter has at its frequency, so that pitch and
-formants are exact at any sample; a train of pulses would have to fall on whole samples. Noise is filtered in short
-overlapping pieces in the frequency domain.
+The voice is a sum of harmonics, each with the amplitude and phase of the filter at its frequency, so that pitch and
+formants are exact at any sample; pulses would have to fall on whole samples. Noise is filtered in short overlapping
+pieces in the frequency domain.
 
 Source of the filter: Klatt, "Software for a cascade/parallel formant synthesizer", JASA 67 (1980), eq. 1 to 3.
 """
@@ -17,9 +17,9 @@ from jaxtyping import Float64
 SAMPLE_RATE = 16000  # Hz
 HOP = 80  # samples in a frame of the tracks: 5 ms
 FRAME_RATE = SAMPLE_RATE // HOP  # Hz
-NOSE = 280.0  # resonance of the nose in Hz, of a grown-up; undone by a zero of the same frequency when it is shut
-_UPPER = (3500.0, 4500.0)  # F4 and F5 of a grown-up, in Hz; they do not move
-_BANDWIDTHS = (70.0, 90.0, 130.0, 200.0, 300.0)  # Hz, of F1 to F5 of a grown-up
+NOSE = 280.0  # resonance of an adult's nose in Hz; undone by a zero of the same frequency when it is shut
+_UPPER = (3500.0, 4500.0)  # F4 and F5 of an adult, in Hz; they do not move
+_BANDWIDTHS = (70.0, 90.0, 130.0, 200.0, 300.0)  # Hz, of F1 to F5 of an adult
 _NOSE_BANDWIDTH = 100.0  # Hz
 _GLOTTIS = 130.0  # Hz; above it the larynx alone falls by 12 dB in an octave
 _VOICE_GAIN = 0.5  # makes the voice of a vowel about as loud as noise of level 1
@@ -28,10 +28,10 @@ _PIECE = 256  # samples in the Fourier transform of a piece of noise
 
 @dataclass(frozen=True)
 class Tracks:
-    """What the voice does, every 5 ms; the first frame is at time 0.
+    """Parameters of the synthesiser every 5 ms; the first frame is at time 0.
 
     f0: in Hz, also where nothing is voiced; formants: F1 to F3 in Hz; zero: of the nose, in Hz.
-    voice, breath, hiss: loudness of the three sources; centre, width: of the spectrum of the hiss, in Hz.
+    voice, breath, hiss: levels of the three sources; centre, width: of the spectrum of the hiss, in Hz.
     """
 
     f0: Float64[np.ndarray, " frames"]
@@ -50,20 +50,20 @@ class Tracks:
 
 
 def smooth(track: np.ndarray, seconds: float) -> np.ndarray:
-    """The mean of a track `(frames,)` under a Hann window so many seconds long; its ends go on as they are."""
+    """Average a track `(frames,)` with a Hann window of that length, its ends extended."""
     half = round(seconds * FRAME_RATE / 2)
     window = 0.5 + 0.5 * np.cos(np.pi * np.arange(-half, half + 1) / (half + 1))
     return np.convolve(np.pad(track, half, mode="edge"), window / window.sum(), "valid")
 
 
 def speak(tracks: Tracks, tract: float, tilt: float, dice: np.random.Generator) -> Float64[np.ndarray, " samples"]:
-    """The sound of the tracks.
+    """Synthesise tracks.
 
     Args:
-        tracks: `frames` of them.
-        tract: how much higher than a grown-up's all formants are; what of the upper ones, and bandwidths, follows it.
-        tilt: Hz above which the voice falls by 6 dB in an octave more: a soft voice has a low one.
-        dice: what the noise is drawn from.
+        tracks: of `frames` frames.
+        tract: factor of upper formants and bandwidths against an adult's.
+        tilt: Hz above which the voice falls by 6 dB in an octave more; low for a soft voice.
+        dice: random stream of the noise.
 
     Returns:
         float64 (samples,), `(frames - 1) * 80` of them, at 16 kHz.
@@ -130,6 +130,6 @@ def _noisy(tracks: Tracks, tract: float, dice: np.random.Generator) -> np.ndarra
 
 
 def _between(track: np.ndarray) -> np.ndarray:
-    """A track `(frames,)` at every sample, by straight lines: `((frames - 1) * 80,)`."""
+    """Interpolate a track `(frames,)` linearly to every sample: `((frames - 1) * 80,)`."""
     share = np.arange(HOP) / HOP
     return (track[:-1, None] + np.diff(track)[:, None] * share).ravel()

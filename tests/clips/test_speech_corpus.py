@@ -209,9 +209,9 @@ def fake_espeak(folder: Path, script: str) -> None:
 
 def test_without_espeak_it_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert not speech.can_say()
+    assert not speech.has_espeak()
     with pytest.raises(ParameterError, match=r"espeak-ng: is not on this machine.*apt install espeak-ng"):
-        speech.say("ring")
+        speech.espeak("ring")
 
 
 def test_espeak_is_asked_for_the_word_that_is_heard(tmp_path, monkeypatch):
@@ -222,8 +222,8 @@ def test_espeak_is_asked_for_the_word_that_is_heard(tmp_path, monkeypatch):
         file.writeframes(np.zeros(22050, "<i2").tobytes())
     fake_espeak(tmp_path, f'echo "$@" > {tmp_path}/asked; cp {tmp_path}/spoken.wav "$8"')
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert speech.can_say()
-    waveform, rate = said = speech.say("ring", "abnormal", voice="en+f4", pitch=90, pace=100)
+    assert speech.has_espeak()
+    waveform, rate = said = speech.espeak("ring", "abnormal", voice="en+f4", pitch=90, pace=100)
     assert waveform.shape == (1, 16000) and rate == 16000  # a second, brought to 16 kHz
     with wave.open(io.BytesIO(view.play(*said).data)) as player:
         assert (player.getnchannels(), player.getframerate(), player.getnframes()) == (1, 16000, 16000)
@@ -235,7 +235,7 @@ def test_espeak_that_fails(tmp_path, monkeypatch):
     fake_espeak(tmp_path, "echo 'no such voice' >&2; exit 1")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ParameterError, match="no such voice"):
-        speech.say("ring", voice="nobody")
+        speech.espeak("ring", voice="nobody")
 
 
 # What is refused
@@ -265,10 +265,10 @@ def test_espeak_that_fails(tmp_path, monkeypatch):
         (lambda: speech.corpus(2, 1, snr=(-90, 10)), ("snr", "from -40 to 100")),
         (lambda: speech.render([]), ("spoken", "nothing")),
         (lambda: speech.render(speech.corpus(2, 1), jobs=0), ("jobs", "0")),
-        (lambda: speech.say("rong"), ("word", "Did you mean 'ring'")),
-        (lambda: speech.say("ring", "odd"), ("pronunciation", "'normal', 'abnormal'")),
-        (lambda: speech.say("ring", pitch=-1), ("pitch", "-1")),
-        (lambda: speech.say("ring", pace=10), ("pace", "10")),
+        (lambda: speech.espeak("rong"), ("word", "Did you mean 'ring'")),
+        (lambda: speech.espeak("ring", "odd"), ("pronunciation", "'normal', 'abnormal'")),
+        (lambda: speech.espeak("ring", pitch=-1), ("pitch", "-1")),
+        (lambda: speech.espeak("ring", pace=10), ("pace", "10")),
     ],
 )
 def test_what_is_wrong_with_a_corpus_is_said(call, words):
