@@ -69,7 +69,8 @@ def _refusal(cls: type, error: ValidationError) -> AvlibError:
     own = first.get("ctx", {}).get("error")
     if isinstance(own, AvlibError):  # of `__post_init__`
         return own
-    name, *_ = map(str, first["loc"])
+    place = first["loc"][0]
+    name = fields(cls)[place].name if isinstance(place, int) else str(place)  # a position among the arguments
     if first["type"] in ("unexpected_keyword_argument", "missing"):
         return ParameterError(name, first["msg"].lower(), f"one of {', '.join(field.name for field in fields(cls))}")
     kind = get_type_hints(cls, include_extras=True)[name]

@@ -79,3 +79,8 @@ def test_values_keep_their_types_and_the_dataclass_behaves_as_one():
     assert pickle.loads(pickle.dumps(part)) == part == copy.deepcopy(part) == Part(**asdict(part))
     with pytest.raises(AttributeError):
         part.steps = 4
+
+
+def test_a_value_given_by_its_place_is_refused_by_its_name():
+    with pytest.raises(ParameterError, match="rate: 0; expected more than 0"):
+        Part(3, 0)

@@ -1,4 +1,4 @@
-"""Which clips come together in a batch, where a loss compares them."""
+"""Samplers: which items an epoch has, and in which order. For `training.fit(sampler=...)`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
+from jaxtyping import Float64
 from torch import Tensor
 from torch.utils.data import Sampler
 
@@ -110,3 +112,42 @@ class WordLabelSampler(Sampler[int]):
             waiting[:] = [clip for _ in range(-(-count // len(clips))) for clip in dice.permutation(clips).tolist()]
         drawn, waiting[:] = waiting[:count], waiting[count:]
         return drawn
+
+
+class BalancedSampler(Sampler[tuple[int, int]]):
+    """Draws items by weight, with replacement.
+
+    It gives pairs (index, number of times that this index was drawn before in this epoch), which `CAVMAEDataset`
+    takes like an index, so that an item which is drawn often is augmented in another way each time. What it gives
+    follows from (seed, epoch).
+
+    Args:
+        weights: `(items,)`, how often to draw each, such as `cav_mae.balanced_weights`.
+        seed: of the draws.
+
+    Raises:
+        DatasetError: no item has a weight.
+        ParameterError: a weight is negative or not finite.
+    """
+
+    def __init__(self, weights: Float64[Tensor, " items"], seed: int = 0):
+        if not (weights.isfinite().all() and (weights >= 0).all()):
+            raise ParameterError("weights", "a negative one, or one that is not finite", "finite, 0 or more")
+        if not weights.any():
+            raise DatasetError("weights", "no item weighs anything", advice="Balance needs items with labels.")
+        self.weights, self.seed, self.epoch = weights, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, from which the draws follow."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        dice = np.random.default_rng([self.seed, self.epoch])
+        generator = torch.Generator().manual_seed(int(dice.integers(2**63)))
+        before: Counter[int] = Counter()
+        for index in torch.multinomial(self.weights, len(self), replacement=True, generator=generator).tolist():
+            yield index, before[index]
+            before[index] += 1

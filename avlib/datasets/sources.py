@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from operator import attrgetter
@@ -219,6 +220,16 @@ def files_in(folder: Path, suffixes: set[str]) -> Iterator[tuple[Path, str]]:
         hidden = any(part.startswith(".") for part in parts)
         if path.suffix.lower() in suffixes and not hidden and not path.is_dir():
             yield path, parts[0] if len(parts) > 1 else ""
+
+
+def is_segments(path: Path) -> bool:
+    """Whether a file is a list of AudioSet or VGGSound: no header, and the second of four columns is a number."""
+    if path.suffix.lower() != ".csv":
+        return False
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        lines = csv.reader((line for line in file if not line.startswith("# ")), skipinitialspace=True)
+        first = next(lines, [])
+    return len(first) == 4 and re.fullmatch(r"\d+(\.\d+)?", first[1]) is not None
 
 
 def segments(path: Path) -> Iterator[tuple[str, float, str, str]]:

@@ -74,17 +74,17 @@ def test_lists_of_audioset_and_vggsound(tmp_path):
         '00W1lcxW-WU, 40.000, 50.000, "/m/068hy,/m/0bt9lr"\n'
     )
     vggsound.write_text('KlsG1EnBEjc,361,"dog barking, far",test\nzzz,5,bell,train\n')
-    (item,) = cav_mae.read_audioset(audioset, "clips")
+    (item,) = cav_mae.read_items(audioset, "clips")
     assert (item.path, item.labels) == (Path("clips/00W1lcxW-WU_40.000.mp4"), ("/m/068hy", "/m/0bt9lr"))
-    assert len(cav_mae.read_vggsound(vggsound, "clips")) == 2
-    (item,) = cav_mae.read_vggsound(vggsound, "clips", split="test")
-    assert (item.path, item.labels) == (Path("clips/KlsG1EnBEjc_000361.mp4"), ("dog barking, far",))
-    vggsound.write_text("KlsG1EnBEjc,late,bell,test\n")
+    first, second = cav_mae.read_items(vggsound)
+    assert (first.path, first.labels) == (tmp_path / "KlsG1EnBEjc_000361.mp4", ("dog barking, far",))
+    assert (first.split, second.split) == ("test", "train")
+    vggsound.write_text("KlsG1EnBEjc,5,bell,test\nKlsG1EnBEjc,late,bell,test\n")
     with pytest.raises(DatasetError, match=r"the line 'KlsG1EnBEjc,late,bell,test'; expected four columns"):
-        cav_mae.read_vggsound(vggsound, "clips")
-    with pytest.raises(DatasetError, match="the line 'one,2'"):
+        cav_mae.read_items(vggsound)
+    with pytest.raises(DatasetError, match=r"first line is 'one,2'.*AudioSet"):
         vggsound.write_text("one,2\n")
-        cav_mae.read_vggsound(vggsound, "clips")
+        cav_mae.read_items(vggsound)
 
 
 @pytest.mark.parametrize(

@@ -400,7 +400,7 @@ def test_a_killed_training_goes_on_and_two_at_once_train_once(tmp_path):
     [
         (["nothing"], "SYSTEM: 'nothing' is unknown; expected one of audiotoken, cav_mae"),
         (["cav_mae", "-p", "size=huge"], 'size: \'huge\'; expected "tiny" or "full"'),
-        (["cav_mae", "-p", "stpes=3"], "Did you mean steps"),
+        (["cav_mae", "-p", "stpes=3"], "Did you mean 'steps'"),
         (["cav_mae", "--settings", "none.yaml"], "no such file"),
         (["cav_mae", "--data", "none"], "none: no such file or folder"),
     ],

@@ -8,28 +8,27 @@ fbank, image, labels = dataset[0]                               # (1024, 128), (
 
 from __future__ import annotations
 
-from ..sources import split
-from .dataset import FINE_TUNING, PRETRAINING, Augmentation, CAVMAEDataset, Sample
+from .dataset import FINE_TUNING, HELD_OUT, PRETRAINING, Augmentation, CAVMAEDataset, Data, Sample
 from .extraction import Extraction, extract
 from .items import (
     ClipItem,
     ExtractedItem,
     Item,
+    LabelTable,
     SceneItem,
-    read_audioset,
+    balanced_weights,
     read_items,
-    read_vggsound,
     scene_items,
 )
-from .labels import BalancedSampler, LabelTable, balanced_weights
 
 __all__ = [
     "FINE_TUNING",
+    "HELD_OUT",
     "PRETRAINING",
     "Augmentation",
-    "BalancedSampler",
     "CAVMAEDataset",
     "ClipItem",
+    "Data",
     "ExtractedItem",
     "Extraction",
     "Item",
@@ -38,9 +37,6 @@ __all__ = [
     "SceneItem",
     "balanced_weights",
     "extract",
-    "read_audioset",
     "read_items",
-    "read_vggsound",
     "scene_items",
-    "split",
 ]

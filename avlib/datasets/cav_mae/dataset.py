@@ -1,4 +1,4 @@
-"""Items to what CAV-MAE sees: a spectrogram, an image and soft labels, augmented for training or plain.
+"""Items as CAV-MAE sees them: a spectrogram, an image and soft labels, augmented for training or plain.
 
 The published loader is `src/dataloader.py`. Where it puts constants in the place of what cannot be read, this one
 raises or leaves the item out; where it takes the image of a mixup partner from the folder of the first clip, this one
@@ -8,48 +8,82 @@ takes the partner's own; and labels of mixed clips are mixed, not added up (`avl
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import default_collate
 
 from ... import features
 from ...errors import DatasetError, MediaError, ParameterError
+from ...settings import Count, Natural, Number, Positive, Share, settings
 from ..items import ItemDataset
 from ..sources import SAMPLE_RATE
-from .items import Item, Reading
-from .labels import LabelTable
+from .items import Item, LabelTable, Reading
 
+HELD_OUT = 1000  # built-in scenes of this seed and above are never trained on
 _MIX = 10.0  # both parameters of the Beta distribution of a mixup's share
 
 
-@dataclass(frozen=True)
+@settings
 class Augmentation:
-    """What training changes about an item; by default only the frame is drawn.
+    """Changes that training makes to an item; by default only the frame is drawn.
 
-    mixup: in how many of the items another one is mixed, from 0 to 1.
+    mixup: share of the items into which another one is mixed.
     label_smoothing: see `avlib.features.soft_labels`.
     freq_mask, time_mask: see `avlib.features.mask_bands`.
     noise: see `avlib.features.add_noise`.
     roll: see `avlib.features.roll_time`.
     """
 
-    mixup: float | int = 0.0
-    label_smoothing: float | int = 0.0
-    freq_mask: int = 0
-    time_mask: int = 0
+    mixup: Share = 0.0
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    freq_mask: Natural = 0
+    time_mask: Natural = 0
     noise: bool = False
     roll: bool = False
 
 
 PRETRAINING = Augmentation(noise=True, roll=True)
 FINE_TUNING = Augmentation(mixup=0.5, label_smoothing=0.1, freq_mask=48, time_mask=192, noise=True, roll=True)
+
+
+@settings
+class Data:
+    """Clips to learn from.
+
+    data: a folder of clips, or a table or list that names them (`read_items`); "" takes built-in scenes.
+    folder: where the paths in `data` begin, such as AudioSet's clips; "" for the folder of the table.
+    labels: the table of the classes; "" takes the labels that the items have.
+    held_out: clips for evaluation: in `data` those of the part "test", at most so many, or if there is none, drawn
+        from all; scenes besides those that are trained on.
+    clips, seconds: number and duration of the scenes that are trained on.
+    clips_seed: chooses these scenes; with `data`, the clips that are held out.
+    frames: parts in which a clip shows its pictures; of scenes in training `training_frames`.
+    mean, std: normalise spectrograms.
+    in_memory: read everything before the first step.
+    on_error: "raise" or "skip", for clips that cannot be used.
+    """
+
+    data: str = ""
+    folder: str = ""
+    labels: str = ""
+    held_out: Natural = 320
+    clips: Count = 4096
+    seconds: Positive = 10.0
+    clips_seed: Annotated[int, Field(ge=0, lt=HELD_OUT)] = 0
+    frames: Count = 10
+    training_frames: Count = 10
+    mean: Number = features.CAV_MAE_MEAN
+    std: Positive = features.CAV_MAE_STD
+    in_memory: bool = False
+    on_error: Literal["raise", "skip"] = "raise"
 
 
 class Sample(NamedTuple):
@@ -63,25 +97,24 @@ class Sample(NamedTuple):
 class CAVMAEDataset(ItemDataset):
     """Clips as CAV-MAE sees them.
 
-    What is random about an item follows from (seed, epoch, index) alone, in whatever process it is made. Use it with
-    any DataLoader; with `on_error="skip"` give that `collate_fn=dataset.collate`.
+    All that is random about an item follows from (seed, epoch, index), in any process. Use it with any DataLoader and
+    `collate_fn=dataset.collate`.
 
     Args:
-        items: what `read_items`, `scene_items` and their like return.
+        items: from `read_items` or `scene_items`.
         table: the classes; None takes the labels that the items have.
         augmentation: for training, such as `PRETRAINING` and `FINE_TUNING`, the published settings. None is for
             evaluation: nothing is random.
-        frame: which of the frames evaluation sees, or the next lower one that there is; None is the middle one,
-            number 5 of 10. Training draws among all that there are.
-        total_frames: how many frames a clip is divided into; 10 as published.
+        frame: which frame evaluation sees, or the next lower one that exists; None is the middle one, number 5 of 10.
+            Training draws among all that exist.
+        total_frames: parts of a clip that give a frame each; 10 as published.
         image_size: height and width of the image.
         target_length: frames of the spectrogram, each 10 ms.
         n_mels: mel bins of the spectrogram.
-        mean: that the spectrogram is normalised by; AudioSet's as published. See `statistics`.
-        std: likewise.
+        mean, std: normalise the spectrogram; AudioSet's as published. See `statistics`.
         channel: of the sound; None averages all, 0 takes the first as the published extraction does.
         seed: of the augmentation.
-        on_error: "raise", or "skip" to leave out what cannot be used; `report` says what that was.
+        on_error: "raise", or "skip" to leave out unusable items and `report` them.
 
     Raises:
         DatasetError: no items, or a label that is not in the table.
@@ -107,22 +140,22 @@ class CAVMAEDataset(ItemDataset):
         seed: int = 0,
         on_error: str = "raise",
     ):
+        self.reading = Reading(total_frames, image_size, channel)
         self.frame = total_frames // 2 if frame is None else frame
-        sizes = {"total_frames": total_frames, "image_size": image_size, "target_length": target_length}
-        for name, size in (sizes | {"n_mels": n_mels}).items():
-            _check(name, size, 1)
-        _check("frame", self.frame, 0, total_frames - 1)
+        self.augmentation = augmentation
+        for name, value, low, high in (
+            ("target_length", target_length, 1, math.inf),
+            ("n_mels", n_mels, 1, math.inf),
+            ("frame", self.frame, 0, total_frames - 1),
+            ("freq_mask", augmentation.freq_mask if augmentation else 0, 0, n_mels),
+            ("time_mask", augmentation.time_mask if augmentation else 0, 0, target_length),
+        ):
+            if not low <= value <= high:
+                raise ParameterError(name, f"{value}", f"{low} to {high}" if high < math.inf else f"{low} or more")
         if not std > 0:
             raise ParameterError("std", f"{std}", "more than 0")
-        if augmentation:
-            _check("mixup", augmentation.mixup, 0, 1)
-            _check("freq_mask", augmentation.freq_mask, 0, n_mels)
-            _check("time_mask", augmentation.time_mask, 0, target_length)
-            features.soft_labels([], 1, augmentation.label_smoothing)
         super().__init__(items, seed, on_error)
-        self.augmentation = augmentation
         self.table = LabelTable.of(items) if table is None else table
-        self.reading = Reading(total_frames, image_size, channel)
         self.target_length, self.n_mels, self.mean, self.std = target_length, n_mels, mean, std
         for index in range(len(items)):
             self._attempt(self._classes, index)
@@ -133,11 +166,10 @@ class CAVMAEDataset(ItemDataset):
         A pair (index, n) is the same item as it is drawn for the n-th time in an epoch (`BalancedSampler`).
         """
         index, draw = index if isinstance(index, tuple) else (index, 0)
-        index = range(len(self))[index]
         return self._attempt(partial(self._sample, draw=draw), index)
 
     def collate(self, samples: list[Sample | None]) -> Sample:
-        """A batch of those items that are not left out; of none, if all are."""
+        """Put the items that are not left out into a batch; an empty one, if all are."""
         kept = [sample for sample in samples if sample is not None]
         if kept:
             return default_collate(kept)
@@ -147,17 +179,16 @@ class CAVMAEDataset(ItemDataset):
 
     def at_frame(self, frame: int) -> CAVMAEDataset:
         """The same data set for evaluation on another frame, as ensembling over the ten frames of a clip needs."""
-        _check("frame", frame, 0, self.reading.total_frames - 1)
+        if not 0 <= frame < self.reading.total_frames:
+            raise ParameterError("frame", f"{frame}", f"0 to {self.reading.total_frames - 1}")
         other = copy.copy(self)
         other.frame = frame
         return other
 
-    # Passes over the whole data set
-
     def statistics(self, jobs: int | None = None, progress: bool = True) -> tuple[float, float]:
         """Mean and standard deviation of all log energies, padding included as published, before normalisation.
 
-        Each spectrogram is made as for evaluation. `avlib.workers.each` says what `jobs` means.
+        Each spectrogram is made as for evaluation. `jobs` as in `avlib.workers.each`.
         """
         rows = self._survey(self._moments, "measuring", jobs, progress)
         means, deviations = torch.tensor([row for _, row in rows], dtype=torch.float64).reshape(-1, 2).unbind(1)
@@ -168,11 +199,27 @@ class CAVMAEDataset(ItemDataset):
         squares = deviations.sum() + count * (means - mean).square().sum()
         return mean.item(), (squares / (count * len(means) - 1)).sqrt().item()
 
+    def contents(self, index: int) -> dict[str, np.ndarray]:
+        """Spectrogram, not normalised, all frames and which exist, and the sound if there is mixup.
+
+        For 10 s at the published sizes 2 MB, and 0.6 MB.
+        """
+        item, total = self.items[index], self.reading.total_frames
+        self._classes(index)
+        self._first_there(index, self._wanted(np.random.default_rng(0)))
+        there = np.array([item.has(frame) for frame in range(total)])
+        waveform, shown = item.read(there.nonzero()[0].tolist(), self.reading)
+        pictures = np.zeros((total, *shown.shape[1:]), np.uint8)
+        pictures[there] = shown.numpy()
+        mixed = self.augmentation is not None and self.augmentation.mixup > 0
+        fbank, sound = self._fbank(waveform), waveform if mixed else waveform[:0]
+        return {"fbanks": fbank.numpy(), "pictures": pictures, "there": there, "sounds": sound.numpy()}
+
     # One item
 
     def _sample(self, index: int, draw: int) -> Sample:
         augment = self.augmentation or Augmentation()
-        dice = np.random.default_rng([self.seed, int(self._epoch), index, draw])
+        dice = self._dice(index, draw)
         generator = torch.Generator().manual_seed(int(dice.integers(2**63)))
 
         waveform, fbank, image, labels = self._load(index, self._wanted(dice))
@@ -193,7 +240,7 @@ class CAVMAEDataset(ItemDataset):
         return Sample(fbank, image, labels)
 
     def _partner(self, dice: np.random.Generator) -> tuple:
-        """Another item to mix with, drawn again as long as one has to be left out."""
+        """Another item to mix with, drawn again as long as it has to be left out."""
         while True:
             index, wanted = int(dice.integers(len(self))), self._wanted(dice)
             loaded = self._attempt(partial(self._load, wanted=wanted), index)
@@ -201,23 +248,22 @@ class CAVMAEDataset(ItemDataset):
                 return loaded
 
     def _wanted(self, dice: np.random.Generator) -> list[int]:
-        """The frames in the order of preference: the first one that there is will be seen."""
+        """Frames in the order of preference: the first one that exists will be seen."""
         if self.augmentation:
             return dice.permutation(self.reading.total_frames).tolist()
         return list(range(self.frame, -1, -1))  # as the published loader looks for another one
 
     def _load(self, index: int, wanted: list[int]) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         """Sound, fbank if it is in memory, normalised image and labels."""
-        item = self.items[index]
         smoothing = self.augmentation.label_smoothing if self.augmentation else 0.0
         labels = features.soft_labels(self._classes(index), len(self.table), smoothing)
         frame = self._first_there(index, wanted)
         if self.memory is None:
-            waveform, pictures = item.read([frame], self.reading)
-            fbank, picture = None, pictures[0]
+            waveform, (picture,) = self.items[index].read([frame], self.reading)
+            fbank = None
         else:
-            waveform, fbank = self.memory["sounds"][index], self.memory["fbanks"][index]
-            picture = self.memory["pictures"][index, frame]
+            sounds, fbanks, pictures = (self.memory[name] for name in ("sounds", "fbanks", "pictures"))
+            waveform, fbank, picture = sounds[index], fbanks[index], pictures[index, frame]
         return waveform, fbank, features.normalize_pictures(picture), labels
 
     def _first_there(self, index: int, wanted: list[int]) -> int:
@@ -236,37 +282,8 @@ class CAVMAEDataset(ItemDataset):
         return self.table.indices(self.items[index])
 
     def _moments(self, index: int) -> tuple[float, float]:
-        if self.memory is None:
-            self._classes(index)
-            fbank = self._fbank(self.items[index].read([], self.reading)[0]).double()
-        else:
-            fbank = self.memory["fbanks"][index].double()
-        mean = fbank.mean()
-        return mean.item(), (fbank - mean).square().sum().item()
-
-    def contents(self, index: int) -> dict[str, np.ndarray]:
-        """Spectrogram, not normalised, all frames and which there are, and the sound if there is mixup.
-
-        For 10 s at the published sizes 2 MB, and 0.6 MB.
-        """
-        item, total = self.items[index], self.reading.total_frames
         self._classes(index)
-        self._first_there(index, self._wanted(np.random.default_rng(0)))
-        there = np.array([item.has(frame) for frame in range(total)])
-        waveform, shown = item.read(there.nonzero()[0].tolist(), self.reading)
-        pictures = np.zeros((total, *shown.shape[1:]), np.uint8)
-        pictures[there] = shown.numpy()
-        mixed = self.augmentation is not None and self.augmentation.mixup > 0
-        sound = waveform if mixed else waveform[:0]
-        return {
-            "fbanks": self._fbank(waveform).numpy(),
-            "pictures": pictures,
-            "there": there,
-            "sounds": sound.numpy(),
-        }
-
-
-def _check(name: str, value: float | int, lowest: int, highest: int | None = None) -> None:
-    if value < lowest or (highest is not None and value > highest):
-        expected = f"{lowest} or more" if highest is None else f"{lowest} to {highest}"
-        raise ParameterError(name, f"{value}", expected)
+        in_memory = self.memory is not None
+        fbank = self.memory["fbanks"][index] if in_memory else self._fbank(self.items[index].read([], self.reading)[0])
+        mean = fbank.double().mean()
+        return mean.item(), (fbank.double() - mean).square().sum().item()

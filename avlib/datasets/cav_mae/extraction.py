@@ -28,8 +28,7 @@ from ... import cache, media
 from ...errors import AvlibError, CacheError, DatasetError, MediaError, check_choice
 from ...workers import POLICIES, describe, each
 from ..sources import SAMPLE_RATE
-from .items import ClipItem, Reading
-from .labels import LabelTable, balanced_weights
+from .items import ClipItem, LabelTable, Reading, balanced_weights
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def extract(
     the same name from several folders are told apart by a mark that follows from where they are.
 
     Args:
-        items: from `read_items`, `read_audioset` or `read_vggsound`.
+        items: from `read_items`.
         target: the folder to write to; created when it does not exist.
         table: the classes; None takes the labels that the items have.
         name: of the json file, for several lists in one folder ("train", "eval").

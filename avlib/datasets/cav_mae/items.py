@@ -1,46 +1,54 @@
-"""What a data set is made of: clips, extracted clips and built-in scenes, and the tables that list them.
+"""Clips, extracted clips and built-in scenes, the tables that list them, and their classes.
 
-Each kind of item reads itself, sound and pictures, at the sizes that are asked for. Nothing is read before.
+Nothing is read before an item is asked for its sound and pictures.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
 from ... import clips, media
 from ...errors import DatasetError, MediaError, TooShortError
 from ...features import cav_mae_frame_indices, crop_pictures, frame_geometry
-from ..sources import SAMPLE_RATE, VIDEO_SUFFIXES, FileReader, SceneReader, existing, files_in, segments
+from ...settings import Count, Natural, settings
+from ..sources import SAMPLE_RATE, VIDEO_SUFFIXES, FileReader, SceneReader, existing, files_in, is_segments, segments
+
+_HEADER = ["index", "mid", "display_name"]
+
+# Items
 
 
-@dataclass(frozen=True)
+@settings
 class Reading:
-    """How items are read.
+    """Sizes in which items are read.
 
-    total_frames: into how many parts the pictures are divided; one of each can be had. 10 as published.
+    total_frames: parts of equal length, of each of which one picture is taken; 10 as published.
     image_size: height and width of the pictures.
     channel: None averages those of a sound, 0 takes the first as the published pipeline does.
     """
 
-    total_frames: int = 10
-    image_size: int = 224
-    channel: int | None = None
+    total_frames: Count = 10
+    image_size: Count = 224
+    channel: Natural | None = None
 
 
 @dataclass(frozen=True)
 class Item:
-    """One clip of a data set: its labels as the table of the user spells them. The subclasses say what is read."""
+    """One clip: its labels as the user's table spells them, and the part of the data set it belongs to, if known."""
 
     labels: tuple[str, ...]
+    split: str = field(default="", kw_only=True)
 
     def has(self, frame: int) -> bool:
         """Whether there is a picture of this part; a video has one of each part, however short it is."""
@@ -49,7 +57,7 @@ class Item:
     def read(
         self, frames: Sequence[int], reading: Reading
     ) -> tuple[Float[Tensor, " samples"], UInt8[Tensor, "frames 3 size size"]]:
-        """The sound at `SAMPLE_RATE` and the pictures of these parts, cropped to squares.
+        """Read the sound at `SAMPLE_RATE` and the pictures of these parts, cropped to squares.
 
         Raises:
             MediaError: a file is missing or broken.
@@ -97,6 +105,19 @@ class ClipItem(Item):
 
 
 @dataclass(frozen=True)
+class SceneItem(Item):
+    """A built-in scene, computed whenever it is read."""
+
+    scene: clips.Scene
+
+    def __str__(self) -> str:
+        return f"scene {self.scene.kind} {self.scene.seed}"
+
+    def _reader(self) -> FileReader:
+        return SceneReader(self.scene)
+
+
+@dataclass(frozen=True)
 class ExtractedItem(Item):
     """A clip in the published layout: a wav file, and the pictures `video_path/frame_{i}/video_id.jpg`."""
 
@@ -121,46 +142,57 @@ class ExtractedItem(Item):
         return media.read_audio(self.wav, SAMPLE_RATE, channel=reading.channel), pictures
 
 
-@dataclass(frozen=True)
-class SceneItem(Item):
-    """A built-in scene, computed at the wanted size whenever it is read, without the losses of a file."""
+def _read_picture(path: Path) -> np.ndarray:
+    from PIL import Image
 
-    scene: clips.Scene
+    try:
+        with Image.open(path) as picture:
+            return np.array(picture.convert("RGB"))  # some are stored in shades of grey
+    except FileNotFoundError as error:
+        raise MediaError(path, "no such picture", advice="Extract the clip again.") from error
+    except (OSError, SyntaxError) as error:  # of Pillow, for broken files
+        raise MediaError(path, f"cannot be decoded ({error})", "a picture", "Extract the clip again.") from error
 
-    def __str__(self) -> str:
-        return f"scene {self.scene.kind} {self.scene.seed}"
 
-    def _reader(self) -> FileReader:
-        return SceneReader(self.scene)
+# Tables
 
 
 def scene_items(count: int, seed: int = 0, seconds: float = 10.0) -> list[Item]:
-    """Built-in scenes, their eight kinds in turn, labelled by kind. Another seed gives scenes that share nothing."""
+    """Built-in scenes, their eight kinds in turn, labelled by kind. Scenes of another seed share nothing with these."""
     return [SceneItem((scene.kind,), scene) for scene in clips.scenes(count, seed, seconds)]
 
 
-def read_items(path: str | Path) -> list[Item]:
-    """The items that a folder or a table lists, in the order in which it does; a folder sorted by name.
+def read_items(path: str | Path, folder: str | Path = "") -> list[Item]:
+    """Read which items a folder or a table lists, in its order; a folder sorted by name.
 
-    - a folder of clips: those in a sub-folder, however deep, are labelled with its name, those beside it not at all;
-    - `.csv` with a header: `path`, and where there are labels either `label` (one, as it stands) or `labels` (several,
-      joined by commas);
-    - `.json` as published: `{"data": [{"video_id", "wav", "video_path", "labels"}]}`;
-    - any other file: one path in each line, as the published extraction takes it, but whatever its characters and
-      even if there is one line only.
+    - A folder of clips: a sub-folder labels those below it; clips beside it have no label.
+    - A `.csv` with a header: `path`, and where they are known `split` and either `label` (one, as it stands) or
+      `labels` (several, joined by commas).
+    - AudioSet's list (`eval_segments.csv`: id, start, end, quoted mids) or VGGSound's (id, start, label, train or
+      test). The clip from 40 s of AudioSet's `00W1lcxW-WU` is `00W1lcxW-WU_40.000.mp4`, that from 361 s of
+      VGGSound's `KlsG1EnBEjc` is `KlsG1EnBEjc_000361.mp4`. Many of these videos no longer exist; `on_error="skip"`
+      leaves them out.
+    - A `.json` as published: `{"data": [{"video_id", "wav", "video_path", "labels"}]}`.
+    - Any other file: one path in each line, with any characters in it.
 
-    A path that is not absolute is looked up from the folder of the table.
+    Args:
+        path: of the folder or the table.
+        folder: where paths that are not absolute begin; "" for the folder of the table.
 
     Raises:
-        DatasetError: there is no such file, nothing in it, or an entry lacks what it must have.
+        DatasetError: no such file, nothing in it, or an entry that lacks something.
     """
     path = existing(path)
+    base = Path(folder) if folder else path.parent
     try:
         if path.is_dir():
-            items = list(_folder_items(path))
+            found = files_in(path, VIDEO_SUFFIXES)
+            items = [ClipItem((label,) if label else (), clip) for clip, label in found]
+        elif is_segments(path):
+            items = list(_segment_items(path, base))
         else:
-            readers = {".csv": _csv_items, ".json": _json_items}
-            items = list(readers.get(path.suffix.lower(), _list_items)(path))
+            readers: dict[str, Callable] = {".csv": _csv_items, ".json": _json_items}
+            items = list(readers.get(path.suffix.lower(), _list_items)(path, base))
     except UnicodeDecodeError as error:
         expected = "a folder, a .csv or .json table, or a list of paths in UTF-8"
         raise DatasetError(path, "is no text", expected, "A single clip is given by a list of one line.") from error
@@ -170,43 +202,31 @@ def read_items(path: str | Path) -> list[Item]:
     return items
 
 
-def read_audioset(path: str | Path, folder: str | Path, suffix: str = ".mp4") -> list[Item]:
-    """The clips of an AudioSet list (`eval_segments.csv` and the like: id, start, end, quoted mids) in a folder.
-
-    The clip from 40 s of video `00W1lcxW-WU` is `00W1lcxW-WU_40.000.mp4`. Whether it is there is seen when it is read:
-    many videos of the list are no longer to be had, which is what `on_error="skip"` is for.
-    """
-    rows = segments(Path(path))
-    return [ClipItem(_mids(mids), Path(folder) / f"{name}_{start:.3f}{suffix}") for name, start, _, mids in rows]
-
-
-def read_vggsound(path: str | Path, folder: str | Path, split: str = "", suffix: str = ".mp4") -> list[Item]:
-    """The clips of VGGSound's list (id, start, label, train or test) in a folder; `split` takes only those of one.
-
-    The clip from 361 s of video `KlsG1EnBEjc` is `KlsG1EnBEjc_000361.mp4`. As for `read_audioset`, it may be missing.
-    """
-    rows = [row for row in segments(Path(path)) if split in ("", row[3])]
-    return [ClipItem((label,), Path(folder) / f"{name}_{int(start):06d}{suffix}") for name, start, label, _ in rows]
+def _segment_items(path: Path, base: Path) -> Iterator[Item]:
+    for name, start, third, fourth in segments(path):
+        try:
+            float(third)
+        except ValueError:  # VGGSound
+            yield ClipItem((third,), base / f"{name}_{int(start):06d}.mp4", split=fourth)
+        else:
+            yield ClipItem(_mids(fourth), base / f"{name}_{start:.3f}.mp4")
 
 
-def _folder_items(folder: Path) -> Iterator[Item]:
-    return (ClipItem((label,) if label else (), path) for path, label in files_in(folder, VIDEO_SUFFIXES))
-
-
-def _csv_items(path: Path) -> Iterator[Item]:
+def _csv_items(path: Path, base: Path) -> Iterator[Item]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
         if "path" not in (rows.fieldnames or ()):
-            expected = "a header with `path`, and `label` or `labels`"
+            expected = "a header with `path`, and `label` or `labels`, or a list of AudioSet or VGGSound"
             raise DatasetError(path, f"its first line is {','.join(rows.fieldnames or ())!r}", expected)
         for row in rows:
             if not row["path"]:
                 raise DatasetError(f"{path}, line {rows.line_num}", "no path")
             label = row.get("label") or ""
-            yield ClipItem((label,) if label else _mids(row.get("labels") or ""), path.parent / row["path"])
+            labels = (label,) if label else _mids(row.get("labels") or "")
+            yield ClipItem(labels, base / row["path"], split=row.get("split") or "")
 
 
-def _json_items(path: Path) -> Iterator[Item]:
+def _json_items(path: Path, base: Path) -> Iterator[Item]:
     expected = '{"data": [{"video_id", "wav", "video_path", "labels"}]}'
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["data"]
@@ -215,32 +235,100 @@ def _json_items(path: Path) -> Iterator[Item]:
     for number, entry in enumerate(entries):
         try:
             name, wav, pictures, mids = (entry[key] for key in ("video_id", "wav", "video_path", "labels"))
-            item = ExtractedItem(_mids(mids), name, path.parent / wav, path.parent / pictures)
+            yield ExtractedItem(_mids(mids), name, base / wav, base / pictures)
         except KeyError as error:
             raise DatasetError(f"{path}, entry {number}", f"lacks {error}", expected) from error
         except (TypeError, AttributeError) as error:
             raise DatasetError(
                 f"{path}, entry {number}", f"not all of its values are text: {entry}", expected
             ) from error
-        yield item
 
 
-def _list_items(path: Path) -> Iterator[Item]:
+def _list_items(path: Path, base: Path) -> Iterator[Item]:
     lines = path.read_text(encoding="utf-8-sig").split("\n")
-    return (ClipItem((), path.parent / line.removesuffix("\r")) for line in lines if line.strip())
+    return (ClipItem((), base / line.removesuffix("\r")) for line in lines if line.strip())
 
 
 def _mids(joined: str) -> tuple[str, ...]:
     return tuple(mid.strip() for mid in joined.split(",") if mid.strip())
 
 
-def _read_picture(path: Path) -> np.ndarray:
-    from PIL import Image
+# Classes
 
-    try:
-        with Image.open(path) as picture:
-            return np.array(picture.convert("RGB"))  # some are stored in shades of grey
-    except FileNotFoundError as error:
-        raise MediaError(path, "no such picture", advice="Extract the clip again.") from error
-    except (OSError, SyntaxError) as error:  # what Pillow raises for broken files
-        raise MediaError(path, f"cannot be decoded ({error})", "a picture", "Extract the clip again.") from error
+
+@dataclass(frozen=True)
+class LabelTable:
+    """The classes in the order of their indices: the key of each (`mid`, as Freebase calls it) and its name."""
+
+    mids: tuple[str, ...]
+    names: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: str | Path) -> LabelTable:
+        """Read the published form: a csv with the header `index,mid,display_name`, 527 rows for AudioSet.
+
+        Raises:
+            DatasetError: no such file, another header, or indices other than 0, 1, 2, ...
+        """
+        path = existing(path)
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if reader.fieldnames != _HEADER:
+                raise DatasetError(path, f"its first line is {','.join(reader.fieldnames or ())!r}", ",".join(_HEADER))
+            rows = list(reader)
+        by_index = {row["index"]: row for row in rows}
+        ordered = [by_index.get(str(index)) for index in range(len(rows))]
+        if None in ordered:
+            raise DatasetError(path, "its indices have gaps or come twice", f"each of 0 to {len(ordered) - 1} once")
+        table = cls(tuple(row["mid"] for row in ordered), tuple(row["display_name"] for row in ordered))
+        if len(set(table.mids)) < len(table):
+            raise DatasetError(path, f"the mid {Counter(table.mids).most_common(1)[0][0]!r} comes twice")
+        return table
+
+    @classmethod
+    def of(cls, items: Iterable[Item]) -> LabelTable:
+        """Make a table of the labels that items have, sorted. A mid has no comma, which joins published mids."""
+        names = tuple(sorted({label for item in items for label in item.labels}))
+        return cls(tuple(name.replace(",", ";") for name in names), names)
+
+    def write(self, path: str | Path) -> None:
+        """Write the published form."""
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([_HEADER, *zip(range(len(self)), self.mids, self.names, strict=True)])
+
+    def __len__(self) -> int:
+        return len(self.mids)
+
+    @cached_property
+    def _lookup(self) -> dict[str, int]:
+        often = Counter(self.names)
+        names = {name: index for index, name in enumerate(self.names) if often[name] == 1}
+        return names | {mid: index for index, mid in enumerate(self.mids)}
+
+    def indices(self, item: Item) -> list[int]:
+        """Return the classes of an item, each once; its labels may be mids or names.
+
+        Raises:
+            DatasetError: a label that is not in the table; names the item and the label.
+        """
+        try:
+            return list(dict.fromkeys(self._lookup[label] for label in item.labels))
+        except KeyError as error:
+            expected = f"a mid or a name of the {len(self)} in the label table"
+            advice = "Give the label table that belongs to this data set, or correct the label."
+            raise DatasetError(item, f"unknown label {error}", expected, advice) from error
+
+
+def balanced_weights(items: Sequence[Item], table: LabelTable) -> Float64[Tensor, " items"]:
+    """Weights of items for `BalancedSampler`, by which rare classes are drawn as often as common ones.
+
+    The published rule (`gen_weight_file.py`): a class that c items have weighs 1000 / (c + 0.01), an item as much as
+    its classes together. An item without labels weighs nothing.
+
+    Raises:
+        DatasetError: a label that is not in the table.
+    """
+    classes = [table.indices(item) for item in items]
+    counts = Counter(index for indices in classes for index in indices)
+    weights = [sum(1000 / (counts[index] + 0.01) for index in indices) for indices in classes]
+    return torch.tensor(weights, dtype=torch.float64)

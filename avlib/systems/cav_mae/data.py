@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ... import checkpoints
 from ...datasets.cav_mae import (
+    HELD_OUT,
     Augmentation,
     CAVMAEDataset,
     Item,
@@ -17,10 +18,10 @@ from ...datasets.cav_mae import (
     Sample,
     read_items,
     scene_items,
-    split,
 )
+from ...datasets.sources import split
 from .. import done_once, sources
-from .settings import GALLERY, HELD_OUT, Settings
+from .settings import GALLERY, Settings
 
 
 def data(settings: Settings, *, progress: bool = True) -> CAVMAEDataset:

@@ -1,114 +1,73 @@
-"""Everything that a CAV-MAE follows from: sizes, data, and the two stages of its training."""
+"""Settings of CAV-MAE: sizes, data, and the two stages of its training."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
+from typing import Literal
 
 from ... import training
-from ...datasets.cav_mae import FINE_TUNING, PRETRAINING, Augmentation
-from ...errors import ParameterError
+from ...datasets.cav_mae import FINE_TUNING, PRETRAINING, Augmentation, Data
 from ...masking import MASK_MODES
 from ...models.cav_mae import CLASSIFIER_MODES, OBJECTIVES, Sizes
+from ...settings import Natural, NonNegative, Share, settings
 
 STAGES = ("pretraining", "fine_tuning")
 GALLERY = 64  # held-out clips are searched in galleries of so many; of built-in scenes each has eight of a kind
-HELD_OUT = 1000  # scenes of this seed and above are never trained on
 
 
-def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
-    if value not in choices:
-        raise ParameterError(name, repr(value), f"one of {', '.join(map(repr, choices))}")
+@settings
+class Pretraining:
+    """The first stage.
 
-
-@dataclass(frozen=True)
-class Data:
-    """What is learned from.
-
-    data: a folder of clips, or a .csv or .json that lists them (`read_items`); "" takes built-in scenes.
-    labels: the table of the classes; "" takes the labels that the items have.
-    held_out: how many clips are for evaluation: of those in `data`, or scenes besides those that are trained on.
-    clips, seconds: number and duration of the scenes that are trained on.
-    clips_seed: which scenes these are; with `data`, which clips are held out.
-    frames: in how many parts a clip shows its pictures; in training `training_frames`.
-    mean, std: by which spectrograms are normalised.
-    in_memory: whether everything is read before the first step.
-    on_error: "raise" or "skip", for clips that cannot be used.
+    objective: one of the model's `OBJECTIVES`; what that leaves out, no weight brings back.
+    initialize: a MAE of images with its decoder (`mae_pretrain_vit_base_full.pth`) to begin with, as published; ""
+        begins with random weights.
     """
 
-    data: str = ""
-    labels: str = ""
-    held_out: int = 5 * GALLERY
-    clips: int = 4096
-    seconds: float | int = 10.0
-    clips_seed: int = 0
-    frames: int = 10
-    training_frames: int = 10
-    mean: float | int = -5.081
-    std: float | int = 4.4849
-    in_memory: bool = False
-    on_error: str = "raise"
-
-    def __post_init__(self):
-        if not 0 <= self.clips_seed < HELD_OUT:
-            raise ParameterError("clips_seed", f"{self.clips_seed}", f"0 to {HELD_OUT - 1}; others are held out")
-
-
-@dataclass(frozen=True)
-class Pretraining:
-    """The first stage. `objective` is one of the model's `OBJECTIVES`; what that leaves out, no weight brings back."""
-
-    objective: str = "CAV-MAE"
-    mae_weight: float | int = 1.0
-    contrast_weight: float | int = 0.01
+    objective: Literal[tuple(OBJECTIVES)] = "CAV-MAE"
+    mae_weight: NonNegative = 1.0
+    contrast_weight: NonNegative = 0.01
     both_directions: bool = False
     gather_negatives: bool = False
     norm_pix_loss: bool = True
-    mask_ratio_audio: float | int = 0.75
-    mask_ratio_image: float | int = 0.75
-    mask_mode: str = "unstructured"
+    mask_ratio_audio: Share = 0.75
+    mask_ratio_image: Share = 0.75
+    mask_mode: Literal[MASK_MODES] = "unstructured"
+    initialize: str = ""
     augmentation: Augmentation = PRETRAINING
     training: training.Settings = field(default_factory=training.Settings)
 
-    def __post_init__(self):
-        _check_choice("objective", self.objective, OBJECTIVES)
-        _check_choice("mask_mode", self.mask_mode, MASK_MODES)
 
-
-@dataclass(frozen=True)
+@settings
 class FineTuning:
     """The second stage, which begins with the pretrained weights.
 
-    labelled: how many of the training clips have labels; 0 for all.
+    labelled: training clips that have labels; 0 for all.
+    balanced: draw clips so that rare classes are seen as often as common ones, as published for AudioSet-2M and
+        VGGSound.
     loss: "bce" for several labels of a clip (AudioSet), "ce" for one (VGGSound).
-    mode: what of a clip the model sees.
+    mode: what the model sees of a clip; "audioonly" trains the audio half by itself.
     frozen: train the head alone.
     """
 
-    labelled: int = 0
-    loss: str = "bce"
-    mode: str = "multimodal"
+    labelled: Natural = 0
+    balanced: bool = False
+    loss: Literal["bce", "ce"] = "bce"
+    mode: Literal[tuple(CLASSIFIER_MODES)] = "multimodal"
     frozen: bool = False
     augmentation: Augmentation = FINE_TUNING
     training: training.Settings = field(default_factory=training.Settings)
 
-    def __post_init__(self):
-        _check_choice("loss", self.loss, ("bce", "ce"))
-        _check_choice("mode", self.mode, CLASSIFIER_MODES)
 
-
-@dataclass(frozen=True)
+@settings
 class Settings:
     """Everything that a training follows from. `stage` is the last one that is trained. See `changed`."""
 
-    stage: str = "pretraining"
+    stage: Literal["pretraining", "fine_tuning"] = "pretraining"
     sizes: Sizes = field(default_factory=Sizes)
     data: Data = field(default_factory=Data)
     pretraining: Pretraining = field(default_factory=Pretraining)
     fine_tuning: FineTuning = field(default_factory=FineTuning)
-
-    def __post_init__(self):
-        _check_choice("stage", self.stage, STAGES)
 
     @property
     def now(self) -> Pretraining | FineTuning:
