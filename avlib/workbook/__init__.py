@@ -1,4 +1,4 @@
-"""The notebooks as data: what they declare, whether they are in form, how they run, and what they claim.
+"""Read, check and run the notebooks, and show their claims.
 
 A notebook calls `versions`, `check`, `claim`, `measured`, `refused` and `exercise`. Tests and runners call `discover`,
 `verify_form` and `run_one`; `table` is the workbook at a glance. Each name loads its module when it is first used, so

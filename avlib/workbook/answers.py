@@ -1,4 +1,4 @@
-"""`notebooks/answers.md`: each sentence of the notes, the notebook that answers it, and the verdict.
+"""The sentences of the notes, and the notebooks that answer them.
 
 The sentences are in `notebooks/notes.yaml`. A claim answers some by `workbook.claim(..., note="1.4 1.5")`, a prose cell
 by its metadata: `"avlib": {"note": "1.6", "verdict": "explained"}`. Both are read from the notebooks; nothing is run.
@@ -44,10 +44,10 @@ class Home:
 
 
 def read_notes() -> dict[str, dict]:
-    """Return the notes by the number of their row, each with its `sentences`.
+    """Return the notes by the number of their row.
 
     Raises:
-        NotebookError: the file is missing or is no YAML, or an id is used twice.
+        NotebookError: `notes.yaml` is missing or malformed, or has an id twice.
     """
     import yaml
 
@@ -110,7 +110,7 @@ def _notes_of_claims(notebook: Notebook, source: str) -> Iterator[str]:
 
 
 def verdicts(claims: Iterable[Mapping[str, object]]) -> dict[Place, str]:
-    """Return the verdicts of recorded claims by place; several of one place are joined.
+    """Return the verdicts of recorded claims by place, joined with semicolons.
 
     Args:
         claims: records of claims, each with its notebook and cell, as in the `claims.json` of a run.
@@ -125,7 +125,7 @@ def verdicts(claims: Iterable[Mapping[str, object]]) -> dict[Place, str]:
 
 
 def recorded() -> dict[Place, str]:
-    """Return the verdicts in the committed `answers.md`; empty if there is no such file."""
+    """Return the verdicts in the present `answers.md`, if there is one."""
     path = folder() / "answers.md"
     if not path.exists():
         return {}

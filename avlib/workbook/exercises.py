@@ -1,4 +1,4 @@
-"""Exercises of a notebook: a question, a check that explains what is wrong, and a folded solution.
+"""Exercises: a question, a check that explains mistakes, and a folded solution.
 
 The reader replaces the `...` in a cell with the tag `exercise`:
 
@@ -72,7 +72,7 @@ class Exercise:
 
 
 def exercise(question: str, *, answer: object = ..., check: Check) -> Exercise:
-    """Show a question and, once it is answered, what is wrong with the answer.
+    """Show a question and, once answered, what is wrong with the answer.
 
     Args:
         question: plain text; code in backticks.

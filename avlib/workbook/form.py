@@ -1,4 +1,4 @@
-"""Whether a notebook is in the form that all notebooks of the workbook share."""
+"""Checks of the form that all notebooks share."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ CODE_CELLS = (20, 45)
 
 
 def verify_form(path: str | os.PathLike[str]) -> list[str]:
-    """What in a notebook departs from the form, as sentences; empty for one that is in form.
+    """Return a sentence for each departure of a notebook from the form.
 
     Raises:
-        NotebookError: it is missing or is no notebook.
+        NotebookError: the file is missing or is not a notebook.
     """
     notebook = Notebook(Path(path))
     return [

@@ -1,8 +1,7 @@
-"""What a notebook calls while it runs: its versions, its parameters, its claims, its figures and its refusals.
+"""Functions that a notebook calls: versions, parameters, claims, figures and refusals.
 
-All but a refusal, which is printed, show themselves in the notebook, as HTML that reads on a light and on a dark page
-and as plain text, and carry a record of their own media type in the same output, which the runner collects. The
-notebook needs no runner.
+Each shows HTML, for light and dark pages, and plain text. The same output carries a record of its own media type, which
+the runner collects; a refusal is only printed. The notebook needs no runner.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _URL = re.compile(r"https?://(?:[^\s<>\"'&]|&amp;)*[\w/]")  # in escaped text
 
 @dataclass(frozen=True)
 class Checked:
-    """What `check` worked out: the device, the parameters, and what the settings file says about the system."""
+    """The device, the parameters, and the system's settings from the settings file."""
 
     device: torch.device | None
     values: dict[str, object]
@@ -48,10 +47,10 @@ class Checked:
 
 
 def versions(*packages: str) -> None:
-    """Show the versions of Python, avlib and the packages that a notebook uses, and the machine that it runs on.
+    """Show the versions of Python, avlib and some packages, and the machine.
 
     Args:
-        packages: names as `pip` knows them.
+        packages: names on PyPI.
     """
     found = {"python": platform.python_version(), "avlib": _version("avlib")}
     found |= {name: _version(name) for name in packages}
@@ -66,11 +65,11 @@ def versions(*packages: str) -> None:
 
 
 def check(namespace: MutableMapping[str, object], *, system: str = "") -> Checked:
-    """Check the parameters of the notebook, seed the random numbers, and choose the device.
+    """Check the notebook's parameters, seed random numbers, and choose the device.
 
-    The cell after the parameters cell calls `workbook.check(globals())`. The parameters cell, and the one in which
-    papermill passes values, are found in IPython's history, so that cells can be run again in any order. The values
-    are written back: those of a `settings` file taken over, whole numbers made floats where a float is declared.
+    The cell after the parameters cell calls `workbook.check(globals())`. The parameters cell and papermill's injected
+    cell are found in IPython's history, so that cells can be run again in any order. The final values are written back
+    to the namespace: those of a `settings` file are taken over, and whole numbers become floats where declared so.
 
     Args:
         namespace: the globals of the notebook.
@@ -78,8 +77,8 @@ def check(namespace: MutableMapping[str, object], *, system: str = "") -> Checke
 
     Raises:
         ParameterError: a parameter is unknown, of the wrong type or not allowed, or its file or device is missing.
-        CacheError: `out_dir` cannot be made or written.
-        NotebookError: no parameters cell was run, or it is not of the form.
+        CacheError: `out_dir` cannot be created or written.
+        NotebookError: no parameters cell was run, or a line of it is malformed.
     """
     declared, passed = _history(namespace)
     present = {name: namespace[name] for name in declared if name in namespace}
@@ -109,14 +108,14 @@ def check(namespace: MutableMapping[str, object], *, system: str = "") -> Checke
 
 
 def claim(statement: str, *, source: str, measured: str, holds: object, when: str = "", note: str = "") -> None:
-    """Show a statement, where it comes from, what this cell measured, and whether the statement holds.
+    """Show a statement, its source, what was measured, and the verdict.
 
     Args:
-        statement: what is said.
-        source: who says it, as a short citation; an address in it becomes a link.
-        measured: what was found here, with the numbers that the cell computed.
+        statement: the claim, in the words of its source or translated.
+        source: a short citation; an address in it becomes a link.
+        measured: the finding, with the numbers that the cell computed.
         holds: the verdict, computed in the cell: a truth value of Python, numpy or torch.
-        when: under which condition the verdict is true, if not always.
+        when: the condition of the verdict, if it does not always hold.
         note: ids of the sentences in `notebooks/notes.yaml` that the statement renders, separated by blanks.
 
     Raises:
@@ -140,12 +139,12 @@ def claim(statement: str, *, source: str, measured: str, holds: object, when: st
 
 
 def measured(name: str, value: SupportsFloat, unit: str = "") -> None:
-    """Show and record a figure that a text outside this cell states, so that drift shows.
+    """Show and record a figure that a text outside this cell states.
 
     Args:
-        name: what was measured.
+        name: the name of the figure.
         value: a number of Python, numpy or torch.
-        unit: its unit, if it has one.
+        unit: its unit, if any.
 
     Raises:
         ParameterError: the value is not a finite number.
@@ -160,29 +159,29 @@ def measured(name: str, value: SupportsFloat, unit: str = "") -> None:
 
 
 def refused(task: Callable[..., object], /, *args: object, **kwargs: object) -> AvlibError:
-    """Call something that must be refused, print what is said, and hand it back.
+    """Call a function that must refuse its input; print and return the error.
 
-    Of a path the last part is printed alone: its folder is another one on each machine.
+    Paths are printed without their folders, which differ between machines.
 
     Args:
-        task: what is called.
-        *args: with what.
-        **kwargs: likewise, by name.
+        task: the function.
+        *args: its arguments.
+        **kwargs: its keyword arguments.
 
     Raises:
-        AssertionError: it was accepted. Whatever else it raises than an AvlibError passes through.
+        AssertionError: the input was accepted. Errors other than AvlibError pass through.
     """
     try:
         task(*args, **kwargs)
     except AvlibError as error:
-        said = _FOLDERS.sub("", f"{type(error).__name__}: {error}")
-        print(textwrap.fill(said, 96, subsequent_indent="    "))
+        message = _FOLDERS.sub("", f"{type(error).__name__}: {error}")
+        print(textwrap.fill(message, 96, subsequent_indent="    "))
         return error
     raise AssertionError("was accepted, and should have been refused")
 
 
 def box(colour: str, content: str) -> str:
-    """HTML in a box with a bar of a colour; styled in place, since a notebook has no style sheet of ours."""
+    """HTML in a box with a coloured bar, styled in place."""
     return (
         f'<div class="av-box" style="border-left:4px solid {colour};background:rgba(128,128,128,.09);'
         f'padding:8px 14px;margin:6px 0;max-width:52em;line-height:1.5">{content}</div>'
@@ -190,7 +189,7 @@ def box(colour: str, content: str) -> str:
 
 
 def claim_html(record: dict[str, object], kind: str, verdict: str) -> str:
-    """A claim as a box, with its verdict as a chip."""
+    """Return a claim as HTML, with its verdict as a chip."""
     chip = (
         f'<span style="background:{COLOURS[kind]};color:#fff;border-radius:3px;padding:1px 8px;'
         f'font-weight:600;display:inline-block">{SIGNS[kind]} {html.escape(verdict)}</span>'
@@ -204,14 +203,14 @@ def claim_html(record: dict[str, object], kind: str, verdict: str) -> str:
 
 
 def inline(text: str) -> str:
-    """Text as HTML, with web addresses as links and what stands in backticks as code."""
+    """Return text as HTML: addresses become links, backticks become code."""
     markup = html.escape(text, quote=False)
     markup = re.sub(r"`([^`]+)`", r"<code>\1</code>", markup)
     return _URL.sub(r'<a href="\g<0>">\g<0></a>', markup)
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the random numbers of Python, and of numpy and torch where they are installed.
+    """Seed Python's random numbers, and numpy's and torch's if installed.
 
     Raises:
         ParameterError: the seed is outside the range that numpy takes.
@@ -226,7 +225,7 @@ def seed_everything(seed: int) -> None:
 
 
 def _history(namespace: MutableMapping[str, object]) -> tuple[dict, list[str]]:
-    """The parameters that the notebook declares, and the names that papermill passed after it."""
+    """The declared parameters, and the names that papermill passed."""
     cells = namespace.get("In")
     if not isinstance(cells, list):
         raise NotebookError("check", "no history of cells (In)", "the globals() of a notebook", "Run it in Jupyter.")
@@ -251,7 +250,7 @@ def _version(package: str) -> str:
 
 
 def _gpu() -> str:
-    """The name of the first GPU that torch sees; empty where it sees none."""
+    """The name of torch's first GPU; empty if there is none."""
     import torch
 
     if torch.cuda.is_available():
@@ -266,7 +265,7 @@ def _table(rows: list[tuple[str, ...]]) -> str:
 
 
 def show(kind: str, record: dict[str, object], text: str, markup: str) -> None:
-    """Display the record with its HTML in a notebook; print the text anywhere else."""
+    """Display the record with its HTML in a notebook; print the text elsewhere."""
     if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()) is not None:
         data = {"text/plain": text, "text/html": markup, MEDIA_TYPE.format(kind): record}
         shell.display_pub.publish(data)

@@ -1,4 +1,4 @@
-"""Where the notebooks are, what each one is called, and the table of five systems by five stages that they fill."""
+"""The notebook files, and the table of five systems by five stages."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ STAGES = ("preprocessing", "shapes", "training", "masking", "inference")  # the 
 
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook file, read as data; nothing in it is executed."""
+    """A notebook file, read as data."""
 
     path: Path
 
     @property
     def name(self) -> str:
-        """The file's name without its ending, as in `11_cav_mae_preprocessing`."""
+        """The file's name without its suffix, as in `11_cav_mae_preprocessing`."""
         return self.path.stem
 
     @property
     def number(self) -> str:
-        """The two digits that its name begins with; the whole name where it begins with none."""
+        """The two digits that begin its name, or the whole name."""
         match = re.match(r"\d\d(?=_|$)", self.name)
         return match[0] if match else self.name
 
@@ -48,7 +48,7 @@ class Notebook:
         """The notebook as JSON, each cell's source as one string.
 
         Raises:
-            NotebookError: it is missing or is no notebook.
+            NotebookError: the file is missing or is not a notebook.
         """
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
@@ -68,7 +68,7 @@ class Notebook:
 
     @property
     def title(self) -> str:
-        """Its first heading, without marks and its number; the file's name where there is none."""
+        """Its first heading without markup and number, or the file's name."""
         prose = "\n".join(cell["source"] for cell in self.cells if cell["cell_type"] == "markdown")
         heading = re.search(r"^#+\s+(.+?)\s*#*$", prose, re.MULTILINE)
         text = re.sub(r"[*`]", "", heading[1]) if heading else self.name
@@ -76,10 +76,10 @@ class Notebook:
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """What its parameters cell declares.
+        """Its declared parameters by name.
 
         Raises:
-            NotebookError: there is not exactly one such cell, or it is not of the form.
+            NotebookError: there is not exactly one such cell, or a line of it is malformed.
         """
         tagged = [cell["source"] for cell in self.cells if "parameters" in cell["metadata"].get("tags", [])]
         if len(tagged) != 1:
@@ -88,14 +88,14 @@ class Notebook:
 
     @property
     def system(self) -> str:
-        """The system that it declares by `workbook.check(globals(), system=...)`; empty where it declares none."""
+        """The system in its `workbook.check(globals(), system=...)`, if any."""
         sources = (cell["source"] for cell in self.cells if cell["cell_type"] == "code")
         declared = (re.search(r'workbook\.check\(globals\(\), system="(\w+)"\)', source) for source in sources)
         return next((found[1] for found in declared if found), "")
 
 
 def folder() -> Path:
-    """The folder of the notebooks: `$AVLIB_NOTEBOOKS` where that is set, else `notebooks` in the checkout.
+    """Return the folder of the notebooks: `$AVLIB_NOTEBOOKS`, or `notebooks` in the checkout.
 
     Raises:
         NotebookError: there is no such folder.
@@ -107,10 +107,10 @@ def folder() -> Path:
 
 
 def discover() -> list[Notebook]:
-    """The numbered notebooks of the workbook, in order of their numbers.
+    """Return the numbered notebooks of the workbook, in order.
 
     Raises:
-        NotebookError: there is no folder of notebooks, or two have the same number.
+        NotebookError: there is no folder of notebooks, or two notebooks have the same number.
     """
     paths = [path for path in folder().rglob("[0-9][0-9]_*.ipynb") if ".ipynb_checkpoints" not in path.parts]
     found = sorted(map(Notebook, paths), key=lambda notebook: notebook.name)
@@ -121,10 +121,10 @@ def discover() -> list[Notebook]:
 
 
 def choose(names: list[str]) -> list[Notebook]:
-    """The notebooks meant by numbers (`11`), by the first digit of a row (`1`), or by paths; all where none is given.
+    """Return notebooks by number (`11`), row (`1`) or path; all if none is named.
 
     Raises:
-        NotebookError: a number or path means none, or two of them have one name.
+        NotebookError: a number or path has no notebook, or two notebooks have the same name.
     """
     found = {notebook.number: notebook for notebook in discover()}
     if not found and not names:
@@ -153,7 +153,7 @@ def choose(names: list[str]) -> list[Notebook]:
 
 @dataclass(frozen=True)
 class Slot:
-    """A place in the table: a notebook that is there, or that is planned."""
+    """A place in the table, for a notebook that exists or is planned."""
 
     number: str
     title: str
@@ -163,7 +163,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Table:
-    """The workbook at a glance: two notebooks in front, and a row of five stages for each of five systems."""
+    """The table of the workbook: two notebooks in front, and five rows of five stages."""
 
     front: tuple[Slot, ...]
     rows: dict[str, tuple[Slot, ...]]
@@ -175,11 +175,11 @@ class Table:
         return [*self.front, *(slot for row in self.rows.values() for slot in row)]
 
     def link(self, slot: Slot) -> str:
-        """The notebook's path as seen from `base`, with forward slashes."""
+        """Return the notebook's path relative to `base`, with forward slashes."""
         return Path(os.path.relpath(slot.path, self.base)).as_posix()
 
     def markdown(self) -> str:
-        """The table for a README; a notebook that is not there yet has no link."""
+        """Return the table as Markdown; notebooks that are not built have no link."""
 
         def cell(slot: Slot, text: str) -> str:
             return f"[{text}]({self.link(slot)})" if slot.exists else text
@@ -208,10 +208,10 @@ class Table:
 
 
 def table(base: str | os.PathLike[str] | None = None) -> Table:
-    """The table of the workbook, and which of its notebooks are there.
+    """Return the table of the workbook.
 
     Args:
-        base: where the links start from; the folder of the notebooks when it is left out.
+        base: the folder that links are relative to; the folder of the notebooks by default.
 
     Raises:
         NotebookError: there is no folder of notebooks.

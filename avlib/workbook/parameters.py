@@ -1,23 +1,22 @@
-"""The parameters cell of a notebook: one source of truth, written for a reader and checked by a machine.
+"""The parameters cell of a notebook, its checks, and settings files.
 
-Each line of the cell reads `name: type = default  # help`, and the help says first, in plain words, what is allowed:
+Each line of the cell reads `name: type = default  # help`. The help begins with the allowed values in plain words:
 
-    seconds: float = 10.0  # 0.1 to 30: how much of the clip is used
+    seconds: float = 10.0  # 0.1 to 30: duration of the clip
     steps: int = 300  # 1 or more: training steps
-    size: str = "tiny"  # "tiny" or "full": which settings
+    size: str = "tiny"  # "tiny" or "full": the settings
 
 A notebook that calls `workbook.check(globals(), system="cav_mae")` takes settings of that system from the file that its
 parameter `settings` names.
 
-The runner reads the cell from the file, the kernel from its history; both through this module, which therefore needs
-the standard library alone (a system is loaded when a file holds its settings). papermill reads the same lines with a
-regular expression: what it would misread is refused.
+The runner reads the cell from the file and the kernel from its history, both through this module. It needs only the
+standard library; a system is loaded when a file has settings of it. papermill reads the same lines with a regular
+expression, and lines that it would misread are refused.
 """
 
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import io
 import json
@@ -30,7 +29,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CacheError, NotebookError, ParameterError
+from ..errors import CacheError, NotebookError, ParameterError, did_you_mean
 
 TYPES = ("int", "float", "str", "bool", "list[int]", "list[float]", "list[str]")
 _PATHS = ("clip", "data", "checkpoint", "settings")  # parameters that name a file or folder which must be there
@@ -54,13 +53,13 @@ class Parameter:
 
     @property
     def choices(self) -> list[object]:
-        """The values that the help begins with, as in `"tiny" or "full"`; empty when it lists none."""
+        """The choices that begin the help, as in `"tiny" or "full"`, if any."""
         match = _CHOICES.match(self.help)
         return [ast.literal_eval(choice) for choice in re.findall(_CHOICE, match[0])] if match else []
 
     @property
     def constraint(self) -> str:
-        """What the help says first about the values that are allowed, in its own words."""
+        """The words at the start of the help that limit the values."""
         for pattern in (_CHOICES, _RANGE):
             if match := pattern.match(self.help):
                 return match[0]
@@ -68,7 +67,7 @@ class Parameter:
         return bound[0] if bound and (bound[1] or bound[3]) else ""
 
     def allows(self, value: object) -> bool:
-        """Whether a value of the right type, or each one in a list, is among the choices or inside the range."""
+        """Return True if a value (each item of a list) meets the constraint."""
         if isinstance(value, list):
             return all(self.allows(item) for item in value)
         if self.choices:
@@ -83,12 +82,13 @@ class Parameter:
         return value >= float(number) if side == "more" else value <= float(number)
 
     def convert(self, value: object) -> object:
-        """The value in the declared type, where nothing is lost by it: papermill and YAML know no types.
+        """Return the value in the declared type, without loss.
 
-        Text is read as the declared type (`"1e-5"`, `"[3,4]"`, `"3,4"`, `"true"`), a whole number becomes a float.
+        papermill and YAML know no types: text is read as the declared type (`"1e-5"`, `"[3,4]"`, `"3,4"`, `"true"`),
+        and a whole number becomes a float.
 
         Raises:
-            ParameterError: it is of another type, not finite, or not allowed.
+            ParameterError: the value has another type, is not finite, or is not allowed.
         """
         if self.name == "device" and type(value).__name__ == "device":
             value = str(value)  # a notebook that keeps the torch.device under the parameter's own name
@@ -125,10 +125,10 @@ def _as_list(value: object, kind: str) -> list[object]:
 
 
 def parse(source: str, where: object = "parameters cell") -> dict[str, Parameter]:
-    """The parameters that a cell declares, by name and in order.
+    """Return the parameters that a cell declares, by name.
 
     Raises:
-        NotebookError: a line is not of the form, papermill would misread it, or a default breaks its own constraint.
+        NotebookError: a line is malformed, papermill would misread it, or a default breaks its own constraint.
     """
     lines = source.splitlines()
     declared: dict[str, Parameter] = {}
@@ -159,7 +159,7 @@ def parse(source: str, where: object = "parameters cell") -> dict[str, Parameter
         try:
             declared[name] = Parameter(name, kind, parameter.convert(default), parameter.help)
         except ParameterError as error:
-            raise NotebookError(where, f"the default of a parameter breaks its own rule: {error}") from None
+            raise NotebookError(where, f"a default breaks its own constraint: {error}") from None
     return declared
 
 
@@ -175,17 +175,19 @@ def resolve(
     *,
     system: str = "",
 ) -> dict[str, object]:
-    """Every parameter's final value: passed, else from the settings file, else present, else the default.
+    """Return the final value of each parameter.
+
+    A passed value comes first, then the settings file, the present value in the kernel, and the default.
 
     Args:
-        declared: what the notebook's parameters cell declares.
-        passed: what was given explicitly.
-        present: what the names hold now, in a kernel.
-        system: the system whose settings the file may hold, and whose other names of parameters are known.
+        declared: the parameters of the notebook.
+        passed: values that were given explicitly.
+        present: values of the names in the kernel.
+        system: the system whose settings the file may hold, and whose aliases are accepted.
 
     Raises:
         ParameterError: a name is unknown, a value is not allowed, or a file is missing.
-        CacheError: `out_dir` cannot be made or written.
+        CacheError: `out_dir` cannot be created or written.
     """
     passed = own_names(declared, passed, system)
     refuse_unknown(passed, declared)
@@ -209,15 +211,15 @@ def resolve(
 
 
 def system_settings(declared: Mapping[str, Parameter], path: str, system: str) -> dict[str, object]:
-    """Settings of the system in a settings file, for `avlib.systems.changed`."""
+    """Return the settings of the system in a settings file."""
     return _of_the_system(own_names(declared, read_settings(path), system), declared, system) if path else {}
 
 
 def own_names(declared: Mapping[str, Parameter], values: Mapping[str, object], system: str = "") -> dict[str, object]:
-    """Values under the notebook's own names, where the system has aliases (`ALIASES`).
+    """Return values under the notebook's names, where the system has aliases (`ALIASES`).
 
     Raises:
-        ParameterError: an alias together with the name that it stands for.
+        ParameterError: an alias is given together with its name.
     """
     if values.keys() <= declared.keys() or not system:
         return dict(values)
@@ -230,7 +232,7 @@ def own_names(declared: Mapping[str, Parameter], values: Mapping[str, object], s
 def _of_the_system(
     from_file: Mapping[str, object], declared: Mapping[str, Parameter], system: str
 ) -> dict[str, object]:
-    """Entries of a settings file that the notebook does not declare; its system must know them."""
+    """Entries that the notebook does not declare; its system must know them."""
     beyond = {name: value for name, value in from_file.items() if name not in declared}
     if not beyond or not system:
         return {}
@@ -250,23 +252,22 @@ def _tiny(system: str) -> object:
 
 
 def refuse_unknown(names: Iterable[str], declared: Iterable[str], where: str = "") -> None:
-    """Refuse names that are not declared, with the nearest that are.
+    """Raise for a name that is not declared, with the nearest ones.
 
     Raises:
         ParameterError: for the first such name.
     """
     for name in names:
         if name not in declared:
-            near = difflib.get_close_matches(str(name), declared, n=2)
-            advice = f"Did you mean {' or '.join(near)}?" if near else ""
-            raise ParameterError(name, f"no such parameter{where}", f"one of {', '.join(declared)}", advice)
+            expected, advice = f"one of {', '.join(declared)}", did_you_mean(name, declared, 2)
+            raise ParameterError(name, f"no such parameter{where}", expected, advice)
 
 
 def read_settings(path: str) -> dict[str, object]:
-    """The values in a JSON or YAML file of parameters.
+    """Return the values in a JSON or YAML file of settings.
 
     Raises:
-        ParameterError: it is missing, unreadable, or holds no table of names and values.
+        ParameterError: the file is missing, unreadable, or not a table of names and values.
     """
     import yaml
 
@@ -282,10 +283,10 @@ def read_settings(path: str) -> dict[str, object]:
 
 
 def writable_folder(path: str | os.PathLike[str]) -> Path:
-    """The folder at `path`, created when it does not exist, and proven to take a file.
+    """Return the folder at `path`, created if needed and tested for writing.
 
     Raises:
-        CacheError: it cannot be created or written.
+        CacheError: the folder cannot be created or written.
     """
     folder = Path(path).expanduser()
     try:
@@ -298,7 +299,7 @@ def writable_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def is_parameters_cell(source: str) -> bool:
-    """Whether a cell holds nothing but annotated assignments with comments, as a parameters cell does."""
+    """Return True if a cell has only annotated assignments with comments."""
     try:
         body = ast.parse(source).body
         return bool(body) and all(isinstance(node, ast.AnnAssign) for node in body) and bool(_comments(source))
@@ -307,7 +308,7 @@ def is_parameters_cell(source: str) -> bool:
 
 
 def injected_names(source: str) -> list[str]:
-    """The names that papermill's injected cell assigns; empty for any other cell."""
+    """Return the names that papermill's injected cell assigns, if it is one."""
     if not source.startswith("# Parameters"):
         return []
     return [ast.unparse(node.targets[0]) for node in ast.parse(source).body if isinstance(node, ast.Assign)]

@@ -1,7 +1,7 @@
-"""What a run leaves behind: a page for each notebook, an index, and the claims and figures as JSON.
+"""The files of a run: a page for each notebook, an index, claims and figures.
 
-The pages need no network and run no script: formulas are MathML, which browsers draw themselves, media are inside the
-page, and a content security policy forbids everything else, whatever a notebook or a user's file may have printed.
+Pages need no network and run no script. Formulas are MathML, which browsers draw themselves, and media are inside the
+page. A content security policy forbids everything else, whatever a notebook or a user's file has printed.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ _SHOWN = ("text/html", "text/markdown", "image/svg+xml", "text/latex", "image/pn
 
 
 def write_page(executed, result: Result, neighbours: list[Notebook]) -> Path:
-    """Write an executed notebook as a page beside it, and say where.
+    """Write an executed notebook as a page beside it; return its path.
 
     Args:
-        executed: the notebook with its outputs, as nbformat has it.
-        result: what came of it.
-        neighbours: the notebooks of this run, whose pages links lead to; none for a page that stands alone.
+        executed: the notebook with its outputs, as nbformat reads it.
+        result: its result.
+        neighbours: the notebooks of this run, to whose pages links lead; empty for a single page.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the page cannot be written.
     """
     page, source = Path(result.output).with_suffix(".html"), Path(result.notebook)
     paths = [notebook.path for notebook in neighbours]
@@ -85,15 +85,15 @@ def write_page(executed, result: Result, neighbours: list[Notebook]) -> Path:
 
 
 def write_report(folder: Path, results: list[Result], facts: dict[str, object]) -> Path:
-    """Write `run.json`, `claims.json`, `measured.json` and `index.html`, and say where the last one is.
+    """Write `run.json`, `claims.json`, `measured.json` and `index.html`; return the last path.
 
     Args:
         folder: the folder of the run.
-        results: what came of each notebook, also of those that have not run.
-        facts: what else the run should remember.
+        results: the result of each notebook, also of those that have not run.
+        facts: further facts of the run.
 
     Raises:
-        OSError: they cannot be written.
+        OSError: a file cannot be written.
     """
     notebooks = [dataclasses.asdict(result) for result in results]
     claims = [claim for notebook in notebooks for claim in notebook.pop("claims")]
@@ -107,7 +107,7 @@ def write_report(folder: Path, results: list[Result], facts: dict[str, object]) 
 
 
 def machine() -> dict[str, object]:
-    """What a run should remember of where it ran: Python, the machine, the packages, the commit."""
+    """Return Python's version, the machine, the packages and the commit."""
     versions = {dist.name: dist.version for dist in importlib.metadata.distributions() if dist.name}
     return {
         "avlib": __version__,
@@ -120,7 +120,7 @@ def machine() -> dict[str, object]:
 
 
 def mathml(formula: str, display: str) -> str:
-    """A LaTeX formula as MathML; as code where latex2mathml does not know a part of it.
+    """Return a formula as MathML, or as code if latex2mathml cannot read it.
 
     Args:
         formula: LaTeX without dollar signs.
@@ -129,9 +129,9 @@ def mathml(formula: str, display: str) -> str:
     source = re.sub(r"{(align|aligned|gathered)}", "{align*}", formula)  # which has no numbers, as in Jupyter
     try:
         markup = latex2mathml.converter.convert(source, display=display)
-    except Exception:  # it raises a dozen classes of its own, and IndexError and others on what it does not expect
+    except Exception:  # it raises a dozen classes of its own, and others such as IndexError
         markup = ""
-    # What it does not know it passes on as text, and text it does not escape: a command, an &, a tag that is no MathML.
+    # Unknown parts pass through as unescaped text: a command, an &, a tag that is no MathML.
     if not markup or re.search(r"\\[a-zA-Z]|&(?!#x?\w+;)|<(?!/?m)", markup):
         return f'<code class="formula">{html.escape(formula.strip())}</code>'
     return markup
@@ -196,18 +196,18 @@ def _highlighting() -> str:
 
 
 def _is_widget(output) -> bool:
-    """Whether it is the view of a widget, which without a kernel is the text `VBox(children=...`."""
+    """True for a widget, whose view without a kernel is the text `VBox(children=...`."""
     return any("jupyter.widget-view" in kind for kind in output.get("data", {}))
 
 
 def _offline(markup: str) -> str:
-    """HTML without scripts and without what would be fetched from elsewhere."""
+    """HTML without scripts and remote resources."""
     markup = re.sub(r"<script\b.*?</script\s*>|<link\b[^>]*>", "", markup, flags=re.DOTALL | re.IGNORECASE)
     return re.sub(r"\b(src|srcset|poster)(\s*=\s*[\"']?\s*(?:https?:)?//)", r"data-\1\2", markup, flags=re.IGNORECASE)
 
 
 def _commit() -> str:
-    """The commit of the checkout, with `-dirty` when files differ from it; empty where there is none."""
+    """The commit of the checkout, with `-dirty` if files differ; empty if there is none."""
     root, git = Path(__file__).parents[2], shutil.which("git")
     if not git or not (root / ".git").exists():
         return ""

@@ -158,7 +158,7 @@ def test_the_index_has_every_place_of_the_table(ran):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["11", "-p", "secnods=5"], ["ParameterError", "secnods", "in 11", "Did you mean seconds"]),
+        (["11", "-p", "secnods=5"], ["ParameterError", "secnods", "in 11", "Did you mean 'seconds'"]),
         (["1", "-p", "seconds=x"], ["ParameterError", "seconds", "str 'x'", "float"]),
         (["11", "-p", "seconds=31"], ["ParameterError", "seconds", "31.0", "0.1 to 30"]),
         (["11", "-p", "size=huge"], ["ParameterError", "size", "huge", '"tiny" or "full"']),
@@ -236,7 +236,7 @@ def test_plain_papermill_checks_too(notebooks, tmp_path, value, error):
 
 
 def test_plain_papermill_with_a_misspelt_name(notebooks, tmp_path):
-    with pytest.raises(papermill.PapermillExecutionError, match="Did you mean seconds"):
+    with pytest.raises(papermill.PapermillExecutionError, match="Did you mean 'seconds'"):
         run = tmp_path / "out.ipynb"
         papermill.execute_notebook(notebooks / "23_fewer.ipynb", run, {"secnods": 5}, progress_bar=False)
 
@@ -252,7 +252,7 @@ def test_one_notebook_from_python(notebooks, tmp_path, monkeypatch):
     assert (result.state, result.parameters, seen[-1]) == ("passed", {"seconds": 1.0}, (3, 3))
     assert "index.html" not in (tmp_path / "o/23.html").read_text()
     assert pickle.loads(pickle.dumps(result)) == result
-    with pytest.raises(ParameterError, match="Did you mean seconds"):
+    with pytest.raises(ParameterError, match="Did you mean 'seconds'"):
         workbook.run_one(source, {"second": 1}, tmp_path / "o/23.ipynb")
     with pytest.raises(NotebookError, match="overwrite"):
         workbook.run_one(source, {}, source)

@@ -39,7 +39,7 @@ def test_what_is_passed_is_converted_and_marked(capsys):
 @pytest.mark.parametrize(
     ("injected", "problem"),
     [
-        ("secnods = 5", "Did you mean seconds"),
+        ("secnods = 5", "Did you mean 'seconds'"),
         ("seconds = 40", "0.1 to 30"),
         ("seconds = None", "NoneType"),
         ("size = 'huge'", '"tiny" or "full"'),

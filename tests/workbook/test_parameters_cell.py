@@ -127,7 +127,7 @@ def test_other_types_are_refused(kind, given):
 
 
 def test_misspelt_names_get_the_nearest():
-    with pytest.raises(ParameterError, match=r"secnods: no such parameter.*Did you mean seconds"):
+    with pytest.raises(ParameterError, match=r"secnods: no such parameter.*Did you mean 'seconds'"):
         resolve(DECLARED, {"secnods": 1})
 
 
@@ -141,7 +141,7 @@ def test_settings_fill_in_and_what_is_passed_wins(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("secnods: 5", "Did you mean seconds"),
+        ("secnods: 5", "Did you mean 'seconds'"),
         ("seconds: 99", "0.1 to 30"),
         ("[1, 2]", "list"),
         ("{", "cannot be read"),
@@ -164,7 +164,7 @@ def test_a_settings_file_may_set_what_the_system_knows(tmp_path):
     assert system_settings(own, str(path), "cav_mae") == {"mask_ratio_audio": 0.6, "fine_tuning": {"labelled": 128}}
     assert system_settings(own, "", "cav_mae") == {}
     path.write_text("mask_ratio_adio: 0.6")
-    with pytest.raises(ParameterError, match=r"mask_ratio_adio.*Did you mean mask_ratio_audio"):
+    with pytest.raises(ParameterError, match=r"mask_ratio_adio.*Did you mean 'mask_ratio_audio'"):
         resolve(own, {"settings": str(path)}, system="cav_mae")
     with pytest.raises(ParameterError, match="mask_ratio_adio: no such parameter"):
         resolve(own, {"settings": str(path)})  # no system is declared
