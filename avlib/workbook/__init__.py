@@ -16,11 +16,8 @@ _HOMES = {
     "refused": "kernel",
     "versions": "kernel",
     "exercise": "exercises",
-    "Notebook": "notebooks",
     "discover": "notebooks",
     "table": "notebooks",
-    "Parameter": "parameters",
-    "Result": "run",
     "run_one": "run",
     "verify_form": "form",
 }
