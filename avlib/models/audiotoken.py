@@ -2,7 +2,7 @@
 
     waveform (B, 160000) -> BEATs -> features (B, 496, 2304) -> AudioTokenEmbedder -> token (B, 768)
 
-    "a photo of <*>" -> prompt_ids (B, 77) -> CLIP's text encoder, in which `speaking` puts the token in the place
+    "a photo of <*>" -> prompt_ids (B, 77) -> CLIP's text encoder, in which `insert_tokens` puts the token in the place
           of <*> -> (B, 77, 768) -> UNet of Stable Diffusion, perhaps with `add_lora`
 
 BEATs, the text encoder and the UNet are those of others, and frozen. The embedder alone is trained, and LoRA if any.
@@ -34,8 +34,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
-    "PLACEHOLDER", "AudioTokenEmbedder", "add_lora", "load_lora", "lora_parameters", "placeholder_id",
-    "prompt_embeddings", "prompt_ids", "save_lora", "speaking", "token_width",
+    "PLACEHOLDER",
+    "AudioTokenEmbedder",
+    "add_lora",
+    "insert_tokens",
+    "load_lora",
+    "lora_parameters",
+    "placeholder_id",
+    "prompt_embeddings",
+    "prompt_ids",
+    "save_lora",
+    "token_width",
 ]  # fmt: skip
 
 DROPOUT = 0.5
@@ -204,7 +213,7 @@ def token_width(text_encoder: nn.Module) -> int:
 def placeholder_id(tokenizer: PreTrainedTokenizerBase, placeholder: str = PLACEHOLDER) -> int:
     """The id of the placeholder, which the tokenizer learns if it does not know it: the first free one, 49,408 in CLIP.
 
-    The table of the text encoder has no such row, and needs none; see `speaking`.
+    The table of the text encoder has no such row, and needs none; see `insert_tokens`.
     """
     if placeholder not in tokenizer.get_vocab():
         tokenizer.add_tokens([placeholder])
@@ -244,10 +253,12 @@ def prompt_ids(
 
 
 @contextmanager
-def speaking(text_encoder: nn.Module, tokens: Float[Tensor, "batch width"], placeholder_id: int) -> Iterator[nn.Module]:
+def insert_tokens(
+    text_encoder: nn.Module, tokens: Float[Tensor, "batch width"], placeholder_id: int
+) -> Iterator[nn.Module]:
     """Within this block, the text encoder reads row k of `tokens` where sentence k has the placeholder.
 
-        with speaking(text_encoder, tokens, placeholder_id(tokenizer)):
+        with insert_tokens(text_encoder, tokens, placeholder_id(tokenizer)):
             hidden = text_encoder(prompt_ids(tokenizer, prompts)).last_hidden_state  # (B, 77, 768)
 
     The rest of the model, its table of words and the ids that it is called with stay as they are. It sees a harmless
@@ -324,9 +335,9 @@ def prompt_embeddings(
         `(B, 77, 768)`, the last hidden state, as Stable Diffusion takes it.
 
     Raises:
-        ParameterError, ShapeError: see `prompt_ids` and `speaking`.
+        ParameterError, ShapeError: see `prompt_ids` and `insert_tokens`.
     """
     prompts = [prompts] * len(tokens) if isinstance(prompts, str) else prompts
     ids = prompt_ids(tokenizer, prompts, placeholder).to(text_encoder.get_input_embeddings().weight.device)
-    with speaking(text_encoder, tokens, placeholder_id(tokenizer, placeholder)):
+    with insert_tokens(text_encoder, tokens, placeholder_id(tokenizer, placeholder)):
         return text_encoder(input_ids=ids).last_hidden_state

@@ -79,7 +79,7 @@ class TextToImage(nn.Module):
         """Latents of pictures in [-1, 1], scaled as the UNet takes them; the mean of their distribution."""
         return self.vae.encode(images).latent_dist.mean * self.vae.config.scaling_factor
 
-    def read(self, prompts: str | Sequence[str]) -> Float[Tensor, "batch words values"]:
+    def encode_prompts(self, prompts: str | Sequence[str]) -> Float[Tensor, "batch words values"]:
         """Prompts as the UNet takes them: the text encoder's last hidden states, `(B, 77, 768)`."""
         length = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -87,7 +87,7 @@ class TextToImage(nn.Module):
         return self.text_encoder(input_ids=ids.input_ids.to(self.text_encoder.device)).last_hidden_state
 
     @torch.no_grad()
-    def draw(
+    def generate(
         self,
         prompt_embeds: Float[Tensor, "batch words values"],
         seed: int | Sequence[int] = 0,
@@ -116,7 +116,7 @@ class TextToImage(nn.Module):
             warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
             return self.pipeline(
                 prompt_embeds=prompt_embeds,
-                negative_prompt_embeds=self.read("").expand_as(prompt_embeds),
+                negative_prompt_embeds=self.encode_prompts("").expand_as(prompt_embeds),
                 latents=noise.expand(len(prompt_embeds), *shape[1:]).clone(),
                 num_inference_steps=steps,
                 guidance_scale=guidance,

@@ -173,33 +173,35 @@ class Judge(nn.Module):
     def __init__(self, classes: Mapping[str, int], width: int = 16, embedding: int = 32):
         super().__init__()
         self.settings = {"classes": dict(classes), "width": width, "embedding": embedding}
-        self.look = nn.Sequential(
+        self.image_encoder = nn.Sequential(
             _block(3, width, 1), _block(width, 2 * width, 2), _block(2 * width, 4 * width, 2),
             _block(4 * width, 4 * width, 2), nn.AdaptiveAvgPool2d(4), nn.Flatten(),
             nn.Linear(64 * width, 4 * width), nn.ReLU(),
         )  # fmt: skip
         self.heads = nn.ModuleDict({name: nn.Linear(4 * width, count) for name, count in classes.items()})
-        self.picture = nn.Linear(4 * width, embedding)
-        self.listen = nn.Sequential(nn.LayerNorm(2 * BEATS_MELS), nn.Linear(2 * BEATS_MELS, 4 * width), nn.ReLU())
-        self.sound = nn.Linear(4 * width, embedding)
+        self.image_projection = nn.Linear(4 * width, embedding)
+        self.audio_encoder = nn.Sequential(
+            nn.LayerNorm(2 * BEATS_MELS), nn.Linear(2 * BEATS_MELS, 4 * width), nn.ReLU()
+        )
+        self.audio_projection = nn.Linear(4 * width, embedding)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> dict[str, Float[Tensor, "batch classes"]]:
         """Logits of each attribute, by its name. Pictures are in [-1, 1]."""
-        seen = self.look(images)
+        seen = self.image_encoder(images)
         return {name: head(seen) for name, head in self.heads.items()}
 
-    def embed_pictures(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch values"]:
+    def embed_images(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch values"]:
         """A vector of length 1 for each picture, in [-1, 1]; near that of the sound that belongs to it."""
-        return F.normalize(self.picture(self.look(images)), dim=-1)
+        return F.normalize(self.image_projection(self.image_encoder(images)), dim=-1)
 
-    def embed_sounds(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch values"]:
-        """A vector of length 1 for each sound, 16 kHz, mono; see `embed_fbanks`."""
-        return self.embed_fbanks(beats_fbank(waveform))
+    def embed_audio(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch values"]:
+        """A vector of length 1 for each sound, 16 kHz, mono; see `embed_fbank`."""
+        return self.embed_fbank(beats_fbank(waveform))
 
-    def embed_fbanks(self, fbank: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch values"]:
+    def embed_fbank(self, fbank: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch values"]:
         """A vector of length 1 for each sound, by its `beats_fbank`: how strong each mel band is, and how it varies."""
         heard = torch.cat([fbank.mean(dim=1), fbank.std(dim=1)], dim=-1)  # (B, 256)
-        return F.normalize(self.sound(self.listen(heard)), dim=-1)
+        return F.normalize(self.audio_projection(self.audio_encoder(heard)), dim=-1)
 
     def save(self, path: Path | str) -> None:
         """Write weights and settings, of which `from_checkpoint` makes the same model; see `checkpoints.save`."""

@@ -20,13 +20,13 @@ from avlib.models.audiotoken import (
     PLACEHOLDER,
     AudioTokenEmbedder,
     add_lora,
+    insert_tokens,
     load_lora,
     lora_parameters,
     placeholder_id,
     prompt_embeddings,
     prompt_ids,
     save_lora,
-    speaking,
     token_width,
 )
 
@@ -300,7 +300,7 @@ def test_what_is_read_equals_what_a_table_with_the_token_gives(tokens, eos):
     words, model = tokenizer(), text_encoder(eos)
     ids = prompt_ids(words, PROMPTS)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with speaking(model, tokens, placeholder_id(words)) as same:
+    with insert_tokens(model, tokens, placeholder_id(words)) as same:
         assert same is model
         read, by_place = model(input_ids=ids), model(ids)
     assert torch.equal(read.last_hidden_state, by_place.last_hidden_state)
@@ -346,7 +346,7 @@ def test_tokens_of_another_dtype(tokens):
 def test_words_can_be_looked_up_meanwhile(tokens):
     model = text_encoder()
     ids = torch.arange(5)[None]
-    with speaking(model, tokens, 190):
+    with insert_tokens(model, tokens, 190):
         found = model.get_input_embeddings()(ids)
     assert torch.equal(found, model.get_input_embeddings()(ids))
 
@@ -361,12 +361,12 @@ def test_what_is_wrong_is_said_and_nothing_stays(tokens):
         (ids.masked_fill(ids == 190, 7), r"sentence 0 has the placeholder \(id 190\) 0 times; expected once"),
         (twice, r"sentence 1 has the placeholder \(id 190\) 2 times"),
     ):
-        with pytest.raises(ParameterError, match=message), speaking(model, tokens, 190):
+        with pytest.raises(ParameterError, match=message), insert_tokens(model, tokens, 190):
             model(input_ids=wrong)
         assert hooks_of(model) == 0
     with (
         pytest.raises(ShapeError, match=r"tokens: 15 wide; expected 16.*AudioTokenEmbedder\(width=16\)"),
-        speaking(model, tokens[:, :15], 190),
+        insert_tokens(model, tokens[:, :15], 190),
     ):
         pass
     assert hooks_of(model) == 0

@@ -97,9 +97,9 @@ def test_a_judge_is_saved_and_read(tmp_path):
     again = Judge.from_checkpoint(tmp_path / "judge").eval()
     images, sounds = torch.rand(3, 3, 32, 32), 0.1 * torch.randn(3, 4000)
     assert {name: tuple(rows.shape) for name, rows in judge(images).items()} == {"kind": (3, 8), "size": (3, 2)}
-    assert torch.equal(again.embed_pictures(images), judge.embed_pictures(images))
-    assert torch.equal(again.embed_sounds(sounds), judge.embed_sounds(sounds))
-    for vectors in (judge.embed_pictures(images), judge.embed_sounds(sounds)):
+    assert torch.equal(again.embed_images(images), judge.embed_images(images))
+    assert torch.equal(again.embed_audio(sounds), judge.embed_audio(sounds))
+    for vectors in (judge.embed_images(images), judge.embed_audio(sounds)):
         assert torch.allclose(vectors.norm(dim=1), torch.ones(3), atol=1e-5)
     PatchPCA().save_pretrained(tmp_path / "other")
     with pytest.raises(CheckpointError):

@@ -441,9 +441,9 @@ def test_one_seed_gives_one_noise_and_a_batch_is_one_by_one(model, batch):
     assert torch.equal(together, model.pictures("a photo of <*>", tokens, steps=3, guidance=2))
     assert not torch.allclose(together, model.pictures("a photo of <*>", tokens, 1, 3, 2), atol=1e-3)
     hidden = model.read("a photo of <*>", tokens)
-    each = model.painter.draw(hidden, [0, 1, 0], 3, 2)
+    each = model.painter.generate(hidden, [0, 1, 0], 3, 2)
     assert torch.allclose(each[[0, 2]], together[[0, 2]], atol=1e-5)
-    assert torch.allclose(each[1], model.painter.draw(hidden, 1, 3, 2)[1], atol=1e-5)
+    assert torch.allclose(each[1], model.painter.generate(hidden, 1, 3, 2)[1], atol=1e-5)
 
 
 def test_prompts_of_words_and_sound(model, batch):

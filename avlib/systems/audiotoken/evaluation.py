@@ -60,14 +60,14 @@ def evaluate(
     if isinstance(model, Judge):
         sounds, pictures = (
             _in_parts(embed, model, tensor)
-            for embed, tensor in ((model.embed_fbanks, batch.fbank), (model.embed_pictures, batch.image))
+            for embed, tensor in ((model.embed_fbank, batch.fbank), (model.embed_images, batch.image))
         )
         hits = metrics.retrieval(sounds, pictures).of_images.hits(10)
         found = Figure.of_share(hits, min(1.0, 10 / len(hits)), "chance")
         return _shares("true picture", truth, batch) | {"R@10 sound -> picture": found}
     figures = _shares("true picture", {"kind": truth["kind"]}, batch)
     painter = model if isinstance(model, TextToImage) else model.painter
-    hidden = _in_parts(painter.read, painter, batch.prompt)
+    hidden = _in_parts(painter.encode_prompts, painter, batch.prompt)
     figures |= _shares("caption", judged(looking, draw(painter, hidden, settings), batch), batch)
     if isinstance(model, TextToImage):
         return figures
@@ -103,7 +103,7 @@ def draw(
     how, first, parts = settings.sampling, 0, []
     for part in hidden.split(_AT_ONCE):
         seeds = range(first, first + len(part))
-        drawn = model.draw(part.to(model.unet.device), seeds, how.inference_steps, how.guidance)
+        drawn = model.generate(part.to(model.unet.device), seeds, how.inference_steps, how.guidance)
         parts.append(drawn.float().cpu())
         first += len(part)
     return torch.cat(parts) * 2 - 1
@@ -125,10 +125,10 @@ def _similarities(model: Judge, images: Tensor, batch: Example) -> dict[str, Fig
     """AIS and IIS, by the judge: cosines of sounds and true pictures with the pictures that were drawn."""
 
     def encode(pictures: Tensor) -> Tensor:
-        return _in_parts(model.embed_pictures, model, pictures * 2 - 1)
+        return _in_parts(model.embed_images, model, pictures * 2 - 1)
 
     drawn, true = (((each + 1) / 2).clamp(0, 1) for each in (images, batch.image))
-    sounds = _in_parts(model.embed_fbanks, model, batch.fbank)
+    sounds = _in_parts(model.embed_fbank, model, batch.fbank)
     found = {
         "AIS": metrics.audio_image_similarity(sounds, encode(drawn)),
         "IIS": metrics.image_image_similarity(drawn, true, encode),

@@ -117,14 +117,14 @@ def judge_step(model: Judge, batch: Example, settings: Settings = tiny) -> tuple
     )
     logits = model(noisy)
     parts = {name: F.cross_entropy(logits[name], batch.classes[:, index]) for index, name in enumerate(CLASSES)}
-    pictures, sounds = model.embed_pictures(noisy), model.embed_fbanks(batch.fbank)
+    pictures, sounds = model.embed_images(noisy), model.embed_fbank(batch.fbank)
     parts["contrast"], _ = contrastive_loss(sounds, pictures, temperature=0.1, both_directions=True)
     return sum(parts.values()), parts
 
 
 def diffusion_step(model: TextToImage, batch: Example, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
     """Pictures from their captions: the error of the UNet's prediction at random steps of noise."""
-    return denoising_error(model, batch.image, model.read(batch.prompt)), {}
+    return denoising_error(model, batch.image, model.encode_prompts(batch.prompt)), {}
 
 
 def step(model: AudioToken, batch: Example | Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:

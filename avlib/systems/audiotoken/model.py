@@ -122,7 +122,7 @@ class AudioToken(nn.Module):
 
     def read_words(self, prompts: str | Sequence[str]) -> Float[Tensor, "batch words values"]:
         """Prompts of words alone. A mean of this and `read` is something between what is said and what is heard."""
-        return self.painter.read(prompts)
+        return self.painter.encode_prompts(prompts)
 
     def pictures(
         self,
@@ -137,7 +137,7 @@ class AudioToken(nn.Module):
         Args:
             prompts: with the placeholder; one for all, or one for each.
             tokens: `(B, width)`, of `token`.
-            seed: of the noise: one for all pictures, or one for each; see `TextToImage.draw`.
+            seed: of the noise: one for all pictures, or one for each; see `TextToImage.generate`.
             steps: of the sampler; None: as `sampling` says, and so
             guidance: how much a prompt is exaggerated.
 
@@ -154,10 +154,10 @@ class AudioToken(nn.Module):
         steps: int | None = None,
         guidance: float | int | None = None,
     ) -> Float[Tensor, "batch 3 height width"]:
-        """Pictures of prompts that were read; see `pictures`, and `TextToImage.draw`."""
+        """Pictures of prompts that were read; see `pictures`, and `TextToImage.generate`."""
         steps = self.sampling.inference_steps if steps is None else steps
         guidance = self.sampling.guidance if guidance is None else guidance
-        return self.painter.draw(prompt_embeds, seed, steps, guidance)
+        return self.painter.generate(prompt_embeds, seed, steps, guidance)
 
 
 class Windows(NamedTuple):
