@@ -34,8 +34,7 @@ Which notebooks:  11         one
 _RUN_EXAMPLES = """\
 examples:
   python -m avlib run 11 -p clip=my_video.mp4 -p seconds=5
-  python -m avlib run 1 -p size=full -p device=cuda
-  python -m avlib run --jobs 2
+  python -m avlib run 1 -p size=full -p device=cuda --jobs 1
 
 The exit code is 0 when every notebook passed, 1 when one failed, 2 when nothing could start.
 """
@@ -110,7 +109,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="a parameter, as `list` shows them, for all chosen notebooks; may be repeated",
     )
-    run.add_argument("--jobs", type=int, choices=(1, 2), default=1, help="notebooks at a time; with 2, one thread each")
+    run.add_argument(
+        "--jobs", type=int, choices=(1, 2), default=2, help="notebooks at a time, which share the cores (default: 2)"
+    )
     run.add_argument("--out", metavar="DIR", help="an empty or new folder to write to (default: outputs/<time>)")
     run.add_argument(
         "--cell-timeout", type=float, default=1800, metavar="SECONDS", help="what one cell may take (default: 1800)"

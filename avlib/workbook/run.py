@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,7 @@ from .notebooks import Notebook
 from .parameters import own_names, refuse_unknown, resolve, writable_folder
 
 PASSED, FAILED, INTERRUPTED, NOT_RUN = "passed", "failed", "interrupted", "not run"
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 CELL_TIMEOUT = 1800  # seconds: a cell may train several models, on a machine that has other work to do
 # ipykernel's own launcher, with a queue of outputs that has no limit.
 _KERNEL = """
@@ -180,13 +180,15 @@ def run_many(
 ) -> list[Result]:
     """Execute notebooks, `jobs` at a time, into `folder`; one that fails does not keep the others from running.
 
-    Ctrl-C ends the kernels; the notebooks that were running and those that never started are in the results too.
+    With several jobs the kernels share the cores, and notebooks that train begin before those that are shorter or take
+    their models. Ctrl-C ends the kernels; the notebooks that were running and those that never started are in the
+    results too.
 
     Args:
         notebooks: what to run, in order.
         parameters: values for parameters; every notebook must declare each of them.
         folder: where the outputs go.
-        jobs: how many at a time; with more than one, each kernel computes with one thread.
+        jobs: how many at a time.
         cell_timeout: seconds that one cell may take.
         progress: called before each code cell.
         update: called with all results so far and the one that has just come, or None about once in a second.
@@ -196,26 +198,45 @@ def run_many(
     """
     passed = check_parameters(notebooks, parameters)
     results = {notebook: _blank(notebook, folder / notebook.path.name) for notebook in notebooks}
-    kernels = Kernels(_ONE_THREAD if jobs > 1 else None)
+    jobs = min(jobs, len(notebooks)) or 1
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    kernels = Kernels(dict.fromkeys(_THREADS, threads) if jobs > 1 else None)
 
     def execute(notebook: Notebook) -> Result:
         report, output = functools.partial(progress, notebook), folder / notebook.path.name
         return _execute(notebook, passed[notebook], output, kernels, cell_timeout, report, notebooks)
 
+    queue = sorted(notebooks, key=_rank) if jobs > 1 else list(notebooks)
+    running: dict[Future, Notebook] = {}
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = {pool.submit(execute, notebook): notebook for notebook in notebooks}
-        while waiting:
+        while queue or running:
             try:
-                done, _ = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
+                unfinished = {notebook.number for notebook in [*queue, *running.values()]}
+                ready = [notebook for notebook in queue if _trains_for(notebook.number) not in unfinished]
+                for notebook in ready[: jobs - len(running)]:
+                    queue.remove(notebook)
+                    running[pool.submit(execute, notebook)] = notebook
+                done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
                 for future in done:
-                    results[waiting[future]] = result = future.result()
+                    results[running[future]] = result = future.result()
                     update(list(results.values()), result)
-                    waiting.pop(future)
+                    running.pop(future)
                 update(list(results.values()), None)
             except KeyboardInterrupt:
                 kernels.stop()
-                waiting = {future: notebook for future, notebook in waiting.items() if not future.cancel()}
+                queue.clear()
     return list(results.values())
+
+
+def _rank(notebook: Notebook) -> int:
+    """Training first, then masking and inference, which take its models, then what takes seconds."""
+    stage = notebook.number[1:]
+    return "345".index(stage) if stage in ("3", "4", "5") else 3
+
+
+def _trains_for(number: str) -> str:
+    """The notebook whose models another one takes; empty for none."""
+    return f"{number[0]}3" if number[1:] in ("4", "5") else ""
 
 
 def check_parameters(notebooks: list[Notebook], parameters: Mapping[str, object]) -> dict[Notebook, dict[str, object]]:

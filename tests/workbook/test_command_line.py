@@ -198,6 +198,18 @@ def test_threads_wait_passively(notebooks, tmp_path, monkeypatch):
     assert main(["list"]) == 0 and os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
+def test_notebooks_that_train_begin_before_those_that_take_their_models(tmp_path):
+    for number in ("00", "11", "13", "14", "23", "25"):
+        write(tmp_path / f"n/{number}_x.ipynb", "import os\nassert os.environ['OMP_NUM_THREADS']", "1")
+    done = avlib(tmp_path / "n", "run", "--out", "o", cwd=tmp_path)
+    assert done.returncode == 0
+    assert [each["number"] for each in report(tmp_path / "o")["notebooks"]] == ["00", "11", "13", "14", "23", "25"]
+    lines = [line.split()[:2] for line in done.stderr.splitlines() if "cell 1 of" in line or "passed" in line]
+    assert {number for number, _ in lines[:2]} == {"13", "23"}
+    for model, user in (("13", "14"), ("23", "25")):
+        assert lines.index([model, "passed"]) < lines.index([user, "cell"])
+
+
 def test_odd_values_and_two_runs_at_once(notebooks, tmp_path):
     name = '-5 = 50% {a} "b" \\ 한국어\nnext'
     copy = tmp_path / "with space {and braces}"
@@ -214,7 +226,7 @@ def test_ctrl_c_ends_the_kernels_and_leaves_a_report(notebooks, tmp_path):
     write(tmp_path / "n/11_a.ipynb", "import os\nprint(os.getpid(), flush=True)\nimport time\ntime.sleep(60)")
     write(tmp_path / "n/12_b.ipynb", "1")
     variables = os.environ | {"AVLIB_NOTEBOOKS": str(tmp_path / "n")}
-    command = [sys.executable, "-m", "avlib", "run", "--out", "o"]
+    command = [sys.executable, "-m", "avlib", "run", "--out", "o", "--jobs", "1"]
     with subprocess.Popen(command, cwd=tmp_path, env=variables, stderr=subprocess.PIPE, text=True) as run:
         assert "cell 1 of" in run.stderr.readline()
         time.sleep(1)
