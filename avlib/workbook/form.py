@@ -69,7 +69,7 @@ def _cells(notebook: Notebook) -> Iterator[str]:
         yield f"{prose} prose cells beside {len(code)} code cells; at least half as many"
     for place, cell in enumerate(_code(notebook), start=1):
         lines = len(cell["source"].splitlines())
-        if lines > LONGEST_CELL:
+        if lines > LONGEST_CELL and not _is_folded(cell):
             yield f"code cell {place} has {lines} lines; at most {LONGEST_CELL}"
         if cell.get("outputs") or cell.get("execution_count") is not None:
             yield f"code cell {place} keeps an output or a prompt number"
@@ -92,7 +92,7 @@ def _exercises(notebook: Notebook) -> Iterator[str]:
                 yield f"{name} does not call workbook.exercise with `...` as the answer"
             if "solution" not in _tags(following) or ".solution(" not in following["source"]:
                 yield f"{name} is not followed by a cell with the tag solution that calls .solution"
-            elif not following["metadata"].get("jupyter", {}).get("source_hidden"):
+            elif not _is_folded(following):
                 yield f"the solution of {name} is not folded (metadata jupyter.source_hidden)"
         elif "solution" in _tags(following):
             yield f"the solution {following.get('id')} does not follow a cell with the tag exercise"
@@ -109,6 +109,10 @@ def _file(notebook: Notebook) -> Iterator[str]:
 
 def _tags(cell: dict) -> set[str]:
     return set(cell["metadata"].get("tags", []))
+
+
+def _is_folded(cell: dict) -> bool:
+    return bool(cell["metadata"].get("jupyter", {}).get("source_hidden"))
 
 
 def _code(notebook: Notebook) -> list[dict]:

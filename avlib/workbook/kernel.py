@@ -126,16 +126,9 @@ def claim(statement: str, *, source: str, measured: str, holds: object, when: st
         raise ParameterError("holds", f"found {type(holds).__name__} {holds!r}", "True or False, computed in the cell")
     kind = ("partly" if when else "holds") if holds else "not"
     verdict = ("holds" if holds else "does not hold") + (f" when {when.removeprefix('when ')}" if when else "")
-    record = {
-        "statement": statement,
-        "source": source,
-        "measured": measured,
-        "holds": holds,
-        "when": when,
-        "note": note,
-    }
+    record = {"statement": statement, "source": source, "measured": measured, "holds": holds, "when": when}
     text = f"Claim     {statement}\nSource    {source}\nMeasured  {measured}\nVerdict   {SIGNS[kind]} {verdict}"
-    show("claim", record | {"verdict": verdict, "kind": kind}, text, claim_html(record, kind, verdict))
+    show("claim", record | {"verdict": verdict, "kind": kind, "note": note}, text, claim_html(record, kind, verdict))
 
 
 def measured(name: str, value: SupportsFloat, unit: str = "") -> None:

@@ -80,7 +80,7 @@ def write_page(executed, result: Result, neighbours: list[Notebook]) -> Path:
         away = f"{target.stem}.html" if target in paths else Path(os.path.relpath(target, page.parent)).as_posix()
         return f'href="{html.escape(quote(away))}{match[2] or ""}"'
 
-    page.write_text(re.sub(r'href="([^":#?]+\.ipynb)(#[^"]*)?"', relink, text), encoding="utf-8")
+    page.write_text(re.sub(r'href="([^":#?]+\.(?:ipynb|md))(#[^"]*)?"', relink, text), encoding="utf-8")
     return page
 
 

@@ -24,7 +24,7 @@ $$\begin{aligned} a &= b \\ c &= d \end{aligned}$$
 
 ![remote](https://example.org/x.png) <img src="https://example.org/y.png">
 <script src="http://example.org/z.js"></script>
-[the next](../12_fails.ipynb) and [one that was not run](../99_else.ipynb)"""
+[the next](../12_fails.ipynb), [the answers](../answers.md) and [one that was not run](../99_else.ipynb)"""
 OUTPUTS = """\
 import ipywidgets
 from IPython.display import HTML, Math, display
@@ -140,6 +140,7 @@ def test_formulas_widgets_and_links_on_a_page(ran):
     assert "VBox(" not in page and "<b>bold</b>" in page  # in the code, a tag stands before the bracket
     assert "&lt;script&gt;alert(2)" in page
     assert 'href="12_fails.html"' in page and 'href="https://example.org/x.png"' in page
+    assert "notebooks0/answers.md" in page and 'href="../answers.md"' not in page
     assert "99_else.ipynb" in page and 'href="../99_else.ipynb"' not in page
     assert 'id="A-section"' in page and 'href="index.html"' in page
     assert "prefers-color-scheme" in page and "Content-Security-Policy" in page

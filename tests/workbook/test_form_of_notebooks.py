@@ -31,6 +31,14 @@ def test_a_notebook_in_form(tmp_path):
     assert workbook.verify_form(in_form(tmp_path / "11_a.ipynb")) == []
 
 
+def test_a_folded_cell_may_be_long(tmp_path):
+    path = in_form(tmp_path / "11_a.ipynb")
+    content = json.loads(path.read_text())
+    content["cells"][5].update(source="x = 1\n" * 31, metadata={"jupyter": {"source_hidden": True}})
+    path.write_text(json.dumps(content))
+    assert workbook.verify_form(path) == []
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
