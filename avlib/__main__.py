@@ -1,4 +1,4 @@
-"""The command line of the workbook: `python -m avlib list`, `run`, `train` and `cache`."""
+"""The command line: `avlib list`, `run`, `train`, `cache`, and the commands that systems bring."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import os
 import shutil
 import signal
 import sys
+import textwrap
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from . import __version__, cache
@@ -33,8 +35,8 @@ Which notebooks:  11         one
 """
 _RUN_EXAMPLES = """\
 examples:
-  python -m avlib run 11 -p clip=my_video.mp4 -p seconds=5
-  python -m avlib run 1 -p size=full -p device=cuda --jobs 1
+  avlib run 11 -p clip=my_video.mp4 -p seconds=5
+  avlib run 1 -p size=full -p device=cuda --jobs 1
 
 The exit code is 0 when every notebook passed, 1 when one failed, 2 when nothing could start.
 """
@@ -45,20 +47,14 @@ clips that it was not trained on. With --out, its weights, history and figures a
 
   -p size=tiny       the settings of the notebooks, for a CPU; size=full: the published ones
   -p device=auto     or cpu, cuda
-  -p seed=0          and any other setting by its name; `stage` says how far to go (cav_mae: fine_tuning;
-                     audiotoken: classifier, judge, diffusion, embedder)
-
-classification takes a table (CSV: path, label, and word, age, speaker where they are known) or a folder with one
-sub-folder for each class; -p backbone=, loss=, optimizer=, schedule= and k_fold= choose (train classification --help
-lists what), -p test=true -p checkpoint=DIR evaluates a model that was trained, and the names of its README work too
-(data_length, lr, ...).
+  -p seed=0          and any other setting by its name; `stage` is the last stage to train
 """
 _TRAIN_EXAMPLES = """\
 examples:
-  python -m avlib train cav_mae -p steps=300 -p fine_tuning.steps=50 -p stage=fine_tuning
-  python -m avlib train cav_mae --settings mine.yaml --data clips/ --out trained/
-  python -m avlib train audiotoken -p embedder.steps=200 -p cosine_loss=true
-  python -m avlib train classification --data table.csv -p backbone=resnet50 -p loss=focal -p word= --out trained/
+  avlib train cav_mae -p steps=300 -p fine_tuning.steps=50 -p stage=fine_tuning
+  avlib train cav_mae --settings mine.yaml --data clips/ --out trained/
+  avlib train audiotoken -p embedder.steps=200 -p cosine_loss=true
+  avlib train classification --data table.csv -p backbone=resnet50 -p loss=focal -p word= --out trained/
   torchrun --standalone --nproc_per_node 2 -m avlib train cav_mae -p steps=20
 """
 
@@ -66,8 +62,12 @@ examples:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch reads it: see env/setup
+    from . import systems  # no torch yet
+
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
+    if options.command in systems.commands():
+        return _guarded(lambda: _of_system(options.command, rest))
     if rest and options.command == "run" and not any(word.startswith("-") for word in rest):
         options.numbers, rest = options.numbers + rest, []  # argparse takes numbers in one place only
     if rest:
@@ -76,8 +76,19 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command is None:
         parser.print_help()
         return 0
+    return _guarded(lambda: commands[options.command](options))
+
+
+def entry() -> int:
+    """Run the command `avlib`."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a terminal that has no Hangul must not end a run
+    return main()
+
+
+def _guarded(command: Callable[[], int]) -> int:
     try:
-        return commands[options.command](options)
+        return command()
     except AvlibError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
@@ -85,11 +96,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def _of_system(command: str, arguments: list[str]) -> int:
+    from . import systems
+
+    system = importlib.import_module(f".systems.{systems.commands()[command][0]}", __package__)
+    return getattr(system, f"{command}_command")(arguments)
+
+
 def _parser() -> argparse.ArgumentParser:
+    from . import systems
+
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "python -m avlib", description="The audio-visual workbook: its notebooks, headless."
-    )
+    parser = argparse.ArgumentParser("avlib", description="The audio-visual workbook: its notebooks, headless.")
     parser.add_argument("--version", action="version", version=f"avlib {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
@@ -118,11 +136,11 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     train = commands.add_parser(
-        "train", help="train a system", description=_TRAIN_HELP, epilog=_TRAIN_EXAMPLES, formatter_class=form,
+        "train", help="train a system", description=_train_help(), epilog=_TRAIN_EXAMPLES, formatter_class=form,
         add_help=False,
     )  # fmt: skip
     train.add_argument("-h", "--help", action=_TrainHelp, help="this; behind SYSTEM, what its settings can choose too")
-    train.add_argument("system", metavar="SYSTEM", help="audiotoken, cav_mae or classification")
+    train.add_argument("system", metavar="SYSTEM", help=", ".join(systems.names()))
     train.add_argument("--settings", metavar="FILE", help="a JSON or YAML file of settings; -p goes before it")
     train.add_argument(
         "-p",
@@ -138,7 +156,21 @@ def _parser() -> argparse.ArgumentParser:
     store = commands.add_parser("cache", help="show or clear the cache of clips and trained models")
     store.add_argument("--clear", action="store_true", help="remove everything in it")
     answers.add_command(commands)
+
+    for name, (_, text) in systems.commands().items():
+        commands.add_parser(name, help=text, add_help=False)
     return parser
+
+
+def _train_help() -> str:
+    """The help of `train`, with what each system says of its settings."""
+    from . import systems
+
+    described = {name: systems.described(name) for name in systems.names()}
+    return _TRAIN_HELP + "".join(
+        f"\n{name}: {about['TITLE']}\n" + textwrap.indent(about["HELP"].strip("\n"), "  ") + "\n"
+        for name, about in described.items()
+    )
 
 
 class _TrainHelp(argparse.Action):
@@ -404,6 +436,4 @@ def _print_table(results: list) -> None:
 
 
 if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a terminal that has no Hangul must not end a run
-    sys.exit(main())
+    sys.exit(entry())

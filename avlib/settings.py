@@ -153,6 +153,16 @@ def changed(settings: _Settings, *sources: Mapping[str, Any]) -> _Settings:
     return _rebuilt(settings, chosen)
 
 
+def recipe(settings: Any) -> dict[str, Any]:
+    """Return the values that a result follows from: all fields but those that the class lists in `FREE`, as a table.
+
+    `FREE` holds names of fields that change no result, such as `workers`; it may be a property.
+    """
+    free = getattr(settings, "FREE", ())
+    values = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name not in free}
+    return {name: recipe(value) if is_dataclass(value) else value for name, value in values.items()}
+
+
 def own_names(
     values: Mapping[str, Any],
     aliases: Mapping[str, str | Mapping[str, str]],

@@ -11,7 +11,7 @@ from conftest import ROOT
 # The house, from the ground up: a part may import from the parts before it, and from third parties.
 # fmt: off
 HOUSE = [
-    "errors", "settings", "cache", "workers", "tables", "shapes", "media", "features", "masking", "losses",
+    "errors", "settings", "cache", "once", "workers", "tables", "shapes", "media", "features", "masking", "losses",
     "checkpoints", "models", "extract", "clips", "datasets", "metrics", "training", "systems", "view", "workbook",
     "__main__",
 ]
@@ -20,6 +20,7 @@ APART = {"models": {"media", "clips", "datasets"}, "shapes": set(HOUSE) - {"erro
 LAZY = {
     "errors",
     "cache",
+    "once",
     "workers",
     "tables",
     "clips",

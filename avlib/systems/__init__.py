@@ -1,24 +1,24 @@
-"""Where a row is put together: one module for each system, with `tiny`, `full`, `build`, `step`, `trained`, `assess`.
+"""The systems, one module each, with `tiny`, `full`, the stages of a training, `trained` and `assess`.
 
-This file holds what they share: a place in the cache where each piece of work is done once; and `changing`, how a
-notebook, a file or the command line sets their settings.
+stages = {"vocoder": Stage(data, build, step, recipe), "diffusion": Stage(..., after=("vocoder",))}
+trained = trained_by(stages, __name__)
+trained(tiny)  # from the cache, or trained now
+
+A module in this folder is a system; nothing else lists it. It may bring commands of its own, see `commands`.
 """
 
 from __future__ import annotations
 
-import hashlib
+import ast
+import functools
 import json
-import os
 import pkgutil
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
-from functools import cache as remembered
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from .. import cache
+from ..once import done_once, is_first, processes, written
 from ..settings import changed, own_names
 
 if TYPE_CHECKING:
@@ -30,56 +30,62 @@ if TYPE_CHECKING:
 __all__ = [
     "Figure",
     "Report",
+    "Stage",
     "Trained",
     "changed",
+    "commands",
+    "described",
     "device_of",
     "done_once",
     "is_first",
     "names",
     "own_names",
     "processes",
-    "sources",
-    "trained_once",
+    "trained_by",
     "written",
 ]
 
-_Result = TypeVar("_Result")
-
-# The parts of avlib whose source decides what scenes are, and those that decide how anything learns.
-_SCENES = ("clips", "datasets/items", "datasets/sources", "features", "media")
-_LEARNING = ("losses", "systems/__init__", "training")
-
-
-def sources(system: str, what: str = "learning", more: Sequence[str] = ()) -> tuple[str, ...]:
-    """The parts of avlib that a system's arrays ("data") or weights ("learning") follow from, for `done_once`.
-
-    Not among them is what another system alone uses, nor how a system is measured: to change these trains nothing anew.
-
-    Args:
-        system: its name.
-        what: "data" or "learning".
-        more: further parts: its networks, and what it shares with others.
-    """
-    data = (*_SCENES, f"datasets/{system}", f"systems/{system}/data")
-    if what == "data":
-        return (*data, *more)
-    return (*data, *_LEARNING, f"systems/{system}/learning", f"systems/{system}/settings", *more)
-
 
 def names() -> list[str]:
-    """The systems that there are."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
+    """Return the names of all systems."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def described(system: str) -> dict[str, Any]:
+    """Return the constants in which a system describes itself, read from its source: to import it takes seconds.
+
+    TITLE: its name in tables.
+    ROW: its place in the table of systems by stages, from 1.
+    HELP: lines for `avlib train --help`.
+    COMMANDS: see `commands`.
+    """
+    spec = next(module for module in pkgutil.iter_modules(__path__) if module.name == system)
+    source = Path(spec.module_finder.find_spec(system).origin).read_text(encoding="utf-8")
+    found = {"TITLE": system, "ROW": 0, "HELP": "", "COMMANDS": {}}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in found:
+            found[node.targets[0].id] = ast.literal_eval(node.value)
+    return found
+
+
+def commands() -> dict[str, tuple[str, str]]:
+    """Return the commands that systems bring, by name: the system and one line of help.
+
+    A system with the constant `COMMANDS = {"convert": "convert a song to another voice"}` and a function
+    `convert_command(arguments: list[str]) -> int` adds `avlib convert` to the command line.
+    """
+    return {name: (system, text) for system in names() for name, text in described(system)["COMMANDS"].items()}
 
 
 # Figures
 
 
 class Figure(NamedTuple):
-    """A measured number, and what it is to be compared with.
+    """A measured number beside one that needs no model.
 
     value: the number.
-    reference: what needs no model, or no more than a trivial one.
-    meaning: which one that is.
+    reference: that of chance, or of a trivial model.
+    meaning: what the reference is.
     low: the lower end of its 95 % interval, over queries or over speakers; None where that is not known.
     """
 
@@ -90,7 +96,7 @@ class Figure(NamedTuple):
 
     @classmethod
     def of_share(cls, hits: Any, reference: float, meaning: str) -> Figure:
-        """The share of queries that are right, of what each gave, 0 to 1: `(queries,)`."""
+        """Return the share of queries that are right, from 0 or 1 for each: `(queries,)`."""
         from .. import metrics
 
         return cls(float(hits.float().mean()), reference, meaning, metrics.lower_bound(hits))
@@ -101,9 +107,9 @@ class Figure(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What is said of a trained model: figures on what it was not trained on, by name, and remarks on them.
+    """Figures of a trained model on clips that it was not trained on, by name, and remarks on them.
 
-    files: by name, what writes a file of that path with all that figures do not say.
+    files: by name, functions that write a file with the details to a path.
     """
 
     figures: dict[str, Figure]
@@ -111,148 +117,167 @@ class Report(NamedTuple):
     files: Mapping[str, Callable[[Path], None]] = {}
 
 
-# Training that is done once
+# Training
 
 
 class Trained(NamedTuple):
-    """A trained model in evaluation mode, what happened in training, and the folder with its weights."""
+    """A trained model in evaluation mode, the history of its training, and the folder with its weights."""
 
     model: nn.Module
     history: training.History
     folder: Path
 
 
-def trained_once(
-    name: str,
-    recipe: Any,
-    make: Callable[[Path], tuple[_Result, training.History]],
-    save: Callable[[_Result, Path], None],
-    *,
-    settings: Any,
-    source: Sequence[str],
-) -> tuple[training.History, Path]:
-    """What happened in a training, and the folder with its weights: from the cache, or trained now. See `done_once`.
+@dataclass(frozen=True)
+class Stage:
+    """One training of a system: its data, its untrained model, and its training step.
+
+    `how` below stands for device=, progress= and live=, as `trained` takes them.
+
+    data: (settings, progress=) -> the data set.
+    build: (settings, **how) -> the untrained model, whose random weights follow from the seed. For a GAN it has a child
+        for each network.
+    step: (model, batch, settings) -> the loss and its parts; for a GAN a table of steps by network, see `training.fit`.
+    recipe: (settings) -> all values that the weights follow from besides the code; None: this stage is not trained, as
+        its weights are given.
+    after: stages that this one builds on.
+    load: (folder, settings, **how) -> the model that `save` wrote there; by default what `build` returns, with these
+        weights.
+    save: (model, folder, settings) -> None; by default `model.save`, or all weights where a model has none.
+    plan: (settings) -> how to train; by default `settings.now.training`, or `settings.training`.
+    validate: (model, settings) -> figures on held-out clips.
+    better: for figures of `validate`, "lower" or "higher".
+    sampler: (settings) -> the order of items, see `training.fit`.
+    finish: (model, checkpoints' folder, settings) -> None; called when training has ended.
+    """
+
+    data: Callable[..., Any]
+    build: Callable[..., nn.Module]
+    step: Callable[..., tuple[torch.Tensor, Mapping[str, torch.Tensor]]] | Mapping[str, Callable[..., Any]]
+    recipe: Callable[[Any], Any]
+    after: tuple[str, ...] = ()
+    load: Callable[..., nn.Module] | None = None
+    save: Callable[..., None] | None = None
+    plan: Callable[[Any], training.Settings] = lambda settings: getattr(settings, "now", settings).training
+    validate: Callable[..., Mapping[str, float]] | None = None
+    better: Mapping[str, Literal["lower", "higher"]] | None = None
+    sampler: Callable[[Any], Any] = lambda settings: None
+    finish: Callable[..., None] = lambda model, folder, settings: None
+
+    def trained(self, settings: Any, folder: Path, **how: Any) -> tuple[nn.Module, training.History]:
+        """Train, with checkpoints in a folder, and return the model and its history."""
+        from .. import training
+
+        def of(function: Callable[..., Any]) -> Callable[..., Any]:
+            return functools.partial(function, settings=settings)
+
+        several = isinstance(self.step, Mapping)
+        step = {name: of(one) for name, one in self.step.items()} if several else of(self.step)
+        dataset = self.data(settings, progress=how["progress"])
+        model = self.build(settings, **how)
+        history = training.fit(
+            model, step, dataset, self.plan(settings), folder=folder, evaluate=self.validate and of(self.validate),
+            better=self.better, sampler=self.sampler(settings), **how,
+        )  # fmt: skip
+        self.finish(model, folder, settings)
+        return model, history
+
+    def write(self, model: nn.Module, folder: Path, settings: Any) -> None:
+        """Write a model's weights by `save`."""
+        from .. import checkpoints
+
+        if self.save:
+            self.save(model, folder, settings)
+        elif hasattr(model, "save"):
+            model.save(folder)
+        else:
+            checkpoints.save(folder, model.state_dict(), {"model": type(model).__name__})
+
+    def read(self, folder: Path, settings: Any, **how: Any) -> nn.Module:
+        """Return the model that `write` wrote."""
+        from .. import checkpoints
+
+        if self.load:
+            return self.load(folder, settings, **how)
+        model = self.build(settings, **how)
+        checkpoints.load(model, folder, checkpoints.read(folder).tensors)
+        return model
+
+
+def trained_by(stages: Mapping[str, Stage], module: str) -> Callable[..., Trained]:
+    """Return the function `trained` of a system.
 
     Args:
-        name: as there.
-        recipe: as there.
-        make: trains, in a folder that outlives a killed process; gives the model and what happened.
-        save: writes the model's weights into a folder of that name.
-        settings: a dataclass that is written beside the weights.
-        source: as there.
+        stages: by name; `settings.stage` names the last one to train. Of a single stage the settings need no such
+            field.
+        module: `__name__` of the module that has the stages: the trained weights follow from its code and all that it
+            imports. Its name after "avlib.systems." begins the name of the result in the cache.
     """
+    system = module.removeprefix(f"{__name__}.").partition(".")[0]
+
+    def trained(
+        settings: Any, *, device: torch.device | str | None = None, progress: bool = True, live: bool = False
+    ) -> Trained:
+        """Return the model of these settings, from the cache if it was ever trained, otherwise trained now.
+
+        The cache knows it by the settings, the code of avlib and the user's files. A training that was killed goes on
+        from its last checkpoint; one that another process is at is waited for.
+
+        Args:
+            settings: what to train; `settings.stage` is the last stage.
+            device: None or "auto" takes a GPU if there is one.
+            progress: whether to show progress bars.
+            live: draw the loss while it falls, in a notebook.
+
+        Raises:
+            TrainingError, DatasetError, ParameterError, CacheError, CheckpointError: see `training.fit`, `done_once`
+                and the system's data set.
+        """
+        from .. import training
+
+        how = {"device": training.chosen_device(device), "progress": progress, "live": live}
+        name = getattr(settings, "stage", next(iter(stages)))
+        stage = stages[name]
+        for earlier in stage.after:  # before its own lock, so that two processes never wait for each other
+            if stages[earlier].recipe(replace(settings, stage=earlier)) is not None:
+                trained(replace(settings, stage=earlier), **how)
+
+        def write(made: tuple[nn.Module, training.History], path: Path) -> None:
+            model, history = made
+            stage.write(model, path, settings)
+            (path / "history.json").write_text(json.dumps(history.rows))
+            (path / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
+
+        folder = done_once(
+            "trained",
+            f"{system}-{name}" if len(stages) > 1 else system,
+            stage.recipe(settings),
+            lambda progress_folder: stage.trained(settings, progress_folder, **how),
+            write,
+            source=(module, training.__name__),
+            together=True,
+        )
+        model = stage.read(folder, settings, **how).to(how["device"]).eval()
+        return Trained(model, training.History(json.loads((folder / "history.json").read_text())), folder)
+
+    trained.__module__ = module
+    return trained
+
+
+def trained_once(name, recipe, make, save, *, settings, source):
+    """Train once, for rows that are not yet expressed as stages."""
     from .. import training
 
-    def write(made: tuple[_Result, training.History], path: Path) -> None:
+    def write(made: Any, path: Path) -> None:
         model, history = made
         save(model, path)
         (path / "history.json").write_text(json.dumps(history.rows))
         (path / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
 
-    folder = done_once("trained", name, recipe, make, write, source=source, together=True)
+    folder = done_once("trained", name, recipe, make, write, source=(source, training.__name__), together=True)
     return training.History(json.loads((folder / "history.json").read_text())), folder
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model's parameters lie."""
+    """Return the device of a model's parameters."""
     return next(model.parameters()).device
-
-
-def written(paths: Iterable[str | Path]) -> list[tuple[str, int, int]]:
-    """A user's files, their sizes and when each was written: in a recipe, so that a changed file is not taken for the
-    old one. Of a folder all that is in it; of "", of a name on the hub and of what is missing, nothing.
-    """
-    there = [Path(path) for path in paths if str(path)]
-    files = [file for path in there for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    facts = [(str(file), file.stat()) for file in files if file.is_file()]
-    return [(name, fact.st_size, fact.st_mtime_ns) for name, fact in facts]
-
-
-# Work that is done once
-
-
-def done_once(
-    group: str,
-    name: str,
-    recipe: Any,
-    make: Callable[[Path], _Result],
-    write: Callable[[_Result, Path], None],
-    *,
-    source: Sequence[str],
-    together: bool = False,
-) -> Path:
-    """Where in the cache a result lies, whole, made now if no process made it before. One that makes it at the same
-    time is waited for; where one was killed, `make` can go on from what that left.
-
-    Args:
-        group: a folder of the cache.
-        name: what the folder below it begins with; a mark of all that the result depends on follows.
-        recipe: what that is: values that JSON can hold, or whose `repr` tells them apart.
-        make: called with a folder that outlives a killed process.
-        write: called with the result and a name, under which it writes a file or a folder.
-        source: parts of avlib whose source the result depends on as well.
-        together: where several processes were started (torchrun), whether all of them make the result, of which the
-            first writes its own; otherwise the first makes it alone.
-
-    Raises:
-        CacheError: the cache cannot be written.
-    """
-    text = json.dumps(recipe, sort_keys=True, default=repr)
-    mark = hashlib.sha256(f"{_digest(tuple(source))} {text}".encode()).hexdigest()[:12]
-    folder = cache.folder(group, f"{name}-{mark}")
-    result, progress, first = folder / "result", folder / "progress", is_first()
-    with cache.locked(result) if first else nullcontext():
-        if not _of_the_first(result.exists()):
-            if first:
-                cache.remove_unfinished(folder)  # of a killed process; nobody else writes here
-                progress.mkdir(exist_ok=True)
-            made = make(progress) if first or together else None
-            if first:
-                with cache.publishing(result) as unfinished:
-                    write(made, unfinished)
-                shutil.rmtree(progress, ignore_errors=True)
-        _of_the_first(True)  # whose result is there now
-    return result
-
-
-@remembered
-def _digest(parts: tuple[str, ...]) -> str:
-    digest, root = hashlib.sha256(), Path(__file__).parents[1]
-    for part in parts:
-        files = sorted([*root.glob(f"{part}.py"), *root.glob(f"{part}/**/*.py")])
-        if not files:
-            raise FileNotFoundError(f"avlib has no part {part}")  # which is renamed, and would decide nothing
-        for path in files:
-            digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-def is_first() -> bool:
-    """Whether this is the only process, or the one of several (torchrun) that prints and writes."""
-    return int(os.environ.get("RANK", 0)) == 0
-
-
-@contextmanager
-def processes() -> Iterator[None]:
-    """Within, the processes that torchrun started know of each other; afterwards they may end one by one."""
-    try:
-        yield
-    finally:
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            from torch import distributed
-
-            if distributed.is_initialized():
-                distributed.destroy_process_group()
-
-
-def _of_the_first(value: bool) -> bool:
-    """What the first process says; until it does, the others wait."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        return value
-    from torch import distributed
-
-    if not distributed.is_initialized():
-        distributed.init_process_group()  # gloo for the CPU, and NCCL for GPUs where there are any
-    said = [value]
-    distributed.broadcast_object_list(said, device="cpu")
-    return said[0]

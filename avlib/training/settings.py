@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import torch
 from pydantic import Field
@@ -67,6 +67,8 @@ class Settings:
     Raises:
         ParameterError: a number out of range, or an unknown choice.
     """
+
+    FREE: ClassVar = ("workers", "log_every", "save_every")  # change no weights; see `avlib.settings.recipe`
 
     steps: Count = 300
     batch_size: Count = 64

@@ -28,7 +28,7 @@ from .settings import Settings
 _AVERAGE = "average"  # key of a parameter's moving average, beside those of the optimiser
 _TRAINING = "training"  # beside a checkpoint's weights: tensors of the optimiser, and all else in their config
 
-FREE = ("workers", "evaluate_every", "save_every", "log_every", "keep")  # settings that may change when a run goes on
+_MAY_CHANGE = ("workers", "evaluate_every", "save_every", "log_every", "keep")  # when a run goes on
 
 
 def saved(folder: Path | str) -> list[Path]:
@@ -95,7 +95,7 @@ class Checkpoints:
         self.names = {parameter: name for name, parameter in model.named_parameters()}
         self.trained = [parameter for parameter in self.names if parameter.requires_grad]
         # What must be as it was for a run to go on from a checkpoint, as JSON has it.
-        same = {name: value for name, value in asdict(settings).items() if name not in FREE}
+        same = {name: value for name, value in asdict(settings).items() if name not in _MAY_CHANGE}
         if settings.schedule in ("constant", "multistep"):
             del same["steps"]  # no rate depends on it, so that a run can be made longer
         self.same = json.loads(json.dumps({**same, "items": items, "trained parameters": len(self.trained)}))

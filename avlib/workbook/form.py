@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import NotebookError
-from .notebooks import FRONT, SYSTEMS, Notebook
+from .notebooks import FRONT, Notebook, table_rows
 
 MOST_PARAMETERS = 12
 LONGEST_CELL = 30
@@ -55,7 +55,8 @@ def _parameters(notebook: Notebook) -> Iterator[str]:
     if place + 1 == len(code) or "workbook.check(globals()" not in code[place + 1]["source"]:
         yield "the code cell after the parameters does not call workbook.check(globals())"
     folder = notebook.path.parent.name
-    if notebook.system and folder in SYSTEMS and notebook.system != folder.partition("_")[2]:
+    rows = [f"{digit}_{name}" for digit, (name, _) in table_rows().items()]
+    if notebook.system and folder in rows and notebook.system != folder.partition("_")[2]:
         yield f"declares the system {notebook.system}; its folder is {folder}"
 
 

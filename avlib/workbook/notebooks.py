@@ -16,13 +16,7 @@ from ..errors import NotebookError
 from .parameters import Parameter, parse
 
 FRONT = {"00": ("start_here", "Start here"), "01": ("shapes_side_by_side", "Shapes side by side")}
-SYSTEMS = {  # folder: title; the first digit of a notebook
-    "1_cav_mae": "CAV-MAE",
-    "2_audiotoken": "AudioToken",
-    "3_classification": "Classification",
-    "4_svc": "Singing-voice conversion",
-    "5_unit2av": "Units to speech and face",
-}
+PLANNED = {4: ("svc", "Singing-voice conversion"), 5: ("unit2av", "Units to speech and face")}  # rows to be built
 STAGES = ("preprocessing", "shapes", "training", "masking", "inference")  # the second digit
 
 
@@ -207,6 +201,15 @@ class Table:
         return f"<p>{front}</p><table><tr>{head}</tr>{body}</table>"
 
 
+def table_rows() -> dict[int, tuple[str, str]]:
+    """Return name and title of each row of the table by its number, as the systems declare them."""
+    from .. import systems
+
+    described = {name: systems.described(name) for name in systems.names()}
+    built = {about["ROW"]: (name, about["TITLE"]) for name, about in described.items() if about["ROW"]}
+    return dict(sorted({**PLANNED, **built}.items()))
+
+
 def table(base: str | os.PathLike[str] | None = None) -> Table:
     """Return the table of the workbook.
 
@@ -223,8 +226,8 @@ def table(base: str | os.PathLike[str] | None = None) -> Table:
 
     front = tuple(slot(number, title, f"{number}_{name}.ipynb") for number, (name, title) in FRONT.items())
     rows = {}
-    for directory, system in SYSTEMS.items():
-        digit, name = directory.split("_", 1)
+    for digit, (name, system) in table_rows().items():
+        directory = f"{digit}_{name}"
         rows[system] = tuple(
             slot(f"{digit}{place}", f"{system}: {stage}", f"{directory}/{digit}{place}_{name}_{stage}.ipynb")
             for place, stage in enumerate(STAGES, start=1)

@@ -1,7 +1,7 @@
 """What all systems share: fields that are set by name, and work that is done once."""
 
-import ast
 import importlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from conftest import ROOT
 
-from avlib import systems
+from avlib import once, systems
 from avlib.errors import ParameterError
 
 
@@ -116,7 +115,7 @@ def count_and_add(tmp_path, recipe, fail=False):
         return (progress / "half").exists()
 
     return systems.done_once(
-        "test", "thing", recipe, make, lambda was, path: path.write_text(str(was)), source=["cache"]
+        "test", "thing", recipe, make, lambda was, path: path.write_text(str(was)), source="avlib.clips"
     )
 
 
@@ -137,14 +136,14 @@ def test_work_goes_on_from_what_an_interrupted_one_left(tmp_path):
 TWO = """
 import sys, time
 from pathlib import Path
-from avlib import systems
+from avlib import once, systems
 
 def make(progress):
     print("made", flush=True)
     time.sleep(1)
     return "done"
 
-path = systems.done_once("test", "two", {}, make, lambda text, path: path.write_text(text), source=["cache"])
+path = systems.done_once("test", "two", {}, make, lambda text, path: path.write_text(text), source="avlib.clips")
 print(path.read_text())
 """
 
@@ -155,47 +154,65 @@ def test_two_processes_at_once_do_it_once():
     assert said == [["done"], ["made", "done"]]
 
 
-def test_a_changed_source_is_another_recipe():
-    one, other = systems._digest(("clips",)), systems._digest(("clips", "features"))
-    assert one != other
+def module(folder, name, text):
+    """A module of avlib that lies elsewhere, as `sys.modules` has it once it is imported."""
+    path = folder / f"{name}.py"
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location(f"avlib.{name}", path)
+    return importlib.util.module_from_spec(spec)
 
 
-def test_a_part_that_is_not_there_is_no_source():
-    with pytest.raises(FileNotFoundError, match="no part models/classification"):
-        systems._digest(("clips", "models/classification"))
+@pytest.fixture
+def mark(tmp_path, monkeypatch):
+    """The mark of `avlib.follows`, which imports `avlib.follower`, with the text of the latter."""
+
+    def mark_with(text):
+        monkeypatch.setitem(sys.modules, "avlib.follower", module(tmp_path, "follower", text))
+        follows = module(tmp_path, "follows", "from .follower import f\nfrom . import cache, errors\n")
+        monkeypatch.setitem(sys.modules, "avlib.follows", follows)
+        once._code.cache_clear()
+        once.source_mark.cache_clear()
+        return once.source_mark(("avlib.follows",))
+
+    yield mark_with
+    once._code.cache_clear()
+    once.source_mark.cache_clear()
 
 
-# What decides nothing that is learned: what is refused, how files are read and written, how a system is measured.
-INDIFFERENT = {
-    "__init__", "cache", "checkpoints", "errors", "tables", "workers", "models", "systems", "settings",
-    "systems/classification/names", "systems/classification/tables",
-}  # fmt: skip
+def test_code_makes_another_mark_and_comments_and_docstrings_do_not(mark):
+    before = mark("def f():\n    return 1\n")
+    assert mark('"""About."""\n# why\n\ndef f():\n    """Return 1."""\n    return 1\n') == before
+    assert mark("def f():\n    return 2\n") != before
+    assert mark("class C:\n    pass\n") != before
 
 
-def imported(path):
-    """The modules of avlib that one imports, at its head or inside a function."""
-    root, package = ROOT / "avlib", path.relative_to(ROOT / "avlib").parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            base = root.joinpath(*package[: len(package) - node.level + 1], *(node.module or "").split("."))
-            for place in (base, *(base / alias.name for alias in node.names)):
-                yield from (file for file in (place.with_suffix(".py"), place / "__init__.py") if file.exists())
+def test_a_module_that_is_not_there_is_no_source():
+    with pytest.raises(ModuleNotFoundError, match=r"no module avlib\.nothing"):
+        once.source_mark(("avlib.clips", "avlib.nothing"))
 
 
 @pytest.mark.parametrize("system", systems.names())
-def test_all_that_a_training_imports_is_in_its_mark(system):
-    """So that a model which other source would train otherwise is not taken from the cache."""
-    root, reached = ROOT / "avlib", set()
-    waiting = [root / "systems" / system / "learning.py"]
-    while waiting:
-        path = waiting.pop()
-        name = str(path.relative_to(root).with_suffix("")).removesuffix("/__init__")
-        if path not in reached and name not in INDIFFERENT:
-            reached.add(path)
-            waiting += imported(path)
-    sources = importlib.import_module(f"avlib.systems.{system}.learning").SOURCES
-    marked = {file for part in sources for file in [*root.glob(f"{part}.py"), *root.glob(f"{part}/**/*.py")]}
-    assert reached and not reached - marked
+def test_a_training_follows_from_its_data_its_networks_and_the_loop(system, monkeypatch):
+    """And from no other row, nor from how it is shown."""
+    seen, code = [], once._code
+    monkeypatch.setattr(once, "_code", lambda path, name: seen.append(name) or code(path, name))
+    once.source_mark.cache_clear()
+    trained = importlib.import_module(f"avlib.systems.{system}").trained
+    once.source_mark((trained.__module__, "avlib.training"))
+    once.source_mark.cache_clear()
+    for part in ("clips", "datasets", "features", "media", "models", "training"):
+        assert any(name.startswith(f"avlib.{part}") for name in seen), part
+    others = set(systems.names()) - {system}
+    assert not [name for name in seen for other in others if other in name.split(".")]
+    assert not [name for name in seen if name.split(".")[1] in ("view", "workbook", "shapes")]
+
+
+def test_settings_that_change_no_result_are_not_in_a_recipe():
+    from avlib.settings import recipe
+    from avlib.training import Settings
+
+    assert recipe(Settings(workers=3, log_every=2, save_every=5)) == recipe(Settings())
+    assert recipe(Settings(seed=1)) != recipe(Settings())
 
 
 def test_a_file_that_is_written_anew_is_another(tmp_path):

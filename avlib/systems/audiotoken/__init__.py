@@ -32,6 +32,10 @@ from .learning import (
 from .model import AudioToken, Windows, heard_layers, windows
 from .settings import PUBLISHED, STAGES, Data, Settings, full, tiny
 
+TITLE = "AudioToken"
+ROW = 2
+HELP = "stage=classifier, judge, diffusion or embedder"
+
 __all__ = [
     "CLASSES",
     "PUBLISHED",

@@ -30,7 +30,7 @@ from ...datasets.sources import SAMPLE_RATE, split
 from ...features import beats_fbank
 from ...models.audiotoken import PLACEHOLDER
 from ...workers import each
-from .. import done_once, sources
+from .. import done_once
 from .settings import HELD_OUT, Settings
 
 CLASSES = {"kind": KINDS, "size": SIZES, "colour": COLOURS}  # what a picture is judged by
@@ -186,8 +186,7 @@ def _scenes(settings: Settings, clips: list[Clip], augment: bool, progress: bool
         checkpoints.save(path, arrays, {})
 
     recipe = [moments, list(own.image_size), [repr(clip.scene) for clip in clips]]
-    source = sources("audiotoken", "data")
-    path = done_once("arrays", "audiotoken", recipe, make, write, source=source)
+    path = done_once("arrays", "audiotoken", recipe, make, write, source=__name__)
     return Scenes(clips, **checkpoints.read(path).tensors, settings=settings, augment=augment)
 
 

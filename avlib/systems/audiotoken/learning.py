@@ -21,14 +21,12 @@ from ...models.audiotoken import PLACEHOLDER, AudioTokenEmbedder, load_lora, lor
 from ...models.beats import BEATs
 from ...models.text_to_image import TextToImage
 from ...models.tiny_diffusion import Judge, PatchPCA, small_text_encoder, small_tokenizer
-from .. import Trained, device_of, sources, trained_once, written
+from .. import Trained, device_of, trained_once, written
 from .data import CLASSES, Example, data, held_out, pictures_of
 from .model import AudioToken, heard_layers
 from .settings import Sampling, Settings, full, tiny
 
 NOISE_STEPS = 1000  # of Stable Diffusion's training
-_MODELS = ("audiotoken", "beats", "patches", "text_to_image", "tiny_diffusion")
-SOURCES = sources("audiotoken", more=[*(f"models/{name}" for name in _MODELS), "systems/audiotoken/model"])
 
 # The models of the stages, untrained
 
@@ -249,7 +247,7 @@ def trained(
 
     history, folder = trained_once(
         f"audiotoken-{stage}", _recipe(settings), make, _save, settings=settings,
-        source=SOURCES,
+        source=__name__,
     )  # fmt: skip
     return Trained(_load(settings, folder, how), history, folder)
 

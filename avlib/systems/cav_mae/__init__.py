@@ -14,6 +14,10 @@ from .evaluation import assess, classification, embeddings, evaluate, reconstruc
 from .learning import Trained, build, classifier, fine_tuning_step, step, trained
 from .settings import PUBLISHED, Data, FineTuning, Pretraining, Settings, full, tiny
 
+TITLE = "CAV-MAE"
+ROW = 1
+HELP = "stage=pretraining or fine_tuning"
+
 __all__ = [
     "PUBLISHED",
     "Data",

@@ -20,7 +20,7 @@ from ...datasets.cav_mae import (
     scene_items,
 )
 from ...datasets.sources import split
-from .. import done_once, sources
+from .. import done_once
 from .settings import GALLERY, Settings
 
 
@@ -109,7 +109,7 @@ def _dataset(
         recipe,
         lambda _: dataset.prepared(jobs, progress),
         write,
-        source=sources("cav_mae", "data"),
+        source=__name__,
     )
     no_sounds = [torch.empty(0)] * len(items)
     return dataset.with_memory(checkpoints.read(path).tensors | {"sounds": no_sounds})

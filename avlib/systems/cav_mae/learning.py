@@ -14,11 +14,9 @@ from torch.nn import functional as F
 from ... import training
 from ...datasets.cav_mae import LabelTable, Sample, read_items
 from ...models.cav_mae import CAVMAE, OBJECTIVES, CAVMAEClassifier
-from .. import Trained, sources, trained_once, written
+from .. import Trained, trained_once, written
 from .data import data
 from .settings import STAGES, Data, Settings, tiny
-
-SOURCES = sources("cav_mae", more=("masking", "models/cav_mae", "models/patches"))
 
 
 def build(settings: Settings) -> CAVMAE:
@@ -123,7 +121,7 @@ def trained(
 
     history, folder = trained_once(
         f"cav_mae-{settings.stage}", recipe, make, lambda model, path: model.save(path), settings=settings,
-        source=SOURCES,
+        source=__name__,
     )  # fmt: skip
     model = (CAVMAEClassifier if tuning else CAVMAE).from_checkpoint(folder).to(training.chosen_device(device)).eval()
     return Trained(model, history, folder)

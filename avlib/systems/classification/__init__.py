@@ -22,6 +22,14 @@ from .predicting import NOT_TOLD, Predictions, Sound, answers, joined, listen, p
 from .probabilities import calibration, temperature, thresholds
 from .settings import Augment, Data, Loss, Model, Settings, full, tiny
 
+TITLE = "Classification"
+ROW = 3
+HELP = """
+Takes a table (CSV: path, label, and word, age, speaker where they are known) or a folder with one sub-folder for each
+class; -p backbone=, loss=, optimizer=, schedule= and k_fold= choose (train classification --help lists the choices).
+-p test=true -p checkpoint=DIR evaluates a trained model. The names of its README work too (data_length, lr, ...).
+"""
+
 __all__ = [
     "ALIASES",
     "LOSSES",

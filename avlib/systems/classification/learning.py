@@ -19,7 +19,7 @@ from ... import metrics, training
 from ...datasets.classification import ClassificationDataset, Example, statistics
 from ...errors import CacheError
 from ...models.classifiers import BACKBONES, AudioClassifier
-from .. import Trained, device_of, is_first, sources, trained_once
+from .. import Trained, device_of, is_first, trained_once
 from .data import Parts, files, network, parts, say
 from .objective import augmented, contrast_of, loss_of, loss_weights, sampler_of
 from .predicting import NOT_TOLD, predictions, told
@@ -28,7 +28,6 @@ from .settings import Settings, tiny
 
 _SHARED = ("datasets/sampling", "metrics", "models/beats", "models/classifiers")
 _OWN = ("objective", "predicting", "saving")
-SOURCES = sources("classification", more=[*_SHARED, *(f"systems/classification/{name}" for name in _OWN)])
 _DEBUG_STEPS = 2
 _CLIPS = 256  # whose spectrograms say what the rows of all are like
 
@@ -160,7 +159,7 @@ def trained(
 
     history, folder = trained_once(
         "classification", _recipe(settings), make, partial(save, own=own, settings=settings), settings=settings,
-        source=SOURCES,
+        source=__name__,
     )  # fmt: skip
     if settings.checkpoint and is_first():
         shutil.copytree(folder, settings.checkpoint, dirs_exist_ok=True)
