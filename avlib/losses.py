@@ -6,9 +6,7 @@ the items of a batch, not over the sum of their weights, so that a weight keeps 
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,6 +20,7 @@ from .errors import ParameterError, check_choice
 FOCAL_FORMS = ("softmax", "sigmoid")
 CLASS_BALANCED_FORMS = ("softmax", "sigmoid", "focal")
 BALANCING_FORMS = ("balanced", "inverse")
+_EASIEST, _HARDEST = 2, 11  # the scores between which weights go from one end to the other, as in the notes' README
 _TINY = 1e-30  # a power below 1 has no slope at 0, where a model is wholly sure: the gradient would be NaN
 
 # Masked autoencoding
@@ -41,10 +40,7 @@ def masked_patch_error(
     target: Float[Tensor, "batch patches values"],
     removed: Float[Tensor, "batch patches"],
 ) -> Float[Tensor, ""]:
-    """Mean squared error over the removed (1) patches of a batch; NaN without any.
-
-    Source: CAV-MAE, `forward_mae_loss`; paper equation 7.
-    """
+    """Mean squared error over removed (1) patches; CAV-MAE's `forward_mae_loss`, equation 7."""
     error = (prediction - target).square().mean(dim=-1)  # (batch, patches)
     return (error * removed).sum() / removed.sum()
 
@@ -63,15 +59,15 @@ def contrastive_loss(
     """InfoNCE on cosines: each picture picks its own sound among all sounds of the batch.
 
     For picture j, loss = -log(exp(s_jj / t) / sum_i exp(s_ij / t)), s_ij the cosine between sound i and picture j:
-    small where s_jj is large and the other s_ij are small. Source: CAV-MAE, `forward_contrastive`.
+    Source: CAV-MAE, `forward_contrastive`.
 
     Args:
-        audio: `(batch, width)`, one embedding for each clip's sound.
-        image: `(batch, width)`, one for its picture.
+        audio: `(batch, width)`.
+        image: `(batch, width)`, of the same clips.
         temperature: divides the cosines; 0.05 as published.
         both_directions: average with the loss of sounds that pick pictures. The published trainings do not.
-        gather: compare the clips of all processes of `torch.distributed`: loss and (averaged) gradients are those of
-            one process with the whole batch. All must call, with batches of one size. False is the published form.
+        gather: over all processes of `torch.distributed`, which must call with batches of one size: loss and (averaged)
+            gradients are those of one process with the whole batch. False is the published form.
 
     Returns:
         The loss, and the share of pictures whose own sound is the most similar (averaged over directions).
@@ -83,9 +79,8 @@ def contrastive_loss(
     if gather:
         audio, image = _gathered(audio), _gathered(image)
     if len(audio) < 2:
-        raise ParameterError(
-            "batch", "a single clip", "two or more, since contrast compares clips", "Or set contrast_weight=0."
-        )
+        expected = "two or more, since contrast compares clips"
+        raise ParameterError("batch", "a single clip", expected, "Or set contrast_weight=0.")
     with torch.autocast(audio.device.type, enabled=False):  # bfloat16 would round s / t, which reaches 20, to 0.06
         similarity = audio @ image.T / temperature  # (clips, clips): a row for each sound, a column for each picture
     own = torch.arange(len(audio), device=audio.device)
@@ -106,8 +101,8 @@ def supervised_contrastive_loss(
     """Contrast each item with the others of the batch; those of its label are positives.
 
     For item i, with s the cosines over the temperature, P the other items of its label, A all other items:
-    -1 / |P| sum over p of log(exp(s_ip) / sum over a of exp(s_ia)); the mean over items that have a P, or 0. Khosla et
-    al., "Supervised Contrastive Learning", arXiv:2004.11362, equation 2 (L_out), which sums over items.
+    -1 / |P| sum over p of log(exp(s_ip) / sum over a of exp(s_ia)); the mean over items that have a P, or 0.
+    Khosla et al., arXiv:2004.11362, equation 2 (L_out), which sums over items.
 
     Args:
         embeddings: `(batch, width)`, of any length.
@@ -156,11 +151,8 @@ def draw_partners(
 ) -> Partners:
     """Draw for each item a partner of its word and label, and one of another label.
 
-    Args:
-        labels: `(batch,)`.
-        words: `(batch,)`; None where all items may be compared.
-        noise: `(batch, batch)`, uniform; the highest in an item's row wins. None draws it. In training,
-            `training.uniform(batch, batch)` lets it follow from the seed and the step.
+    Without `words`, all items may be compared. The highest `noise` in an item's row wins; it is uniform, by default
+    drawn here, in training by `training.uniform(batch, batch)`, so that it follows from the seed and the step.
     """
     count = len(labels)
     noise = torch.rand(count, count) if noise is None else noise
@@ -185,15 +177,14 @@ def pair_contrastive_loss(
 ) -> Float[Tensor, ""]:
     """1 minus the cosine to a positive, plus the cosine to a negative above a margin.
 
-    Each is a mean over the items that have that partner, or 0; `torch.nn.CosineEmbeddingLoss` on each side. Gradients
-    reach the partners too.
+    Each is a mean over the items that have that partner, or 0. Gradients reach the partners too.
 
     Args:
         anchor: `(batch, width)`.
         positive: of the same word and label: `anchor[partners.same]`, see `draw_partners`.
         negative: of the same word and another label.
         margin: cosines to the negative below it cost nothing.
-        has_positive: `(batch,)`, True where there is such a partner; None: everywhere.
+        has_positive: `(batch,)`, True where there is a positive; None: everywhere.
         has_negative: likewise.
 
     Raises:
@@ -204,15 +195,15 @@ def pair_contrastive_loss(
     anchor, positive, negative = (_unit(vectors) for vectors in (anchor, positive, negative))
     apart = 1 - (anchor * positive).sum(dim=-1)
     close = ((anchor * negative).sum(dim=-1) - margin).clamp(min=0)
-    parts = [
-        values.mean() if valid is None else (values * valid).sum() / valid.sum().clamp(min=1)
-        for values, valid in ((apart, has_positive), (close, has_negative))
-    ]
-    return parts[0] + parts[1]
+    return _mean(apart, has_positive) + _mean(close, has_negative)
 
 
 def _unit(vectors: Tensor) -> Tensor:
     return F.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)
+
+
+def _mean(values: Tensor, valid: Tensor | None) -> Tensor:
+    return values.mean() if valid is None else (values * valid).sum() / valid.sum().clamp(min=1)
 
 
 def _equal(numbers: Tensor) -> Bool[Tensor, "batch batch"]:
@@ -220,7 +211,6 @@ def _equal(numbers: Tensor) -> Bool[Tensor, "batch batch"]:
 
 
 def _comparable(words: Tensor | None, labels: Tensor) -> Bool[Tensor, "batch batch"]:
-    """All pairs of different items, of one word if words are given."""
     others = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     return others if words is None else others & _equal(words)
 
@@ -290,25 +280,22 @@ def focal_loss(
 
     Args:
         logits: `(batch, classes)`; with "sigmoid" also `(batch,)`, one question.
-        target: `(batch,)`, class indices; or of the shape of the logits: probabilities with "softmax", with "sigmoid"
-            1 where the answer is yes, or anything from 0 to 1.
+        target: `(batch,)`, class indices; or of the shape of the logits: probabilities, with "sigmoid" of each yes.
         gamma: 0 is cross entropy.
         alpha: None weighs all alike. With "softmax" a weight for each class; of two, a number weighs the second, and 1
             minus it the first. With "sigmoid" a number: a is alpha where the answer is yes, else 1 - alpha.
         form: one of `FOCAL_FORMS`.
-        reduction: see `cross_entropy_loss`. The mean with "sigmoid" is the sum over the number of answers that are yes
-            (at least 1), as published.
+        reduction: see `cross_entropy_loss`. The mean with "sigmoid" is over the answers that are yes, as published.
 
     Raises:
-        ParameterError: shapes that do not fit, an unknown class, form or reduction, a negative gamma, or an `alpha`
-            that does not go with the form.
+        ParameterError: as `cross_entropy_loss`; an unknown form, a negative gamma, or an `alpha` of the other form.
     """
     check_choice("form", form, FOCAL_FORMS)
     if not gamma >= 0:
         raise ParameterError("gamma", f"{gamma}", "0 or more")
     if form == "sigmoid":
-        answers = _answers(logits, target)
-        return _reduced(_sigmoid_focal(logits, answers, gamma, alpha), None, reduction, answers.sum().clamp(min=1))
+        losses, positives = _sigmoid_focal(logits, target, gamma, alpha)
+        return _reduced(losses, None, reduction, positives.clamp(min=1))
     logits, target = _checked(logits, target)
     log_p = logits.log_softmax(dim=-1)
     if target.ndim == 1:
@@ -338,7 +325,7 @@ def class_balanced_loss(
         reduction: see `cross_entropy_loss`.
 
     Raises:
-        ParameterError: shapes that do not fit, or an unknown class, form or reduction.
+        ParameterError: as `cross_entropy_loss` and `focal_loss`.
     """
     check_choice("form", form, CLASS_BALANCED_FORMS)
     if weights.shape != logits.shape[1:]:
@@ -366,20 +353,17 @@ def _checked(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return logits, target.long()
 
 
-def _answers(logits: Tensor, target: Tensor) -> Tensor:
-    """Targets in the shape of the logits, 1 where the answer is yes."""
-    if target.shape == logits.shape:
-        return target.to(logits)
-    if logits.ndim == 2 and logits.shape[1] == 1 and target.shape == logits.shape[:1]:
-        return target[:, None].to(logits)  # one question: the class is its answer
-    _, target = _checked(logits, target)
-    return F.one_hot(target, logits.shape[1]).to(logits)
-
-
-def _sigmoid_focal(logits: Tensor, answers: Tensor, gamma: float, alpha: object) -> Float[Tensor, " batch"]:
+def _sigmoid_focal(logits: Tensor, target: Tensor, gamma: float, alpha: object) -> tuple[Tensor, Tensor]:
+    """The loss of each item, and the number of answers that are yes."""
     if alpha is not None and not (isinstance(alpha, float | int) and 0 <= alpha <= 1):
         advice = 'Weights of classes go with form="softmax", or with class_balanced_loss.'
         raise ParameterError("alpha", f"{alpha}", 'a number from 0 to 1 in the form "sigmoid"', advice)
+    if target.shape == logits.shape:
+        answers = target
+    elif logits.shape[1:] == (1,) and target.shape == logits.shape[:1]:
+        answers = target[:, None]  # one question: the class is its answer
+    else:
+        answers = F.one_hot(_checked(logits, target)[1], logits.shape[1])
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     answers = answers.to(logits)
     # torchvision.ops.sigmoid_focal_loss has the same formula, but takes the power of 1 - pt, which rounds to 0.
@@ -387,14 +371,12 @@ def _sigmoid_focal(logits: Tensor, answers: Tensor, gamma: float, alpha: object)
     losses = wrong**gamma * F.binary_cross_entropy_with_logits(logits, answers, reduction="none")
     if alpha is not None:
         losses = losses * (alpha * answers + (1 - alpha) * (1 - answers))
-    return losses.flatten(1).sum(dim=1) if losses.ndim > 1 else losses
+    return losses.flatten(1).sum(dim=1) if losses.ndim > 1 else losses, answers.sum()
 
 
 def _class_weights(alpha: object, logits: Tensor) -> Tensor:
     classes = logits.shape[1]
-    if alpha is None:
-        return logits.new_ones(classes)
-    weights = torch.as_tensor(alpha).to(logits)
+    weights = logits.new_ones(classes) if alpha is None else torch.as_tensor(alpha).to(logits)
     if weights.ndim == 0 and classes == 2:
         weights = torch.stack([1 - weights, weights])
     if weights.shape != (classes,):
@@ -422,9 +404,8 @@ def class_balanced_weights(
 ) -> Float[Tensor, " classes"]:
     """A weight for each class: (1 - beta) / (1 - beta^n), scaled to sum to the classes.
 
-    One over the effective number of examples: with `beta` 0 all weigh 1, towards 1 they approach 1 / n. `counts` says
-    how often each class is in the training split. Cui et al., "Class-Balanced Loss Based on Effective Number of
-    Samples", arXiv:1901.05555, equation 2; there `beta` is from 0.9 to 0.9999.
+    One over the effective number of examples: with `beta` 0 all weigh 1, towards 1 they approach 1 / n. `counts` are of
+    the training split. Cui et al., arXiv:1901.05555, equation 2; there `beta` is from 0.9 to 0.9999.
 
     Raises:
         ParameterError: a class without examples, no classes, or a `beta` outside [0, 1).
@@ -445,11 +426,7 @@ def count_table(
     num_rows: int,
     num_columns: int,
 ) -> Int[Tensor, "rows columns"]:
-    """Count how often each word (row) goes with each label (column), for `balancing_weights`.
-
-    Raises:
-        ParameterError: unequal lengths, or a number that is out of range.
-    """
+    """Count how often each word (row) goes with each label (column), for `balancing_weights`."""
     rows, columns = torch.as_tensor(rows).long(), torch.as_tensor(columns).long()
     if rows.shape != columns.shape:
         raise ParameterError("columns", f"{len(columns)} numbers", f"as many as rows, {len(rows)}")
@@ -468,8 +445,7 @@ def balancing_weights(
     """A weight for each word and class, so that the classes of a word count alike.
 
     With N_wy clips of word w and class y, N_w of word w, and K_w classes that this word has: N_w / (K_w N_wy) in the
-    form "balanced", whose mean over the clips of a word is 1; N_w / N_wy in the form "inverse", that of the notes'
-    README. 1 where there are no clips.
+    form "balanced", whose mean over the clips of a word is 1; N_w / N_wy in the form "inverse" of the notes' README.
 
     Args:
         counts: `(words, classes)`, of the training split; see `count_table`.
@@ -478,7 +454,7 @@ def balancing_weights(
         cap: no weight is above it; None for no cap.
 
     Raises:
-        ParameterError: a negative count, an unknown form, a negative `laplace`, a `cap` that is not positive.
+        ParameterError: an unknown form, a negative count or `laplace`, or a `cap` that is not positive.
     """
     counts = torch.as_tensor(counts)
     check_choice("form", form, BALANCING_FORMS)
@@ -490,51 +466,8 @@ def balancing_weights(
     weights = table.sum(dim=1, keepdim=True) / table
     if form == "balanced":
         weights = weights / (table > 0).sum(dim=1, keepdim=True)
-    weights = weights.where(table > 0, 1.0)  # a cell without clips weighs no clip; 1 is there for those to come
+    weights = weights.where(table > 0, 1.0)  # cells without clips, for clips to come
     return (weights if cap is None else weights.clamp(max=cap)).float()
-
-
-# Difficulty of words: normal pronunciations of hard words and abnormal ones of easy words say most about a speaker.
-
-_EASIEST, _HARDEST = 2, 11  # the scores between which weights go from one end to the other, as in the notes' README
-
-# Hangul in canonical decomposition: a syllable is an initial, a vowel and perhaps a final, each a character.
-_VOWELS = re.compile("[\u1161-\u1175]")
-_COUNTED = {
-    _VOWELS: 1,
-    re.compile("[\u11a8-\u11c2]"): 2,  # finals; a cluster is one character
-    re.compile("[\u1101\u1104\u1108\u110a\u110d]"): 1,  # tense initials; as a final, each is said plain
-    re.compile("[\u110e-\u1111]"): 1,  # aspirated initials: ch, k, t, p
-    # diphthongs of the standard language, which counts oe and wi among the simple vowels
-    re.compile("[\u1163\u1164\u1167\u1168\u116a\u116b\u116d\u116f\u1170\u1172\u1174]"): 1,
-}
-_LIQUID = re.compile("[\u1105\u11af-\u11b6]")  # r or l, alone or first of a final cluster
-
-# What is one sound in most English words, however many letters it has; a final e after a consonant is silent.
-_SOUNDS = re.compile(r"tch|dge|[cpst]h|wh|ck|ng|qu|x|[aeiou]+[wy]?|y|([b-df-hj-np-tv-z])\1?")
-_SILENT_E = re.compile(r"(?<=[aeiouy][b-df-hj-np-tvz])e$")
-
-
-def word_difficulty(word: str, table: Mapping[str, float | int] | None = None) -> float:
-    """Score how hard a word is to say, from a table of scores or else by a rule.
-
-    Korean: syllables + 2 x final consonants + tense + aspirated + diphthongs + 1 if there is a liquid. Else the number
-    of phonemes, guessed from English spelling.
-
-    Raises:
-        ParameterError: neither Hangul nor letters from a to z, and not in the table.
-    """
-    if table is not None and word in table:
-        return float(table[word])
-    text = unicodedata.normalize("NFD", word.strip().lower())
-    if _VOWELS.search(text):
-        score = sum(weight * len(pattern.findall(text)) for pattern, weight in _COUNTED.items())
-        return float(score + bool(_LIQUID.search(text)))
-    letters = _SILENT_E.sub("", re.sub(r"[^a-z]", "", text))
-    sounds = [match[0] for match in _SOUNDS.finditer(letters)]
-    if not sounds:
-        raise ParameterError("word", repr(word), "Hangul, or letters from a to z", "Give a table.")
-    return float(len(sounds) + sum(sound in ("x", "qu") for sound in sounds))  # ks, kw
 
 
 def difficulty_weights(
@@ -547,16 +480,12 @@ def difficulty_weights(
     s is `strength`, d the difficulty of its word, from 0 (a score of 2 or less) to 1 (11 or more).
 
     Args:
-        difficulty: `(batch,)`, of each clip's word; see `word_difficulty`.
+        difficulty: `(batch,)`, of each clip's word; see `features.word_difficulty`.
         labels: `(batch,)`, 0 normal, 1 abnormal.
         strength: 0 weighs all alike; with 1, weights are from 0.5 to 1.5.
 
-    Returns:
-        `(batch,)`, float32 (float64 if `difficulty` is that), on the device of the labels.
-
     Raises:
-        ParameterError: labels other than 0 and 1, unequal lengths, a `strength` outside 0 to 2 (a weight would be
-            negative), or a difficulty that is NaN.
+        ParameterError: labels other than 0 and 1, unequal lengths, NaN, or a `strength` outside 0 to 2.
     """
     labels = torch.as_tensor(labels)
     difficulty = torch.as_tensor(difficulty).to(labels.device)

@@ -70,6 +70,7 @@ from .spectrograms import (
     whisper_log_mel,
     window_function,
 )
+from .words import word_difficulty
 
 __all__ = [
     "BEATS_MEAN", "BEATS_MELS", "BEATS_SAMPLE_RATE", "BEATS_SCALE", "BEATS_SHORTEST", "BEATS_STD", "CAV_MAE_FRAMES",
@@ -80,4 +81,5 @@ __all__ = [
     "frame_geometry", "kaldi_fbank", "mask_bands", "mel_filters", "mix", "mix_waveforms", "normalize_pictures",
     "power_spectrum", "preemphasize", "random_band", "remove_mean", "resnet_hop_length", "resnet_log_mel", "roll_time",
     "soft_labels", "spectrogram_filters", "valid_mask", "whisper_log_mel", "window_function", "without_padding",
+    "word_difficulty",
 ]  # fmt: skip

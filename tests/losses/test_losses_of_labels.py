@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from avlib import losses
+from avlib import features, losses
 from avlib.errors import ParameterError
 
 
@@ -178,7 +178,7 @@ def test_class_balanced_loss_in_its_three_forms():
         (losses.difficulty_weights, ([3.0, 4], [1]), "difficulty"),
         (losses.difficulty_weights, ([math.nan], [1]), "difficulty"),
         (losses.difficulty_weights, ([3.0], [1], 2.5), "strength: 2.5"),
-        (losses.word_difficulty, ("слово",), "word: 'слово'"),
+        (features.word_difficulty, ("слово",), "word: 'слово'"),
     ],
 )
 def test_what_is_refused(function, arguments, message):
@@ -252,6 +252,6 @@ def test_difficulty_weights_are_largest_for_what_says_most():
 )
 def test_difficulty_of_words(word, score):
     for form in ("NFC", "NFD"):
-        assert losses.word_difficulty(unicodedata.normalize(form, word)) == score
-    assert losses.word_difficulty(word, table={word: 7.5}) == 7.5
-    assert losses.word_difficulty(word, table={"other": 1}) == score
+        assert features.word_difficulty(unicodedata.normalize(form, word)) == score
+    assert features.word_difficulty(word, table={word: 7.5}) == 7.5
+    assert features.word_difficulty(word, table={"other": 1}) == score

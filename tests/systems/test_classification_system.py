@@ -18,12 +18,13 @@ import torch
 from conftest import ROOT
 from torch.nn import functional as F
 
-from avlib import losses, metrics, training
+from avlib import metrics, training
 from avlib import settings as settings_module
 from avlib.__main__ import main
 from avlib.clips import speech
 from avlib.datasets.classification import ClassificationDataset
 from avlib.errors import CacheError, CheckpointError, DatasetError, ParameterError
+from avlib.features import word_difficulty
 from avlib.models.classifiers import Features
 from avlib.systems import classification
 from avlib.systems.classification import ALIASES, LOSSES, changed
@@ -415,7 +416,7 @@ def slowly(settings, output, batch, own):
             cells = [int(((words == word) & (targets == other)).sum()) for other in (0, 1)]
             weight = sum(cells) / (2 * cells[label])
         if how.loss == "difficulty":
-            hard = (losses.word_difficulty(own.words[word]) - 2) / 9
+            hard = (word_difficulty(own.words[word]) - 2) / 9
             sign = {"normal": 1, "abnormal": -1}[own.labels.names[label]]
             weight = 1 + sign * (min(max(hard, 0), 1) - 0.5)
         if how.loss == "bce":
@@ -451,7 +452,7 @@ def test_row_38_difficulty_is_told_which_label_is_the_normal_one(table, tmp_path
     with pytest.raises(ParameterError, match="normal_label: 'normal'; expected one of 비정상, 정상"):
         classification.loss_weights(own, settings)
     weights = classification.loss_weights(own, changed(settings, {"normal_label": "정상"}))
-    hard = torch.tensor([(losses.word_difficulty(word) - 2) / 9 for word in own.words]).clamp(0, 1)
+    hard = torch.tensor([(word_difficulty(word) - 2) / 9 for word in own.words]).clamp(0, 1)
     assert own.labels.names == ("비정상", "정상") and (hard != 0.5).all()
     assert torch.allclose(weights, torch.stack([1.5 - hard, 0.5 + hard], dim=1))
 

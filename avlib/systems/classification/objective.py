@@ -16,7 +16,7 @@ from ... import losses, training
 from ...datasets.classification import Example
 from ...datasets.sampling import WordLabelSampler
 from ...errors import ParameterError
-from ...features import random_band, valid_mask
+from ...features import random_band, valid_mask, word_difficulty
 from ...models.classifiers import Features, Output
 from .settings import Augment, Loss, Settings
 
@@ -54,7 +54,7 @@ def loss_weights(parts: Parts, settings: Settings) -> Float[Tensor, "words class
         advice = "The others are the abnormal ones, whose weights are the other way round."
         raise ParameterError("normal_label", repr(how.normal_label), f"one of {', '.join(parts.labels.names)}", advice)
     normal = parts.labels.names.index(how.normal_label)
-    scores = torch.tensor([losses.word_difficulty(word, how.difficulty_table) for word in parts.words])
+    scores = torch.tensor([word_difficulty(word, how.difficulty_table) for word in parts.words])
     columns = [
         losses.difficulty_weights(scores, torch.full((len(scores),), int(label != normal)), how.difficulty_strength)
         for label in range(classes)
