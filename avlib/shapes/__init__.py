@@ -18,7 +18,6 @@ _HOMES = {
     "Requirement": "rows",
     "Row": "rows",
     "Source": "rows",
-    "summary": "summaries",
     "TensorInfo": "rows",
     "Trace": "rows",
     "trace": "tracing",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ParameterError
-from .formula import Call, Formula, _period
+from .formula import Call, Formula
 from .page import framed
 from .rows import Row, TensorInfo, Trace
 
@@ -265,7 +265,7 @@ def _pair(first: Formula, name: str, formula: Formula, of: str, start: int, limi
         return Pair(name, formula, ratio, (None,) * 5, True)
     parts: list[int | None] = [None] * 5
     # The gap repeats after a whole period of all floors, if it does not drift
-    period, _ = _period(gap)
+    period, _ = gap.period
     steady = mine == other * ratio
     end = min(limit, start + period - 1) if steady and period else limit
     for begin in range(start, end + 1, CHUNK):

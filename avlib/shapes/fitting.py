@@ -99,7 +99,7 @@ def _limited(found: Formula | None, values: Mapping[int, int], limits: Mapping[i
     if limits:
         limit = next(iter(limits.values()))
         found = Formula(f"{'min' if limit > values[0] else 'max'}({found}, {limit})")
-    return found if all(found._value({"j": j}) == value for j, value in {**values, **limits}.items()) else None
+    return found if all(found.value({"j": j}) == value for j, value in {**values, **limits}.items()) else None
 
 
 def _between(distance: int) -> tuple[int, ...]:
@@ -223,7 +223,7 @@ def _joined(seen, base, steps, left: Formula, right: Formula, start: int) -> For
     corners = []  # where both differ from the start
     for factor in (1, 3, 8, 64, 391, 1021, 4099):
         point = {n: base[n] + factor * steps[n] if n in steps else base[n] for n in base}
-        a, b = left._value(point), right._value(point)
+        a, b = left.value(point), right.value(point)
         if a != start != b and (corner := seen(point)) is not None:
             corners.append((point, corner, a, b))
     if not corners:
@@ -239,7 +239,7 @@ def _joined(seen, base, steps, left: Formula, right: Formula, start: int) -> For
                 whole = Formula.of_terms({atoms: factor // (start - m) for atoms, factor in product.terms.items()})
                 candidates.append(whole + m)
     for candidate in candidates:
-        if all(candidate._value(point) == corner for point, corner, _, _ in corners):
+        if all(candidate.value(point) == corner for point, corner, _, _ in corners):
             return candidate
     return None
 

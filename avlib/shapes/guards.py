@@ -29,7 +29,7 @@ class Relation(NamedTuple):
 def value_of(formula: Formula, sizes: Mapping[str, int]) -> int | None:
     """What a formula is at some sizes; None where it divides by 0 or a size is missing."""
     try:
-        return formula._value(sizes)
+        return formula.value(sizes)
     except (ZeroDivisionError, KeyError):
         return None
 

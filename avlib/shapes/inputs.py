@@ -149,7 +149,7 @@ class Inputs:
         """
         memo: dict[int, Any] = {}
         for tensor in self._tensors.values():
-            axes = {axis: formula._value(new) for axis, formula in self.axes.get(id(tensor), {}).items()}
+            axes = {axis: formula.value(new) for axis, formula in self.axes.get(id(tensor), {}).items()}
             memo.setdefault(id(tensor), make(tensor, axes))
         for module in _modules_in((self.args, self.kwargs)):
             memo[id(module)] = module

@@ -306,7 +306,7 @@ def _replaced(event: Event, output: Any, changed: Mapping[tuple[str, int], Formu
     """An output in which some sizes are formulas instead of the numbers that they were when it was made."""
     if not isinstance(output, Tensor):
         return output
-    axes = {axis: formula._value(symbols) for (path, axis), formula in changed.items() if path == ""}
+    axes = {axis: formula.value(symbols) for (path, axis), formula in changed.items() if path == ""}
     with contextlib.nullcontext() if output.requires_grad else torch.no_grad():
         new = fake.like(output, axes)
     event.outputs = [leaf._replace(shape=tuple(new.shape)) if leaf.path == "" else leaf for leaf in event.outputs]

@@ -34,7 +34,7 @@ def test_a_form_is_found_exactly(text, base, steps):
         if any((sizes[name] - base[name]) % step for name, step in steps.items()):
             return None
         asked.add(tuple(sizes.values()))
-        return formula._value(sizes)
+        return formula.value(sizes)
 
     found, choose = fit(seen, base, steps), random.Random(0)
     assert found is not None and len(asked) < 200
@@ -47,7 +47,7 @@ def test_a_form_is_found_exactly(text, base, steps):
 def test_what_has_another_form_is_not_found(text):
     formula = Formula(text)
     base = {"B": 3, "T": 1600}
-    found = fit(lambda sizes: formula._value(sizes), base, {"B": 1, "T": 1})
+    found = fit(lambda sizes: formula.value(sizes), base, {"B": 1, "T": 1})
     assert found is None or all(
         found.evaluate(B=b, T=t) == formula.evaluate(B=b, T=t) for b in range(1, 9) for t in range(1000, 9000, 37)
     )
@@ -55,6 +55,6 @@ def test_what_has_another_form_is_not_found(text):
 
 def test_few_sizes_are_enough_where_more_cannot_be():
     formula = Formula("(T - 400)//320 + 1")
-    found = fit(lambda sizes: formula._value(sizes) if sizes["T"] < 64_000 else None, {"T": 16_000}, {"T": 1})
+    found = fit(lambda sizes: formula.value(sizes) if sizes["T"] < 64_000 else None, {"T": 16_000}, {"T": 1})
     assert found == formula
     assert fit(lambda sizes: None, {"T": 5}, {"T": 1}) is None
