@@ -1,7 +1,7 @@
-"""What happens to shapes inside a model: traces, formulas for every size, and what they mean. Needs torch alone.
+"""The shapes inside a model: traces, formulas for every size, and their meaning. Needs torch alone.
 
 `trace` runs any module or callable and records each call and each operation; with names for sizes, it finds the
-formulas that shapes follow. Drawing needs neither torch nor matplotlib.
+formulas that shapes follow.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ _HOMES = {
     "diff": "compare",
     "explain": "tracing",
     "Formula": "formula",
-    "from_json": "export",
     "Requirement": "rows",
     "Row": "rows",
     "Source": "rows",
     "TensorInfo": "rows",
-    "Trace": "rows",
+    "Trace": "tracing",
     "trace": "tracing",
     "trace_build": "tracing",
 }

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
-from html import escape
 from typing import Any
 
 import torch
@@ -14,8 +13,8 @@ from torch import Tensor
 
 from ..errors import ParameterError
 from .formula import Call, Formula
-from .page import framed
-from .rows import Row, TensorInfo, Trace
+from .page import report
+from .rows import Recording, Row, TensorInfo
 
 LIMIT = 2**25  # the longest length that is tried, of whatever the name counts
 CHUNK = 2**16
@@ -118,7 +117,7 @@ class Coupling:
 
     def _repr_html_(self) -> str:
         head, *told = str(self).splitlines()
-        return framed(f"<h4>{escape(head)}</h4>" + "".join(f"<p>{escape(sentence)}</p>" for sentence in told))
+        return report(head, told)
 
 
 def couple(
@@ -166,8 +165,8 @@ def couple(
 def _named(lengths: Iterable[Any], taken: Iterable[str]) -> Iterator[tuple[str, Formula]]:
     used = set(taken)
     for number, value in enumerate(lengths, 1):
-        if isinstance(value, Trace | Row):
-            name = value.name if isinstance(value, Trace) else value.label
+        if isinstance(value, Recording | Row):
+            name = value.name if isinstance(value, Recording) else value.label
         elif isinstance(value, TensorInfo):
             name = value.path
         else:
@@ -181,14 +180,14 @@ def _named(lengths: Iterable[Any], taken: Iterable[str]) -> Iterator[tuple[str, 
 
 def _length(value: Any, name: str) -> Formula:
     """The formula that is meant."""
-    if isinstance(value, bool) or not isinstance(value, int | str | Formula | Trace | Row | TensorInfo):
+    if isinstance(value, bool) or not isinstance(value, int | str | Formula | Recording | Row | TensorInfo):
         raise ParameterError(name, f"a {type(value).__name__}", "a formula, a number, a trace, a row or a tensor of it")
     if isinstance(value, int | str | Formula):
         return Formula(value)
-    if isinstance(value, Trace | Row):
+    if isinstance(value, Recording | Row):
         outputs = (
             (value.root if value.rows else Row(0, "", 1, "op", "", None, 0)).outputs
-            if isinstance(value, Trace)
+            if isinstance(value, Recording)
             else value.outputs
         )
         if not outputs:

@@ -1,48 +1,68 @@
 """A trace as a picture of its flow: stages as blocks, with shapes and formulas on the arrows between them.
 
-What flows where is read from the tensors themselves: a stage that takes a tensor is drawn below the stage that made
-it. Operations between stages are named on the arrows, and drawn where streams meet. The shapes on the arrows are laid
-out like blocks of their own, in layers between those of the stages, so that no text can cover another.
+Arrows follow the tensors themselves: a stage is drawn below the stage that made its input. Operations between stages
+are named on the arrows, and drawn as blocks where streams meet. The texts on the arrows are laid out like blocks, in
+layers between those of the stages, so that no text covers another.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from itertools import pairwise
 
 from ..errors import ParameterError
-from . import wording
-from .drawing import text_width
 from .outline import kinds_of, outline
+from .page import template
 from .palette import AUDIO, IMAGE, INK, JOINT, OTHER, PAPER
-from .rows import Row, TensorInfo, Trace
+from .rows import Recording, Row, TensorInfo, count, together
 
-WIDTH = 864  # 9 inches; what is wider is made smaller
-STAGES = 60  # blocks that a picture has at most
+WIDTH = 864  # 9 inches; a wider picture is scaled down
+STAGES = 60  # the most blocks of a picture
 SANS, MONO = "Helvetica,Arial,'DejaVu Sans',sans-serif", "Menlo,Consolas,'DejaVu Sans Mono',monospace"
 SOFT = "#5b6570"
 LINE = 16  # height of a line of text
 GAP = 28  # between neighbours
 MARGIN = 14
-STACK = 6  # how far the last of several that are alike looks out behind the first
-ROUNDS = 150  # of moving boxes to where they want to be
+STACK = 6  # offset of the last block of a stack behind the first
+ROUNDS = 150  # of moving boxes towards their neighbours above and below
 
 _AUDIO = re.compile(r"wav|audio|sound|speech|mel|fbank|spec|pitch|f0|voice|input_values|input_features", re.IGNORECASE)
 _IMAGE = re.compile(r"image|img|pixel|frame|video|face|picture", re.IGNORECASE)
 _NAMES = {"__getitem__": "index", "__add__": "add", "__mul__": "mul", "__sub__": "sub", "__matmul__": "matmul"}
 
+# Advances of DejaVu Sans, the widest of the usual fonts, in thousandths of its size; bold ones are at most 1.12 of it.
+_ADVANCES = {
+    **dict.fromkeys("ijlI'|", 340),
+    **dict.fromkeys("ft.,:;()[]/\\! ", 430),
+    **dict.fromkeys("rs-*", 535),
+    **dict.fromkeys("mwMW%@", 1000),
+    **dict.fromkeys("+=<>~#_&^ABCDEGHKNOPQRTUVXYZ", 840),
+}
+_ADVANCE = 0.603  # of the widest usual monospaced font, in its size
+
+
+def text_width(text: str, size: float | int, mono: bool = False, bold: bool = False) -> float:
+    """Return the largest width of a line in the usual fonts, in the unit of `size`."""
+    total = 0.0
+    for sign in text:
+        if unicodedata.east_asian_width(sign) in "WF":
+            total += 1
+        elif not unicodedata.combining(sign):
+            total += _ADVANCE if mono else _ADVANCES.get(sign, 640 if sign.isascii() else 1000) / 1000
+    return total * size * (1.12 if bold and not mono else 1)
+
 
 @dataclass(slots=True, eq=False)
 class _Box:
-    """A stage, an input, an output, a place where streams meet; or what is on an arrow, or where one passes."""
+    """A block, the text on an arrow (a label), or a point that an arrow passes."""
 
-    kind: str  # "stage", "join", "input", "output"; "label", "passing"
+    kind: str  # "stage", "input", "output", "join" where streams meet; "label", "passing"
     lines: list[tuple[str, str]] = field(default_factory=list)  # text and style
     row: Row | None = None
-    alike: object = None  # the same for stages that are equal
+    alike: object = None  # a key, the same for equal stages
     times: int = 1
     parameters: int = 0
     streams: frozenset[str] = frozenset()
@@ -65,27 +85,27 @@ class _Arrow:
 
     @property
     def lines(self) -> list[tuple[str, str]]:
-        """What stands on it."""
+        """The texts on it, with their styles."""
         on_way = list(dict.fromkeys(self.trail))
         text = ", ".join(on_way[:3]) + (", …" if len(on_way) > 3 else "")
-        size, formula = wording.shape(self.info.shape), self.info.formula
+        size, formula = self.info.size, self.info.formula
         found = [(text, "way")] if text else []
         found.append((size, "size"))
         if formula != size:
-            found += [(part, "formula") for part in _broken(formula, 46)]
+            found += [(part, "formula") for part in _broken(formula)]
         return found
 
 
-def svg(trace: Trace, depth: int = 1) -> str:
-    """The flow of a trace as SVG, at most 9 inches wide.
+def svg(trace: Recording, depth: int = 1) -> str:
+    """Return the flow of a trace as SVG, at most 9 inches wide.
 
-    Sound is blue, pictures are vermilion, and what comes of both is green; what a stream is, is told by the names of
-    the inputs. Stages in a row that are equal share one block.
+    Sound is blue, pictures are vermilion, and what comes of both is green, by the names of the inputs. Equal stages in
+    a row share one block.
 
     Args:
-        trace: what is shown.
-        depth: how deep modules are taken apart; 1 is what is right inside the whole. A function without modules is
-            shown by its operations that change a shape. Where there are more than 60 stages, it is less deep.
+        trace: the trace.
+        depth: how deep modules are taken apart; 1 shows those directly inside the whole. A function without modules is
+            shown by its operations that change a shape. More than 60 stages are shown less deep.
 
     Raises:
         ParameterError: the depth is negative.
@@ -96,18 +116,17 @@ def svg(trace: Trace, depth: int = 1) -> str:
     while sum(box.kind in ("stage", "join") for box in graph.boxes) > STAGES and depth > 0:
         depth -= 1
         graph = _Graph(trace, depth)
-    columns = _laid_out(graph)
-    return _drawn(trace, graph, columns)
+    return _drawn(graph, _laid_out(graph))
 
 
 class _Graph:
-    """Blocks and arrows of a trace, to a depth."""
+    """The blocks and arrows of a trace, to a depth."""
 
-    def __init__(self, trace: Trace, depth: int):
+    def __init__(self, trace: Recording, depth: int):
         self.boxes: list[_Box] = []
         self.arrows: list[_Arrow] = []
         self.known: set[tuple] = set()
-        self.made: dict[int, list[tuple[_Box, tuple[str, ...]]]] = {}  # where a tensor comes from, and by what way
+        self.made: dict[int, list[tuple[_Box, tuple[str, ...]]]] = {}  # origins of a tensor, with the operations since
         self.trace = trace
         if not trace.rows:
             return
@@ -126,17 +145,17 @@ class _Graph:
                 self.stage(root)
             else:
                 self.inside(root, depth, ops_alone)
-        for name, info in wording.together(roots[-1].outputs):
+        for name, info in together(roots[-1].outputs):
             self.output(name, info)
         self.contract()
         self.colour()
 
     def inside(self, row: Row, depth: int, ops_alone: bool) -> None:
-        """The stages inside a row."""
+        """Add the stages inside a row."""
         for inner in self.trace.children(row):
             given = {info.identity for info in inner.inputs} - {None}
             if inner.kind == "module" and not self.trace.within(inner) and {i.identity for i in inner.outputs} <= given:
-                continue  # an identity: it gives back what it was given, untouched
+                continue  # an identity: it returns its inputs
             if inner.kind == "op":
                 self.operation(inner, ops_alone)
             elif inner.depth < depth and any(other.kind == "module" for other in self.trace.children(inner)):
@@ -152,13 +171,10 @@ class _Graph:
     def stage(self, row: Row) -> None:
         box = _Box("stage", row=row, alike=(re.sub(r"\d+", "#", row.path), self.kinds[row.index]))
         label = row.path if row.kind == "module" and row.path else row.name
-        count = self.nodes[row.index].parameters if row.index in self.nodes else 0
-        box.parameters = count
-        told = [row.name if label != row.name else "", f"{wording.count(count)} parameters" if count else ""]
+        box.parameters = self.nodes[row.index].parameters if row.index in self.nodes else 0
+        facts = [row.name] * (label != row.name) + _parameters(box.parameters)
         label += f" #{row.call}" if row.kind == "module" and row.call > 1 else ""
-        box.lines = [(label, "name")]
-        if any(told):
-            box.lines.append((" · ".join(filter(None, told)), "kind"))
+        box.lines = [(label, "name")] + [(" · ".join(facts), "kind")] * bool(facts)
         if row.open:
             box.lines.append(("failed", "failed"))
         self.boxes.append(box)
@@ -166,13 +182,13 @@ class _Graph:
         self.makes(box, row.outputs)
 
     def operation(self, row: Row, alone: bool) -> None:
-        """An operation between stages: a block where streams meet, otherwise a word on an arrow."""
+        """Add an operation between stages: a block where streams meet, otherwise a word on an arrow."""
         sources: dict[_Box, tuple[str, ...]] = {}
         for info in row.inputs:
             for box, trail in self.made.get(info.identity, ()):
                 sources.setdefault(box, trail)
         if re.fullmatch(r"new_\w+|\w+_like", row.name):
-            return  # takes a size, and nothing of the values
+            return  # it uses a size, and no values
         before = {info.shape for info in row.inputs}
         changes = any(info.shape not in before for info in row.outputs)
         if row.open or (alone and (changes or len(sources) > 1)):
@@ -207,7 +223,7 @@ class _Graph:
             self.guess(box, infos)
 
     def guess(self, box: _Box, infos: Sequence[TensorInfo]) -> None:
-        """Where tensors were not followed: from the last stage with an output of this shape, or the last stage."""
+        """Guess the origin of a tensor that was not followed: the last stage with this shape, or the last stage."""
         earlier = [other for other in self.boxes if other is not box and other.kind != "output"]
         for info in infos[:1]:
             same = [other for other in earlier if other.row and info.shape in {o.shape for o in other.row.outputs}]
@@ -227,7 +243,7 @@ class _Graph:
         arrow.end.above.append(arrow.start)
 
     def contract(self) -> None:
-        """Put stages together that are equal and follow one another with nothing between."""
+        """Let equal stages that follow one another directly share a block."""
         into: dict[_Box, _Box] = {}
         for box in self.boxes:
             if box.kind != "stage" or box in into:
@@ -239,7 +255,7 @@ class _Graph:
                 if len(following) != 1:
                     break
                 (other,) = following
-                # Both are given the same besides, and give to the same, as the steps of a loop do
+                # Their other inputs and outputs are the same, as those of the steps of a loop
                 if not (
                     below - {other} <= set(box.below) and {a for a in other.above if a is not last} <= set(box.above)
                 ):
@@ -249,23 +265,27 @@ class _Graph:
                 box.parameters += other.parameters
                 last = other
             if last is not box:
-                count = f" · {wording.count(box.parameters)} parameters" if box.parameters else ""
+                facts = [f"{box.times} × {box.row.name}", *_parameters(box.parameters)]
                 failed = [line for line in last.lines if line[1] == "failed"]
                 name = f"{box.lines[0][0]} … {last.lines[0][0]}"
-                box.lines = [(name, "name"), (f"{box.times} × {box.row.name}{count}", "kind"), *failed]
+                box.lines = [(name, "name"), (" · ".join(facts), "kind"), *failed]
         arrows, self.arrows, self.known = self.arrows, [], set()
         self.boxes = [box for box in self.boxes if box not in into]
         for box in self.boxes:
             box.above, box.below = [], []
         for arrow in arrows:
-            if arrow.end not in into:  # what goes between those that are one now, or to all of them, goes once
+            if arrow.end not in into:  # arrows between stages that share a block go
                 arrow.start = into.get(arrow.start, arrow.start)
                 self.connect(arrow)
 
     def colour(self) -> None:
-        for box in self.boxes:  # in the order in which they were made, so that what is above comes first
+        for box in self.boxes:  # each box comes after those above it
             for above in box.above:
                 box.streams |= above.streams
+
+
+def _parameters(number: int) -> list[str]:
+    return [f"{count(number)} parameters"] if number else []
 
 
 def _called(path: str, what: str) -> str:
@@ -274,7 +294,7 @@ def _called(path: str, what: str) -> str:
 
 
 def _streams(info: TensorInfo) -> frozenset[str]:
-    """Whether an input is sound or a picture, by its name; masks and numbers are neither."""
+    """The stream of an input by its name: sound or picture; masks and numbers are neither."""
     if info.dtype == "bool" or "mask" in info.path:
         return frozenset()
     if _AUDIO.search(info.path):
@@ -284,8 +304,8 @@ def _streams(info: TensorInfo) -> frozenset[str]:
     return frozenset()
 
 
-def _broken(text: str, most: int) -> list[str]:
-    """A formula in lines of at most so many signs, where commas allow it."""
+def _broken(text: str, most: int = 46) -> list[str]:
+    """A formula in lines of at most so many signs, broken at commas."""
     lines = [""]
     for part in re.findall(r"[^,]+,?\s*", text):
         if lines[-1] and len(lines[-1]) + len(part.rstrip()) > most:
@@ -298,7 +318,7 @@ def _broken(text: str, most: int) -> list[str]:
 
 
 def _laid_out(graph: _Graph) -> list[list[_Box]]:
-    """Give every box its place; returns the layers, those of blocks and those of what is on arrows in turn."""
+    """Place every box; return the layers, alternately of blocks and of texts on arrows."""
     _assign_layers(graph.boxes)
     layers: list[list[_Box]] = [[] for _ in range(2 * max((box.layer for box in graph.boxes), default=0) + 1)]
     for box in graph.boxes:
@@ -334,8 +354,8 @@ def _join(above: _Box, below: _Box) -> None:
 
 
 def _assign_layers(boxes: list[_Box]) -> None:
-    """As far up as what is above allows; inputs right above the first that takes them."""
-    for box in boxes:  # their order is one in which what is above comes first
+    """Place boxes as far up as possible, and inputs directly above their first use."""
+    for box in boxes:  # each box comes after those above it
         box.layer = max((above.layer + 1 for above in box.above), default=0)
     for box in boxes:
         if box.kind == "input" and box.below:
@@ -364,7 +384,7 @@ def _measure(box: _Box) -> None:
 
 
 def _order(layers: list[list[_Box]]) -> None:
-    """Boxes beside one another such that few arrows cross: each near the middle of those that it belongs to."""
+    """Order the boxes of each layer such that few arrows cross: each near the mean of its neighbours."""
     place: dict[_Box, float] = {}
 
     def number(layer: list[_Box]) -> None:
@@ -385,7 +405,7 @@ def _order(layers: list[list[_Box]]) -> None:
 
 
 def _place(layers: list[list[_Box]]) -> None:
-    """From left to right: each box as near to those above and below as its neighbours allow."""
+    """Set the coordinates: each box as near to those above and below as its neighbours allow."""
     lines, bounds = _lines(layers)
     number = {box: i for i, line in enumerate(lines) for box in line}
     tied = [
@@ -423,9 +443,9 @@ def _place(layers: list[list[_Box]]) -> None:
 
 
 def _lines(layers: list[list[_Box]]) -> tuple[list[list[_Box]], list[tuple[int, int, float]]]:
-    """Boxes that stand straight above one another, and how far apart neighbours are at least, from left to right.
+    """Lines of boxes directly above one another, and the least distances of neighbours, from left to right.
 
-    A line is what leads from one box to the next and to no other. Where lines cross, one of them is parted.
+    A line leads from one box to the next and to no other. If lines cross, the longest of them is split.
     """
     lines: list[list[_Box]] = []
     of: dict[_Box, list[_Box]] = {}
@@ -454,7 +474,7 @@ def _lines(layers: list[list[_Box]]) -> tuple[list[list[_Box]], list[tuple[int, 
 
 
 def _sorted(count: int, bounds: Sequence[tuple[int, int, float]]) -> tuple[list[int], list[int]]:
-    """An order from left to right, and those that have none, since they are both left and right of another."""
+    """An order from left to right, and the lines without one, which are both left and right of another."""
     waits = [0] * count
     after: list[list[int]] = [[] for _ in range(count)]
     for left, right, _ in bounds:
@@ -472,7 +492,7 @@ def _sorted(count: int, bounds: Sequence[tuple[int, int, float]]) -> tuple[list[
 def _keep_apart(
     places: list[float], mass: Sequence[int], bounds: Sequence[tuple[int, int, float]], exactly: bool = False
 ) -> None:
-    """Move neighbours apart that are too near, the heavier one less; exactly: the right one, and all the way."""
+    """Move apart neighbours that are too near, the heavier one less; `exactly` moves only the right one."""
     for left, right, distance in bounds:
         lacks = distance - (places[right] - places[left])
         if lacks > 0:
@@ -483,105 +503,97 @@ def _keep_apart(
 
 # drawing
 
+_STYLES = {
+    "name": f'font-weight="600" fill="{INK}"',
+    "size": f'font-family="{MONO}" fill="{INK}"',
+    "formula": f'font-family="{MONO}" fill="{SOFT}"',
+    "way": f'font-style="italic" fill="{SOFT}"',
+    "failed": f'fill="{IMAGE}"',
+    **dict.fromkeys(("kind", "join"), f'fill="{SOFT}"'),
+}
 
-def _drawn(trace: Trace, graph: _Graph, layers: list[list[_Box]]) -> str:
+
+def _drawn(graph: _Graph, layers: list[list[_Box]]) -> str:
     boxes = [box for layer in layers for box in layer]
     width = max((box.x + box.width / 2 for box in boxes), default=240) + MARGIN
     height = max((box.y + box.height for box in boxes), default=20) + MARGIN
     footer = "Dashed: guessed from shapes" if any(arrow.guessed for arrow in graph.arrows) else ""
-    if not trace.rows:
+    if not graph.trace.rows:
         footer = "Nothing was called"
     if footer:
         height += LINE
         width = max(width, text_width(footer, 11) + 2 * MARGIN)
     scale = min(1.0, WIDTH / width)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width * scale:.0f}" '
-        f'height="{height * scale:.0f}" role="img" font-family="{SANS}" text-anchor="middle">',
-        f"<title>Flow of {escape(trace.name or 'a trace')}</title><desc>{escape(_described(graph))}</desc>",
-        f'<rect width="100%" height="100%" fill="{PAPER}"/>',
-    ]
-    parts += [_line(box, below) for box in boxes for below in box.below]
-    parts += [
-        f'<path d="M{box.x:.1f} {box.y:.1f}V{box.y + box.height:.1f}" stroke="{_colour(box)[0]}" stroke-width="1.4"/>'
-        for box in boxes
-        if box.kind == "passing"
-    ]
-    parts += [_block(box) for box in boxes if box.kind != "passing"]
-    if footer:
-        parts.append(f'<text x="{width / 2:.0f}" y="{height - 10:.0f}" font-size="11" fill="{SOFT}">{footer}</text>')
-    return "\n".join([*parts, "</svg>"])
-
-
-def _described(graph: _Graph) -> str:
-    """The arrows in words."""
-    return "; ".join(
-        f"{a.start.lines[0][0]} to {a.end.lines[0][0]}: {wording.shape(a.info.shape)} {a.info.formula}"
-        for a in graph.arrows
+    arrows = (f"{a.start.lines[0][0]} to {a.end.lines[0][0]}: {a.info.size} {a.info.formula}" for a in graph.arrows)
+    return template("flow.svg.j2").render(
+        name=graph.trace.name or "a trace",
+        described="; ".join(arrows),
+        width=round(width),
+        height=round(height),
+        shown=(round(width * scale), round(height * scale)),
+        lines=[line for box in boxes for line in _lines_below(box)],
+        blocks=[_block(box) for box in boxes if box.kind != "passing"],
+        footer=footer,
+        styles=_STYLES,
+        sans=SANS,
+        soft=SOFT,
     )
 
 
-def _colour(box: _Box) -> tuple[str, str]:
-    """Of the edge and of the inside."""
+def _edge(box: _Box) -> str:
+    """The colour of a block, and of the arrows from it."""
     while box.kind in ("label", "passing"):
         box = box.above[0]
     if box.row is not None and box.row.open:
-        return IMAGE, PAPER
-    single = {"audio": AUDIO, "image": IMAGE}.get(next(iter(box.streams), ""), OTHER)
-    edge = JOINT if len(box.streams) > 1 else single
-    return edge, _mixed(edge, PAPER, 0.13)
+        return IMAGE
+    if len(box.streams) > 1:
+        return JOINT
+    return {"audio": AUDIO, "image": IMAGE}.get(next(iter(box.streams), ""), OTHER)
 
 
-def _mixed(colour: str, other: str, share: float | int) -> str:
-    pairs = zip(bytes.fromhex(colour[1:]), bytes.fromhex(other[1:]), strict=True)
-    return "#" + "".join(f"{round(a * share + b * (1 - share)):02x}" for a, b in pairs)
-
-
-def _line(box: _Box, below: _Box) -> str:
-    """From one box to the next one below, with a head where it ends in a block."""
-    colour = _colour(box)[0]
-    head = 7 if below.kind not in ("label", "passing") else 0
-    entries = sorted(below.above, key=lambda other: other.x)
-    step = min(22.0, below.width / (len(entries) + 1))
-    end_x = below.x + (entries.index(box) - (len(entries) - 1) / 2) * step if head else below.x
-    top, bottom = box.y + box.height, below.y
-    if abs(end_x - box.x) < 0.5:
-        path = f"M{box.x:.1f} {top:.1f}V{bottom - head:.1f}"
-    else:
+def _lines_below(box: _Box) -> Iterator[dict]:
+    """The line through a box if one passes, and lines to the boxes below, with heads at blocks."""
+    colour = _edge(box)
+    if box.kind == "passing":
+        yield {"path": f"M{box.x:.1f} {box.y:.1f}V{box.y + box.height:.1f}", "colour": colour}
+    for below in box.below:
+        head = 7 if below.kind not in ("label", "passing") else 0
+        entries = sorted(below.above, key=lambda other: other.x)
+        step = min(22.0, below.width / (len(entries) + 1))
+        end = below.x + (entries.index(box) - (len(entries) - 1) / 2) * step if head else below.x
+        top, bottom = box.y + box.height, below.y
         middle = (top + bottom - head) / 2
-        path = (
-            f"M{box.x:.1f} {top:.1f}C{box.x:.1f} {middle:.1f} {end_x:.1f} {middle:.1f} {end_x:.1f} {bottom - head:.1f}"
-        )
-    guessed = ' stroke-dasharray="4 3"' if "label" in (box.kind, below.kind) and 0 in (box.times, below.times) else ""
-    drawn = f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.4"{guessed}/>'
-    if head:
-        points = f"{end_x:.1f},{bottom:.1f} {end_x - 4.5:.1f},{bottom - 8:.1f} {end_x + 4.5:.1f},{bottom - 8:.1f}"
-        drawn += f'<polygon points="{points}" fill="{colour}"/>'
-    return drawn
+        curve = f"C{box.x:.1f} {middle:.1f} {end:.1f} {middle:.1f} {end:.1f} {bottom - head:.1f}"
+        path = f"V{bottom - head:.1f}" if abs(end - box.x) < 0.5 else curve
+        points = (end, bottom), (end - 4.5, bottom - 8), (end + 4.5, bottom - 8)
+        yield {
+            "path": f"M{box.x:.1f} {top:.1f}{path}",
+            "colour": colour,
+            "guessed": "label" in (box.kind, below.kind) and 0 in (box.times, below.times),
+            "head": " ".join(f"{x:.1f},{y:.1f}" for x, y in points) if head else "",
+        }
 
 
-def _block(box: _Box) -> str:
-    edge, inside = _colour(box)
+def _block(box: _Box) -> dict:
+    edge = _edge(box)
+    failed = box.row is not None and box.row.open
     stack = STACK * (box.times > 1)
-    width, height = box.width - stack, box.height - stack
-    left, middle, parts = box.x - box.width / 2, box.x - stack / 2, []
-    if box.kind != "label":
-        radius = 5 if box.kind == "stage" else height / 2
-        dashes = ' stroke-dasharray="5 3"' if box.row is not None and box.row.open else ""
-        parts += [
-            f'<rect x="{left + shift:.1f}" y="{box.y + shift:.1f}" width="{width:.1f}" height="{height:.1f}" '
-            f'rx="{radius:g}" fill="{inside}" stroke="{edge}" stroke-width="1.4"{dashes}/>'
-            for shift in ((stack, stack / 2, 0) if stack else (0,))
-        ]
+    height = box.height - stack
+    pairs = zip(bytes.fromhex(edge[1:]), bytes.fromhex(PAPER[1:]), strict=True)
     y = box.y + (height - LINE * len(box.lines)) / 2 - 4
-    for text, style in box.lines:
-        y += LINE
-        look = {
-            "name": f'font-weight="600" fill="{INK}"',
-            "size": f'font-family="{MONO}" fill="{INK}"',
-            "formula": f'font-family="{MONO}" fill="{SOFT}"',
-            "way": f'font-style="italic" fill="{SOFT}"',
-            "failed": f'fill="{IMAGE}"',
-        }.get(style, f'fill="{SOFT}"')
-        parts.append(f'<text x="{middle:.1f}" y="{y:.1f}" font-size="{_SIZES[style]}" {look}>{escape(text)}</text>')
-    return "".join(parts)
+    return {
+        "edge": edge,
+        "inside": PAPER if failed else "#" + "".join(f"{round(a * 0.13 + b * 0.87):02x}" for a, b in pairs),
+        "failed": failed,
+        "shifts": () if box.kind == "label" else (stack, stack / 2, 0) if stack else (0,),
+        "left": box.x - box.width / 2,
+        "top": box.y,
+        "width": f"{box.width - stack:.1f}",
+        "height": f"{height:.1f}",
+        "radius": f"{5 if box.kind == 'stage' else height / 2:g}",
+        "middle": f"{box.x - stack / 2:.1f}",
+        "texts": [
+            {"text": text, "style": style, "size": _SIZES[style], "y": f"{y + LINE * (i + 1):.1f}"}
+            for i, (text, style) in enumerate(box.lines)
+        ],
+    }

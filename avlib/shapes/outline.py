@@ -1,36 +1,37 @@
-"""A trace as an outline: modules in modules, and one entry for siblings that are equal.
+"""A trace as an outline: modules in modules, one entry for equal siblings, and each entry as columns of text.
 
-Siblings are put together only where everything that a table says of them is equal, and everything inside them: sizes,
-formulas, dtypes, parameters, FLOPs, bytes and source lines; but for numbers in names of tensors, and for how many of
-a kind they are given. Times and the statistics of values are never equal; where those are shown, they are of the first.
+Siblings share an entry only if everything about them is equal, and everything inside them: sizes, formulas, dtypes,
+parameters, FLOPs, bytes and source lines; except for numbers in names, and the number of similar tensors they are
+given. Times and statistics are not compared; they are shown of the first.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-from .rows import Row, TensorInfo, Trace
-from .wording import kind, local
+from .rows import Recording, Row, TensorInfo, count, memory, plural, seconds, together, total
 
-PERIOD = 8  # how many siblings may repeat as one group
+PERIOD = 8  # the most siblings that repeat as one group
+MOST = 12  # groups of outputs of one row that are listed
 
 
 @dataclass(slots=True)
 class Node:
-    """A row, with those that it stands for and those inside it."""
+    """A row, with the rows that it stands for and those inside it."""
 
     row: Row
-    name: str  # below its parent: `layers.0`
+    name: str  # relative to its parent: `layers.0`
     inner: list[Node] = field(default_factory=list)
-    alike: list[Row] = field(default_factory=list)  # all that it stands for, itself included; empty for one alone
+    alike: list[Row] = field(default_factory=list)  # all rows that it stands for; empty for one alone
     last: str = ""  # name of the last of them
-    every: int = 1  # they are every so-manieth of their siblings
-    hidden: int = 0  # how many rows inside are not shown
-    skipped: int = 0  # how many siblings before it are not shown
-    parameters: int = 0  # of the module and of all inside it that was not counted before
+    every: int = 1  # their distance among the siblings
+    hidden: int = 0  # rows inside that are not shown
+    skipped: int = 0  # siblings before it that are not shown
+    parameters: int = 0  # of the module and everything inside that was not counted before
 
     @property
     def label(self) -> str:
@@ -45,20 +46,24 @@ class Node:
     def times(self) -> int:
         return len(self.alike) or 1
 
+    @property
+    def outputs(self) -> list[tuple[str, TensorInfo]]:
+        return together(self.row.outputs, short=True)[:MOST]
+
     def walk(self) -> Iterator[Node]:
         yield self
         for node in self.inner:
             yield from node.walk()
 
 
-def outline(trace: Trace, depth: int | None = None, ops: bool = False, fold: bool = True) -> list[Node]:
-    """The outermost rows of a trace, each with what is inside it.
+def outline(trace: Recording, depth: int | None = None, ops: bool = False, fold: bool = True) -> list[Node]:
+    """Return the outermost rows of a trace, each with the rows inside it.
 
     Args:
-        trace: what is shown.
-        depth: how deep; the first row has depth 0. None for everything.
-        ops: with operations; one that failed is there in any case.
-        fold: put equal siblings together.
+        trace: the trace.
+        depth: the deepest level; the first row has depth 0. None for everything.
+        ops: with operations; a failed operation is always there.
+        fold: let equal siblings share an entry.
     """
     nodes: dict[int, Node] = {}
     roots: list[Node] = []
@@ -72,10 +77,15 @@ def outline(trace: Trace, depth: int | None = None, ops: bool = False, fold: boo
             if outer.index in nodes:
                 nodes[outer.index].hidden += 1
             continue
-        node = nodes[row.index] = Node(row, local(row, parent))
+        node = nodes[row.index] = Node(row, row.inside(parent))
         outer = None if parent is None else nodes.get(parent.index)
         (roots if outer is None else outer.inner).append(node)
-    _count_parameters(trace, nodes)
+    counts = [row.parameters for row in trace.rows]
+    for row in reversed(trace.rows):
+        if row.parent is not None:
+            counts[row.parent] += counts[row.index]
+    for index, node in nodes.items():
+        node.parameters = counts[index]
     if not fold:
         return roots
     kinds = kinds_of(trace)
@@ -84,26 +94,12 @@ def outline(trace: Trace, depth: int | None = None, ops: bool = False, fold: boo
     return _folded(roots, kinds)
 
 
-def hidden_in(nodes: list[Node]) -> int:
-    """How many rows an outline leaves out, those in alike ones counted for each."""
-    return sum(node.skipped + node.times * (node.hidden + hidden_in(node.inner)) for node in nodes)
-
-
-def _count_parameters(trace: Trace, nodes: dict[int, Node]) -> None:
-    counts = [row.parameters for row in trace.rows]
-    for row in reversed(trace.rows):
-        if row.parent is not None:
-            counts[row.parent] += counts[row.index]
-    for index, node in nodes.items():
-        node.parameters = counts[index]
-
-
-def fitting(
-    trace: Trace, most: int, depth: int | None = None, ops: bool = False, fold: bool = True
+def shortened(
+    trace: Recording, most: int, depth: int | None = None, ops: bool = False, fold: bool = True
 ) -> tuple[list[Node], int]:
-    """The outline down to the depth at which it has at most so many entries, and that depth.
+    """Return the outline down to the level at which it has at most so many entries, and that level.
 
-    Where the rows right inside the outermost are more, the first and the last of them are kept. With a depth,
+    If the rows directly inside the outermost are more, the first and the last of them are kept. With a depth, return
     everything down to there.
     """
     nodes = outline(trace, depth, ops, fold)
@@ -115,12 +111,15 @@ def fitting(
     fits = max(fits, min(deepest, 1))
     if fits < deepest:
         nodes = outline(trace, fits, ops, fold)
-    return [_shortened(node, most) for node in _kept(nodes, most)], fits
+    nodes = _kept(nodes, most)
+    for node in (node for root in nodes for node in root.walk()):
+        node.inner = _kept(node.inner, most)
+    return nodes, fits
 
 
-def _shortened(node: Node, most: int) -> Node:
-    node.inner = [_shortened(inner, most) for inner in _kept(node.inner, most)]
-    return node
+def hidden_in(nodes: list[Node]) -> int:
+    """Return the number of rows that an outline leaves out."""
+    return sum(node.skipped + node.times * (node.hidden + hidden_in(node.inner)) for node in nodes)
 
 
 def _kept(nodes: list[Node], most: int) -> list[Node]:
@@ -128,9 +127,8 @@ def _kept(nodes: list[Node], most: int) -> list[Node]:
     if len(nodes) <= most:
         return nodes
     head, tail = nodes[: most * 2 // 3], nodes[len(nodes) - most // 3 :]
-    tail[0].skipped = sum(
-        node.times * (1 + hidden_in(node.inner) + _size(node.inner)) for node in nodes[len(head) : -len(tail)]
-    )
+    left_out = nodes[len(head) : -len(tail)]
+    tail[0].skipped = hidden_in(left_out) + _size(left_out)
     return head + tail
 
 
@@ -139,7 +137,7 @@ def _size(nodes: list[Node]) -> int:
 
 
 def _folded(nodes: list[Node], kinds: dict[int, int]) -> list[Node]:
-    """Siblings, with those put together that repeat."""
+    """Siblings, with one entry for those that repeat."""
     found: list[Node] = []
     names = (re.sub(r"\d+", "#", node.name.partition(" #")[0]) for node in nodes)
     keys = [(kinds[node.row.index], name, bool(node.inner)) for node, name in zip(nodes, names, strict=True)]
@@ -164,32 +162,156 @@ def _folded(nodes: list[Node], kinds: dict[int, int]) -> list[Node]:
     return found
 
 
-def kinds_of(trace: Trace) -> dict[int, int]:
-    """A number for each row, the same for rows that are equal with all that is inside them."""
+def kinds_of(trace: Recording) -> dict[int, int]:
+    """Return a number for each row, the same for rows that are equal with everything inside them."""
     numbers: dict[tuple, int] = {}
     tensors: dict[int, tuple] = {}
     inside: dict[int, list[tuple]] = {}
     kinds: dict[int, int] = {}
 
-    def of(info: TensorInfo) -> tuple:
-        found = tensors.get(id(info))
-        if found is None:
-            finite = info.statistics is None or info.statistics.finite
-            found = tensors[id(info)] = (*kind(info), finite)
-        return found
+    def key_of(info: TensorInfo) -> tuple:
+        if id(info) not in tensors:
+            tensors[id(info)] = *info.kind, info.statistics is None or info.statistics.finite
+        return tensors[id(info)]
 
-    for row in reversed(trace.rows):  # what is inside comes later, so it has its number first
-        parent = None if row.parent is None else trace.rows[row.parent]
+    for row in reversed(trace.rows):  # rows inside come later, so they have their numbers first
         key = (
             *(row.kind, row.name, row.source, row.parameters, row.shared, row.flops, row.flops_at_least, row.bytes),
             row.error,
-            # A cache that grows from layer to layer makes them no less alike: what is read of it is inside
-            frozenset(map(of, row.inputs)) if row.kind == "module" else tuple(map(of, row.inputs)),
-            tuple(map(of, row.outputs)),
+            # Layers that are given a growing cache are equal: what they read of it is inside
+            frozenset(map(key_of, row.inputs)) if row.kind == "module" else tuple(map(key_of, row.inputs)),
+            tuple(map(key_of, row.outputs)),
             tuple(inside.pop(row.index, ())),
         )
         kinds[row.index] = numbers.setdefault(key, len(numbers))
-        if parent is not None:
-            name = local(row, parent).partition(" #")[0]  # the third call of a cell is like the second
-            inside.setdefault(parent.index, []).append((name, kinds[row.index]))
+        if row.parent is not None:
+            name = row.inside(trace.rows[row.parent]).partition(" #")[0]  # the third call of a cell is like the second
+            inside.setdefault(row.parent, []).append((name, kinds[row.index]))
     return kinds
+
+
+# an entry as columns of text
+
+
+class Column(NamedTuple):
+    """A column: its title, its lines for an entry, and how it can be narrowed."""
+
+    title: str
+    lines: Callable[[Node], list[str]]
+    least: int | None = None  # the smallest width; None is a column of numbers, which is never narrowed
+    cut_left: bool = False  # keep the end of a text that does not fit
+
+
+def _outputs(node: Node) -> list[str]:
+    if not node.row.outputs:
+        return ["failed" if node.row.open else "no tensor"]
+    named = len(node.row.outputs) > 1
+    more = len(together(node.row.outputs)) - MOST
+    lines = [f"{name} {info.size}".strip() if named else info.size for name, info in node.outputs]
+    return lines + [f"and {more} more"] * (more > 0)
+
+
+def _each(text: Callable[[TensorInfo], str]) -> Callable[[Node], list[str]]:
+    """A line for each output; one line if all are the same."""
+
+    def lines(node: Node) -> list[str]:
+        found = [text(info) for _, info in node.outputs]
+        return found[:1] if len(set(found)) == 1 else found
+
+    return lines
+
+
+def _statistic(text: Callable) -> Callable[[Node], list[str]]:
+    return _each(lambda info: text(info.statistics) if info.statistics and info.statistics.min is not None else "")
+
+
+def _parameters(node: Node) -> str:
+    """The parameters of a module with everything inside; `shared` if all have been counted before."""
+    if node.row.kind == "op" or not (node.parameters or node.row.shared):
+        return ""
+    return count(node.parameters) if node.parameters else "shared"
+
+
+COLUMNS = {
+    "input": Column("input", lambda node: list(map(str, node.row.inputs)) or ["no tensor"], 14),
+    "output": Column("output", _outputs, 20),
+    "formula": Column("formula", _each(lambda info: info.formula), 30),
+    "class": Column("class", lambda node: [node.row.name if node.row.kind == "module" else ""], 10),
+    "dtype": Column("dtype", _each(lambda info: info.dtype), 7),
+    "device": Column("device", _each(lambda info: info.device), 6),
+    "parameters": Column("params", lambda node: [_parameters(node)]),
+    "flops": Column("FLOPs", lambda node: [node.row.flops_text]),
+    "memory": Column("memory", lambda node: [memory(node.row.bytes)]),
+    "seconds": Column("time", lambda node: [seconds(node.row.seconds)]),
+    "range": Column("range", _statistic(lambda values: values.range), 12),
+    "mean": Column("mean", _statistic(lambda values: f"{values.mean:.4g}")),
+    "std": Column("std", _statistic(lambda values: f"{values.std:.4g}")),
+    "bad": Column("NaN, Inf", _each(lambda info: info.statistics.bad if info.statistics else ""), 8),
+    "source": Column("source", lambda node: [node.row.source.short if node.row.source else ""], 12, cut_left=True),
+}
+
+
+def useful_columns(trace: Recording) -> list[str]:
+    """Return the columns in which the rows of a trace have something to show."""
+    outputs = [info for row in trace.rows for info in row.outputs]
+    useful = {
+        "output": True,
+        "formula": any(info.formulas is not None for info in outputs),
+        "dtype": len({info.dtype for info in outputs}) > 1,
+        "device": len({info.device for info in outputs}) > 1,
+        "parameters": trace.parameters or any(row.parameters for row in trace.rows),
+        "flops": any(row.flops != 0 for row in trace.rows),
+        "memory": any(row.bytes != 0 for row in trace.rows),
+        "seconds": any(row.seconds is not None for row in trace.rows),
+        "range": any(info.statistics for info in outputs),
+        "bad": any(info.statistics and not info.statistics.finite for info in outputs),
+        "source": any(row.source for row in trace.rows),
+    }
+    return [name for name, use in useful.items() if use]
+
+
+# the whole in sentences
+
+
+def headline(trace: Recording) -> str:
+    """Return one line on the whole run: parameters, FLOPs, bytes, operations."""
+    ops = sum(row.kind == "op" for row in trace.rows)
+    parts = [f"{count(trace.parameters)} parameters"] if trace.parameters else []
+    whole = Row(0, "", 1, "module", "", None, 0)  # explain may record several outermost rows
+    total([whole, *(replace(row, parent=0) for row in trace.rows if row.parent is None)])
+    parts += [f"{whole.flops_text} FLOPs"] if whole.flops != 0 else []
+    parts += [f"{memory(whole.bytes)} of activations"] if whole.bytes != 0 else []
+    counts = f"{plural(len(trace.rows) - ops, 'module call')}, {plural(ops, 'operation')}"
+    parts += [counts if trace.rows else "nothing was called"]
+    parts += ["run without values"] if trace.fake else []
+    return " · ".join(parts)
+
+
+def facts(trace: Recording) -> list[tuple[str, str]]:
+    """Return titles and texts for above a table: sizes, checks and conditions of the formulas, notes."""
+    found = [("sizes", ", ".join(f"{name} = {size}" for name, size in trace.dims.items()))] if trace.dims else []
+    if trace.checked:
+        texts = (f"{name} = {', '.join(map(str, sizes))}" for name, sizes in trace.checked.items())
+        found.append(("formulas checked at", "; ".join(texts)))
+    found += [("valid when", need.short) for need in trace.requires]
+    found += [(f"{name} is", meaning) for name, meaning in trace.unknown.items()]
+    found += [("note", note) for note in trace.notes]
+    return [(title, " ".join(text.split())) for title, text in found]
+
+
+def troubles(trace: Recording) -> list[str]:
+    """Return sentences on the row that failed and its operands, and on the first value that is not finite."""
+    found = []
+    if failed := [row for row in trace.rows if row.open]:
+        row = failed[-1]  # the innermost; those around it are open because of it
+        at = f" at {row.source}" if row.source else ""
+        found.append(f"{row.where} failed{at}: {' '.join(str(row.error).split())}")
+        found += [f"its inputs: {'; '.join(map(str, row.inputs))}"] if row.inputs else []
+    elif trace.error:
+        found.append(f"failed: {' '.join(trace.error.split())}")
+    if (bad := trace.first_bad) is not None:
+        values = next(o.statistics for o in bad.outputs if o.statistics and not o.statistics.finite)
+        at = f", {bad.source.short}" if bad.source else ""
+        kinds = f"{values.nan:,} NaN, {values.inf:,} infinite"
+        found.append(f"first value that is not finite: {bad.where}{at}, at {values.first_bad} ({kinds})")
+    return found

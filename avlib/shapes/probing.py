@@ -1,51 +1,125 @@
-"""Runs of a model at other sizes: which can change and by how much, what is seen there, and what symbols say."""
+"""Runs of a model at other sizes and with symbols, and the facts about sizes that a model relied on."""
 
 from __future__ import annotations
 
+import builtins
 import collections
 import contextlib
+import linecache
+import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import frames
+from . import fake
 from .formula import Formula
-from .guards import Relation, divided, modulus, relation_of
-from .internals import AVAILABLE, Fake, Guard
-from .recorder import Event
-from .running import Model, Run, Slot
-from .shims import makes_numbers, shims
+from .recorder import Event, at_line, raised_at, raising
+from .rows import COMPARISONS
+from .running import Model, Run, Slot, event_key
 
-MOST_RUNS = 200  # at other sizes, in all
-SECONDS, REAL_SECONDS = 10.0, 2.0  # to spend on runs at most, without values and with them
-SLOW = 1.0  # seconds; what would take longer is not run
-LEAP = 128  # by which factor a size may at most be larger than any before
-MOST_GUARDS = 12  # questions of a model about sizes that are answered the other way too
-MOST_TRIED = 5000  # sizes in a row of which one may be what a model asks for, as a multiple of 8
-FEW = 41  # the most steps of a name that makes rows: a loop over it is as long
+MOST_RUNS = 200  # at other sizes
+SECONDS, REAL_SECONDS = 10.0, 2.0  # the most time for runs, without values and with them
+SLOW = 1.0  # seconds; a run that would take longer is left out
+LEAP = 128  # the largest factor by which a size may exceed all sizes before it
+MOST_GUARDS = 12  # comparisons of a model that are also tried with the other answer
+MOST_TRIED = 5000  # consecutive sizes among which one may meet a condition, such as a multiple of 8
+FEW = 41  # the most steps of a name that adds rows: a loop over it is as long
 
 Overrides = Mapping[tuple, Mapping[tuple[str, int], Formula]]  # of rows: by path and axis of an output
 
 
+# comparisons of sizes
+
+
+class Relation(NamedTuple):
+    """A guard as text, `T % 16 == 0`, its names, and a test of it at other sizes."""
+
+    text: str
+    names: frozenset[str]
+    holds: Callable[[Mapping[str, int]], bool]
+
+
+_SIGNS = {  # by sympy's names
+    **{"Equality": "==", "Unequality": "!=", "StrictLessThan": "<", "LessThan": "<="},
+    **{"StrictGreaterThan": ">", "GreaterThan": ">="},
+}
+
+
+def _sides(guard: fake.Guard, world: fake.Fake | None) -> tuple[str, Formula, Formula] | None:
+    relation = guard.relation
+    sign = _SIGNS.get(type(relation).__name__)
+    if sign is None or world is None:
+        return None
+    left, right = world.read(relation.lhs), world.read(relation.rhs)
+    return None if left is None or right is None else (sign, left, right)
+
+
+def relation_of(guard: fake.Guard, world: fake.Fake | None) -> Relation | None:
+    """Return a guard as a relation; None if it is not between formulas."""
+    sides = _sides(guard, world)
+    if sides is None:
+        return None
+    sign, left, right = sides
+    if left.constant is not None:
+        left, right, sign = right, left, sign.translate(str.maketrans("<>", "><"))
+    text = f"{left} {sign} {right}"
+    multiple = modulus(guard, left.names[0], world) if len(left.names) == 1 else 0
+    if multiple:
+        text = f"{left.names[0]} % {multiple} {sign} 0"
+
+    def holds(sizes: Mapping[str, int]) -> bool:
+        a, b = left.value_at(sizes), right.value_at(sizes)
+        return a is None or b is None or COMPARISONS[sign](a, b)
+
+    return Relation(text, frozenset((*left.names, *right.names)), holds)
+
+
+def modulus(guard: fake.Guard, name: str, world: fake.Fake | None) -> int:
+    """Return m of a guard `name % m == 0` or `!= 0`; 0 for any other guard."""
+    found = divided(guard, world)
+    return found[1] if found is not None and found[0] == Formula(name) else 0
+
+
+def divided(guard: fake.Guard, world: fake.Fake | None) -> tuple[Formula, int] | None:
+    """Return x and m of a guard `x % m == 0` or `!= 0`; None for any other guard."""
+    sides = _sides(guard, world)
+    if sides is None or sides[0] not in ("==", "!="):
+        return None
+    gap = sides[1] - sides[2]
+    for atoms, factor in gap.terms.items():
+        hop = atoms[0].hop if len(atoms) == 1 and not isinstance(atoms[0], str) else 0
+        number = abs(factor)
+        if not hop or hop % number:
+            continue
+        floor = Formula.of_atom(atoms[0])
+        whole = gap + number * floor if factor < 0 else number * floor - gap
+        if whole // number == floor:  # gap is whole - number*(whole//number)
+            return whole, number
+    return None
+
+
+# runs
+
+
 class Probes:
-    """What is seen of a model at other sizes than those that were given.
+    """The runs of a model at other sizes than the given ones.
 
     Args:
-        model: what is run.
-        base: the run at the sizes that were given.
+        model: the model with its inputs.
+        base: the run at the given sizes.
 
     Attributes:
         runs: by sizes, in the order of their names.
-        steps: by how much each name can change.
+        steps: the smallest change of each name at which the model still runs.
         fixed: names that cannot change, and a run that shows it.
-        guards: what the model asked about sizes in the last run with symbols.
-        real: run with values, since without them the model cannot be run.
-        notes: why.
+        guards: comparisons of sizes in the last symbolic run.
+        real: run with values, since the model needs them.
+        notes: the reason.
     """
 
     def __init__(self, model: Model, base: Run):
@@ -54,22 +128,22 @@ class Probes:
         self.runs: dict[tuple[int, ...], Run] = {}
         self.steps: dict[str, int] = {}
         self.fixed: dict[str, Run] = {}
-        self.guards: list[Guard] = []
-        self.real = not AVAILABLE
+        self.guards: list[fake.Guard] = []
+        self.real = not fake.AVAILABLE
         self.notes: list[str] = []
         self.exhausted = False
-        self._grows: set[str] = set()  # names that rows depend on
-        # Modules in which `int` and its like are to keep symbols: to begin with, those that called operations.
+        self._grows: set[str] = set()  # names on which the number of rows depends
+        # Globals of modules in which `int` and such must keep symbols: at first, of those that called operations.
         files = {event.place[0] for event in base.events if event.place is not None}
         modules = [module for module in list(sys.modules.values()) if getattr(module, "__file__", None) in files]
-        self._scopes = {id(vars(module)): vars(module) for module in modules if makes_numbers(module.__file__)}
+        self._scopes = {id(vars(module)): vars(module) for module in modules if _makes_numbers(module.__file__)}
         self._spent: dict[tuple[int, ...], float] = {}  # seconds of each run
         self._most = MOST_RUNS
 
     # with numbers
 
     def at(self, sizes: Mapping[str, int]) -> Run | None:
-        """The run at some sizes; None where it would take too much."""
+        """Return the run at these sizes; None if it would take too long."""
         point = tuple(sizes[name] for name in self.sizes)
         if point in self.runs:
             return self.runs[point]
@@ -80,7 +154,7 @@ class Probes:
             return None
         for i, name in enumerate(self.sizes):
             largest = max((other[i] for other in self.runs), default=sizes[name])
-            if sizes[name] > LEAP * largest:  # not at one go, so as to see whether it takes long
+            if sizes[name] > LEAP * largest:  # a nearer size first, which shows whether time grows with size
                 step = self.steps.get(name, 1)
                 nearer = self.sizes[name] + (sizes[name] - self.sizes[name]) // (LEAP // 2 * step) * step
                 self.at({**sizes, name: nearer})
@@ -97,13 +171,29 @@ class Probes:
 
     def _timed(self, point: tuple[int, ...], sizes: Mapping[str, int]) -> Run:
         begun = time.process_time()
-        with shims(self._scopes.values()):
+        with _shims(self._scopes.values()):
             run = self.model.at(sizes, real=self.real)
         self._spent[point] = time.process_time() - begun
         return run
 
+    def _would_take(self, point: tuple[int, ...], same: float = 0.0) -> float:
+        """The extra seconds of a run, from runs at smaller sizes that took longer than usual.
+
+        A run without values takes the same time at any size, unless it loops in Python. `same` is the weight of a run
+        at the same sizes.
+        """
+        usual = median(self._spent.values()) if len(self._spent) > 3 else float("inf")
+        longest = 0.0
+        for other, spent in self._spent.items():
+            if all(a < 8 * b for a, b in zip(other, self.sizes.values(), strict=True)):
+                continue  # at so near a size a longer time is chance
+            larger = [a / b for a, b in zip(point, other, strict=True) if a > b]
+            if spent > 1.5 * usual + 0.03:
+                longest = max(longest, (spent - usual) * max(larger, default=same if point == other else 0.0))
+        return longest
+
     def moved(self, steps: int) -> Run | None:
-        """The run with every name so many steps away, and a few more for each."""
+        """Return the run with every name moved by so many steps, and a few more for each."""
         return self.at(self._sizes_of(steps))
 
     def _sizes_of(self, steps: int) -> dict[str, int]:
@@ -114,12 +204,12 @@ class Probes:
         return sizes
 
     def limit(self, name: str) -> int:
-        """How large a size may be in a run with values."""
+        """Return the largest size for a run with values."""
         return max(4 * self.sizes[name], 64)
 
     @property
     def far(self) -> dict[str, tuple[int, ...]]:
-        """How many steps away to look, for names whose reach is limited."""
+        """Distances in steps at which to look, for names whose reach is limited."""
         found = {name: (48, 24) for name in self._grows}
         for name, step in self.steps.items() if self.real else ():
             most = (self.limit(name) - self.sizes[name]) // step
@@ -127,27 +217,23 @@ class Probes:
         return found
 
     def points(self) -> Iterator[tuple[dict[str, int], Run]]:
-        """All that was seen, the run at the given sizes first."""
+        """Yield all runs with their sizes, the run at the given sizes first."""
         yield self.sizes, self.base
         for point, run in self.runs.items():
             yield dict(zip(self.sizes, point, strict=True)), run
 
     def alone(self, name: str) -> Iterator[tuple[dict[str, int], Run]]:
-        """What was seen where no name but this one changed."""
+        """Yield the runs in which only this name changed."""
         for sizes, run in self.points():
             if sizes[name] != self.sizes[name] and all(sizes[n] == self.sizes[n] for n in sizes if n != name):
                 yield sizes, run
 
     def reached(self, name: str) -> set[Slot]:
-        """What was seen at another size of a name, whatever the others were."""
-        found: set[Slot] = set()
-        for sizes, run in self.points():
-            if sizes[name] != self.sizes[name]:
-                found.update(run.sizes)
-        return found
+        """Return the slots that were seen at another size of a name."""
+        return {slot for sizes, run in self.points() if sizes[name] != self.sizes[name] for slot in run.sizes}
 
     def find_steps(self) -> None:
-        """By how much each size can change so that the model still runs."""
+        """Find the smallest change of each size at which the model still runs."""
         start = self.at(self.sizes)
         for name, size in self.sizes.items():
             for step in (1, 2, 4, 8, 16, 32, 64, size):
@@ -155,11 +241,11 @@ class Probes:
                 if run is not None and run.error is None:
                     self.steps[name] = step
                     if start is not None and len(run.events) != len(start.events):
-                        self._grows.add(name)  # until it is seen that it does not
+                        self._grows.add(name)  # until a run shows that it does not
                     break
                 if run is not None:
                     self.fixed.setdefault(name, run)
-            for step in (1, 2, 16, size // 2) if name not in self.steps else ():  # it may be the largest that is taken
+            for step in (1, 2, 16, size // 2) if name not in self.steps else ():  # it may be the largest possible size
                 run = self.at({**self.sizes, name: size - step}) if size > step > 0 else None
                 if run is not None and run.error is None:
                     self.steps[name] = step
@@ -168,7 +254,7 @@ class Probes:
                 self.fixed.pop(name, None)
 
     def explore(self) -> None:
-        """Look at each size smaller and larger, odd and even, alone and with the others, and beyond what was asked."""
+        """Run at smaller and larger sizes, odd and even, alone and together, and at other answers to comparisons."""
         for name, step in self.steps.items():
             multiples = {modulus(guard, name, self.model.fake) for guard in self.guards}
             for multiple in sorted(m for m in multiples if 0 < m < step):
@@ -183,18 +269,18 @@ class Probes:
         half = min((self.sizes[name] // (4 * step) for name, step in self.steps.items()), default=0)
         few, more, _ = self.moved(7), self.moved(12), self.moved(-half)
         if few is not None and more is not None and len(few.events) == len(more.events):
-            self._grows.clear()  # rows differ at the size that the model was built for, and nowhere else
+            self._grows.clear()  # rows differ only at the size that the model was built for
         self._answer_otherwise()
 
-    def relations(self) -> Iterator[tuple[Guard, Relation]]:
-        """What the model asked, as far as it can be read and is about named sizes alone."""
+    def relations(self) -> Iterator[tuple[fake.Guard, Relation]]:
+        """Yield the guards that are relations of named sizes alone."""
         for guard in self.guards:
             relation = relation_of(guard, self.model.fake)
             if relation is not None and relation.names <= self.sizes.keys():
                 yield guard, relation
 
     def paddings(self) -> Iterator[tuple[Formula, int]]:
-        """Of what the model asked whether it is a multiple of which number, each once."""
+        """Yield x and m of the model's own tests `x % m == 0`, each once."""
         seen = set()
         for guard in self.guards:
             found = divided(guard, self.model.fake) if guard.direct else None
@@ -203,7 +289,7 @@ class Probes:
                 yield found
 
     def _answer_otherwise(self) -> None:
-        """Runs at sizes at which what the model itself asked about sizes would have another answer."""
+        """Run at sizes at which the model's own comparisons have another result."""
         asked = [need for guard, need in self.relations() if guard.direct and need.names <= self.steps.keys()]
         for need in asked[:MOST_GUARDS]:
             for name in need.names:
@@ -216,58 +302,40 @@ class Probes:
                 if (other := next(away, None)) is not None:
                     self.at({**self.sizes, name: other})
 
-    def _would_take(self, point: tuple[int, ...], same: float = 0.0) -> float:
-        """Seconds that a run might take: one without values takes as long at any size, unless it counts in Python.
-
-        `same` is by how much a run at the same sizes counts.
-        """
-        usual = median(self._spent.values()) if len(self._spent) > 3 else float("inf")
-        longest = 0.0
-        for other, spent in self._spent.items():
-            if all(a < 8 * b for a, b in zip(other, self.sizes.values(), strict=True)):
-                continue  # so near, a longer time is chance
-            larger = [a / b for a, b in zip(point, other, strict=True) if a > b]
-            if spent > 1.5 * usual + 0.03:
-                longest = max(longest, (spent - usual) * max(larger, default=same if point == other else 0.0))
-        return longest
-
     # with symbols, and with other values
 
     def symbolic(self, overrides: Overrides | None = None) -> tuple[Run, bool]:
-        """The run with symbols, in which some sizes are replaced by formulas; it may end early.
+        """Run with symbols, with formulas in place of some sizes; the run may end early.
 
         Returns:
-            The run, and whether another would say more: where this one came to `len`, `int` or their like, the next one
-            has others in their places, which leave symbols what they are.
+            The run, and whether another would find more: if this one came to `len`, `int` or such, the next one
+            replaces them by versions that keep symbols.
         """
-        fake = self.model.enter_fake()
-        hints = self._generic()
-        symbols = {name: fake.symbol(name, hint) for name, hint in hints.items()}
-        del fake.env.assumed[:]
+        world = self.model.enter_fake()
+        symbols = {name: world.symbol(name, hint) for name, hint in self._generic().items()}
+        del world.env.assumed[:]
         counts: collections.Counter[tuple] = collections.Counter()
 
         def replace(event: Event, output: Any) -> Any:
-            key = (event.kind, event.path, event.call, event.name, event.place)
-            counts[key] += 1
-            changed = (overrides or {}).get((*key, counts[key]))
-            return _replaced(event, output, changed, symbols, fake) if changed else output
+            changed = (overrides or {}).get(event_key(event, counts))
+            return _replaced(event, output, changed, symbols, world) if changed else output
 
-        with shims(self._scopes.values()):
+        with _shims(self._scopes.values()):
             run = self.model.at(symbols, replace=replace)
-        self.guards = list(fake.env.assumed)
+        self.guards = list(world.env.assumed)
         places = [(guard.file, guard.line, guard.scope) for guard in self.guards]
-        if run.error is not None and (part := frames.raising(run.error.__traceback__)) is not None:
+        if run.error is not None and (part := raising(run.error.__traceback__)) is not None:
             places.append((part.tb_frame.f_code.co_filename, part.tb_lineno, part.tb_frame.f_globals))
-        scopes = {id(scope): scope for file, line, scope in places if makes_numbers(file, line)}
+        scopes = {id(scope): scope for file, line, scope in places if _makes_numbers(file, line)}
         new = scopes.keys() - self._scopes.keys()
         self._scopes |= scopes
         return run, bool(new)
 
     def _generic(self) -> dict[str, int]:
-        """What symbols are where a model must decide something about them.
+        """The values of symbols where a model must decide something.
 
-        Not the sizes that were given, which may be special: those that the model was built for, or a batch of 1, which
-        would be stretched. Nor those at which it does less than at others, as where nothing is to be padded.
+        Not the given sizes, which may be special: those that the model was built for, or a batch of 1, which would be
+        broadcast. Nor sizes at which the model does less than at others, as where nothing is padded.
         """
         runs = {steps: self.moved(steps) for steps in (7, 12)}
         ran = [steps for steps, run in runs.items() if run is not None and run.error is None]
@@ -278,19 +346,19 @@ class Probes:
         return {name: size if size > 1 else 3 for name, size in self.sizes.items()}
 
     def as_expected(self, run: Run) -> bool:
-        """Whether a run went as far as the one that was asked for."""
+        """Whether a run went as far as the given one."""
         return run.error is None or type(run.error) is type(self.base.error)
 
     def fall_back(self, error: BaseException) -> None:
-        """Go on with real tensors, and say why."""
+        """Continue with real tensors, and note why."""
         self.real = True
         self.runs.clear()
-        at = frames.told(frames.raised_at(error.__traceback__))
-        told = f"{type(error).__name__}: {first_line(error)}"
-        self.notes.append(f"The model looks at values{at} ({told}), so runs at other sizes had real ones.")
+        at = at_line(raised_at(error.__traceback__))
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        self.notes.append(f"The model looks at values{at} ({reason}), so runs at other sizes had real ones.")
 
     def by_values(self) -> set[Slot]:
-        """Sizes that are others when the values of the inputs are others, which a run with values does not tell."""
+        """Return the sizes that depend on the values of the inputs, which runs at other sizes do not show."""
         run = self.model.at(self.sizes, real=True, other_values=True)
         if run.error is not None:
             return set()
@@ -298,16 +366,84 @@ class Probes:
 
 
 def first_line(error: BaseException, most: int = 160) -> str:
-    """The beginning of a message."""
+    """Return the beginning of a message."""
     return str(error).strip().partition("\n")[0][:most]
 
 
-def _replaced(event: Event, output: Any, changed: Mapping[tuple[str, int], Formula], symbols: dict, fake: Fake) -> Any:
-    """An output in which some sizes are formulas instead of the numbers that they were when it was made."""
+def _replaced(event: Event, output: Any, changed: Mapping[tuple[str, int], Formula], symbols: dict, world: Any) -> Any:
+    """An output with formulas in place of sizes that had become numbers."""
     if not isinstance(output, Tensor):
         return output
     axes = {axis: formula.value(symbols) for (path, axis), formula in changed.items() if path == ""}
     with contextlib.nullcontext() if output.requires_grad else torch.no_grad():
-        new = fake.like(output, axes)
+        new = world.like(output, axes)
     event.outputs = [leaf._replace(shape=tuple(new.shape)) if leaf.path == "" else leaf for leaf in event.outputs]
     return new
+
+
+# versions of Python's functions that keep symbols
+
+
+def _keeping(plain: type, convert: Callable) -> type:
+    """A class that behaves as `int` or `float`, but converts a symbol to a symbol."""
+
+    class Meta(type):
+        def __instancecheck__(cls, value: Any) -> bool:
+            return isinstance(value, plain)
+
+        def __subclasscheck__(cls, kind: type) -> bool:
+            return issubclass(kind, plain)
+
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+            if len(args) == 1 and isinstance(args[0], torch.SymInt | torch.SymFloat):
+                return convert(args[0])
+            return plain(*args, **kwargs)
+
+    return Meta(plain.__name__, (plain,), {})
+
+
+def _len(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.dim() and isinstance(value.shape[0], torch.SymInt):
+        return value.shape[0]
+    return builtins.len(value)
+
+
+def _extreme(symbolic: Callable, plain: Callable) -> Callable:
+    def either(*args: Any, **kwargs: Any) -> Any:
+        if len(args) == 2 and any(isinstance(value, torch.SymInt) for value in args) and not kwargs:
+            return symbolic(*args)
+        return plain(*args, **kwargs)
+
+    return either
+
+
+SHIMS = {
+    "len": _len,
+    "int": _keeping(int, torch.sym_int),
+    "float": _keeping(float, torch.sym_float),
+    "max": _extreme(torch.sym_max, max),
+    "min": _extreme(torch.sym_min, min),
+}
+_CALLS = re.compile(rf"\b({'|'.join(SHIMS)})\(")
+
+
+def _makes_numbers(file: str, line: int | None = None) -> bool:
+    """Whether a line, or any line of a file, calls one of these functions."""
+    lines = linecache.getlines(file) if line is None else [linecache.getline(file, line)]
+    return any(_CALLS.search(code) for code in lines)
+
+
+@contextlib.contextmanager
+def _shims(scopes: Any) -> Iterator[None]:
+    """Put these functions into modules, given by their globals; all other code keeps Python's."""
+    changed = []
+    try:
+        for scope in list(scopes):
+            for name, shim in SHIMS.items():
+                if name not in scope:
+                    scope[name] = shim
+                    changed.append((scope, name))
+        yield
+    finally:
+        for scope, name in changed:
+            scope.pop(name, None)

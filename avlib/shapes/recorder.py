@@ -1,15 +1,21 @@
-"""Sees every call of a module and every operation while a model runs, and changes nothing about either."""
+"""Recording of one run: every module call, every operation, and the line of own code behind each."""
 
 from __future__ import annotations
 
 import dataclasses
+import linecache
+import os
+import re
 import sys
+import sysconfig
 import threading
 import time
 import weakref
 from collections import Counter, namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 import torch
@@ -17,13 +23,15 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
-from . import frames, internals
+from . import fake
 from .flops import Work, work_of
-from .shims import recurrent
+from .rows import Source
 from .values import Look
 
-# A tensor at the moment when it was seen. `shape` may hold symbols; `look` is what was asked about its values.
-# `identity` is the same number for the same tensor.
+Place = tuple[str, int] | None  # file and line
+
+# A tensor at the moment of recording. `shape` may hold symbols; `look` holds statistics and picture; `identity` is the
+# same number for the same tensor.
 Leaf = namedtuple("Leaf", "path shape dtype device look identity")
 
 DEPTH = 6  # how deep an object of an unknown class is searched for tensors
@@ -32,11 +40,12 @@ SILENT = {"requires_grad_", "_set_grad_enabled", "register_hook", "retain_grad"}
 _nothing = nullcontext()
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, slice, type(...))
 _TORCHS = (torch.dtype, torch.device, torch.Size, torch.SymInt, torch.SymFloat, torch.SymBool, torch.Generator)
-ATOMS = (*_PLAIN, *_TORCHS)  # what holds no tensors
+ATOMS = (*_PLAIN, *_TORCHS)  # classes that hold no tensors
+_CLOSED = (*ATOMS, nn.Module, type)  # classes whose attributes are not searched
 
 
 class Event:
-    """One call of a module, or one operation, as it was recorded."""
+    """One recorded module call or operation."""
 
     # fmt: off
     __slots__ = (
@@ -48,7 +57,7 @@ class Event:
     def __init__(self, kind: str, path: str, call: int, name: str, parent: Event | None, index: int):
         self.kind, self.path, self.call, self.name, self.parent, self.index = kind, path, call, name, parent, index
         self.depth = 0 if parent is None else parent.depth + 1
-        self.place: tuple[str, int] | None = None
+        self.place: Place = None
         self.inputs: list[Leaf] = []
         self.outputs: list[Leaf] = []
         self.module: nn.Module | None = None
@@ -59,8 +68,17 @@ class Event:
         self.error: str | None = None
 
 
+def fields_of(value: Any) -> list[str]:
+    """Return the names of the attributes of an object in which tensors are looked for; none of a callable."""
+    if isinstance(value, _CLOSED) or callable(value):
+        return []
+    if dataclasses.is_dataclass(value) and (names := [f.name for f in dataclasses.fields(value)]):
+        return names
+    return [name for name in getattr(value, "__dict__", ()) if not name.startswith("__")]
+
+
 def tensors_in(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a nest, each with its path: "hidden_states[3]", "batch.audio", "" for a tensor by itself."""
+    """Yield the tensors of a nest with their paths: "hidden_states[3]", "batch.audio", "" for a tensor by itself."""
     if isinstance(value, Tensor):
         yield path, value
     elif isinstance(value, ATOMS) or depth > DEPTH:
@@ -74,22 +92,21 @@ def tensors_in(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str
         for i, item in enumerate(value):
             inner = f"[{i}]" if names is None else f".{names[i]}" if path else names[i]
             yield from tensors_in(item, path + inner, depth + 1)
-    elif not isinstance(value, nn.Module | type) and not callable(value):
-        fields = [f.name for f in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else ()
-        for name in fields or [name for name in getattr(value, "__dict__", ()) if not name.startswith("__")]:
+    else:
+        for name in fields_of(value):
             yield from tensors_in(getattr(value, name, None), f"{path}.{name}" if path else name, depth + 1)
 
 
 class Recorder:
-    """Records the modules and operations of one thread between `start` and `stop`.
+    """Records the modules and operations of one thread, and changes nothing about either.
 
     Args:
-        modules: which to hook before they are called, by name. Others are found when they are called; of these the
-            arguments that are given by name are not seen the first time.
-        look: what to find out of the values of each tensor.
+        modules: the modules to hook before they are called, by name. Others are found when they are called; their
+            keyword arguments are not seen the first time.
+        look: what to compute from the values of each tensor.
         timed: measure the seconds of each row.
-        replace: for runs with symbols: may give another tensor in the place of an operation's output.
-        world: of fake tensors, that the run is in.
+        replace: in symbolic runs, returns the tensor that takes the place of an operation's output.
+        world: the fake tensors of the run.
     """
 
     def __init__(
@@ -98,12 +115,12 @@ class Recorder:
         look: Look | None = None,
         timed: bool = False,
         replace: Callable[[Event, Any], Any] | None = None,
-        world: internals.Fake | None = None,
+        world: fake.Fake | None = None,
     ):
         self.events: list[Event] = []
         self.look, self.timed, self.replace, self.world = look, timed, replace, world
         self.paths: dict[int, str] = {}
-        self.held: list[nn.Module] = []  # so that no id is given to another module meanwhile
+        self.held: list[nn.Module] = []  # kept alive, so that no id is used twice
         self._calls: Counter[int] = Counter()
         self._open: list[Event] = []
         self._handles: list[Any] = []
@@ -116,15 +133,15 @@ class Recorder:
 
     @contextmanager
     def running(self) -> Iterator[Recorder]:
-        """Record what is done inside."""
+        """Record what runs inside the context."""
         self._thread = threading.get_ident()
         try:
-            # A compiled module warns of hooks on all modules; those in it are known anyway.
+            # A compiled module warns of hooks on all modules; its own modules are known anyway.
             if not any("_orig_mod" in part._modules for module in self._first.values() for part in module.modules()):
                 self._handles.append(register_module_forward_pre_hook(self._unknown_begins))
             for name, module in self._first.items():
                 self.adopt(module, name)
-            with internals.uncompiled(), self._mode:
+            with fake.uncompiled(), self._mode:
                 yield self
         finally:
             while self._handles:
@@ -133,14 +150,14 @@ class Recorder:
                 self._open.pop().error = "not finished"
 
     def adopt(self, module: nn.Module, name: str) -> None:
-        """Hook a module and all in it."""
+        """Hook a module and all modules in it."""
         for inner, part in module.named_modules(prefix=name):
             if id(part) in self.paths:
                 continue
             self.paths[id(part)] = ".".join(word for word in inner.split(".") if word != "_orig_mod")
             self.held.append(part)
-            if internals.is_script(part):
-                continue  # takes no hooks of its own; that on all modules sees it
+            if fake.is_script(part):
+                continue  # it takes no hooks of its own; the hook on all modules sees it
             self._handles.append(part.register_forward_pre_hook(self._begins, with_kwargs=True))
             self._handles.append(part.register_forward_hook(self._ends, always_call=True))
 
@@ -151,7 +168,7 @@ class Recorder:
     # modules
 
     def _unknown_begins(self, module: nn.Module, args: tuple) -> None:
-        if threading.get_ident() != self._thread or (id(module) in self.paths and not internals.is_script(module)):
+        if threading.get_ident() != self._thread or (id(module) in self.paths and not fake.is_script(module)):
             return
         inside = self.inside
         name = type(module).__name__
@@ -163,16 +180,16 @@ class Recorder:
     def _begins(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         if threading.get_ident() != self._thread:
             return
-        with internals.unseen():
+        with fake.unseen():
             self._calls[id(module)] += 1
             path = self.paths[id(module)]
             event = self._begun("module", path, self._calls[id(module)], type(module).__name__)
-            event.module, event.work = module, _no_work if not internals.is_script(module) else None
-            event.place = frames.place(3)
+            event.module, event.work = module, _no_work if not fake.is_script(module) else None
+            event.place = calling_line(3)
             event.inputs = self._leaves((*((f"[{i}]", value) for i, value in enumerate(args)), *kwargs.items()))
             self._open.append(event)
-            event.error = sys.exc_info()[1]  # what is being handled already is no error of this module
-            event.started = self._now(event.inputs)
+            event.error = sys.exc_info()[1]  # an exception that is being handled already is no error of this module
+            event.started = self._now()
 
     def _ends(self, module: nn.Module, args: tuple, output: Any) -> None:
         if threading.get_ident() != self._thread:
@@ -180,44 +197,44 @@ class Recorder:
         place = next((i for i in reversed(range(len(self._open))) if self._open[i].module is module), None)
         if place is None:
             return
-        with internals.unseen():
+        with fake.unseen():
             raised = sys.exc_info()[1]
             while len(self._open) > place:
                 event = self._open.pop()
                 before, event.error = event.error, None
                 if raised is not None and raised is not before:
-                    event.error = _told(raised)  # a hook that always runs sees None instead of an output
+                    event.error = _error_text(raised)  # a hook that always runs sees None instead of an output
             if event.error is None:
                 event.outputs = self._leaves((("", output),))
-            self._timed(event)
+            self._stop(event)
 
     @contextmanager
     def calling(self, name: str, args: tuple, kwargs: Mapping[str, Any], names: Sequence[str]) -> Iterator[Event]:
-        """A row for a callable that is no module; its output is to be given to `returned`."""
-        with internals.unseen():
+        """Record a call of a callable that is no module; pass its output to `returned`."""
+        with fake.unseen():
             event = self._begun("module", "", 1, name)
             event.work = _no_work
             event.inputs = self._leaves((*zip(names, args, strict=True), *kwargs.items()))
             self._open.append(event)
-            event.started = self._now(event.inputs)
+            event.started = self._now()
         try:
             yield event
         except BaseException as error:
-            event.error = _told(error)
+            event.error = _error_text(error)
             raise
         finally:
             while event in self._open:
                 self._open.pop()
-            self._timed(event)
+            self._stop(event)
 
     def returned(self, event: Event, output: Any) -> None:
-        with internals.unseen():
+        with fake.unseen():
             event.outputs = self._leaves((("", output),))
 
     # operations
 
     def operation(self, function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """Do an operation, and record it where it takes or gives tensors that have a shape of their own."""
+        """Run an operation, and record it if it takes or returns tensors that have a shape of their own."""
         if self.world is not None and (kept := self.world.keep_real(function, args, kwargs)) is not None:
             args, kwargs, output = kept
             if output is not None:
@@ -230,22 +247,22 @@ class Recorder:
         started = self._now() if self.timed else None
         do, given, named = function, args, kwargs
         if self.world is not None:
-            with internals.unseen():
+            with fake.unseen():
                 do, given, named = self.world.scalars.prepared(function, name, args, kwargs)
-                do = recurrent(name, args) or do
+                do = fake.recurrent(name, args) or do
         try:
             with self.world.doing(name) if self.world is not None else _nothing:
                 output = do(*given, **named)
         except Exception as error:
             if self.world is not None and name == "__setitem__" and self.world.lacks_values(error):
                 return None  # it changes no shape
-            with internals.unseen():
+            with fake.unseen():
                 event = self._operation(function, name, args, kwargs)
-                event.error = _told(error)
+                event.error = _error_text(error)
             raise
         if not isinstance(output, Tensor | tuple | list) and name != "__setitem__":
             return output  # a size, a flag, a number
-        with internals.unseen():
+        with fake.unseen():
             outputs = self._leaves((("", output),))
             if not outputs and name != "__setitem__":
                 return output
@@ -254,7 +271,7 @@ class Recorder:
             event.fresh = self._is_fresh(output, args, kwargs)
             if started is not None:
                 event.started = started
-                self._timed(event)
+                self._stop(event)
             if self.replace is not None:
                 output = self.replace(event, output)
         return output
@@ -264,7 +281,7 @@ class Recorder:
         path, call = (inside.path, inside.call) if inside is not None else ("", 1)
         event = self._begun("op", path, call, name)
         event.function = function
-        event.place = frames.place(3)
+        event.place = calling_line(3)
         event.inputs = self._leaves((*((f"[{i}]", value) for i, value in enumerate(args)), *kwargs.items()))
         event.work = work_of(function, name, args, kwargs, [leaf.path for leaf in event.inputs])
         return event
@@ -286,39 +303,35 @@ class Recorder:
         return found
 
     def _leaf(self, path: str, tensor: Tensor) -> Leaf:
-        shape = tuple(tensor.shape)
-        look = self.look(tensor) if self.look else None
-        return Leaf(path, shape, tensor.dtype, tensor.device, look, self._identity(tensor))
-
-    def _identity(self, tensor: Tensor) -> int:
         known = self._tensors.get(id(tensor))
-        if known is None or known[0]() is not tensor:  # the id of one that is gone may be that of another
+        if known is None or known[0]() is not tensor:  # a tensor that is gone may have had the same id
             self._numbered += 1
             known = self._tensors[id(tensor)] = weakref.ref(tensor), self._numbered
-        return known[1]
+        look = self.look(tensor) if self.look else None
+        return Leaf(path, tuple(tensor.shape), tensor.dtype, tensor.device, look, known[1])
 
     @staticmethod
     def _is_fresh(output: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
-        """Whether an operation made new memory: its output is neither an input nor a view of one."""
+        """Whether the output is in new memory: neither an input nor a view of one."""
         if isinstance(output, Tensor) and output._base is None and not output.is_inference():
-            return not any(output is value for value in args)  # no view at all; the usual case is a quick one
-        made = {internals.memory(tensor) for _, tensor in tensors_in(output)}
-        return made.isdisjoint(internals.memory(tensor) for _, tensor in tensors_in((args, kwargs)))
+            return not any(output is value for value in args)  # no view at all: the usual case, and fast
+        made = {fake.memory(tensor) for _, tensor in tensors_in(output)}
+        return made.isdisjoint(fake.memory(tensor) for _, tensor in tensors_in((args, kwargs)))
 
-    def _now(self, leaves: list[Leaf] | None = None) -> float | None:
+    def _now(self) -> float | None:
         if not self.timed:
             return None
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    def _timed(self, event: Event) -> None:
+    def _stop(self, event: Event) -> None:
         if event.started is not None:
             event.seconds = self._now() - event.started
 
 
 class _Mode(TorchFunctionMode):
-    """Shows operations to a recorder."""
+    """Passes operations to a recorder."""
 
     def __init__(self, recorder: Recorder):
         super().__init__()
@@ -329,28 +342,26 @@ class _Mode(TorchFunctionMode):
 
 
 def _no_work(inputs, outputs) -> int:
-    """Modules do nothing beside the operations inside them."""
+    """The FLOPs of a module without the operations inside."""
     return 0
 
 
-def _told(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     message = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def _name_of(function: Any) -> str:
-    """What a row is called; empty for what is no operation."""
+    """The name of a row; empty for what is no operation."""
     name = getattr(function, "__name__", None) or str(function)
     if name == "__get__":
         attribute = getattr(function.__self__, "__name__", "")
         return attribute if attribute in VIEWS else ""
-    if name in SILENT or name in ("__set__", "__delete__"):
-        return ""
-    return name
+    return "" if name in SILENT or name in ("__set__", "__delete__") else name
 
 
 def _attribute_of(parent: nn.Module, module: nn.Module) -> str | None:
-    """Under which attribute a module that is not registered hangs: `layers[2]`."""
+    """The attribute that holds a module which is not registered: `layers[2]`."""
     for name, value in vars(parent).items():
         if value is module:
             return name
@@ -359,3 +370,87 @@ def _attribute_of(parent: nn.Module, module: nn.Module) -> str | None:
                 if item is module:
                     return f"{name}[{key!r}]"
     return None
+
+
+# the lines of own code
+
+# Packages between a model and torch: what they do counts for the line that called them.
+HELPERS = {
+    *("accelerate", "beartype", "einops", "jaxtyping", "lightning", "opt_einsum", "peft", "pytorch_lightning"),
+    *("torch", "typeguard"),
+}
+_PACKAGES = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(Path(torch.__file__).parents[1])}
+_LIBRARY = sysconfig.get_path("stdlib")
+_HERE = str(Path(__file__).parent)
+_CELL = re.compile(r"ipykernel_\d+[\\/][^\\/]+\.py$|\bipython-input-(?P<number>\d+)-")
+_known: dict[str, bool] = {}
+
+
+def is_own(code: CodeType) -> bool:
+    """Whether code is the user's or a model's: not torch, a helper, Python's library or this package."""
+    own = _known.get(code.co_filename)
+    if own is None:
+        own = _known[code.co_filename] = _is_own(code.co_filename)
+    return own
+
+
+def _is_own(file: str) -> bool:
+    if file.startswith((_HERE + os.sep, "<frozen ", "<@beartype")):
+        return False
+    for folder in _PACKAGES:
+        if file.startswith(folder + os.sep):
+            package = file[len(folder) + 1 :].split(os.sep, 1)[0].removesuffix(".py")
+            return package not in HELPERS
+    return not file.startswith(_LIBRARY + os.sep)
+
+
+def own_frame(frame: FrameType | None) -> FrameType | None:
+    """Return the innermost frame of own code, from a frame outwards."""
+    while frame is not None and not is_own(frame.f_code):
+        frame = frame.f_back
+    return frame
+
+
+def calling_line(depth: int = 2) -> Place:
+    """Return file and line of the own code that called."""
+    frame = own_frame(sys._getframe(depth))
+    return None if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+
+
+def source_of(place: Place) -> Source | None:
+    """Return a place with the text of its line as it is now; a notebook's cell may be gone later."""
+    return None if place is None else Source(file_name(place[0]), place[1], linecache.getline(*place).strip())
+
+
+def file_name(file: str) -> str:
+    """Return the name of a file for the reader; a notebook's cell is `cell [3]`, or `<cell>` without a number."""
+    found = _CELL.search(file)
+    if found is None:
+        return file
+    number = found["number"]
+    ipython = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    formatted = getattr(getattr(ipython, "compile", None), "format_code_name", lambda file: None)(file)
+    if formatted and (label := re.search(r"In ?\[(\d+)\]", formatted[1])):  # as in tracebacks: ("Cell", "In[3]")
+        number = label[1]
+    return f"cell [{number}]" if number else "<cell>"
+
+
+def at_line(place: Place) -> str:
+    """Return ` at net.py:3`; empty without a place."""
+    return f" at {file_name(place[0])}:{place[1]}" if place is not None else ""
+
+
+def raised_at(trace: TracebackType | None) -> Place:
+    """Return the innermost own line that an error went through."""
+    part = raising(trace)
+    return None if part is None else (part.tb_frame.f_code.co_filename, part.tb_lineno)
+
+
+def raising(trace: TracebackType | None) -> TracebackType | None:
+    """Return the part of a traceback that is in the innermost own code."""
+    found = None
+    while trace is not None:
+        if is_own(trace.tb_frame.f_code):
+            found = trace
+        trace = trace.tb_next
+    return found

@@ -1,40 +1,98 @@
-"""What a trace holds: a row for each call of a module and for each operation, with what went in and what came out."""
+"""The data of a trace: one row per module call and operation, its tensors, and their short texts."""
 
 from __future__ import annotations
 
 import copy
+import math
+import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from pathlib import PurePath
+from typing import Any, Literal, NamedTuple
 
 from ..errors import ParameterError
 from .formula import Formula
 
-if TYPE_CHECKING:
-    import pandas
+Shape = tuple[int | None, ...]  # None for an unknown size
+Nest = Any  # tuples, lists and dicts of TensorInfo; None in the place of anything that is no tensor
 
-    from .compare import Diff
+COMPARISONS = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+}
 
-Shape = tuple[int | None, ...]  # None where a size is not known
-Nest = Any  # tuples, lists and dicts of TensorInfo; None for what is no tensor
+# numbers as text
 
 
-class Source(NamedTuple):
-    """Where something was written: the line of the reader's own file, or of the model's, that led to an operation."""
+def count(number: int | None) -> str:
+    """Format a count: `94.4 M`, `9,999`, or `unknown` for None."""
+    if number is None:
+        return "unknown"
+    if number < 10_000:
+        return f"{number:,}"
+    steps = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+    step, sign = next((step, sign) for step, sign in steps if number >= step * 0.9995)
+    return f"{_three(number / step)} {sign}"
 
-    file: str
-    line: int
-    code: str = ""  # that line, without indentation
 
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+def plural(number: int, noun: str) -> str:
+    """Format a number with its noun: `1 row`, `2,500 rows`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def memory(size: int | None) -> str:
+    """Format bytes: `512 B`, `1.46 MiB`, or `unknown` for None."""
+    if size is None:
+        return "unknown"
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1023.5:
+            return f"{size} B" if unit == "B" else f"{_three(value)} {unit}"
+        value /= 1024
+    return f"{_three(value)} TiB"
+
+
+def seconds(value: float | int | None) -> str:
+    """Format a time: `2.3 ms`; empty for None."""
+    if value is None:
+        return ""
+    for step, unit in ((1, "s"), (1e-3, "ms")):
+        if value >= step * 0.9995:
+            return f"{_three(value / step)} {unit}"
+    return f"{_three(value / 1e-6)} µs"
+
+
+def _three(value: float | int) -> str:
+    return f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"
+
+
+def bracketed(parts: Iterable[Any]) -> str:
+    """Format a shape as Python writes a tuple: `(2, 496, 768)`, `?` for None."""
+    texts = ["?" if part is None else str(part) for part in parts]
+    return f"({', '.join(texts)}{',' * (len(texts) == 1)})"
+
+
+def width(text: str) -> int:
+    """Return the number of terminal columns that a text takes."""
+    if text.isascii():
+        return len(text)
+    wide = {sign: 2 for sign in text if unicodedata.east_asian_width(sign) in "WF"}
+    return sum(0 if unicodedata.combining(sign) else wide.get(sign, 1) for sign in text)
+
+
+# tensors
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What the values of a tensor are like; the first four are of its finite values, and None where there are none."""
+    """Statistics of a tensor; the first four are of its finite values, None if there are none."""
 
     min: float | None
     max: float | None
@@ -48,19 +106,32 @@ class Statistics:
     def finite(self) -> bool:
         return self.first_bad is None
 
+    @property
+    def range(self) -> str:
+        return "no finite value" if self.min is None else f"{self.min:.4g} … {self.max:.4g}"
+
+    @property
+    def bad(self) -> str:
+        """The counts of values that are not finite: `3 NaN 1 Inf`."""
+        return " ".join(f"{n:,} {kind}" for n, kind in ((self.nan, "NaN"), (self.inf, "Inf")) if n)
+
+    def __str__(self) -> str:
+        parts = [self.range] if self.min is None else [self.range, f"mean {self.mean:.4g}", f"std {self.std:.4g}"]
+        return ", ".join(parts + [f"{self.bad}, the first at {self.first_bad}"] * (not self.finite))
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A tensor made small enough to look at: at most 64 x 64 values from 0 to 255, the first row at the top.
+    """A tensor as a small picture: at most 64 x 64 values from 0 to 255, the first row at the top.
 
-    `kind` is what it shows: "curve" (one row), "spectrogram" (time from left to right, first bin at the bottom),
-    "feature maps" (up to four channels, side by side), "attention" (rows attend to columns) or "matrix".
+    `kind` is "curve" (one row), "spectrogram" (time from left to right, first bin at the bottom), "feature maps" (up to
+    four channels, side by side), "attention" (rows attend to columns) or "matrix".
     """
 
     kind: Literal["curve", "spectrogram", "feature maps", "attention", "matrix"]
     values: tuple[bytes, ...]
-    low: float  # what 0 stands for
-    high: float  # what 255 stands for
+    low: float  # the value shown as 0
+    high: float  # the value shown as 255
 
     @property
     def size(self) -> tuple[int, int]:
@@ -70,12 +141,11 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """One tensor that went in or came out, without its values.
+    """One input or output tensor, without its values.
 
-    `path` says where in the nest it was: "hidden_states[3]", "[0]", "" for a tensor by itself; the path of an input
-    begins with the name of the argument. `formulas` has a formula for each axis, or None where none is verified; it is
-    None as a whole in a trace without named sizes. `axes` has for each axis the names that its size follows, "" where
-    it is fixed or not known.
+    `path` is its place in the nest: "hidden_states[3]", "[0]", "" for a tensor by itself; the path of an input begins
+    with the name of the argument. `formulas` has a formula for each axis, or None where none is verified; it is None as
+    a whole in a trace without named sizes.
     """
 
     path: str
@@ -86,32 +156,85 @@ class TensorInfo:
     bytes: int | None = 0
     statistics: Statistics | None = None
     picture: Picture | None = None
-    identity: int | None = None  # in one trace, the same number is the same tensor; None where it was not followed
+    identity: int | None = None  # the same number for the same tensor of one trace; None if it was not followed
 
     @property
     def axes(self) -> tuple[str, ...]:
-        if self.formulas is None:
-            return ("",) * len(self.shape)
-        return tuple(" ".join(formula.names) if formula is not None else "" for formula in self.formulas)
+        """For each axis the names in its formula, "" for a fixed or unknown size."""
+        return tuple(" ".join(formula.names) if formula is not None else "" for formula in self._formulas)
+
+    @property
+    def _formulas(self) -> tuple[Formula | None, ...]:
+        return (None,) * len(self.shape) if self.formulas is None else self.formulas
+
+    @property
+    def size(self) -> str:
+        """The shape as text: `(2, 496, 768)`, `?` for an unknown size."""
+        return bracketed(self.shape)
 
     @property
     def formula(self) -> str:
-        """All axes: `(B, 8*((T - 2800)//2560 + 1), 768)`; `?` where nothing fits. Numbers where no size is named."""
-        if self.formulas is None:
-            parts = ["?" if size is None else str(size) for size in self.shape]
-        else:
-            parts = ["?" if formula is None else str(formula) for formula in self.formulas]
-        return f"({', '.join(parts)}{',' * (len(parts) == 1)})"
+        """The formulas as text: `(B, 8*((T - 2800)//2560 + 1), 768)`; the shape if no size is named."""
+        return self.size if self.formulas is None else bracketed(self.formulas)
+
+    def __str__(self) -> str:
+        """`mask (2, 100) bool`; float32 is left out."""
+        return f"{self.path} {self.size}{'' if self.dtype == 'float32' else f' {self.dtype}'}".strip()
+
+    @property
+    def kind(self) -> tuple:
+        """What similar tensors share: everything but the numbers in their paths."""
+        return re.sub(r"\d+", "#", self.path), self.shape, self.dtype, self.device, self.formula
 
     def at(self, sizes: Mapping[str, int]) -> TensorInfo:
-        """The same tensor at other sizes, from its formulas; nothing is known of its values there."""
+        """Return the tensor at other sizes, from its formulas; its values are unknown there."""
         if self.formulas is None:
             return self
-        shape = tuple(None if formula is None else _size(formula, sizes) for formula in self.formulas)
-        known = self.bytes is not None and None not in (*shape, *self.shape)
-        count, elements = _elements(shape), _elements(self.shape)
-        size = None if not known else self.bytes // elements * count if elements else 0
+        values = [None if formula is None else formula.value_at(sizes) for formula in self.formulas]
+        shape = tuple(None if value is None or value < 0 else value for value in values)  # below 0: too short an input
+        if self.bytes is None or None in (*shape, *self.shape):
+            size = None
+        else:
+            elements = math.prod(self.shape)
+            size = self.bytes // elements * math.prod(shape) if elements else 0
         return replace(self, shape=shape, bytes=size, statistics=None, picture=None)
+
+
+def together(infos: Iterable[TensorInfo], short: bool = False) -> list[tuple[str, TensorInfo]]:
+    """Group tensors that differ only in the numbers of their paths; return a name and one tensor for each group.
+
+    The name is `layers[0].keys … layers[31].keys`, or short `layers[0].keys ×32`, cut at the left.
+    """
+    groups: dict[tuple, list[TensorInfo]] = {}
+    for info in infos:
+        groups.setdefault(info.kind, []).append(info)
+    found = []
+    for group in groups.values():
+        first, last = group[0].path, group[-1].path
+        if short and len(first) > 20:
+            first = f"…{first[-19:]}"
+        several = f"{first} ×{len(group)}" if short else f"{first} … {last}"
+        found.append((first if len(group) == 1 else several, group[0]))
+    return found
+
+
+# rows
+
+
+class Source(NamedTuple):
+    """The line of the user's or the model's own code that led to an operation."""
+
+    file: str
+    line: int
+    code: str = ""  # that line, without indentation
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    @property
+    def short(self) -> str:
+        """`model.py:12`, without folders."""
+        return f"{PurePath(self.file).name}:{self.line}"
 
 
 @dataclass(slots=True)
@@ -119,27 +242,27 @@ class Row:
     """One call of a module, or one operation.
 
     The first module of a trace, or a callable that is no module, is the first row, with path "". Rows are in the order
-    in which they began; the rows inside a call follow it, one deeper.
+    in which they began; the rows inside a call follow it, one level deeper.
     """
 
     index: int
-    path: str  # of the module; of an operation, that of the module which it is in
-    call: int  # which call of this module, from 1; of an operation, of the module which it is in
+    path: str  # of the module; of an operation, that of the module around it
+    call: int  # number of the call of this module, from 1; of an operation, of the module around it
     kind: Literal["module", "op"]
     name: str  # class of the module, or name of the operation
-    parent: int | None  # index of the row that this one is in
+    parent: int | None  # index of the row around it
     depth: int  # 0 for the first row
     source: Source | None = None
     inputs: tuple[TensorInfo, ...] = ()
     outputs: tuple[TensorInfo, ...] = ()
-    parameters: int = 0  # numbers in the module's own parameters, not its children's, that no row before counted
-    shared: int = 0  # and that a row before has counted: the module was called before, or its weights are tied
-    flops: int | None = 0  # two for each multiplication with addition; of a module: of all inside; None is unknown
-    flops_at_least: int = 0  # those that are known
-    bytes: int | None = 0  # of new memory in the outputs; of a module: of all inside. Views and changes in place: 0
+    parameters: int = 0  # elements of the module's own parameters, without children and those counted before
+    shared: int = 0  # elements that were counted before: the module was called before, or its weights are tied
+    flops: int | None = 0  # two per multiply-add; of a module: of everything inside; None is unknown
+    flops_at_least: int = 0  # the known part
+    bytes: int | None = 0  # of new memory in the outputs; of a module: of everything inside; 0 for views
     seconds: float | None = None
-    error: str | None = None  # what ended it before it had an output
-    work: Callable[[Sequence[Shape], Sequence[Shape]], int | None] | None = field(default=None, repr=False)  # to flops
+    error: str | None = None  # the exception that ended it before it had an output
+    work: Callable[[Sequence[Shape], Sequence[Shape]], int | None] | None = field(default=None, repr=False)  # FLOPs
     fresh: bool = field(default=True, repr=False)  # an operation whose outputs are in new memory
 
     @property
@@ -149,27 +272,89 @@ class Row:
 
     @property
     def label(self) -> str:
-        """`encoder.layers.3` or, of a later call, `encoder.layers.3 #2`; of an operation, its name."""
-        if self.kind == "op":
-            return self.name
-        return (self.path or self.name) + (f" #{self.call}" if self.call > 1 else "")
+        """`encoder.layers.3`, `encoder.layers.3 #2` for a later call; of an operation, its name."""
+        return self.name if self.kind == "op" else (self.path or self.name) + self._later
+
+    @property
+    def full_path(self) -> str:
+        """`encoder.layers.3 #2`, empty for the outermost module."""
+        return self.path + self._later
+
+    @property
+    def _later(self) -> str:
+        return f" #{self.call}" if self.call > 1 else ""
+
+    @property
+    def where(self) -> str:
+        """`encoder.layers.3 #2`, `add in encoder.layers.3`."""
+        return f"{self.name} in {self.path}" if self.kind == "op" and self.path else self.label
+
+    def inside(self, parent: Row | None) -> str:
+        """Return its label relative to the row around it: `layers.0` in `encoder`."""
+        within = parent is not None and parent.path and self.path.startswith(f"{parent.path}.")
+        return self.label.removeprefix(f"{parent.path}.") if within and self.kind == "module" else self.label
+
+    @property
+    def flops_text(self) -> str:
+        """The known FLOPs: all, `≥ 6,200`, or `unknown`; never 0 for unknown work."""
+        return f"≥ {count(self.flops_at_least)}" if self.flops is None and self.flops_at_least else count(self.flops)
+
+    def measure(self) -> None:
+        """Set FLOPs and bytes from the shapes, in place; of a module, without what is inside."""
+        shapes = [info.shape for info in self.inputs], [info.shape for info in self.outputs]
+        if self.open:
+            self.flops = 0
+        elif self.work is None:
+            self.flops = self.flops if self.kind == "op" or self.flops is None else 0
+        else:
+            self.flops = None if any(None in shape for side in shapes for shape in side) else self.work(*shapes)
+        self.flops_at_least = self.flops or 0
+        new = [info.bytes for info in self.outputs] if self.kind == "op" and self.fresh and not self.open else []
+        self.bytes = None if None in new else sum(new)
+
+
+def total(rows: Sequence[Row]) -> None:
+    """Add FLOPs and bytes of the rows inside to each module, in place."""
+    for row in reversed(rows):  # rows inside come later, so each row is complete before its parent takes it
+        if row.parent is None:
+            continue
+        outer = rows[row.parent]
+        outer.flops = None if outer.flops is None or row.flops is None else outer.flops + row.flops
+        outer.flops_at_least += row.flops_at_least
+        outer.bytes = None if outer.bytes is None or row.bytes is None else outer.bytes + row.bytes
 
 
 class Requirement(NamedTuple):
-    """What must hold for the formulas: because the model raises where it does not, or takes another way there."""
+    """A condition of the formulas: elsewhere the model raises, or takes another path."""
 
     formula: str  # "T == 3000", "H % 16 == 0"
     file: str
     line: int
-    reason: str = ""  # what the model raises where it does not hold, or what is different there
+    reason: str = ""  # the exception where it does not hold
 
     def __str__(self) -> str:
-        return f"{self.formula} @ {self.file}:{self.line}" + (f" ({self.reason})" if self.reason else "")
+        return f"{self.formula} @ {self.file}:{self.line}{self._because}"
+
+    @property
+    def short(self) -> str:
+        return f"{self.formula} @ {PurePath(self.file).name}:{self.line}{self._because}"
+
+    @property
+    def _because(self) -> str:
+        return f" ({self.reason})" if self.reason else ""
+
+    def holds(self, sizes: Mapping[str, int]) -> bool:
+        """Whether it holds at these sizes; True if it cannot be read."""
+        try:
+            left, sign, right = re.split(r" (==|!=|<=|>=|<|>) ", self.formula)
+            return COMPARISONS[sign](Formula(left).evaluate(**sizes), Formula(right).evaluate(**sizes))
+        except (ParameterError, ValueError):
+            return True
 
 
-@dataclass
-class Trace:
-    """What a model or function did with its inputs: rows, sizes, formulas. Made by `shapes.trace` and `explain`.
+@dataclass(repr=False)
+class Recording:
+    """The rows of a run, with named sizes and what is known of them. See `shapes.Trace`, which also shows them.
 
     `trace["encoder.layers.3"]` is the first row of that module, `trace["encoder.layers.3", 2]` that of its second call,
     `trace[17]` the row with that index.
@@ -178,11 +363,11 @@ class Trace:
     rows: list[Row] = field(default_factory=list)
     name: str = ""  # of the class or function
     dims: dict[str, int] = field(default_factory=dict)  # the named sizes, as they were, or those given to `at`
-    requires: tuple[Requirement, ...] = ()  # why a size is fixed, or for which the formulas hold
-    notes: list[str] = field(default_factory=list)  # what the reader should know: a fallback, a limit, an unknown
+    requires: tuple[Requirement, ...] = ()  # why a size is fixed, or for which sizes the formulas hold
+    notes: list[str] = field(default_factory=list)  # a fallback, a limit, an unknown
     checked: dict[str, tuple[int, ...]] = field(default_factory=dict)  # sizes at which the formulas were compared
-    unknown: dict[str, str] = field(default_factory=dict)  # names of sizes that depend on data, and what they count
-    output: Nest = None  # the output's nesting, a TensorInfo in the place of each tensor
+    unknown: dict[str, str] = field(default_factory=dict)  # names of sizes that depend on data, and their meaning
+    output: Nest = None  # the nesting of the output, a TensorInfo in the place of each tensor
     fake: bool = False  # run without values
     parameters: int = 0  # of the whole model, each counted once, called or not
     error: str | None = None
@@ -207,23 +392,23 @@ class Trace:
 
     @cached_property
     def _modules(self) -> dict[tuple[str, int], Row]:
-        return {(row.path, row.call): row for row in self.rows if row.kind == "module"}
+        return {(row.path, row.call): row for row in self.modules}
 
     @property
     def modules(self) -> list[Row]:
         return [row for row in self.rows if row.kind == "module"]
 
     def ops(self, pattern: str = "") -> list[Row]:
-        """Operations whose name a regular expression finds: `ops("cat|gather|einsum")`."""
+        """Return the operations whose name a regular expression finds: `ops("cat|gather|einsum")`."""
         wanted = re.compile(pattern)
         return [row for row in self.rows if row.kind == "op" and wanted.search(row.name)]
 
     def children(self, row: Row) -> list[Row]:
-        """The rows right inside a row, in order."""
+        """Return the rows directly inside a row, in order."""
         return [other for other in self.within(row) if other.parent == row.index]
 
     def within(self, row: Row) -> list[Row]:
-        """All rows inside a row, in order."""
+        """Return all rows inside a row, in order."""
         end = row.index + 1
         while end < len(self.rows) and self.rows[end].depth > row.depth:
             end += 1
@@ -231,7 +416,7 @@ class Trace:
 
     @property
     def root(self) -> Row:
-        """The row of what was traced. Hooks that the user put before a module run, and are listed, before it."""
+        """The row of the traced module or function; forward pre-hooks of the user may run before it."""
         return next((row for row in self.rows if row.parent is None and row.kind != "op"), self.rows[0])
 
     @property
@@ -240,38 +425,36 @@ class Trace:
 
     @property
     def flops(self) -> int | None:
-        """Of the whole run; None where those of some operation are unknown."""
+        """FLOPs of the whole run; None if those of some operation are unknown."""
         return self.root.flops if self.rows else 0
 
     @property
     def output_shape(self) -> Nest:
-        """The output's nesting with a tuple of int for each tensor; a size that is not known is None."""
+        """The nesting of the output with a tuple of int for each tensor; an unknown size is None."""
         return _mapped(self.output, lambda info: info.shape)
 
     @property
     def first_bad(self) -> Row | None:
         """The first operation or module with an output that is not finite; needs `stats=True`."""
-        bad = (row for row in self.rows if any(o.statistics and not o.statistics.finite for o in row.outputs))
+        found = [row for row in self.rows if any(o.statistics and not o.statistics.finite for o in row.outputs)]
         # A module begins before the operations in it, but its output comes from one of them.
-        found = list(bad)
         return next((row for row in found if row.kind == "op"), found[0] if found else None)
 
-    def formulas(self) -> dict[str, str]:
-        """The formulas of each module's outputs, by path (`encoder`, `encoder #2`, `encoder.hidden_states[3]`)."""
-        found = {}
+    def named_outputs(self) -> Iterator[tuple[Row, str, TensorInfo]]:
+        """Yield the outputs of modules with their paths (`encoder`, `encoder #2`, `encoder.hidden_states[3]`)."""
         for row in self.modules:
             for info in row.outputs:
-                name = row.path + (f" #{row.call}" if row.call > 1 else "")
-                found[name + (info.path if info.path.startswith("[") else f".{info.path}" if info.path else "")] = (
-                    info.formula
-                )
-        return found
+                yield row, row.full_path + (f".{info.path}" if info.path[:1] not in ("", "[") else info.path), info
 
-    def at(self, **dims: int) -> Trace:
-        """The same table at other sizes, from the formulas; sizes that are not given stay.
+    def formulas(self) -> dict[str, str]:
+        """Return the formulas of each module's outputs, by path."""
+        return {path: info.formula for _, path, info in self.named_outputs()}
+
+    def at(self, **dims: int) -> Recording:
+        """Return the same table at other sizes, from the formulas; sizes that are not given stay.
 
         Raises:
-            ParameterError: a name that the trace does not have, or a size that is not a positive whole number.
+            ParameterError: an unknown name, or a size that is not a positive whole number.
         """
         for name, size in dims.items():
             if name not in self.dims:
@@ -281,130 +464,16 @@ class Trace:
         sizes = {**self.dims, **dims}
         other = copy.copy(self)
         other.__dict__.pop("_modules", None)
-        other.dims, other.notes, other.output = sizes, list(self.notes), _mapped(self.output, lambda i: i.at(sizes))
-        other.rows = [_row_at(row, sizes) for row in self.rows]
+        other.dims, other.output = sizes, _mapped(self.output, lambda info: info.at(sizes))
+        other.rows = []
+        for row in self.rows:
+            inputs, outputs = (tuple(info.at(sizes) for info in infos) for infos in (row.inputs, row.outputs))
+            other.rows.append(replace(row, inputs=inputs, outputs=outputs, seconds=None))
+            other.rows[-1].measure()
         total(other.rows)
-        broken = [str(need) for need in self.requires if not _holds(need.formula, sizes)]
-        other.notes += [f"These sizes break what the formulas require: {need}" for need in broken]
+        broken = [str(need) for need in self.requires if not need.holds(sizes)]
+        other.notes = self.notes + [f"These sizes break what the formulas require: {need}" for need in broken]
         return other
-
-    # shown and compared elsewhere
-
-    def table(self, depth: int | None = None, columns: Sequence[str] | None = None, ops: bool | None = None) -> str:
-        """A table for a terminal; see `avlib.shapes.table`."""
-        from . import table
-
-        return table.text(self, depth=depth, columns=columns, ops=ops)
-
-    def diff(self, other: Trace) -> Diff:
-        """What is different in another trace; see `avlib.shapes.compare`."""
-        from . import compare
-
-        return compare.diff(self, other)
-
-    def check(self, expected: Mapping[Any, Any]) -> None:
-        """Raise ShapeError where a module's output is not as expected; see `avlib.shapes.compare`."""
-        from . import compare
-
-        compare.check(self, expected)
-
-    def to_json(self, path: Any = None) -> str:
-        from . import export
-
-        return export.to_json(self, path)
-
-    def to_csv(self, path: Any = None) -> str:
-        from . import export
-
-        return export.to_csv(self, path)
-
-    def to_markdown(self, path: Any = None, depth: int | None = None) -> str:
-        from . import export
-
-        return export.to_markdown(self, path, depth=depth)
-
-    def to_pandas(self) -> pandas.DataFrame:
-        from . import export
-
-        return export.to_pandas(self)
-
-    def to_svg(self, depth: int = 1) -> str:
-        """A picture of the flow; see `avlib.shapes.flow`."""
-        from . import flow
-
-        return flow.svg(self, depth=depth)
-
-    def _repr_html_(self) -> str:
-        from . import page
-
-        return page.html(self)
-
-    def __repr__(self) -> str:
-        from . import table
-
-        return table.text(self)
-
-
-def total(rows: list[Row]) -> None:
-    """Give modules the sums of FLOPs and bytes of the operations inside them, in place."""
-    for row in reversed(rows):  # what is inside comes later, so each row is whole before its parent takes it
-        if row.parent is None:
-            continue
-        outer = rows[row.parent]
-        outer.flops = None if outer.flops is None or row.flops is None else outer.flops + row.flops
-        outer.flops_at_least += row.flops_at_least
-        outer.bytes = None if outer.bytes is None or row.bytes is None else outer.bytes + row.bytes
-
-
-def _row_at(row: Row, sizes: Mapping[str, int]) -> Row:
-    """A row at other sizes; what is summed over a module's inside is left at 0."""
-    inputs, outputs = (tuple(info.at(sizes) for info in infos) for infos in (row.inputs, row.outputs))
-    flops, size = 0, 0
-    if row.kind == "op":
-        flops = _flops(row, inputs, outputs)
-        sums = [info.bytes for info in outputs] if row.fresh else []
-        size = None if None in sums else sum(sums)
-    elif row.work is not None:
-        flops = _flops(row, inputs, outputs)
-    return replace(
-        row, inputs=inputs, outputs=outputs, flops=flops, flops_at_least=flops or 0, bytes=size, seconds=None
-    )
-
-
-def _flops(row: Row, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> int | None:
-    shapes = [info.shape for info in inputs], [info.shape for info in outputs]
-    if row.work is None or any(None in shape for side in shapes for shape in side):
-        return row.flops if row.work is None else None
-    return row.work(*shapes)
-
-
-def _size(formula: Formula, sizes: Mapping[str, int]) -> int | None:
-    """What a size is; None where it depends on data, or would be below 0 since the input is too short."""
-    if set(formula.names) - set(sizes):
-        return None
-    try:
-        size = formula.evaluate(**sizes)
-    except ParameterError:  # a division by 0
-        return None
-    return size if size >= 0 else None
-
-
-def _holds(requirement: str, sizes: Mapping[str, int]) -> bool:
-    """Whether a requirement such as `T % 16 == 0` holds; one that is not of that form counts as held."""
-    parts = re.split(r" (==|!=|<=|>=|<|>) ", requirement)
-    try:
-        left, sign, right = parts
-        a, b = Formula(left).evaluate(**sizes), Formula(right).evaluate(**sizes)
-    except (ParameterError, ValueError):
-        return True
-    return {"==": a == b, "!=": a != b, "<=": a <= b, ">=": a >= b, "<": a < b, ">": a > b}[sign]
-
-
-def _elements(shape: Shape) -> int:
-    count = 1
-    for size in shape:
-        count *= size or 0
-    return count
 
 
 def _mapped(nest: Nest, change: Callable[[TensorInfo], Any]) -> Nest:

@@ -1,9 +1,11 @@
-"""Runs a model without leaving a trace of it: what it was called with, at any size, with or without values."""
+"""Runs of a model on its inputs, at any size, with or without values, that leave no mark on the model."""
 
 from __future__ import annotations
 
 import collections
+import copy
 import functools
+import inspect
 import operator
 import random
 import sys
@@ -16,18 +18,198 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import frames
-from .inputs import Inputs, Sizes, resized, revalued
-from .internals import Fake
-from .recorder import Event, Recorder
+from ..errors import ParameterError
+from .fake import Fake
+from .formula import Formula, sizes
+from .recorder import Event, Place, Recorder, is_own, own_frame, raised_at, tensors_in
 from .values import Look
 
-Slot = tuple[tuple, int, str, int]  # key of a row, 0 in and 1 out, path of the tensor, axis
+Sizes = Mapping[str, Any]  # a number for each name, or a symbol
+Slot = tuple[tuple, int, str, int]  # key of a row, 0 for input and 1 for output, path of the tensor, axis
+
+# the inputs
+
+
+@functools.lru_cache(maxsize=512)
+def parameter_names(function: Any) -> tuple[str, ...]:
+    """Return the names of positional parameters; a last `*args` keeps its star."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    names = []
+    for parameter in parameters:
+        if parameter.kind == parameter.VAR_POSITIONAL:
+            names.append(f"*{parameter.name}")
+        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            break
+        names.append(parameter.name)
+    return tuple(names)
+
+
+def named_path(path: str, names: tuple[str, ...]) -> str:
+    """Replace the position at the start of a path, `[0].x`, by the name of that parameter: `wav.x`."""
+    place, bracket, rest = path[1:].partition("]")
+    if not path.startswith("[") or not bracket or not place.isdigit():
+        return path
+    plain = names[:-1] if names and names[-1].startswith("*") else names
+    if int(place) < len(plain):
+        return plain[int(place)] + rest
+    return path if plain == names else f"{names[-1][1:]}[{int(place) - len(plain)}]{rest}"
+
+
+class Inputs:
+    """The arguments of a call, with names for their sizes.
+
+    Args:
+        fn: the module or callable.
+        args, kwargs: its arguments.
+        dims: names by argument: `{"wav": "B T"}`, `{0: "B T 80"}`, `{"batch": {"audio": "B T"}}` or
+            `{"batch.audio": "B T"}`. A number must match, `_` is no name, `...` stands for any axes, and a formula
+            follows from names: `{"wav": "B T", "mask": "B (T-400)//320+1"}`. A name alone for an argument that is a
+            whole number names that number. Text alone is for the first argument.
+
+    Raises:
+        ParameterError: a name for a missing argument, too many or too few axes, or one name with two sizes.
+    """
+
+    def __init__(self, fn: Any, args: tuple, kwargs: Mapping[str, Any], dims: Any = None):
+        self.args, self.kwargs = args, dict(kwargs)
+        target = fn.forward if isinstance(fn, nn.Module) and not hasattr(fn, "_orig_mod") else fn
+        self.names = parameter_names(target)
+        self.sizes: dict[str, int] = {}
+        self.axes: dict[int, dict[int, Formula]] = {}  # of each tensor
+        self.numbers: dict[int | str, str] = {}  # arguments that are sizes themselves
+        self._tensors = {}  # by path, from the argument's name
+        for key, value in (*enumerate(args), *self.kwargs.items()):
+            self._tensors.update(tensors_in(value, self.name(key)))
+        derived = []
+        for path, text in dict(self._specs(dims)).items() if dims else ():
+            derived += self._named(path, text)
+        for path, axis, formula, size in derived:  # what follows from names, now that all are known
+            if formula.evaluate(**self.sizes) != size:
+                found = f"axis {axis} of {path!r} has size {size}"
+                raise ParameterError("dims", found, f"{formula} = {formula.evaluate(**self.sizes)}")
+
+    def name(self, key: int | str) -> str:
+        """Return the name of an argument by its position or name."""
+        return key if isinstance(key, str) else named_path(f"[{key}]", self.names)
+
+    def _specs(self, dims: Any, path: str = "") -> Iterator[tuple[str, str]]:
+        """Paths of arguments with their texts."""
+        if isinstance(dims, str):
+            yield path or self.name(0 if self.args else next(iter(self.kwargs), 0)), dims
+        elif isinstance(dims, Mapping):
+            for key, value in dims.items():
+                inner = self.name(key) if not path else f"{path}[{key}]" if isinstance(key, int) else f"{path}.{key}"
+                yield from self._specs(value, inner)
+        elif isinstance(dims, tuple | list):
+            for i, value in enumerate(dims):
+                if value is not None:
+                    yield from self._specs(value, self.name(i) if not path else f"{path}[{i}]")
+        else:
+            raise ParameterError("dims", repr(dims), "names by argument", 'For example dims={"wav": "B T"}.')
+
+    def _named(self, path: str, text: str) -> list[tuple[str, int, Formula, int]]:
+        """Take the names in one argument's text; return the formulas, with path, axis and size."""
+        tensor = self._tensors.get(path)
+        if tensor is None:
+            return self._number_named(path, text)
+        derived, named = [], self.axes.setdefault(id(tensor), {})
+        for axis, formula in _axes(text, path, tuple(tensor.shape)).items():
+            size = tensor.shape[axis]
+            if formula.is_name:
+                self._take(str(formula), path, size)
+            else:
+                derived.append((path, axis, formula, size))
+            if formula.constant is None:
+                named[axis] = formula
+        return derived
+
+    def _number_named(self, path: str, text: str) -> list:
+        given = {self.name(i): (i, value) for i, value in enumerate(self.args)}
+        given |= {name: (name, value) for name, value in self.kwargs.items()}
+        key, value = given.get(path, (None, None))
+        name = text.strip()
+        if not isinstance(value, int) or isinstance(value, bool) or not name.isidentifier():
+            tensors = ", ".join(self._tensors) or "none"
+            raise ParameterError("dims", f"{path!r}, which is no tensor that was given", f"one of {tensors}")
+        self.numbers[key] = name
+        self._take(name, path, value)
+        return []
+
+    def _take(self, name: str, path: str, size: int) -> None:
+        if self.sizes.setdefault(name, size) != size:
+            found = f"{name} is {size} in {path!r} and {self.sizes[name]} elsewhere"
+            raise ParameterError("dims", found, "one size for each name", "Give another name, or another input.")
+
+    def made(self, new: Sizes, make: Callable[[Tensor, dict[int, Any]], Tensor]) -> tuple[tuple, dict[str, Any]]:
+        """Return the arguments at other sizes: tensors by `make`, from a tensor and sizes by axis; the rest copied.
+
+        Raises:
+            ParameterError: something cannot be copied, such as a generator.
+        """
+        memo: dict[int, Any] = {}
+        for tensor in self._tensors.values():
+            axes = {axis: formula.value(new) for axis, formula in self.axes.get(id(tensor), {}).items()}
+            memo.setdefault(id(tensor), make(tensor, axes))
+        for module in _modules_in((self.args, self.kwargs)):
+            memo[id(module)] = module
+        try:
+            args, kwargs = copy.deepcopy((self.args, self.kwargs), memo)
+        except Exception as error:
+            raise ParameterError("inputs", f"cannot be copied ({error})", "tensors and plain containers") from error
+        args = tuple(new[self.numbers[i]] if i in self.numbers else value for i, value in enumerate(args))
+        return args, {key: new[self.numbers[key]] if key in self.numbers else v for key, v in kwargs.items()}
+
+
+def _axes(text: str, path: str, shape: tuple[int, ...]) -> dict[int, Formula]:
+    """A formula for each axis that has one."""
+    before, dots, after = text.partition("...")
+    first, last, rank = sizes(before), sizes(after), len(shape)
+    if len(first) + len(last) > rank or (not dots and len(first) != rank):
+        raise ParameterError("dims", f"{text!r} for {path!r} of shape {shape}", f"{rank} names, numbers or _")
+    found = {**dict(enumerate(first)), **{rank - len(last) + i: formula for i, formula in enumerate(last)}}
+    return {axis: formula for axis, formula in found.items() if formula is not None}
+
+
+def _modules_in(value: Any) -> Iterator[nn.Module]:
+    if isinstance(value, nn.Module):
+        yield value
+    elif isinstance(value, Mapping | tuple | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _modules_in(item)
+
+
+def resized(tensor: Tensor, axes: dict[int, int]) -> Tensor:
+    """Return a real tensor of other sizes; its values are repeated or cut off, so that they stay plausible."""
+    with torch.no_grad():
+        new = tensor.detach()
+        for axis, size in axes.items():
+            index = torch.arange(size, device=tensor.device) % tensor.shape[axis]
+            new = new.index_select(axis, index)
+        new = new.clone() if not axes else new
+    return new.requires_grad_(tensor.requires_grad)
+
+
+def revalued(tensor: Tensor, axes: dict[int, int]) -> Tensor:
+    """Return a real tensor of other plausible values: random, halved whole numbers, or inverted truth values."""
+    with torch.no_grad():
+        if tensor.dtype is torch.bool:
+            new = ~tensor
+        elif tensor.is_floating_point() or tensor.is_complex():
+            new = torch.randn_like(tensor)
+        else:
+            new = (tensor + 1) // 2
+    return new.requires_grad_(tensor.requires_grad)
+
+
+# runs
 
 
 @dataclass
 class Run:
-    """What was seen of one run."""
+    """The record of one run."""
 
     events: list[Event]
     modules: list[nn.Module] = field(default_factory=list)
@@ -36,40 +218,36 @@ class Run:
 
     @functools.cached_property
     def keys(self) -> list[tuple]:
-        """What tells each row from the others, in a way that holds at other sizes too."""
+        """A key for each row that holds at other sizes too."""
         counts: collections.Counter[tuple] = collections.Counter()
-        keys = []
-        for event in self.events:
-            key = (event.kind, event.path, event.call, event.name, event.place)
-            counts[key] += 1
-            keys.append((*key, counts[key]))
-        return keys
+        return [event_key(event, counts) for event in self.events]
 
     @functools.cached_property
     def sizes(self) -> dict[Slot, Any]:
         """Every size of every tensor."""
-        found = {}
-        for key, event in zip(self.keys, self.events, strict=True):
-            for side, leaves in enumerate((event.inputs, event.outputs)):
-                for leaf in leaves:
-                    for axis, size in enumerate(leaf.shape):
-                        found[key, side, leaf.path, axis] = size
-        return found
+        return {(*place, axis): size for place, shape in self._shapes() for axis, size in enumerate(shape)}
 
     @functools.cached_property
     def ranks(self) -> dict[tuple, int]:
-        """How many axes each tensor has."""
-        pairs = zip(self.keys, self.events, strict=True)
-        return {
-            (key, side, leaf.path): len(leaf.shape)
-            for key, event in pairs
-            for side, leaves in enumerate((event.inputs, event.outputs))
-            for leaf in leaves
-        }
+        """The number of axes of every tensor."""
+        return {place: len(shape) for place, shape in self._shapes()}
+
+    def _shapes(self) -> Iterator[tuple[tuple, tuple]]:
+        for key, event in zip(self.keys, self.events, strict=True):
+            for side, leaves in enumerate((event.inputs, event.outputs)):
+                for leaf in leaves:
+                    yield (key, side, leaf.path), leaf.shape
 
     @property
-    def raised_at(self) -> tuple[str, int] | None:
-        return None if self.error is None else frames.raised_at(self.error.__traceback__)
+    def raised_at(self) -> Place:
+        return None if self.error is None else raised_at(self.error.__traceback__)
+
+
+def event_key(event: Event, counts: collections.Counter[tuple]) -> tuple:
+    """Return the key of the next event of a run; `counts` tells similar ones apart."""
+    key = (event.kind, event.path, event.call, event.name, event.place)
+    counts[key] += 1
+    return *key, counts[key]
 
 
 class Model:
@@ -77,8 +255,8 @@ class Model:
 
     Args:
         fn: any module or callable.
-        inputs: what it is called with.
-        builder: makes `fn` anew, in a world of fake tensors; then `fn` itself is not used.
+        inputs: its arguments.
+        builder: builds `fn` from fake tensors; `fn` itself is not used then.
     """
 
     def __init__(self, fn: Callable | None, inputs: Inputs, builder: Callable[[], Callable] | None = None):
@@ -97,9 +275,9 @@ class Model:
         return any(nn.parameter.is_lazy(p) for module in self.known for p in module._parameters.values())
 
     def enter_fake(self) -> Fake:
-        """The world of fake tensors of this model, which is built in it where it has to be."""
+        """Return the fake tensors' context of this model, and build the model in it if needed."""
         if self.fake is None:
-            self.fake = Fake(frames.own_frame)
+            self.fake = Fake(own_frame)
             if self.builder is not None:
                 with self.fake.running():
                     self.fn = self.builder()
@@ -107,7 +285,7 @@ class Model:
         return self.fake
 
     def as_given(self, look: Look | None, timed: bool) -> Run:
-        """With the very inputs that were given."""
+        """Run with the very inputs that were given."""
         return self._recorded(self.inputs.args, self.inputs.kwargs, Recorder(self.modules, look, timed))
 
     def at(
@@ -117,7 +295,7 @@ class Model:
         replace: Callable[[Event, Any], Any] | None = None,
         other_values: bool = False,
     ) -> Run:
-        """At other sizes, or with symbols for them; the model and the world are left as they were."""
+        """Run at other sizes, or with symbols for them; the model and the random state stay as they were."""
         symbolic = any(not isinstance(size, int) for size in sizes.values())
         fake = None if real else self.enter_fake()
         with preserved(self.known, values=real):
@@ -129,7 +307,13 @@ class Model:
         run = Run(recorder.events)
         with recorder.running():
             try:
-                run.output = self._call(args, kwargs, recorder)
+                if isinstance(self.fn, nn.Module):
+                    run.output = _drawn(self.fn(*args, **kwargs))
+                else:
+                    names = [self.inputs.name(i) for i in range(len(args))]
+                    with recorder.calling(self.name, args, kwargs, names) as event:
+                        run.output = _drawn(self.fn(*args, **kwargs))
+                        recorder.returned(event, run.output)
             except Exception as error:
                 run.error = error
         run.modules = recorder.held
@@ -137,22 +321,14 @@ class Model:
         self.known += [module for module in recorder.held if id(module) not in known]
         return run
 
-    def _call(self, args: tuple, kwargs: Mapping[str, Any], recorder: Recorder) -> Any:
-        if isinstance(self.fn, nn.Module):
-            return _drawn(self.fn(*args, **kwargs))
-        with recorder.calling(self.name, args, kwargs, self.inputs.called(len(args))) as event:
-            output = _drawn(self.fn(*args, **kwargs))
-            recorder.returned(event, output)
-        return output
-
 
 def _drawn(output: Any) -> Any:
-    """What a generator gives, as a list: nobody else will draw from it."""
+    """The items of a generator as a list: nothing else will draw from it."""
     return list(output) if isinstance(output, types.GeneratorType) else output
 
 
 def modules_of(fn: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None) -> dict[str, nn.Module]:
-    """The modules that a callable is, holds or refers to, by the names that it has for them."""
+    """Return the modules that a callable is, holds or refers to, by the names that it has for them."""
     if isinstance(fn, nn.Module):
         return {"": fn}
     found: dict[str, nn.Module] = {}
@@ -161,28 +337,9 @@ def modules_of(fn: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = Non
         if isinstance(value, nn.Module):
             if not any(value is module for module in found.values()):
                 found.setdefault(name, value)
-        elif depth < 3:
-            if isinstance(value, functools.partial):
-                take(name, value.func, depth + 1)
-                for key, item in (*enumerate(value.args), *value.keywords.items()):
-                    take(str(key), item, depth + 1)
-            elif isinstance(value, types.MethodType):
-                take(name, value.__func__, depth + 1)
-                take("self", value.__self__, depth + 1)
-            elif isinstance(value, types.FunctionType) and (depth == 0 or frames.is_own(value.__code__)):
-                for key, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
-                    with suppress(ValueError):  # a cell that is still empty
-                        take(key, cell.cell_contents, depth + 1)
-                for key in value.__code__.co_names:
-                    take(key, value.__globals__.get(key), depth + 1)
-                for key, item in enumerate(value.__defaults__ or ()):
-                    take(str(key), item, depth + 1)
-            elif isinstance(value, list | tuple | dict):
-                for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-                    take(f"{name}[{key!r}]" if name else str(key), item, depth + 1)
-            elif hasattr(value, "__dict__") and not isinstance(value, type | types.ModuleType):
-                for key, item in list(vars(value).items()):
-                    take(key, item, depth + 1)
+            return
+        for key, item in _referred(name, value, depth) if depth < 3 else ():
+            take(key, item, depth + 1)
 
     wrapped = fn
     while hasattr(wrapped, "__wrapped__") and isinstance(wrapped, types.FunctionType):
@@ -194,13 +351,34 @@ def modules_of(fn: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = Non
     return found
 
 
+def _referred(name: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
+    """The objects that a callable or container refers to, with names."""
+    if isinstance(value, functools.partial):
+        yield name, value.func
+        yield from ((str(key), item) for key, item in (*enumerate(value.args), *value.keywords.items()))
+    elif isinstance(value, types.MethodType):
+        yield name, value.__func__
+        yield "self", value.__self__
+    elif isinstance(value, types.FunctionType) and (depth == 0 or is_own(value.__code__)):
+        for key, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+            with suppress(ValueError):  # a cell that is still empty
+                yield key, cell.cell_contents
+        yield from ((key, value.__globals__.get(key)) for key in value.__code__.co_names)
+        yield from ((str(key), item) for key, item in enumerate(value.__defaults__ or ()))
+    elif isinstance(value, list | tuple | dict):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield f"{name}[{key!r}]" if name else str(key), item
+    elif hasattr(value, "__dict__") and not isinstance(value, type | types.ModuleType):
+        yield from list(vars(value).items())
+
+
 @contextmanager
 def preserved(modules: list[nn.Module], values: bool = False) -> Iterator[None]:
-    """Whatever is run inside, modules keep their attributes, gradients and buffers, and random numbers go on as before.
+    """Restore attributes, gradients and buffers of modules, and all random states.
 
-    Models count, cache and build things while they run, `num_batches_tracked` or the positions of the last length. In a
-    run that nobody asked for this must not happen; least of all may a tensor without values stay in a model. `values`
-    keeps the values of buffers too, which only a run with values can change.
+    Models count, cache and build things while they run, `num_batches_tracked` or the positions of the last length. An
+    extra run must leave none of that; least of all a tensor without values. `values` restores the values of buffers
+    too, which only a run with values can change.
     """
     state = _State(modules, values)
     numpy = sys.modules.get("numpy")
@@ -221,18 +399,18 @@ def preserved(modules: list[nn.Module], values: bool = False) -> Iterator[None]:
 
 
 class _State:
-    """What modules, and the containers and objects that hang at them, held at one time."""
+    """The contents of modules, and of the containers and objects that they hold, at one time."""
 
     def __init__(self, modules: list[nn.Module], values: bool):
         self.classes = [(module, type(module)) for module in modules]
-        self.held: dict[int, tuple[Any, Any]] = {}  # containers, and a copy of each; those of attributes too
+        self.held: dict[int, tuple[Any, Any]] = {}  # containers with a copy of each; attributes too
         self.gradients: list[tuple[Tensor, Tensor | None, bool]] = []
         self.buffers: list[tuple[Tensor, Tensor]] = []
         for module in modules:
             self._hold(module.__dict__)
             for name, value in module.__dict__.items():
                 if name.endswith("_hooks") or "_hooks_" in name:
-                    continue  # another thread may trace the same model, and take its hooks away meanwhile
+                    continue  # another thread may trace the same model, and remove its hooks meanwhile
                 if isinstance(value, dict | list | set):
                     self._hold(value)
                 elif hasattr(value, "__dict__") and not isinstance(value, nn.Module | Tensor | type | Callable):

@@ -1,24 +1,58 @@
-"""`trace`, `trace_build` and `explain`: run something, and hand back what was seen."""
+"""`trace`, `trace_build` and `explain`: run something, and return a `Trace` of it."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from types import FunctionType
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..errors import ParameterError
-from . import frames, internals
+from . import compare, flow, page, table
 from .deriving import Derivation
-from .inputs import Inputs, named_path, parameter_names
-from .recorder import DEPTH, Event, Leaf
-from .rows import Nest, Row, TensorInfo, Trace, total
-from .running import Model, Run
+from .fake import Fake, is_script
+from .recorder import DEPTH, Event, Leaf, Place, Recorder, at_line, fields_of, raised_at, source_of
+from .rows import Nest, Recording, Row, TensorInfo, total
+from .running import Inputs, Model, Run, named_path, parameter_names
 from .values import Look
+
+
+class Trace(Recording):
+    """The record of a run: rows, sizes, formulas. Made by `shapes.trace`, `trace_build` and `explain`."""
+
+    def table(self, depth: int | None = None, columns: Sequence[str] | None = None, ops: bool | None = None) -> str:
+        """Return a table for a terminal; see `avlib.shapes.table.text`."""
+        return table.text(self, depth=depth, columns=columns, ops=ops)
+
+    def diff(self, other: Recording) -> compare.Diff:
+        """Return the differences of another trace; see `avlib.shapes.compare.diff`."""
+        return compare.diff(self, other)
+
+    def check(self, expected: Mapping[Any, Any]) -> None:
+        """Raise ShapeError if a module's output is not as expected; see `avlib.shapes.compare.check`."""
+        compare.check(self, expected)
+
+    def to_json(self, path: Any = None) -> str:
+        """Return JSON, and write it to a file if a path is given."""
+        return table.to_json(self, path)
+
+    def to_csv(self, path: Any = None) -> str:
+        """Return CSV, and write it to a file if a path is given."""
+        return table.to_csv(self, path)
+
+    def to_svg(self, depth: int = 1) -> str:
+        """Return a picture of the flow; see `avlib.shapes.flow.svg`."""
+        return flow.svg(self, depth=depth)
+
+    def _repr_html_(self) -> str:
+        return page.html(self)
+
+    def __repr__(self) -> str:
+        return table.text(self)
 
 
 def trace(
@@ -40,19 +74,19 @@ def trace(
     on the model; each is compared with runs at other sizes, and `?` stands where nothing fits.
 
     Args:
-        fn: any module or callable; called once with the inputs as they are (none of `dims` changes that).
-        args: its positional arguments, nested as they may be.
+        fn: any module or callable; called once with the inputs as they are, whatever `dims` says.
+        args: its positional arguments, nested in any way.
         dims: names of sizes, by argument: `{"wav": "B T"}`, `{0: "B T 80"}`; see `Inputs`.
-        fake: run without values: next to no memory and time, at any size. Statistics and pictures are not possible.
+        fake: run without values: next to no memory and time, at any size, but without statistics and pictures.
         kwargs: arguments by name whose names are options here.
         seconds: measure each row.
         stats: range, mean, deviation and the first value that is not finite, of each tensor.
-        pictures: a small picture of each tensor that came out.
+        pictures: a small picture of each output tensor.
         model_kwargs: further arguments of `fn`.
 
     Raises:
         ParameterError: `dims` does not fit the inputs.
-        Exception: what `fn` raises, with the shapes up to there as its note, and as its attribute `trace`.
+        Exception: any exception of `fn`, with the shapes up to there as its note, and as its attribute `trace`.
     """
     both = {**model_kwargs, **(kwargs or {})}
     if twice := model_kwargs.keys() & (kwargs or {}).keys():
@@ -74,15 +108,15 @@ def trace_build(
     `trace_build(lambda: WhisperModel(config), mel, decoder_input_ids=ids)` takes a second for 1.5 billion parameters.
 
     Args:
-        builder: makes the module or callable.
+        builder: returns the module or callable.
         args: its positional arguments.
         dims: names of sizes, as in `trace`; names of arguments are those of the model.
         kwargs: arguments by name whose names are options here.
         model_kwargs: further arguments.
 
     Raises:
-        ParameterError: `dims` does not fit the inputs, or this torch cannot do it.
-        Exception: what building or running raises.
+        ParameterError: `dims` does not fit the inputs, or this version of torch is not supported.
+        Exception: any exception of building or running.
     """
     both = {**model_kwargs, **(kwargs or {})}
     model = Model(None, Inputs(builder, (), {}), builder)
@@ -93,23 +127,20 @@ def trace_build(
 
 @contextmanager
 def explain(*modules: nn.Module, seconds: bool = False, stats: bool = False, pictures: bool = False) -> Iterator[Trace]:
-    """Record what is done inside; on an error, say what went where.
+    """Record what runs inside the context; on an error, add the shapes to it.
 
         with shapes.explain(model) as trace:
             model(x)
 
-    An error is raised on as it is, in its own class, so that code which expects it goes on as before. It gets a note,
-    which Python shows under the message: the operation that failed, the shapes of all it was given, the line of one's
-    own file, and the rows up to there. The trace is its attribute `trace`.
+    The error is raised as it is, in its own class. Python shows its note under the message: the operation that failed,
+    the shapes of its inputs, the line of own code, and the rows up to there. The trace is its attribute `trace`.
 
     Args:
-        modules: models that will be called; others are found when they are.
+        modules: models that will be called; others are found when they are called.
         seconds: as in `trace`.
-        stats: likewise.
-        pictures: likewise.
+        stats: as in `trace`.
+        pictures: as in `trace`.
     """
-    from .recorder import Recorder
-
     look = Look(stats, pictures) if stats or pictures else None
     named = {"": modules[0]} if len(modules) == 1 else {str(i): module for i, module in enumerate(modules)}
     recorder = Recorder(named, look, seconds)
@@ -133,15 +164,12 @@ def _traced(model: Model, fake: bool, look: Look | None, timed: bool) -> Trace:
     if fake and model.is_lazy and model.builder is None:
         found.notes.append("Lazy modules get their sizes from values, so the model was run with real ones, not fake.")
         fake = False
-    if fake:
-        base = model.at(model.inputs.sizes)
-        if base.error is not None and internals.Fake.lacks_values(base.error) and model.builder is None:
-            told = str(base.error).partition("\n")[0][:160]
-            at = frames.told(base.raised_at)
-            found.notes.append(f"The model looks at values{at} ({told}), so it was run with real ones, not fake.")
-            fake, base = False, model.as_given(look, timed)
-    else:
-        base = model.as_given(look, timed)
+    base = model.at(model.inputs.sizes) if fake else model.as_given(look, timed)
+    if fake and base.error is not None and Fake.lacks_values(base.error) and model.builder is None:
+        reason = str(base.error).partition("\n")[0][:160]
+        at = at_line(base.raised_at)
+        found.notes.append(f"The model looks at values{at} ({reason}), so it was run with real ones, not fake.")
+        fake, base = False, model.as_given(look, timed)
     found.fake = fake
     roots = [model.fn] if isinstance(model.fn, nn.Module) else list(model.modules.values())
     if base.error is not None:
@@ -150,26 +178,26 @@ def _traced(model: Model, fake: bool, look: Look | None, timed: bool) -> Trace:
         try:
             raise base.error
         finally:
-            del base  # else the error would hold its own frames
-    formulas = {}
+            del base  # otherwise the error would hold its own frames
+    formulas = None
     if model.inputs.sizes:
         derived = Derivation(model, base)
         found.requires, found.checked, found.unknown = tuple(derived.requires), derived.checked, derived.unknown
         found.notes += derived.notes
         formulas = derived.formulas
-    _fill(found, base, roots, formulas if model.inputs.sizes else None)
+    _fill(found, base, roots, formulas)
     return found
 
 
 def _annotate(error: BaseException, found: Trace) -> None:
-    """Tell with an error what the shapes were; once, where traces are inside each other."""
+    """Add the shapes to an error, once if traces are nested."""
     if getattr(error, "trace", None) is None:
         error.trace = found
-        error.add_note(failure(found, frames.raised_at(error.__traceback__)))
+        error.add_note(failure(found, raised_at(error.__traceback__)))
 
 
-def failure(found: Trace, place: tuple[str, int] | None = None, rows: int = 12) -> str:
-    """What failed, with which shapes, where, and the rows up to there.
+def failure(found: Recording, place: Place = None, rows: int = 12) -> str:
+    """Describe a failure: the operation, its shapes, its line, and the rows up to there.
 
     Args:
         found: a trace that an error ended.
@@ -180,81 +208,68 @@ def failure(found: Trace, place: tuple[str, int] | None = None, rows: int = 12) 
     last = broken[-1] if broken else None
     lines = []
     if last is not None:
-        lines.append(f"shapes: {last.name} failed with {', '.join(map(_operand, last.inputs)) or 'no tensor'}")
+        operands = ", ".join(
+            f"{'' if info.path.startswith('[') else f'{info.path} '}{info.formula} {info.dtype}" for info in last.inputs
+        )
+        lines.append(f"shapes: {last.name} failed with {operands or 'no tensor'}")
         if last.path:
             lines.append(f"  in module {last.path}" + (f", call {last.call}" if last.call > 1 else ""))
-    if (source := frames.source(place)) is not None:
+    if (source := source_of(place)) is not None:
         lines.append(f"  {source}: {source.code}")
     shown = [row for row in found.rows if row.outputs or row.open]
     end = shown.index(last) + 1 if last is not None else len(shown)
     if end > rows:
         lines.append(f"  ... {end - rows} rows before")
     for row in shown[max(0, end - rows) : end]:
-        went = ", ".join(info.formula for info in row.inputs[:4])
-        came = "not finished" if row.open else ", ".join(info.formula for info in row.outputs[:4])
-        lines.append(f"  {'  ' * row.depth}{row.label}: {went} -> {came}")
+        inputs = ", ".join(info.formula for info in row.inputs[:4])
+        outputs = "not finished" if row.open else ", ".join(info.formula for info in row.outputs[:4])
+        lines.append(f"  {'  ' * row.depth}{row.label}: {inputs} -> {outputs}")
     return "\n".join(lines)
-
-
-def _operand(info: TensorInfo) -> str:
-    name = "" if info.path.startswith("[") else f"{info.path} "
-    return f"{name}{info.formula} {info.dtype}"
 
 
 # from events to rows
 
 
 def _fill(found: Trace, run: Run, roots: Any, formulas: Mapping | None = None) -> None:
-    """Put what was recorded into a trace."""
+    """Put the record of a run into a trace."""
     counted: set[int] = set()
-    keys = run.keys
-    for event, key in zip(run.events, keys, strict=True):
+    for event, key in zip(run.events, run.keys, strict=True):
         found.rows.append(_row(event, key, counted, formulas))
     total(found.rows)
     whole = {id(p): p for module in roots for p in module.parameters()}
-    found.parameters = sum(_numel(p) for p in whole.values())
+    found.parameters = sum(map(_numel, whole.values()))
     uncalled = sum(_numel(p) for key, p in whole.items() if key not in counted)
     if uncalled and run.error is None:
         found.notes.append(f"{uncalled:,} parameters belong to modules that were not called.")
     if any(isinstance(module, nn.TransformerEncoderLayer) and not module.training for module in run.modules):
         found.notes.append("nn.TransformerEncoderLayer takes its slower way while it is traced, not the fused one.")
-    if any(internals.is_script(module) for module in run.modules):
-        found.notes.append("What TorchScript modules do inside is not seen; their FLOPs are unknown.")
+    if any(is_script(module) for module in run.modules):
+        found.notes.append("Operations inside TorchScript modules are not seen; their FLOPs are unknown.")
     if run.error is not None:
         found.error = f"{type(run.error).__name__}: {run.error}"
     if run.events and run.error is None and run.output is not None and found.root.path == "":
-        infos = iter(found.root.outputs)
-        found.output = _nest(run.output, infos)
+        found.output = _nest(run.output, iter(found.root.outputs))
 
 
 def _row(event: Event, key: tuple, counted: set[int], formulas: Mapping | None) -> Row:
     parent = None if event.parent is None else event.parent.index
     row = Row(event.index, event.path, event.call, event.kind, event.name, parent, event.depth)
-    row.source = frames.source(event.place)
-    seen = event.module is not None and not internals.is_script(event.module)
+    row.source = source_of(event.place)
+    seen = event.module is not None and not is_script(event.module)
     names = parameter_names(type(event.module).forward)[1:] if seen else ()
     if isinstance(event.function, FunctionType):  # of Python; torch's own take their arguments by position
         names = parameter_names(event.function)
     row.inputs = tuple(_info(leaf, key, 0, names, formulas) for leaf in event.inputs)
     row.outputs = tuple(_info(leaf, key, 1, (), formulas) for leaf in event.outputs)
     row.seconds, row.error, row.work, row.fresh = event.seconds, event.error, event.work, event.fresh
-    if event.module is not None:
-        for parameter in event.module.parameters(recurse=False):
-            if id(parameter) in counted:
-                row.shared += _numel(parameter)
-            else:
-                counted.add(id(parameter))
-                row.parameters += _numel(parameter)
-    shapes = [info.shape for info in row.inputs], [info.shape for info in row.outputs]
-    if event.error is not None:
-        row.flops, row.bytes = 0, 0
-        return row
-    unknown = event.work is None or any(None in shape for side in shapes for shape in side)
-    row.flops = None if unknown else event.work(*shapes)
-    row.flops_at_least = row.flops or 0
-    if event.kind == "op":
-        sums = [info.bytes for info in row.outputs] if event.fresh else []
-        row.bytes = None if None in sums else sum(sums)
+    for parameter in event.module.parameters(recurse=False) if event.module is not None else ():
+        if id(parameter) in counted:
+            row.shared += _numel(parameter)
+        else:
+            counted.add(id(parameter))
+            row.parameters += _numel(parameter)
+    row.flops = None if row.work is None else 0
+    row.measure()
     return row
 
 
@@ -262,14 +277,9 @@ def _numel(parameter: Tensor) -> int:
     return 0 if isinstance(parameter, nn.parameter.UninitializedTensorMixin) else parameter.numel()
 
 
-_words: dict[Any, str] = {}
-
-
+@cache
 def _word(value: Any) -> str:
-    word = _words.get(value)
-    if word is None:
-        word = _words[value] = str(value).removeprefix("torch.")
-    return word
+    return str(value).removeprefix("torch.")
 
 
 def _info(leaf: Leaf, key: tuple, side: int, names: tuple[str, ...], formulas: Mapping | None) -> TensorInfo:
@@ -279,36 +289,24 @@ def _info(leaf: Leaf, key: tuple, side: int, names: tuple[str, ...], formulas: M
         known = tuple(formulas.get((key, side, leaf.path, axis)) for axis in range(len(shape)))
     size = None if None in shape else math.prod(shape) * leaf.dtype.itemsize
     path = named_path(leaf.path, names) if names else leaf.path
-    look = leaf.look
+    statistics, picture = leaf.look or (None, None)
     return TensorInfo(
-        path,
-        shape,
-        _word(leaf.dtype),
-        _word(leaf.device),
-        known,
-        size,
-        look.statistics if look else None,
-        look.picture if look else None,
-        leaf.identity,
+        path, shape, _word(leaf.dtype), _word(leaf.device), known, size, statistics, picture, leaf.identity
     )
 
 
 def _nest(value: Any, infos: Iterator[TensorInfo], depth: int = 0) -> Nest:
-    """The nesting of an output, in the order in which `tensors_in` walks it."""
+    """The nesting of an output, in the order of `tensors_in`."""
     if isinstance(value, Tensor):
         return next(infos, None)
-    if value is None or isinstance(value, str | int | float) or depth > DEPTH:
+    if depth > DEPTH:
         return None
     if isinstance(value, Mapping):
         return {key: _nest(item, infos, depth + 1) for key, item in value.items()}
     if isinstance(value, tuple | list):
         names = getattr(value, "_fields", None)
         items = [_nest(item, infos, depth + 1) for item in value]
-        return (
-            dict(zip(names, items, strict=True)) if names else list(items) if isinstance(value, list) else tuple(items)
-        )
-    if not isinstance(value, nn.Module | type) and not callable(value):
-        fields = [f.name for f in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else ()
-        names = fields or [name for name in getattr(value, "__dict__", ()) if not name.startswith("__")]
-        return {name: _nest(getattr(value, name, None), infos, depth + 1) for name in names} or None
-    return None
+        if names:
+            return dict(zip(names, items, strict=True))
+        return items if isinstance(value, list) else tuple(items)
+    return {name: _nest(getattr(value, name, None), infos, depth + 1) for name in fields_of(value)} or None

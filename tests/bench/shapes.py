@@ -109,7 +109,7 @@ LARGE = """
 import resource, time, torch
 from transformers import WhisperConfig, WhisperModel
 from avlib import shapes
-from avlib.shapes import internals, tracing
+from avlib.shapes import fake, tracing
 WhisperModel
 config = WhisperConfig(d_model=1280, encoder_layers=32, decoder_layers=32, encoder_attention_heads=20,
     decoder_attention_heads=20, encoder_ffn_dim=5120, decoder_ffn_dim=5120, num_mel_bins=128, vocab_size=51866)

@@ -7,7 +7,8 @@ from torch import nn
 
 from avlib import shapes
 from avlib.shapes.formula import sizes
-from avlib.shapes.rows import Picture, Requirement, Row, Source, Statistics, TensorInfo, Trace, total
+from avlib.shapes.rows import Picture, Requirement, Row, Source, Statistics, TensorInfo, total
+from avlib.shapes.tracing import Trace
 
 STRANGE = """enc<script>alert("x")</script>'&|`한국"""
 

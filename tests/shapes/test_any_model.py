@@ -76,15 +76,15 @@ def test_the_line_of_an_operation_is_that_of_the_model():
 
 def test_lines_of_helpers_are_skipped():
     from avlib.masking import random_mask
-    from avlib.shapes import frames
+    from avlib.shapes import recorder
 
-    frames.HELPERS.add("avlib")  # as if it were einops
-    frames._known.clear()
+    recorder.HELPERS.add("avlib")  # as if it were einops
+    recorder._known.clear()
     try:
         trace = shapes.trace(lambda x: random_mask(2, (4, 4), 0.5, noise=x).select(x[..., None]), torch.rand(2, 16))
     finally:
-        frames.HELPERS.discard("avlib")
-        frames._known.clear()
+        recorder.HELPERS.discard("avlib")
+        recorder._known.clear()
     assert {row.source.file for row in trace.ops()} <= {
         __file__,
         *(r.source.file for r in trace.ops() if "masking" in r.source.file),

@@ -10,7 +10,8 @@ from avlib.errors import ParameterError, ShapeError
 from avlib.shapes.compare import check, diff
 from avlib.shapes.coupling import couple
 from avlib.shapes.formula import Formula
-from avlib.shapes.rows import Row, Statistics, Trace
+from avlib.shapes.rows import Row, Statistics
+from avlib.shapes.tracing import Trace
 
 # diff
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from avlib import shapes
 from avlib.errors import ParameterError
-from avlib.shapes import internals, probing
+from avlib.shapes import fake
 
 
 class Net(nn.Module):
@@ -125,8 +125,7 @@ def test_the_largest_size_that_a_model_takes_is_no_fixed_size():
 
 
 def test_without_torchs_private_parts_models_are_run_at_other_sizes(monkeypatch):
-    monkeypatch.setattr(internals, "AVAILABLE", False)
-    monkeypatch.setattr(probing, "AVAILABLE", False)
+    monkeypatch.setattr(fake, "AVAILABLE", False)
     model = nn.Sequential(nn.Conv1d(1, 4, 10, 5), nn.ReLU(), nn.Conv1d(4, 8, 3, 2))
     trace = shapes.trace(model, torch.randn(2, 1, 400), dims={0: "B 1 T"})
     assert trace[0].outputs[0].formula == "(B, 8, (T - 20)//10 + 1)"

@@ -6,7 +6,8 @@ import pytest
 
 from avlib.errors import ParameterError
 from avlib.shapes.formula import Formula, sizes
-from avlib.shapes.rows import Requirement, Row, Source, Statistics, TensorInfo, Trace, total
+from avlib.shapes.rows import Requirement, Row, Source, Statistics, TensorInfo, total
+from avlib.shapes.tracing import Trace
 
 
 def info(path: str, shape: str, **named: int) -> TensorInfo:

@@ -1,0 +1,439 @@
+"""Runs on tensors without values, whose sizes may be symbols: all that is used of torch's private parts.
+
+Torch changes these parts without notice. Where they are missing or behave otherwise, `AVAILABLE` is False or a run
+fails, and formulas come from runs at several sizes alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import operator
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ParameterError
+from .formula import Formula
+
+try:
+    import sympy
+    from torch._dispatch.python import enable_python_dispatcher
+    from torch._dynamo.source import ConstantSource
+    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+    from torch.fx.experimental.symbolic_shapes import DimDynamic, GuardOnDataDependentSymNode, ShapeEnv
+
+    AVAILABLE = True
+except ImportError:  # pragma: no cover
+    AVAILABLE = False
+    FakeTensor, FakeTensorMode, ShapeEnv = (), None, object
+
+# A function mode sees attributes too; inside this context nothing does. Public in torch's notes on extending it.
+unseen = torch._C.DisableTorchFunction
+
+_IN_PLACE = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor")
+# Errors of a run that needs values, by class and by message.
+_KINDS = ("DataDependent", "DynamicOutputShape", "UnsupportedFakeTensor", "UnsupportedOperator", "MetadataMismatch")
+_MESSAGES = ("numpy() is not supported", "data pointer", "Cannot copy out of meta", "item() cannot be called on meta")
+SEVERAL = 7  # the value assumed for a number that depends on data
+
+
+class Guard(NamedTuple):
+    """A fact about sizes that a symbolic run assumed, and the line that made it do so."""
+
+    relation: Any  # of sympy
+    file: str
+    line: int
+    scope: dict[str, Any]  # the globals of that line
+    direct: bool  # the line itself compared sizes; otherwise torch did, in an operation that it called
+
+
+class _Env(ShapeEnv):
+    """Sizes that stay symbols whatever a model compares them with, and a list of the comparisons."""
+
+    def __init__(self, user_frame: Callable[[FrameType | None], FrameType | None]):
+        super().__init__()
+        self.user_frame = user_frame
+        self.assumed: list[Guard] = []
+        self.deciding = False  # a tensor is being converted to a truth value
+        self._answers: dict[Any, Any] = {}
+
+    @staticmethod
+    def _asked_by(user: FrameType | None) -> bool:
+        """Whether own code, not torch, converted a symbol: by a method of `torch.SymInt` and such."""
+        frame, before = sys._getframe(1), None
+        while frame is not None and frame is not user:
+            frame, before = frame.f_back, frame
+        return before is not None and before.f_code.co_filename == torch.__file__
+
+    def evaluate_expr(self, orig_expr, hint=None, *args, **kwargs):
+        """Return the value of an expression at the hints, and note the question.
+
+        Torch would first try to prove the answer, which takes ten times as long as the rest, and then learn from it: a
+        symbol that was compared with 1000, only to see whether it is long enough, would be 1000 from there on.
+        """
+        if orig_expr in self._answers:
+            return self._answers[orig_expr]
+        if orig_expr.is_number or orig_expr in (sympy.true, sympy.false):
+            return orig_expr
+        user = self.user_frame(sys._getframe(1))
+        backed = orig_expr.free_symbols <= self.backed_var_to_val.keys()
+        if not backed:
+            try:
+                return super().evaluate_expr(orig_expr, hint, *args, **kwargs)
+            except GuardOnDataDependentSymNode:
+                # The number of True in a mask is unknown. Torch asks whether it is 1, or enough: several is assumed.
+                # A question of the model itself about data has no assumed answer: it would choose one of two paths.
+                if self.deciding or self._asked_by(user):
+                    raise
+        known = {symbol: self.backed_var_to_val.get(symbol, SEVERAL) for symbol in orig_expr.free_symbols}
+        answer = self._answers[orig_expr] = orig_expr.xreplace(known)
+        if backed and user is not None:
+            relation = orig_expr if answer is sympy.true else sympy.Not(orig_expr) if answer is sympy.false else None
+            relation = sympy.Eq(orig_expr, answer) if relation is None else relation
+            place = user.f_code.co_filename, user.f_lineno
+            self.assumed.append(Guard(relation, *place, user.f_globals, self._asked_by(user)))
+        return answer
+
+
+class Fake:
+    """A context in which tensors have sizes and no values; sizes may be symbols.
+
+    Args:
+        user_frame: finds, from a frame outwards, the frame of the user's or the model's own code.
+
+    Raises:
+        ParameterError: this version of torch lacks the parts that are needed.
+    """
+
+    def __init__(self, user_frame: Callable[[FrameType | None], FrameType | None]):
+        if not AVAILABLE:
+            raise ParameterError("fake", f"not possible with torch {torch.__version__}", "fake=False")
+        self.env = _Env(user_frame)
+        self.mode = FakeTensorMode(shape_env=self.env, allow_non_fake_inputs=True)
+        self.scalars = Scalars()
+        self.names: dict[str, str] = {}  # of torch's symbols
+        self._read: dict[Any, Formula | None] = {}
+
+    @contextlib.contextmanager
+    def running(self, symbolic: bool = False) -> Iterator[None]:
+        """Make tensors fake; with `symbolic`, composite operations keep symbols too."""
+        loggers = [logging.getLogger(f"torch.{name}") for name in ("_subclasses.fake_tensor", "fx.experimental")]
+        loggers += [logging.getLogger(f"torch.fx.experimental.{name}") for name in ("symbolic_shapes", "recording")]
+        levels = [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)  # a failed run is expected, and reported by us
+        self.mode.cache_enabled = not symbolic
+        self.scalars.clear()
+        try:
+            with enable_python_dispatcher() if symbolic else contextlib.nullcontext(), unchecked(), self.mode:
+                yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+    @contextlib.contextmanager
+    def doing(self, name: str) -> Iterator[None]:
+        """Run an operation; if it converts a tensor to a truth value, no answer is assumed."""
+        self.env.deciding = name == "__bool__"
+        try:
+            yield
+        finally:
+            self.env.deciding = False
+
+    @staticmethod
+    def keep_real(function: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any], Any] | None:
+        """Prevent an operation from changing a tensor that has values; None if it would change none.
+
+        Models change buffers in place, and give tensors new data. Only the shape of such a tensor is of interest here,
+        and a change in place keeps it.
+
+        Returns:
+            Arguments, keywords, and the output if the operation must not run at all.
+        """
+        if kwargs.get("out") is not None and not _all_fake(kwargs["out"]):
+            return args, {name: value for name, value in kwargs.items() if name != "out"}, None
+        name = getattr(function, "__name__", "")
+        changes = name == "__setitem__" or (name.startswith("__i") and name[3:-2] in _IN_PLACE)
+        changes = changes or (name.endswith("_") and not name.endswith("__"))
+        if name == "__set__":
+            changes = getattr(function.__self__, "__name__", "") == "data"
+        changed = args[0] if args else kwargs.get("tensor")
+        if not changes or name in ("requires_grad_", "retain_grad_") or not isinstance(changed, Tensor):
+            return None
+        return None if _all_fake(changed) else (args, kwargs, changed)
+
+    @staticmethod
+    def lacks_values(error: BaseException) -> bool:
+        """Whether a run failed for lack of values, not because of its inputs."""
+        return any(kind in type(error).__name__ for kind in _KINDS) or any(text in str(error) for text in _MESSAGES)
+
+    def symbol(self, name: str, hint: int) -> torch.SymInt:
+        """Return a size that stays a symbol, and counts as `hint` when a model must decide something."""
+        source = ConstantSource(f"size_{name}")
+        made = self.env.create_symbol(hint, source, dynamic_dim=DimDynamic.DYNAMIC)
+        self.names[str(made)] = name
+        return self.env.create_symintnode(made, hint=hint, source=source)
+
+    def formula(self, size: int | torch.SymInt) -> Formula | None:
+        """Return the formula of a size, None if there is none; sizes that depend on data are names such as `u0`."""
+        if isinstance(size, int):
+            return Formula(size)
+        return self.read(size.node._expr)  # as it was made, before anything was learned about its symbols
+
+    def read(self, expression: Any) -> Formula | None:
+        """Return an expression of torch's symbols as a formula of names."""
+        if expression not in self._read:
+            try:
+                found = Formula(expression)
+            except (ParameterError, ZeroDivisionError):
+                found = None
+            names = {name: self.names[name] for name in found.names if name in self.names} if found is not None else {}
+            self._read[expression] = found.substitute(**names) if names else found
+        return self._read[expression]
+
+    def like(self, tensor: Tensor, sizes: Mapping[int, int | torch.SymInt]) -> Tensor:
+        """Return a fake tensor like a real one, with other sizes on some axes."""
+        with unseen():
+            order = sorted(range(tensor.dim()), key=lambda axis: -tensor.stride(axis))  # channels last stays so
+            shape = [sizes.get(axis, tensor.shape[axis]) for axis in order]
+            with self.mode:
+                made = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
+                back = sorted(range(len(order)), key=order.__getitem__)
+                return made.permute(back).requires_grad_(tensor.requires_grad)
+
+
+def _all_fake(value: Any) -> bool:
+    return all(isinstance(item, FakeTensor) for item in (value if isinstance(value, tuple | list) else (value,)))
+
+
+def is_fake(tensor: Tensor) -> bool:
+    """Whether a tensor has no values."""
+    return isinstance(tensor, FakeTensor) or tensor.is_meta
+
+
+class _WhileAny:
+    """A process-wide setting: changed by the first thread that needs it, and restored by the last."""
+
+    def __init__(self, changed: Callable[[], contextlib.AbstractContextManager]):
+        self.changed, self.lock, self.inside, self.stack = changed, threading.Lock(), 0, contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self.lock:
+            self.inside += 1
+            if self.inside == 1:
+                self.stack.enter_context(self.changed())
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.inside -= 1
+                if self.inside == 0:
+                    self.stack.close()
+
+
+def _eager() -> contextlib.AbstractContextManager:
+    # Unless something has loaded the compiler nothing is compiled, and asking would load it.
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _unchecked() -> Iterator[None]:
+    config = getattr(sys.modules.get("jaxtyping"), "config", None)
+    before = getattr(config, "jaxtyping_disable", None)
+    if before is not None:
+        config.jaxtyping_disable = True
+    try:
+        yield
+    finally:
+        if before is not None:
+            config.jaxtyping_disable = before
+
+
+uncompiled = _WhileAny(_eager)  # inside a compiled graph nothing can be seen
+unchecked = _WhileAny(_unchecked)  # type checkers refuse a symbol for an `int`
+
+
+def memory(tensor: Tensor) -> int:
+    """Return a key of the memory of a tensor: its storage if it has one."""
+    try:
+        return tensor.untyped_storage()._cdata
+    except (RuntimeError, NotImplementedError):
+        return id(tensor)
+
+
+def is_script(module: nn.Module) -> bool:
+    """Whether a module runs outside Python, where nothing can be seen."""
+    return isinstance(module, torch.jit.ScriptModule)
+
+
+def recurrent(name: str, args: tuple) -> Callable[..., Any] | None:
+    """Return a function that gives the shapes of a recurrent network; None for other operations.
+
+    Torch's own version takes a step for each frame, which turns sizes into numbers. Not for packed sequences.
+    """
+    if name not in ("lstm", "gru", "rnn_tanh", "rnn_relu") or len(args) != 9:
+        return None
+
+    def shaped(x: Tensor, state: Any, *rest: Any) -> tuple[Tensor, ...]:
+        states = state if isinstance(state, tuple | list) else (state,)
+        size = states[0].shape[-1] * (2 if rest[5] else 1)
+        return x.new_empty((*x.shape[:-1], size)), *(x.new_empty(each.shape) for each in states)
+
+    return shaped if isinstance(args[2], tuple | list) and isinstance(args[0], Tensor) else None
+
+
+# numbers in tensors
+
+
+def _quotient(a: Any, b: Any, rounding_mode: str | None = None) -> Any:
+    return {None: operator.truediv, "floor": operator.floordiv}[rounding_mode](a, b)
+
+
+_SAME = ("clone", "detach", "contiguous", "squeeze", "to", "int", "long", "float", "double", "type", "cpu", "item")
+_ROUNDED = {"ceil": math.ceil, "floor": math.floor, "trunc": math.trunc}
+_OPERATORS: dict[str, Callable] = {
+    **{name: getattr(operator, name) for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "neg")},
+    **{"div": _quotient, "maximum": torch.sym_max, "minimum": torch.sym_min, "max": torch.sym_max},
+    **{"min": torch.sym_min, "subtract": operator.sub, "multiply": operator.mul, "divide": _quotient},
+    **{"true_divide": operator.truediv, "floor_divide": operator.floordiv, "remainder": operator.mod},
+    "negative": operator.neg,
+}
+_COMPARED = {"eq", "ne", "lt", "le", "gt", "ge", "bool", "index", "abs", "clamp", "pow", "round", "sqrt", "fmod"}
+_KNOWN = {*_SAME, *_ROUNDED, *_OPERATORS, *_COMPARED, *(f"r{name}" for name in (*_OPERATORS, "pow"))}
+_MADE = {"tensor", "as_tensor", "scalar_tensor"}
+SMALL = 64  # tensors of at most so many numbers are read one by one, such as the strides of layers
+EXACT = 16  # the largest divisor by which quotients must be exact
+
+
+class Scalars:
+    """Computes with single numbers that models hold in tensors: a stride, a length.
+
+    What is computed from such numbers alone is computed as numbers; if a symbolic size takes part, the symbol is kept
+    beside the number. So a padding that a model finds with `torch.ceil(length / self.stride)` has a value at every
+    size, and a formula.
+    """
+
+    def __init__(self):
+        self._symbols: dict[int, tuple[Tensor, Any]] = {}  # of fake tensors, kept alive so that no id is used twice
+
+    def clear(self) -> None:
+        self._symbols.clear()
+
+    def prepared(
+        self, function: Callable, name: str, args: tuple, kwargs: dict[str, Any]
+    ) -> tuple[Callable, tuple, dict[str, Any]]:
+        """Return what to run instead of an operation on such numbers; any other operation as it is."""
+        leaves = list(_leaves((*args, *kwargs.values())))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        symbolic = any(isinstance(leaf, torch.SymInt | torch.SymFloat) for leaf in leaves)
+        # No quotient of Python's: as a tensor it is rounded, and a formula of it would be too exact.
+        if symbolic and not tensors and name in _MADE and isinstance(args[0], torch.SymInt):
+            return lambda *_, **__: self._made_of(function, args, kwargs), args, kwargs
+        if name == "__getitem__" and isinstance(args[1], int) and self._is_known(args[0], SMALL):
+            return lambda *_, **__: self._computed(function, "item", args, kwargs), args, kwargs
+        if not any(map(self._is_known, tensors)):
+            return function, args, kwargs
+        plain = name.strip("_")
+        if plain != name and id(args[0]) in self._symbols and not name.startswith("__"):
+            del self._symbols[id(args[0])]  # changed in place
+        elif plain in _KNOWN and (name.startswith("__") or plain == name) and all(map(self._is_known, tensors)):
+            return lambda *_, **__: self._computed(function, plain, args, kwargs), args, kwargs
+        if name not in ("stack", "cat", "concat", "hstack", "vstack"):
+            args = tuple(self._within(value) if isinstance(value, tuple | list | slice) else value for value in args)
+            kwargs = {
+                key: self._within(value) if isinstance(value, tuple | list) else value for key, value in kwargs.items()
+            }
+        return function, args, kwargs
+
+    @staticmethod
+    def _is_known(tensor: Tensor, most: int = 1) -> bool:
+        """Whether a tensor is a few known numbers that are not learned."""
+        if isinstance(tensor, FakeTensor):
+            return tensor.constant is not None and tensor.numel() == 1
+        plain = type(tensor) in (Tensor, nn.Buffer) and tensor.device.type == "cpu"
+        return plain and 0 < tensor.numel() <= most and not tensor.requires_grad
+
+    @staticmethod
+    def _number(leaf: Any) -> Any:
+        """A real tensor for a tensor, the hint for a symbol."""
+        return leaf.constant if isinstance(leaf, FakeTensor) else _hint(leaf)
+
+    def _symbol(self, leaf: Any) -> Any:
+        """The symbol of a leaf if it has one, otherwise its number."""
+        if not isinstance(leaf, Tensor):
+            return leaf
+        if id(leaf) in self._symbols:
+            return self._symbols[id(leaf)][1]
+        with unset_fake_temporarily():
+            return self._number(leaf).item()
+
+    def _within(self, value: Any) -> Any:
+        """A list, tuple or slice of sizes with numbers in place of tensors."""
+        if isinstance(value, slice):
+            return slice(*map(self._within, (value.start, value.stop, value.step)))
+        if type(value) in (tuple, list):
+            return type(value)(map(self._within, value))
+        known = isinstance(value, Tensor) and value.dim() == 0 and not value.is_floating_point()
+        return self._symbol(value) if known and value.dtype is not torch.bool and self._is_known(value) else value
+
+    def _made_of(self, function: Callable, args: tuple, kwargs: dict[str, Any]) -> Tensor:
+        made = function(_hint(args[0]), *args[1:], **kwargs)
+        self._symbols[id(made)] = made, args[0]
+        return made
+
+    def _computed(self, function: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
+        with unset_fake_temporarily():
+            numbers = [self._number(value) for value in args]
+            result = function(*numbers, **{key: self._number(value) for key, value in kwargs.items()})
+            single = isinstance(result, Tensor) and result.numel() == 1
+            number = result.item() if single else None
+        symbol = self._symbolic(name, args, kwargs)
+        is_symbol = isinstance(symbol, torch.SymInt | torch.SymFloat)
+        if not single:
+            return symbol if name == "item" and is_symbol else result
+        made = torch.tensor(number, dtype=result.dtype)
+        made = made.reshape(result.shape) if result.shape else made
+        floating = result.dtype.is_floating_point
+        if is_symbol and not (floating and abs(number) * EXACT >= 2**24):  # above, float32 may round a quotient
+            whole = isinstance(symbol, torch.SymFloat) and not floating
+            self._symbols[id(made)] = made, torch.sym_int(symbol) if whole else symbol
+        return made
+
+    def _symbolic(self, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The result with symbols; None if no symbol takes part, or it is unknown."""
+        leaves = [*args, *kwargs.values()]
+        if not any(isinstance(leaf, torch.SymInt | torch.SymFloat) or id(leaf) in self._symbols for leaf in leaves):
+            return None
+        if name in _SAME:
+            return self._symbol(args[0])
+        values = [self._symbol(value) for value in args]
+        if name in _ROUNDED:
+            return _ROUNDED[name](values[0])
+        reverse, plain = (False, name) if name in _OPERATORS else (True, name[1:])
+        if plain not in _OPERATORS or not kwargs.keys() <= {"rounding_mode"} or kwargs.get("rounding_mode") == "trunc":
+            return None
+        return _OPERATORS[plain](*(values[::-1] if reverse else values), **kwargs)
+
+
+def _leaves(values: Any) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, tuple | list):
+            yield from _leaves(value)
+        elif isinstance(value, slice):
+            yield from (value.start, value.stop, value.step)
+        else:
+            yield value
+
+
+def _hint(value: Any) -> Any:
+    if isinstance(value, torch.SymInt):
+        return int(value)
+    return float(value) if isinstance(value, torch.SymFloat) else value
