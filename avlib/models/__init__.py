@@ -1,4 +1,4 @@
-"""Networks, one module for each; parameters carry the names of the published checkpoints."""
+"""Networks, one module each, whose parameters have the published names."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ..errors import ParameterError
 
 
 def sizes_that_fit(build: Callable[..., nn.Module], sizes: dict[str, int], tensors: Mapping[str, Tensor]) -> dict:
-    """Return sizes read from a file, or none if the default ones fit more of its tensors.
+    """Return sizes read from a file, unless the defaults fit it better.
 
-    So a single odd tensor is reported as such, not taken for a size.
+    Thus a single odd tensor is reported as such, and not taken for a size.
     """
 
     def misfits(sizes: dict[str, int]) -> float | int:
@@ -32,7 +32,7 @@ def sizes_that_fit(build: Callable[..., nn.Module], sizes: dict[str, int], tenso
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hide transformers' progress bars and notes on each file; what is wrong raises an error."""
+    """Hide transformers' progress bars and notes on each file."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -1,11 +1,11 @@
-"""AudioToken: a sound as one word of a prompt, which a text-to-image model that never heard anything then draws.
+"""AudioToken: audio as one word of a text-to-image model's prompt.
 
     waveform (B, 160000) -> BEATs -> features (B, 496, 2304) -> AudioTokenEmbedder -> token (B, 768)
 
-    "a photo of <*>" -> prompt_ids (B, 77) -> CLIP's text encoder, in which `insert_tokens` puts the token in the place
-          of <*> -> (B, 77, 768) -> UNet of Stable Diffusion, perhaps with `add_lora`
+    "a photo of <*>" -> prompt_ids (B, 77) -> CLIP's text encoder, in which `insert_tokens` replaces <*> by the token
+          -> (B, 77, 768) -> UNet of Stable Diffusion, perhaps with `add_lora`
 
-BEATs, the text encoder and the UNet are those of others, and frozen. The embedder alone is trained, and LoRA if any.
+BEATs, the text encoder and the UNet are pretrained and frozen. Only the embedder is trained, and LoRA if any.
 
 Source: Yariv et al., "AudioToken: Adaptation of Text-Conditioned Diffusion Models for Audio-to-Image Generation",
 Interspeech 2023, arXiv 2305.13050, and its code (guyyariv/AudioToken).
@@ -28,30 +28,16 @@ from .. import checkpoints
 from ..errors import ParameterError, ShapeError
 from ..features.lengths import all_hold
 from . import sizes_that_fit
-from .text_to_image import add_lora, load_lora, lora_parameters, save_lora
+from .text_to_image import add_lora, load_lora, lora_parameters, save_lora  # noqa: F401, part of AudioToken's interface
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-__all__ = [
-    "PLACEHOLDER",
-    "AudioTokenEmbedder",
-    "add_lora",
-    "insert_tokens",
-    "load_lora",
-    "lora_parameters",
-    "placeholder_id",
-    "prompt_embeddings",
-    "prompt_ids",
-    "save_lora",
-    "token_width",
-]  # fmt: skip
 
 DROPOUT = 0.5
 
 
 class Unary(nn.Module):
-    """How much a token matters by itself: two linear layers for each token, written as convolutions of width 1."""
+    """Importance of each token by itself: two linear layers, as 1x1 convolutions."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -62,10 +48,10 @@ class Unary(nn.Module):
 
 
 class Pairwise(nn.Module):
-    """How much a token matters by what it has in common with the others.
+    """Importance of each token by its similarity to the others.
 
-    That is the mean over all tokens j of cos(X_i, Y_j), where X and Y are two linear layers of the tokens. A mean of
-    products with one X_i is the product with the mean: there is no need for the table of all pairs.
+    That is the mean over all tokens j of cos(X_i, Y_j), where X and Y are two linear layers of the tokens. It equals
+    the product of X_i with the mean of Y_j, which needs no table of all pairs.
     """
 
     def __init__(self, width: int):
@@ -84,7 +70,7 @@ class Pairwise(nn.Module):
 
 
 class Pooling(nn.Module):
-    """Weights of tokens, of two potentials. Published: `Atten`, from factor graph attention (Schwartz et al., 2019)."""
+    """Factor graph attention (Schwartz et al., 2019) with two potentials. Published: `Atten`."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -95,7 +81,7 @@ class Pooling(nn.Module):
     def forward(
         self, a: Float[Tensor, "batch width tokens"], mask: Bool[Tensor, "batch tokens"] | None, drop: bool
     ) -> Float[Tensor, "batch tokens"]:
-        # Where nothing is valid, all is: finite, and no more.
+        # A row without valid tokens counts as valid throughout, so that its values are finite.
         valid = None if mask is None else (mask | ~mask.any(dim=1, keepdim=True))[:, None]  # (B, 1, N)
         potentials = torch.cat([self.un_models[0](a, drop), self.pp_models[0](a, valid)], dim=1)  # (B, 2, N)
         potential = self.reduce_potentials[0](potentials)  # (B, 1, N)
@@ -105,16 +91,15 @@ class Pooling(nn.Module):
 
 
 class AudioTokenEmbedder(nn.Module):
-    """One token from the features of a sound: 8,853,507 parameters, all that AudioToken trains. Published:
-    `FGAEmbedder`.
+    """The part that AudioToken trains: pools audio features into one token.
 
-    The order of tokens does not matter: what is heard is pooled as a set.
+    8,853,507 parameters. Features are pooled as a set: their order does not matter. Published: `FGAEmbedder`.
 
     Args:
         in_width: of the features: three layers of BEATs, 2,304.
         width: of the token: that of the text encoder, 768 for Stable Diffusion 1.x.
-        reference_dropout: drop half of the unary potential's channels in evaluation too, as published, where a sound
-            therefore gives another token each time unless torch is seeded.
+        reference_dropout: keep the dropout of the unary potential on in evaluation, as published. A clip then gives
+            another token each time unless torch is seeded.
 
     Raises:
         ParameterError: a width that is not positive.
@@ -132,7 +117,7 @@ class AudioTokenEmbedder(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch tokens values"], mask: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "batch width"]:
-        """The token of each sound.
+        """Token of each clip.
 
         Args:
             features: `(B, 496, 2304)`, of `BEATs.features`.
@@ -151,10 +136,7 @@ class AudioTokenEmbedder(nn.Module):
     def weights(
         self, features: Float[Tensor, "batch tokens values"], mask: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "batch tokens"]:
-        """How much of each token is in the result; the weights of a sound sum to 1, those of padding are 0.
-
-        Arguments and errors are those of `forward`.
-        """
+        """Attention weights `(B, 496)`, of sum 1; those of padding are 0."""
         return self._attend(features, mask)[1]
 
     def _attend(
@@ -167,19 +149,20 @@ class AudioTokenEmbedder(nn.Module):
             expected = f"{tuple(features.shape[:2])}, a value for each token"
             raise ParameterError("mask", f"shape {tuple(mask.shape)}", expected)
         if mask is not None:
-            features = features.masked_fill(~mask[..., None], 0)  # whatever is there: 0 times NaN is NaN
+            features = features.masked_fill(~mask[..., None], 0)  # also NaN, which times 0 is NaN
         a = self.fc2(F.gelu(self.fc1(features)))  # (B, 496, 768)
         return a, self.fga(a.transpose(1, 2), mask, self.training or self.reference_dropout)
 
     def save(self, path: Path | str) -> None:
-        """Write weights and settings, of which `from_checkpoint` makes the same model; see `checkpoints.save`."""
-        names = ("in_width", "width", "reference_dropout")
-        settings = {name: getattr(self, name) for name in names}
+        """Write a folder for `from_checkpoint`; see `checkpoints.save`."""
+        settings = {name: getattr(self, name) for name in ("in_width", "width", "reference_dropout")}
         checkpoints.save(Path(path), self.state_dict(), {"model": type(self).__name__, "settings": settings})
 
     @classmethod
     def from_checkpoint(cls, path: Path | str, *, reference_dropout: bool | None = None) -> AudioTokenEmbedder:
-        """Build a model from the published file, or from a folder that `save` wrote. Every parameter must fit.
+        """Build a model from the published file or a folder of `save`.
+
+        Every parameter must fit.
 
         Args:
             path: `embedder_learned_embeds.bin`, a flat PyTorch file; or a folder.
@@ -202,18 +185,18 @@ class AudioTokenEmbedder(nn.Module):
 
 
 PLACEHOLDER = "<*>"
-LONGEST = 77  # tokens in a prompt, with its first and its last; what CLIP was trained with
+LONGEST = 77  # tokens of a prompt in CLIP, with its first and its last
 
 
 def token_width(text_encoder: nn.Module) -> int:
-    """How wide a token must be for this text encoder: 768 for Stable Diffusion 1.x, 1,024 for 2.x."""
+    """Width of a text encoder: 768 in Stable Diffusion 1.x."""
     return text_encoder.config.hidden_size
 
 
 def placeholder_id(tokenizer: PreTrainedTokenizerBase, placeholder: str = PLACEHOLDER) -> int:
-    """The id of the placeholder, which the tokenizer learns if it does not know it: the first free one, 49,408 in CLIP.
+    """Return the placeholder's id; a tokenizer that lacks it gets it.
 
-    The table of the text encoder has no such row, and needs none; see `insert_tokens`.
+    In CLIP that is 49,408, the first free one, for which the text encoder needs no row; see `insert_tokens`.
     """
     if placeholder not in tokenizer.get_vocab():
         tokenizer.add_tokens([placeholder])
@@ -223,12 +206,12 @@ def placeholder_id(tokenizer: PreTrainedTokenizerBase, placeholder: str = PLACEH
 def prompt_ids(
     tokenizer: PreTrainedTokenizerBase, prompts: str | Sequence[str], placeholder: str = PLACEHOLDER
 ) -> Int[Tensor, "batch words"]:
-    """Prompts as ids of words, padded as the tokenizer pads.
+    """Token ids of prompts, padded as the tokenizer pads.
 
     Args:
         tokenizer: of the text encoder; changed if the placeholder is new to it.
         prompts: B sentences, each with one placeholder, such as "a photo of <*>".
-        placeholder: where the sound goes.
+        placeholder: replaced by the audio token.
 
     Returns:
         `(B, 77)`, int64.
@@ -256,23 +239,25 @@ def prompt_ids(
 def insert_tokens(
     text_encoder: nn.Module, tokens: Float[Tensor, "batch width"], placeholder_id: int
 ) -> Iterator[nn.Module]:
-    """Within this block, the text encoder reads row k of `tokens` where sentence k has the placeholder.
+    """Insert row k of `tokens` at the placeholder of prompt k.
 
         with insert_tokens(text_encoder, tokens, placeholder_id(tokenizer)):
             hidden = text_encoder(prompt_ids(tokenizer, prompts)).last_hidden_state  # (B, 77, 768)
 
-    The rest of the model, its table of words and the ids that it is called with stay as they are. It sees a harmless
-    word in the place of the placeholder, so that it finds the end of the sentence, where it takes the pooled output.
+    Two hooks on the stock model do this, for many prompts at once and with gradients; its weights and the given ids
+    stay as they are. (The published training has a copy of transformers' modelling file for it; the published inference
+    writes the token into the table of words, one clip at a time.) An ordinary word takes the place of the placeholder's
+    id, so that the model finds the end of the sentence, where it takes the pooled output.
 
     Args:
-        text_encoder: transformers' `CLIPTextModel`, or another model that is called with `input_ids` and says by
-            `get_input_embeddings` where these become vectors.
+        text_encoder: transformers' `CLIPTextModel`, or another model that is called with `input_ids` and has
+            `get_input_embeddings`.
         tokens: `(B, 768)`; gradients reach them.
         placeholder_id: of the tokenizer.
 
     Raises:
         ShapeError: tokens of another width than the text encoder's.
-        ParameterError: when it is called, with another number of sentences than there are tokens, or one in which the
+        ParameterError: when it is called, with another number of prompts than tokens, or a prompt in which the
             placeholder is not exactly once.
     """
     embedding, width = text_encoder.get_input_embeddings(), token_width(text_encoder)
@@ -281,10 +266,10 @@ def insert_tokens(
         raise ShapeError("tokens", f"{tokens.shape[-1]} wide", f"{width}, as the text encoder", advice)
     config = text_encoder.config
     special = {config.bos_token_id, config.eos_token_id, config.pad_token_id}
-    harmless = next(word for word in range(len(special) + 1) if word not in special)
-    places: list[Tensor] = []  # of the sentences that are being read
+    ordinary = next(word for word in range(len(special) + 1) if word not in special)
+    places: list[Tensor] = []  # of the placeholder in the prompts of the current call
 
-    def hide(_module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    def replace_placeholder(_module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
         place = ids == placeholder_id
         if len(ids) != len(tokens):
@@ -295,18 +280,18 @@ def insert_tokens(
             found = f"sentence {wrong} has the placeholder (id {placeholder_id}) {int(counts[wrong])} times"
             raise ParameterError("input_ids", found, "once", "Make them with prompt_ids.")
         places[:] = [place]
-        ids = ids.masked_fill(place, harmless)
+        ids = ids.masked_fill(place, ordinary)
         return (args, kwargs | {"input_ids": ids}) if "input_ids" in kwargs else ((ids, *args[1:]), kwargs)
 
-    def put_in(_module: nn.Module, _args: tuple, words: Tensor) -> Tensor:
-        if not places:  # someone looks up words, and is not reading a sentence
+    def insert(_module: nn.Module, _args: tuple, words: Tensor) -> Tensor:
+        if not places:  # a look-up of words outside the text encoder's forward
             return words
         place = places.pop()[..., None].to(words.device)  # (B, 77, 1)
         return torch.where(place, tokens[:, None].to(words), words)
 
     hooks = [
-        text_encoder.register_forward_pre_hook(hide, with_kwargs=True),
-        embedding.register_forward_hook(put_in),
+        text_encoder.register_forward_pre_hook(replace_placeholder, with_kwargs=True),
+        embedding.register_forward_hook(insert),
     ]
     try:
         yield text_encoder
@@ -322,12 +307,12 @@ def prompt_embeddings(
     tokens: Float[Tensor, "batch width"],
     placeholder: str = PLACEHOLDER,
 ) -> Float[Tensor, "batch words width"]:
-    """Prompts that have been read with a sound in them: `prompt_embeds` of a diffusers pipeline.
+    """Embed prompts with an audio token in each: a pipeline's `prompt_embeds`.
 
     Args:
         text_encoder: `CLIPTextModel`.
         tokenizer: of it.
-        prompts: B sentences with a placeholder each; or one, which is then read with each token.
+        prompts: B sentences with a placeholder each, or one for all tokens.
         tokens: `(B, 768)`, of `AudioTokenEmbedder`.
         placeholder: see `prompt_ids`.
 

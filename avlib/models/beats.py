@@ -48,12 +48,13 @@ _ONLY = {"activation_fn": "gelu", "layer_norm_first": False, "relative_position_
 
 @settings
 class Config:
-    """Settings of the network under their published names; the defaults are those of the published checkpoint
-    (BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2).
+    """Settings of the network, under their published names.
+
+    The defaults are those of BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.
 
     Raises:
-        ParameterError: a number out of range, numbers that do not go together, or a kind of network that no published
-            BEATs is.
+        ParameterError: a number out of range, numbers that do not fit each other, or a kind of network that no
+            published BEATs is.
     """
 
     encoder_layers: Count = 12
@@ -98,7 +99,7 @@ class Config:
 
     @classmethod
     def of(cls, cfg: Mapping) -> Config:
-        """Settings in a published "cfg"; whatever else it holds has no effect on the network.
+        """Read the settings in a published "cfg" and ignore its other entries.
 
         Raises:
             ParameterError: as the class; or a setting is missing that weights do not tell.
@@ -111,7 +112,7 @@ class Config:
 
 
 class PositionalConv(nn.Module):
-    """A grouped convolution that keeps the number of tokens. Its weight is g v / |v|, with a norm for each tap.
+    """A grouped convolution with weight g v / |v|, tap by tap.
 
     An even kernel, padded by half on both sides, gives one token too many: the last is dropped.
     """
@@ -143,7 +144,7 @@ class Attention(nn.Module):
         self.grep_linear = nn.Linear(D // self.heads, 8)
 
     def gate(self, query: Float[Tensor, "batch heads tokens size"]) -> Float[Tensor, "batch heads tokens 1"]:
-        """Scale of the bias for each query, between 1 and 2 if `grep_a` is 1."""
+        """Scale of the bias for each query: 1 to 2 at first."""
         open_, reset = self.grep_linear(query).unflatten(-1, (2, 4)).sum(-1, keepdim=True).sigmoid().unbind(-2)
         return open_ * (reset * self.grep_a - 1) + 2
 
@@ -164,7 +165,7 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention, then two linear layers; each added to its enlarged input, and normalised after that."""
+    """Post-norm attention and MLP, with residuals scaled by alpha."""
 
     def __init__(self, config: Config, relative_attention_bias: nn.Embedding):
         super().__init__()
@@ -209,7 +210,7 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def bias(self, tokens: int) -> Float[Tensor, "heads tokens tokens"]:
-        """Bias of attention for the distance between query (rows) and key (columns), before the gate."""
+        """Attention bias of each query (row) and key (column), before the gate."""
         table = self.layers[0].self_attn.relative_attention_bias
         buckets = distance_buckets(tokens, self.config.num_buckets, self.config.max_distance)
         return table(buckets.to(table.weight.device)).permute(2, 0, 1)
@@ -237,7 +238,7 @@ class Encoder(nn.Module):
 
 
 def distance_buckets(tokens: int, num_buckets: int = 320, max_distance: int = 800) -> Int[Tensor, "tokens tokens"]:
-    """The row of the bias table for each query (rows) and key (columns), as in T5.
+    """Rows of the bias table by query and key, as in T5.
 
     Keys after the query take the second half of the table. In each half, the first half of the rows are for distances
     one by one, the others for distances that grow by a factor, up to `max_distance`.
@@ -326,7 +327,7 @@ class BEATs(nn.Module):
         lengths: Int[Tensor, " clips"] | None = None,
         padding: str = "token",
     ) -> Float[Tensor, "batch tokens values"]:
-        """Outputs of several layers, side by side, as AudioToken takes them. Published: `extract_features`.
+        """Outputs of several layers, side by side. Published: `extract_features`.
 
         Args:
             waveform: `(B, 160000)`, 16 kHz, mono, in [-1, 1].
@@ -403,22 +404,22 @@ class BEATs(nn.Module):
         lengths: Int[Tensor, " clips"] | None = None,
         padding: str = "token",
     ) -> Float[Tensor, "batch classes"]:
-        """Probability of each class by itself. Published: `extract_features` of a fine-tuned model.
+        """Probability of each class. Published: `extract_features`, fine-tuned.
 
         Arguments and errors are those of `features`, and of `logits`.
         """
         return self.logits(*self._prepare(waveform, lengths, padding)).sigmoid()
 
     def save(self, path: Path | str) -> None:
-        """Write weights and settings, of which `from_checkpoint` makes the same model; see `checkpoints.save`."""
+        """Write a folder for `from_checkpoint`; see `checkpoints.save`."""
         checkpoints.save(Path(path), self.state_dict(), {"model": type(self).__name__, "cfg": asdict(self.config)})
 
     @classmethod
     def from_checkpoint(cls, path: Path | str) -> BEATs:
-        """Build a model from a published file, or from a folder that `save` wrote. Every parameter must fit.
+        """Build a model from a published file or a folder of `save`.
 
-        The settings are those of the file: neither `max_distance` nor `deep_norm` shows in the weights. The table of
-        the relative bias is in a file under a name for each layer; as published, the last one counts.
+        Every parameter must fit. Settings are those of the file: neither `max_distance` nor `deep_norm` shows in the
+        weights. A file has the table of the relative bias under a name for each layer; as published, the last counts.
 
         Args:
             path: a PyTorch file with "cfg" and "model"; or a folder.
@@ -452,7 +453,7 @@ class BEATs(nn.Module):
     def _prepare(
         self, waveform: Tensor, lengths: Tensor | None, padding: str
     ) -> tuple[Float[Tensor, "batch frames mels"], Bool[Tensor, "batch tokens"] | None]:
-        """The fbank in the dtype of the weights, and the mask of valid tokens."""
+        """The fbank in the weights' dtype, and the mask of valid tokens."""
         mask = None
         lengths = None if lengths is None else lengths.to(waveform.device)
         self._check_lengths(lengths, waveform.shape)

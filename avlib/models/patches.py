@@ -1,4 +1,4 @@
-"""A picture as a sequence of patches, and where in the picture each of them is."""
+"""Pictures as sequences of patches, and their positional embeddings."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ POSITION_FITS = ("interpolate", "cut")
 
 
 def patch_grid(subject: str, sides: tuple[int, ...], patch: int) -> tuple[int, ...]:
-    """How many patches lie along each side: (8, 64) for 128 x 1024 and patches of 16.
+    """Count the patches along each side: (8, 64) for 128 x 1024.
 
     Raises:
-        ParameterError: a side is not a multiple of the patch; says which sizes would be.
+        ParameterError: a side is not a multiple of the patch; the message names sizes that are.
     """
     if any(side < 1 or side % patch for side in sides):
         smaller, larger = ([patch * max(1, (side + more) // patch) for side in sides] for more in (0, patch - 1))
@@ -29,9 +29,10 @@ def patch_grid(subject: str, sides: tuple[int, ...], patch: int) -> tuple[int, .
 def patchify(
     picture: Float[Tensor, "batch channels height width"], patch: int
 ) -> Float[Tensor, "batch patches values"]:
-    """Cut into square patches, row by row; the values of a patch are its rows, columns and then channels, fastest.
+    """Cut pictures into square patches, row by row.
 
-    `(B, 3, 224, 224)` gives `(B, 196, 768)`. Source: CAV-MAE, `patchify`.
+    `(B, 3, 224, 224)` gives `(B, 196, 768)`: 196 patches of 16 rows, 16 columns and, fastest, 3 channels. Source:
+    CAV-MAE, `patchify`.
 
     Raises:
         ParameterError: a side is not a multiple of the patch.
@@ -45,7 +46,7 @@ def patchify(
 def unpatchify(
     patches: Float[Tensor, "batch patches values"], grid: tuple[int, int], patch: int
 ) -> Float[Tensor, "batch channels height width"]:
-    """Put patches together again: the inverse of `patchify`.
+    """Join patches to pictures: the inverse of `patchify`.
 
     Raises:
         ParameterError: the patches do not fill the grid, or their values no square of side `patch`.
@@ -59,7 +60,7 @@ def unpatchify(
 
 
 def sincos_positions(width: int, grid: tuple[int, int]) -> Float[Tensor, "1 patches width"]:
-    """Fixed positions: for patch (row, column) a vector whose first half tells the column, its second half the row.
+    """Fixed positional embeddings: half encodes the column, half the row.
 
     Each half is sin(p / 10000^(4k / width)) for k = 0 ... width / 4 - 1, then the cosines of the same angles. Source:
     MAE, `get_2d_sincos_pos_embed`, whose grid puts the column first.
@@ -73,17 +74,17 @@ def sincos_positions(width: int, grid: tuple[int, int]) -> Float[Tensor, "1 patc
 def fit_positions(
     positions: Float[Tensor, "1 patches width"], built: tuple[int, int], grid: tuple[int, int], how: str
 ) -> Float[Tensor, "1 fitted width"]:
-    """The positions of a model built for one grid, for a picture with another.
+    """Fit positional embeddings of one grid to a picture with another.
 
     Args:
         positions: `(1, patches, width)`, of the grid that the model was built for.
         built: rows and columns of that grid.
         grid: rows and columns of the picture.
         how: "interpolate" stretches the grid (bicubic, anti-aliased, timm's); "cut" takes its first rows and columns,
-            so that a column keeps the moment that it meant in training.
+            so that a column keeps its time of the training.
 
     Raises:
-        ParameterError: another `how`, or a picture that is larger than the grid that is to be cut.
+        ParameterError: another `how`, or a picture that is larger than the grid to cut.
     """
     check_choice("positions", how, POSITION_FITS)
     if grid == built:

@@ -1,7 +1,7 @@
-"""A text-to-image model as diffusers has it: read part by part from a folder, and its pipeline.
+"""A text-to-image model of diffusers, and LoRA for its UNet.
 
-The same class holds Stable Diffusion and the tiny model of the workbook. Nothing but weights and settings is taken from
-a folder: which classes they are for is decided here, not by what `model_index.json` names.
+The same class holds Stable Diffusion and the tiny model of the workbook. A folder gives weights and settings alone;
+the classes are chosen here, not by `model_index.json`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class TextToImage(nn.Module):
 
     @cached_property
     def pipeline(self):
-        """The StableDiffusionPipeline of these very modules; without the safety checker, which judges photos."""
+        """The StableDiffusionPipeline of these modules, without safety checker."""
         from diffusers import StableDiffusionPipeline
 
         pipeline = StableDiffusionPipeline(
@@ -65,7 +65,7 @@ class TextToImage(nn.Module):
 
     @cached_property
     def noise_scheduler(self):
-        """How noise is added in training, by the same settings as the scheduler that samples."""
+        """The scheduler that adds noise in training, with the sampler's settings."""
         from diffusers import DDPMScheduler
 
         return DDPMScheduler.from_config(self.scheduler.config)
@@ -76,11 +76,11 @@ class TextToImage(nn.Module):
             self.pipeline.save_pretrained(folder)
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch latents rows columns"]:
-        """Latents of pictures in [-1, 1], scaled as the UNet takes them; the mean of their distribution."""
+        """Scaled latents of images in [-1, 1]: the mean of their distribution."""
         return self.vae.encode(images).latent_dist.mean * self.vae.config.scaling_factor
 
     def encode_prompts(self, prompts: str | Sequence[str]) -> Float[Tensor, "batch words values"]:
-        """Prompts as the UNet takes them: the text encoder's last hidden states, `(B, 77, 768)`."""
+        """Last hidden states of the text encoder, `(B, 77, 768)`."""
         length = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         ids = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
@@ -94,14 +94,13 @@ class TextToImage(nn.Module):
         steps: int = 50,
         guidance: float | int = 7.5,
     ) -> Float[Tensor, "batch 3 height width"]:
-        """Pictures of prompts that were read, through the pipeline.
+        """Generate images from embedded prompts, through the pipeline.
 
         Args:
             prompt_embeds: `(B, 77, 768)`.
-            seed: of the first noise. One number gives each row the same: pictures differ by their prompts alone.
-                Several are for one row each.
+            seed: of the first noise. One number gives all rows the same noise, several give one each.
             steps: of the sampler.
-            guidance: how much a prompt is exaggerated; 1 is not at all.
+            guidance: scale of classifier-free guidance; 1 is none.
 
         Returns:
             `(B, 3, H, W)` in [0, 1], of the size that the UNet was trained for.
@@ -125,9 +124,9 @@ class TextToImage(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: Path | str) -> TextToImage:
-        """Read a folder in diffusers' layout, or a model of the Hugging Face hub: CompVis/stable-diffusion-v1-4.
+        """Read a folder in diffusers' layout, or download a hub id.
 
-        Only a hub's id, written out, fetches anything; and only what a `TextToImage` consists of.
+        Only an id such as CompVis/stable-diffusion-v1-4 downloads anything, and only these five parts.
 
         Raises:
             CheckpointError: no such folder, a part is missing or cannot be read, or the hub does not give it.
@@ -141,14 +140,14 @@ class TextToImage(nn.Module):
             try:
                 with quiet():
                     parts[name] = kind.from_pretrained(folder / name, local_files_only=True)
-            except Exception as error:  # of any class: libraries trip over whatever a damaged file happens to say
+            except Exception as error:  # of any class: libraries fail in many ways on damaged files
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise CheckpointError(folder / name, f"cannot be read ({reason})", _expected(name)) from error
         return cls(**parts).eval()
 
 
 def _classes(folder: Path) -> dict[str, type]:
-    """The class of each part."""
+    """Class of each part."""
     import diffusers
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -206,7 +205,7 @@ def _fetched(source: str) -> Path:
     patterns = [f"{part}/*{end}" for part in _SETTINGS for end in (".json", ".txt", ".safetensors")]
     try:
         return Path(snapshot_download(source, allow_patterns=patterns, ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
-    except Exception as error:  # of any class: what is wrong with a network, or a name
+    except Exception as error:  # of any class: of the network, or of the hub
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             source, f"is no folder, and cannot be fetched ({reason})", "a folder or a hub id"
@@ -220,7 +219,9 @@ _LINEAR = r".*\.attn[12]\.to_(q|k|v|out\.0)"
 
 
 def add_lora(unet: nn.Module, rank: int = 4) -> list[nn.Parameter]:
-    """Give each linear layer of the UNet's attentions a change of low rank, which starts as none.
+    """Add LoRA to the linear layers of the UNet's attentions, through peft.
+
+    Each weight W becomes W + B A, with B zero at first. Source: Hu et al., "LoRA", ICLR 2022.
 
     Args:
         unet: diffusers' `UNet2DConditionModel`, changed in place; its own parameters are frozen.
@@ -244,12 +245,12 @@ def add_lora(unet: nn.Module, rank: int = 4) -> list[nn.Parameter]:
 
 
 def lora_parameters(unet: nn.Module) -> list[nn.Parameter]:
-    """All parameters of the UNet's LoRA, in a fixed order; none if it has no LoRA."""
+    """Parameters of the UNet's LoRA, in a fixed order; none without LoRA."""
     return [parameter for name, parameter in unet.named_parameters() if ".lora_" in name]
 
 
 def save_lora(unet: nn.Module, path: Path | str) -> None:
-    """Write LoRA as diffusers does today, so that `pipeline.load_lora_weights(path)` reads it.
+    """Write LoRA as diffusers does, for `pipeline.load_lora_weights(path)`.
 
     Args:
         unet: with LoRA.
@@ -272,7 +273,9 @@ def save_lora(unet: nn.Module, path: Path | str) -> None:
 
 
 def load_lora(unet: nn.Module, path: Path | str) -> list[nn.Parameter]:
-    """Put the LoRA of a file into the UNet, in place of what it has, if any. Every tensor must fit.
+    """Load a file of LoRA into the UNet, replacing any other.
+
+    Every tensor must fit.
 
     Args:
         unet: changed in place.
@@ -323,7 +326,7 @@ def _linears(unet: nn.Module) -> dict[str, nn.Module]:
 
 
 def _alpha(file: Path, rank: int) -> float | int:
-    """LoRA's scale times its rank, which peft writes into the header of a file; the rank where it does not."""
+    """LoRA's alpha, if a file's header has it; else the rank."""
     from safetensors import safe_open
 
     if file.suffix != ".safetensors":

@@ -1,9 +1,4 @@
-"""Parts of a tiny text-to-image model, for the built-in scenes: an autoencoder, a text encoder, and a judge of images.
-
-PatchPCA                           in place of Stable Diffusion's autoencoder, with its interface
-small_tokenizer, small_text_encoder   CLIP's classes, for a few words
-Judge                              in place of the classifier and of CLIP with Wav2CLIP, which measure published models
-"""
+"""Parts of a tiny text-to-image model, and a judge of its images."""
 
 from __future__ import annotations
 
@@ -29,14 +24,16 @@ from .patches import patch_grid, patchify, unpatchify
 
 
 class PatchPCA(ModelMixin, ConfigMixin):
-    """Patches of a picture as their principal components, and back.
+    """An autoencoder of images: the principal components of their patches.
+
+    Its interface is that of diffusers' AutoencoderKL, so that a StableDiffusionPipeline takes it for its `vae`. It is
+    computed in a second, where Stable Diffusion's autoencoder is learned from millions of images.
 
     Args:
-        in_channels: of the pictures.
-        latent_channels: how many components are kept.
-        block_out_channels: of no meaning but its length, from which diffusers takes that a latent is
-            2^(length - 1) pixels wide: here the side of a patch.
-        scaling_factor: by which latents are multiplied before a diffusion model sees them; `fitted` sets it.
+        in_channels: of the images.
+        latent_channels: number of components.
+        block_out_channels: only its length counts: a latent is 2^(length - 1) pixels wide, the side of a patch.
+        scaling_factor: of latents for a diffusion model; `fitted` sets it.
 
     Raises:
         ParameterError: more components than a patch has values.
@@ -67,15 +64,15 @@ class PatchPCA(ModelMixin, ConfigMixin):
         patch: int = 4,
         whitening: float | int = 0.0,
     ) -> PatchPCA:
-        """The components of these pictures, in closed form, and the scale that gives latents a variance of 1.
+        """Fit the components to images, and scale latents to variance 1.
 
         Args:
             pictures: `(B, 3, H, W)` in [-1, 1].
-            latent_channels: how many components are kept.
+            latent_channels: number of components.
             patch: side of a patch in pixels, a power of two that divides height and width.
-            whitening: by which power of its deviation each component is divided. 0 leaves them as they are; with 1 all
-                vary alike. Between, what matters little for the error of pixels, such as the colour of a small thing,
-                has some weight with a diffusion model.
+            whitening: power of its deviation by which each component is divided: 0 for none, 1 for equal variances.
+                Values between give small details, such as the colour of a small object, some weight in a diffusion
+                model's loss.
         """
         levels = patch.bit_length()
         if patch != 2 ** (levels - 1):
@@ -91,7 +88,7 @@ class PatchPCA(ModelMixin, ConfigMixin):
         return model
 
     def encode(self, x: Float[Tensor, "batch channels height width"], return_dict: bool = True):
-        """Latents as a distribution without width, `.latent_dist`: `(B, latent_channels, H / patch, W / patch)`."""
+        """Latents `(B, latent_channels, H / patch, W / patch)`, without variance, in `.latent_dist`."""
         grid = patch_grid("pictures", tuple(x.shape[2:]), self.patch)
         latents = (
             (patchify(x, self.patch) - self.mean) @ self.components / self.deviations
@@ -104,13 +101,13 @@ class PatchPCA(ModelMixin, ConfigMixin):
     def decode(
         self, z: Float[Tensor, "batch latents height width"], return_dict: bool = True, generator: object = None
     ):
-        """Pictures of latents, `.sample`: `(B, 3, h * patch, w * patch)`. `generator` is there for the interface."""
+        """Images `(B, 3, H, W)`, in `.sample`; `generator` is unused."""
         patches = (z.flatten(2).transpose(1, 2) * self.deviations) @ self.components.T + self.mean
         pictures = unpatchify(patches, tuple(z.shape[2:]), self.patch)
         return DecoderOutput(sample=pictures) if return_dict else (pictures,)
 
     def forward(self, sample: Float[Tensor, "batch channels height width"]) -> Tensor:
-        """There and back: what is left of a picture."""
+        """Reconstruct images."""
         return self.decode(self.encode(sample).latent_dist.mean).sample
 
 
@@ -118,7 +115,7 @@ _END = "</w>"  # how CLIP marks the last piece of a word
 
 
 def small_tokenizer(words: Sequence[str], length: int = 77) -> CLIPTokenizer:
-    """A tokenizer with one token for each of these words, and other words spelt by their letters.
+    """Make a tokenizer with one token per word; other words are spelt.
 
     Args:
         words: in lower case.
@@ -139,14 +136,14 @@ def small_tokenizer(words: Sequence[str], length: int = 77) -> CLIPTokenizer:
 def small_text_encoder(
     tokenizer: CLIPTokenizer, width: int = 64, layers: int = 2, heads: int = 4, word_scale: float = 1.0
 ) -> CLIPTextModel:
-    """A text encoder with random weights for this tokenizer.
+    """Make a text encoder with random weights for a tokenizer.
 
     Args:
-        tokenizer: whose words it reads.
+        tokenizer: whose ids it takes.
         width: of its hidden states.
-        layers: how many.
+        layers: their number.
         heads: of each layer.
-        word_scale: by which the vectors of words are larger than usual.
+        word_scale: factor on the initial embeddings of words.
     """
     model = CLIPTextModel(
         CLIPTextConfig(
@@ -162,12 +159,15 @@ def small_text_encoder(
 
 
 class Judge(nn.Module):
-    """A classifier of pictures by several attributes, and vectors of pictures and of sounds.
+    """A classifier of images, with joint embeddings of images and audio.
+
+    Published figures use a classifier, and CLIP with Wav2CLIP, trained on photographs. This one takes their place for
+    the built-in scenes.
 
     Args:
-        classes: how many there are, by the attribute's name, such as {"kind": 8, "size": 2}.
+        classes: their number for each attribute, such as {"kind": 8, "size": 2}.
         width: channels of the first layer.
-        embedding: width of the vectors.
+        embedding: width of the embeddings.
     """
 
     def __init__(self, classes: Mapping[str, int], width: int = 16, embedding: int = 32):
@@ -186,25 +186,25 @@ class Judge(nn.Module):
         self.audio_projection = nn.Linear(4 * width, embedding)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> dict[str, Float[Tensor, "batch classes"]]:
-        """Logits of each attribute, by its name. Pictures are in [-1, 1]."""
-        seen = self.image_encoder(images)
-        return {name: head(seen) for name, head in self.heads.items()}
+        """Logits of each attribute, by its name. Images are in [-1, 1]."""
+        features = self.image_encoder(images)  # (B, 4 * width)
+        return {name: head(features) for name, head in self.heads.items()}
 
     def embed_images(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch values"]:
-        """A vector of length 1 for each picture, in [-1, 1]; near that of the sound that belongs to it."""
+        """Unit embeddings of images in [-1, 1]."""
         return F.normalize(self.image_projection(self.image_encoder(images)), dim=-1)
 
     def embed_audio(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch values"]:
-        """A vector of length 1 for each sound, 16 kHz, mono; see `embed_fbank`."""
+        """Unit embeddings of audio, 16 kHz, mono."""
         return self.embed_fbank(beats_fbank(waveform))
 
     def embed_fbank(self, fbank: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch values"]:
-        """A vector of length 1 for each sound, by its `beats_fbank`: how strong each mel band is, and how it varies."""
-        heard = torch.cat([fbank.mean(dim=1), fbank.std(dim=1)], dim=-1)  # (B, 256)
-        return F.normalize(self.audio_projection(self.audio_encoder(heard)), dim=-1)
+        """Unit embeddings of audio, from mean and deviation of `beats_fbank`."""
+        statistics = torch.cat([fbank.mean(dim=1), fbank.std(dim=1)], dim=-1)  # (B, 256)
+        return F.normalize(self.audio_projection(self.audio_encoder(statistics)), dim=-1)
 
     def save(self, path: Path | str) -> None:
-        """Write weights and settings, of which `from_checkpoint` makes the same model; see `checkpoints.save`."""
+        """Write a folder for `from_checkpoint`; see `checkpoints.save`."""
         checkpoints.save(Path(path), self.state_dict(), {"model": type(self).__name__, "settings": self.settings})
 
     @classmethod

@@ -1,4 +1,4 @@
-"""CAV-MAE: audio and images in one encoder, trained by reconstruction of masked patches and by contrast.
+"""CAV-MAE: an audio-visual encoder, trained by masked reconstruction and contrast.
 
     fbank (B, 1024, 128)   -> 512 tokens -> 3/4 masked -> blocks_a -+
     image (B, 3, 224, 224) -> 196 tokens -> 3/4 masked -> blocks_v -+-> blocks_u, three times:

@@ -20,7 +20,7 @@ NAMES = {"a": "audio", "v": "image"}
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block with three pairs of norms, of which the modality selects one.
+    """A pre-norm transformer block, whose norms the modality selects.
 
     The pairs `_a` and `_v` act in `blocks_u` alone. Published checkpoints have them in all blocks, where they get no
     gradient (167,936 parameters): DistributedDataParallel needs `find_unused_parameters=True`.
@@ -81,7 +81,7 @@ class Encoder(nn.Module):
         return nn.Parameter(sincos_positions(width, self.sizes.grids[m]), requires_grad=self.tr_pos)
 
     def _initialize(self) -> None:
-        """As published: Xavier for patches and linear layers, a small normal for the learned tokens."""
+        """Draw the weights as published: Xavier, and normal for learned tokens."""
         for patch_embed in (self.patch_embed_a, self.patch_embed_v):
             nn.init.xavier_uniform_(patch_embed.proj.weight.detach().flatten(1))
         for name, parameter in self.named_parameters(recurse=False):
@@ -97,7 +97,7 @@ class Encoder(nn.Module):
         audio: Float[Tensor, "batch frames mels"] | None,
         image: Float[Tensor, "batch channels height width"] | None,
     ) -> dict[str, Float[Tensor, "_ _ _ _"]]:
-        """The given inputs as pictures of patches, by modality; an fbank gets mel as rows, time as columns.
+        """Inputs as pictures, by modality; rows of audio are mel bins.
 
         Raises:
             ParameterError: no input, or one whose sides are not multiples of the patch.
@@ -111,7 +111,7 @@ class Encoder(nn.Module):
         return pictures  # (B, 1, 128, 1024), (B, 3, 224, 224)
 
     def grid(self, m: str, picture: Float[Tensor, "batch channels rows columns"]) -> tuple[int, int]:
-        """Rows and columns of patches in a picture, whatever size the model was built for."""
+        """Rows and columns of patches in a picture of any size."""
         return patch_grid(NAMES[m], tuple(picture.shape[-2:]), self.sizes.patches[m])
 
     def place(
@@ -136,10 +136,10 @@ class Encoder(nn.Module):
         return x
 
     def shared(self, m: str | None, x: Float[Tensor, "batch tokens D"]) -> Float[Tensor, "batch tokens D"]:
-        """The blocks that both modalities share, with the norms of one of them, or (None) those of both together.
+        """The shared blocks, with a modality's norms or (None) the joint ones.
 
         Several shared blocks feed each other. The published pretraining gives each the same input and keeps the last
-        output, in effect one block; with the one that published models have, there is no difference.
+        output; with one block, as in the published models, there is no difference.
         """
         for block in self.blocks_u:
             x = block(x, m)
@@ -152,7 +152,7 @@ class Encoder(nn.Module):
         audio: Float[Tensor, "batch frames mels"] | None = None,
         image: Float[Tensor, "batch channels height width"] | None = None,
     ) -> tuple[Float[Tensor, "batch audio_tokens D"] | None, Float[Tensor, "batch image_tokens D"] | None]:
-        """Tokens of each modality alone, nothing masked, as retrieval compares them (published: `forward_feat`).
+        """Unmasked tokens of each modality, for retrieval. Published: `forward_feat`.
 
         Args:
             audio: `(B, 1024, 128)`, normalised fbank, or None.
@@ -169,13 +169,15 @@ class Encoder(nn.Module):
         return tokens.get("a"), tokens.get("v")
 
     def save(self, path: Path | str) -> None:
-        """Write weights and settings, of which `from_checkpoint` makes the same model; see `checkpoints.save`."""
+        """Write a folder for `from_checkpoint`; see `checkpoints.save`."""
         settings = asdict(self.sizes) | {name: getattr(self, name) for name in self.options}
         checkpoints.save(Path(path), self.state_dict(), {"model": type(self).__name__, "settings": settings})
 
     @classmethod
     def from_checkpoint(cls, path: Path | str, **settings) -> Encoder:
-        """Build a model from published weights, or from a folder that `save` wrote. Every parameter must fit.
+        """Build a model from published weights or a folder of `save`.
+
+        Every parameter must fit.
 
         Args:
             path: `.pth` or safetensors, names with or without the prefix `module.`; or a folder.

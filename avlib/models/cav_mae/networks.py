@@ -1,4 +1,4 @@
-"""CAV-MAE for pretraining, with a decoder and a contrast, and for fine-tuning, with a linear head."""
+"""CAV-MAE for pretraining, with a decoder, and for fine-tuning, with a head."""
 
 from __future__ import annotations
 
@@ -28,13 +28,16 @@ OBJECTIVES = {
 
 
 class CAVMAEOutput(NamedTuple):
-    """What a pretraining step gives. A part with weight 0 is not computed: its losses are 0, its predictions None."""
+    """Result of a pretraining step.
+
+    A part with weight 0 is not computed: its losses are 0, its predictions None.
+    """
 
     loss: Float[Tensor, ""]  # mae_weight * (mae_audio + mae_image) + contrast_weight * contrast
     mae_audio: Float[Tensor, ""]
     mae_image: Float[Tensor, ""]
     contrast: Float[Tensor, ""]
-    contrast_accuracy: Float[Tensor, ""]  # share of pictures that pick their own sound
+    contrast_accuracy: Float[Tensor, ""]  # share of images whose nearest audio is their own
     mask_audio: Float[Tensor, "batch patches"] | None  # (B, 512), 1 = removed, as published
     mask_image: Float[Tensor, "batch patches"] | None  # (B, 196)
     prediction_audio: Float[Tensor, "batch patches values"] | None  # (B, 512, 256)
@@ -42,7 +45,7 @@ class CAVMAEOutput(NamedTuple):
 
 
 class Inpainting(NamedTuple):
-    """Inputs whose removed patches are the model's predictions, and which these are (1 = removed, as published)."""
+    """Inputs with predicted patches, and their masks (1 = predicted, as published)."""
 
     audio: Float[Tensor, "batch frames mels"] | None
     image: Float[Tensor, "batch channels height width"] | None
@@ -51,13 +54,15 @@ class Inpainting(NamedTuple):
 
 
 class CAVMAE(Encoder):
-    """The pretraining model: 191,036,160 parameters, of which 190,129,920 are trained. Published: `CAVMAE`.
+    """The pretraining model. Published: `CAVMAE`.
+
+    191,036,160 parameters, of which 190,129,920 are trained.
 
     Args:
         norm_pix_loss: predict each patch minus its mean, over its deviation. The published trainings do, except that
             of the model for inpainting.
         tr_pos, positions: see `Encoder`.
-        both_directions: contrast in which sounds pick pictures too; the published one has pictures pick sounds.
+        both_directions: contrast from audio to images too; the published one is from images to audio.
         gather_negatives: contrast with the clips of all processes; False as published. See `contrastive_loss`.
         exact_masks: False masks in mode "tf" as published; see `whole_strips`.
         sizes: those of `Sizes`, by keyword.
@@ -98,7 +103,7 @@ class CAVMAE(Encoder):
 
     @classmethod
     def from_vit_mae(cls, path: Path | str, *, mean_colour: bool = False, **settings) -> CAVMAE:
-        """Begin with a masked autoencoder of images; see `mae_weights`, also for its errors."""
+        """Initialize from a masked autoencoder of images; see `mae_weights`."""
         model = cls(**settings)
         checkpoints.load(model, path, mae_weights(path, model.state_dict(), model.sizes, mean_colour))
         return model
@@ -115,7 +120,7 @@ class CAVMAE(Encoder):
         noise_audio: Float[Tensor, "batch audio_patches"] | None = None,
         noise_image: Float[Tensor, "batch image_patches"] | None = None,
     ) -> CAVMAEOutput:
-        """Hide patches, predict them, and tell clips apart by what is left. Published: `forward`.
+        """Compute the losses of a pretraining step. Published: `forward`.
 
         Args:
             audio: `(B, 1024, 128)`, normalised fbank. None trains on images alone.
@@ -177,9 +182,9 @@ class CAVMAE(Encoder):
         noise_audio: Float[Tensor, "batch audio_patches"] | None = None,
         noise_image: Float[Tensor, "batch image_patches"] | None = None,
     ) -> Inpainting:
-        """Remove patches, and paste the predicted ones in their places. Published: `forward_inpaint`, `inpaint.py`.
+        """Replace masked patches by predictions. Published: `forward_inpaint`, `inpaint.py`.
 
-        Arguments are those of `forward`. Here a ratio may be 0, to fill one modality in from all of the other.
+        Arguments are those of `forward`. Here a ratio may be 0, to predict one modality from all of the other.
 
         Raises:
             ParameterError: as in `forward`; or the model has norm_pix_loss, whose predictions lack level and contrast.
@@ -202,7 +207,7 @@ class CAVMAE(Encoder):
         )
 
     def _masks(self, pictures: dict, ratio_a, ratio_v, mode: str, noise_a, noise_v) -> dict[str, PatchMask]:
-        """A mask for each modality, drawn for audio first; structured modes are for audio alone, as published."""
+        """A mask for each modality; structured ones for audio alone, as published."""
         how = {"a": (ratio_a, mode, noise_a), "v": (ratio_v, "unstructured", noise_v)}
         masks = {}
         for m, picture in pictures.items():
@@ -212,11 +217,11 @@ class CAVMAE(Encoder):
         return masks
 
     def _visible(self, pictures: dict, masks: dict[str, PatchMask]) -> dict[str, Tensor]:
-        """Tokens of the kept patches after the blocks of their modality: (B, 128, 768) and (B, 49, 768)."""
+        """Tokens of kept patches: (B, 128, 768) and (B, 49, 768)."""
         return {m: self.specific(m, masks[m].select(self.embed(m, picture))) for m, picture in pictures.items()}
 
     def _predict(self, pictures: dict, masks: dict[str, PatchMask], visible: dict[str, Tensor]) -> dict[str, Tensor]:
-        """From the tokens of kept patches to values of all patches, through the joint stream and the decoder."""
+        """Predict all patches, through the joint stream and the decoder."""
         x = self.shared(None, torch.cat(list(visible.values()), dim=1))  # (B, 128 + 49, 768)
         x = self.decoder_embed(x)  # (B, 128 + 49, 512)
         kept = dict(zip(masks, x.split([mask.kept for mask in masks.values()], dim=1), strict=True))
@@ -246,7 +251,7 @@ CLASSIFIER_MODES = {
 
 
 class CAVMAEClassifier(Encoder):
-    """The fine-tuning model: no decoder, trained positions and a linear head on the mean token. Published: `CAVMAEFT`.
+    """The fine-tuning model: a linear head on the mean token. Published: `CAVMAEFT`.
 
     Args:
         num_classes: 527 for AudioSet (164,907,023 parameters), 309 for VGGSound.
@@ -280,7 +285,9 @@ class CAVMAEClassifier(Encoder):
     def from_pretraining(
         cls, path: Path | str, num_classes: int = 527, *, audio_only: bool = False, **settings
     ) -> CAVMAEClassifier:
-        """Begin with pretrained weights. Exactly the head must be missing, and is random; the decoder is ignored.
+        """Initialize from pretrained weights; the head is random.
+
+        Exactly the head must be missing; the decoder is ignored.
 
         Raises:
             CheckpointError: the file cannot be read, lacks anything but the head, or has a head.

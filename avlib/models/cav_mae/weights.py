@@ -1,4 +1,4 @@
-"""Sizes of CAV-MAE, those of a file of weights, and weights from a masked autoencoder of images (MAE)."""
+"""Sizes of CAV-MAE, and its weights from files and from a MAE."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..patches import patch_grid
 
 @settings
 class Sizes:
-    """Sizes of the network; the defaults are the published ones. A classifier has no decoder and ignores its sizes.
+    """Sizes of the network. A classifier ignores those of the decoder.
 
     Raises:
         ParameterError: not a positive whole number, an input that patches do not fill, a width that heads do not share.
@@ -59,7 +59,7 @@ class Sizes:
 
     @property
     def grids(self) -> dict[str, tuple[int, int]]:
-        """Rows and columns of patches: (8, 64), mel by time, for audio and (14, 14) for images."""
+        """Rows and columns of patches of each modality, (8, 64) and (14, 14)."""
         return {
             "a": patch_grid("mel_bins x audio_length", (self.mel_bins, self.audio_length), self.audio_patch),
             "v": patch_grid("image_size", (self.image_size, self.image_size), self.image_patch),
@@ -69,7 +69,7 @@ class Sizes:
 def settings_of(
     model: type[nn.Module], tensors: Mapping[str, Tensor], config: Mapping, options: tuple[str, ...], given: Mapping
 ) -> dict:
-    """Settings with which a model fits a file, if any do.
+    """Return settings with which a model fits a file, if any do.
 
     Args:
         model: a class that takes sizes by keyword.
@@ -102,7 +102,7 @@ def settings_of(
 
 
 def _sizes_in(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """Sizes that shapes tell (of audio: with 128 mel bins); none where the tensors that tell are absent or odd."""
+    """Sizes that follow from shapes, if these fit each other."""
 
     def depth(blocks: str) -> int:
         return len({name.split(".")[1] for name in tensors if name.startswith(f"{blocks}.")})
@@ -138,7 +138,7 @@ _NOT_IN_MAE = re.compile(r"(decoder_)?(modality_[av]|pos_embed_a)|(blocks_[av]|d
 def mae_weights(
     path: Path | str, own: Mapping[str, Tensor], sizes: Sizes, mean_colour: bool = False
 ) -> dict[str, Tensor]:
-    """Weights of CAV-MAE made from those of a MAE, as the published pretraining begins.
+    """Convert weights of a MAE, from which the published pretraining starts.
 
     Each block of the MAE but the last goes to audio and to images; the last becomes the shared one, with three equal
     pairs of norms. The patch embedding of audio is the sum over red, green and blue, as if the spectrogram were a grey
