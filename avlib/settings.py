@@ -72,7 +72,8 @@ def _refusal(cls: type, error: ValidationError) -> AvlibError:
     place = first["loc"][0]
     name = fields(cls)[place].name if isinstance(place, int) else str(place)  # a position among the arguments
     if first["type"] in ("unexpected_keyword_argument", "missing"):
-        return ParameterError(name, first["msg"].lower(), f"one of {', '.join(field.name for field in fields(cls))}")
+        known = [field.name for field in fields(cls)]
+        return ParameterError(name, first["msg"].lower(), f"one of {', '.join(known)}", did_you_mean(name, known))
     kind = get_type_hints(cls, include_extras=True)[name]
     for key in first["loc"][1:]:  # of an item in a sequence or table
         items = get_args(kind)[0] if get_origin(kind) is Annotated else kind

@@ -3,6 +3,7 @@
 import csv
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,19 +15,18 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from toned import read_tones, write_tones
 
 from avlib import features, media
-from avlib.datasets.classification import ClassificationDataset, Labels, Recording
+from avlib.datasets.classification import ClassificationDataset, Example, Labels, Recording
 from avlib.errors import DatasetError, MediaError, ParameterError
 from avlib.models.classifiers import AudioClassifier
 from avlib.systems import classification as system
-from avlib.systems.classification import evaluation, probabilities
-from avlib.systems.classification.baselines import baseline_predictions, simple_values
+from avlib.systems.classification import evaluation
 from avlib.systems.classification.predicting import (
-    Predictions,
-    Sound,
+    Prediction,
+    baseline_features,
+    baseline_predictions,
     joined,
-    listen,
-    predictions,
-    vote,
+    predict,
+    predict_windows,
     window_starts,
 )
 
@@ -40,19 +40,21 @@ def wilson(right, count):
     return (middle - Z * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))) / (1 + Z**2 / count)
 
 
-def said(logits, targets, *, words=None, ages=None, speakers=None, paths=None):
+def prediction_of(logits, targets, *, names=None, words=None, ages=None, speakers=None, paths=None):
     logits = torch.as_tensor(logits, dtype=torch.float32)
     count = len(logits)
+    names = tuple(names or map(str, range(logits.shape[1]) if logits.shape[1] > 1 else ()))
     paths = tuple(paths or (f"{number}.wav" for number in range(count)))
-    return Predictions(
-        logits, torch.as_tensor(targets), torch.zeros(count, 2), torch.ones(count), paths, tuple(words or [""] * count),
+    return Prediction(
+        names, logits, torch.zeros(count, 2), torch.ones(count), paths, tuple(words or [""] * count),
         tuple(ages or [None] * count), tuple(speakers or [""] * count), tuple(speakers or paths),
+        torch.as_tensor(targets),
     )  # fmt: skip
 
 
-def sure(predicted, targets, classes=2, **known):
-    """Logits that name these classes."""
-    return said(3.0 * torch.nn.functional.one_hot(torch.as_tensor(predicted), classes), targets, **known)
+def sure(labels, targets, classes=2, **known):
+    """Logits of these classes."""
+    return prediction_of(3.0 * torch.nn.functional.one_hot(torch.as_tensor(labels), classes), targets, **known)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def dataset(table):
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    return AudioClassifier("whisper-base", conditions={"word": "film"}, small=True, num_words=2, seconds=0.5)
+    return AudioClassifier("whisper-base", word="film", small=True, num_words=2, seconds=0.5)
 
 
 # Windows
@@ -96,35 +98,43 @@ def test_a_hop_that_leaves_parts_unheard_is_refused(hop):
         window_starts(100, 40, hop)
 
 
-def test_a_vote_is_the_mean_probability_of_its_windows(model):
+def windows_of(model, waveform, hop, word=-1):
+    return next(predict_windows(model, [Example(waveform, len(waveform), word=word)], samples=8000, hop=hop))
+
+
+def test_a_prediction_is_the_mean_probability_of_its_windows(model):
     waveform = 0.1 * torch.randn(20000, generator=torch.Generator().manual_seed(1))
-    found = vote(model, waveform, hop=0.3, word=1)
+    windows = windows_of(model, waveform, 4800, 1)
+    found = Prediction.of_windows([Recording(Path("a.wav"), "")], ("a", "b"), [windows], [1.25])
     firsts = [0, 4800, 9600, 12000]  # of 8,000 samples each
     with torch.no_grad():
         rows = [model.eval()(waveform[None, first : first + 8000], word=torch.tensor([1])) for first in firsts]
     expected = torch.cat(rows).softmax(dim=1)
-    assert torch.allclose(found.windows, expected, atol=1e-5)
-    assert torch.allclose(found.values, expected.mean(dim=0), atol=1e-5)
-    assert found.starts.tolist() == pytest.approx([0, 0.3, 0.6, 0.75])
+    assert torch.allclose(found.window_probabilities(), expected, atol=1e-5)
+    assert torch.allclose(found.probabilities[0].float(), expected.mean(dim=0), atol=1e-5)
+    assert windows.starts.tolist() == firsts
 
 
-def test_a_short_clip_is_one_window_and_a_regressions_vote_is_a_mean():
+def test_a_short_clip_is_one_window_and_a_regression_is_the_mean_of_windows():
     torch.manual_seed(0)
     regressor = AudioClassifier("whisper-base", task="regression", small=True, seconds=0.5)
-    assert len(vote(regressor, torch.randn(3000)).windows) == 1
+    assert len(windows_of(regressor, torch.randn(3000), 4000).starts) == 1
     waveform = torch.randn(16000)
-    found = vote(regressor, waveform, hop=0.5)
+    windows = windows_of(regressor, waveform, 8000)
+    found = Prediction.of_windows([Recording(Path("a.wav"), "")], (), [windows], [1.0])
     with torch.no_grad():
         expected = [float(regressor.eval()(part[None])) for part in waveform.split(8000)]
-    assert float(found.values) == pytest.approx(np.mean(expected), abs=1e-5)
+    assert float(found.predicted) == pytest.approx(np.mean(expected), abs=1e-5)
 
 
 def test_windows_of_several_clips_go_through_the_model_together(model, monkeypatch):
     sizes, read = [], model.read
     monkeypatch.setattr(model, "read", lambda found, **how: sizes.append(len(found.values)) or read(found, **how))
-    clips = [Sound(torch.randn(length), 0) for length in (8000, 20000, 4000, 8000)]  # 1, 4, 1 and 1 windows
-    heard = list(listen(model, iter(clips), samples=8000, hop=4000, batch_size=3))
-    assert [len(each.logits) for each in heard] == [1, 4, 1, 1] and sizes == [3, 3, 1]
+    clips = [
+        Example(torch.randn(length), length, word=0) for length in (8000, 20000, 4000, 8000)
+    ]  # 1, 4, 1 and 1 windows
+    found = list(predict_windows(model, iter(clips), samples=8000, hop=4000, batch_size=3))
+    assert [len(each.logits) for each in found] == [1, 4, 1, 1] and sizes == [3, 3, 1]
 
 
 # Whole data sets
@@ -132,7 +142,7 @@ def test_windows_of_several_clips_go_through_the_model_together(model, monkeypat
 
 def test_predictions_are_what_the_model_says_of_each_clip_alone(model, dataset):
     model.train()
-    found = predictions(model, dataset, batch_size=5)
+    found = predict(model, dataset, batch_size=5)
     assert model.training and model.backbone.training
     model.eval()
     with torch.no_grad():
@@ -148,10 +158,10 @@ def test_predictions_are_what_the_model_says_of_each_clip_alone(model, dataset):
 
 
 def test_whole_clips_are_heard_in_windows_when_a_hop_is_given(model, dataset):
-    found = predictions(model, dataset, hop=0.25)
+    found = predict(model, dataset, hop=0.25)
     longest = int(found.seconds.argmax())
     waveform, word = media.read_audio(dataset.items[longest].path), dataset.items[longest].word
-    expected = vote(model, waveform, hop=0.25, word=("one", "two").index(word)).values
+    expected = windows_of(model, waveform, 4000, ("one", "two").index(word)).logits.softmax(dim=1).mean(dim=0)
     assert len(waveform) > 8000 and float(found.seconds[longest]) == pytest.approx(len(waveform) / 16000)
     assert torch.allclose(found.probabilities[longest].float(), expected, atol=1e-5)
 
@@ -161,17 +171,17 @@ def test_clips_that_cannot_be_used_are_left_out_or_raise(model, table, tmp_path)
     (tmp_path / "broken.wav").write_bytes(b"no sound")
     recordings = [recordings[0], Recording(tmp_path / "broken.wav", "low", "one"), recordings[1]]
     how = {"seconds": 0.5, "words": ("one", "two")}
-    found = predictions(model, ClassificationDataset(recordings, labels, on_error="skip", **how))
+    found = predict(model, ClassificationDataset(recordings, labels, on_error="skip", **how))
     assert found.paths == (str(recordings[0].path), str(recordings[2].path))
     with pytest.raises(MediaError, match="broken"):
-        predictions(model, ClassificationDataset(recordings, labels, **how))
+        predict(model, ClassificationDataset(recordings, labels, **how))
     with pytest.raises(DatasetError, match="none can be used"):
-        predictions(model, ClassificationDataset(recordings[1:2], labels, on_error="skip", **how))
+        predict(model, ClassificationDataset(recordings[1:2], labels, on_error="skip", **how))
 
 
 def test_predictions_are_written_as_a_table(tmp_path):
-    found = said([[0.0, math.log(3)]], [0], words=["one"], ages=[4.5], speakers=["s"])
-    found.to_csv(tmp_path / "said.csv", ("ok", "not, ok"))
+    known = {"words": ["one"], "ages": [4.5], "speakers": ["s"], "names": ("ok", "not, ok")}
+    prediction_of([[0.0, math.log(3)]], [0], **known).to_csv(tmp_path / "said.csv")
     (row,) = csv.DictReader((tmp_path / "said.csv").read_text(encoding="utf-8").splitlines())
     assert (row["target"], row["prediction"], row["word"], row["age"]) == ("ok", "not, ok", "one", "4.5")
     assert float(row["p(not, ok)"]) == pytest.approx(0.75)
@@ -183,7 +193,7 @@ def test_predictions_are_written_as_a_table(tmp_path):
 def test_row_46_figures_of_classes_are_scikit_learns_beside_chance():
     dice = np.random.default_rng(0)
     targets = dice.choice(3, 60, p=[0.6, 0.3, 0.1])
-    found = said(dice.normal(size=(60, 3)) + 2 * np.eye(3)[targets], targets)
+    found = prediction_of(dice.normal(size=(60, 3)) + 2 * np.eye(3)[targets], targets)
     figures, scores, named = evaluation.figures(found), found.probabilities.numpy(), found.predicted.numpy()
     assert figures["accuracy"].value == pytest.approx(sk.accuracy_score(targets, named))
     assert figures["UAR"].value == pytest.approx(sk.balanced_accuracy_score(targets, named))
@@ -202,14 +212,14 @@ def test_of_two_classes_there_is_the_sensitivity_and_ap_stands_beside_the_share(
 
 
 def test_few_clips_that_are_all_right_prove_little():
-    found = sure([0, 1] * 4, [0, 1] * 4, speakers=list("aabbccdd"))
+    found = sure([0, 1] * 4, [0, 1] * 4, speakers=list("aabbccdd"), names=("ok", "not"))
     figures = evaluation.figures(found)
     assert figures["accuracy"].value == 1 and figures["accuracy"].low == pytest.approx(8 / (8 + Z**2))
     assert figures["accuracy"].low == pytest.approx(wilson(8, 8))
     # both recalls are 4 of 4: their mean varies by the root of their summed squares, halved
     assert figures["UAR"].low == pytest.approx(1 - math.hypot(1 - wilson(4, 4), 1 - wilson(4, 4)) / 2)
     assert figures["AUROC"].low == pytest.approx(wilson(4, 4))
-    text = evaluation.what_it_proves(found, ("ok", "not"))
+    text = evaluation.describe_sample(found)
     assert text.startswith("8 clips by 4 speakers (4 ok, 4 not). 8 are right") and "between 0.68 and 1.00" in text
 
 
@@ -236,24 +246,24 @@ def test_clips_of_a_few_speakers_prove_less_than_as_many_of_many():
 
 
 def test_one_speaker_says_nothing_about_others():
-    text = evaluation.what_it_proves(sure([0, 1], [0, 0], speakers=["a", "a"]))
+    text = evaluation.describe_sample(sure([0, 1], [0, 0], speakers=["a", "a"]))
     assert text.startswith("2 clips by 1 speaker (2 0, 0 1)") and text.endswith("nothing about others.")
-    assert "not named" in evaluation.what_it_proves(sure([0, 1], [0, 1]))
+    assert "not named" in evaluation.describe_sample(sure([0, 1], [0, 1]))
 
 
 def test_clips_that_were_kept_together_are_drawn_together(tmp_path):
     """Ten families, of which each is right in all its clips or in none; speakers are not known."""
     rows = [Recording(tmp_path / f"{place}.wav", "a", group=f"f{place // 20}") for place in range(200)]
     targets = torch.arange(200) % 2
-    predicted = torch.where(torch.arange(200) < 160, targets, 1 - targets)
-    numbers = (3.0 * torch.nn.functional.one_hot(predicted, 2), targets, torch.zeros(200, 2), torch.ones(200))
-    found = Predictions.of(rows, *numbers)
-    alone = Predictions.of([replace(row, group="") for row in rows], *numbers)
+    labels = torch.where(torch.arange(200) < 160, targets, 1 - targets)
+    numbers = (3.0 * torch.nn.functional.one_hot(labels, 2), torch.zeros(200, 2), torch.ones(200))
+    found = Prediction.of(rows, ("a", "b"), *numbers, targets=targets)
+    alone = Prediction.of([replace(row, group="") for row in rows], ("a", "b"), *numbers, targets=targets)
     assert found.groups[::20] == tuple(f"f{place}" for place in range(10)) and alone.groups == alone.paths
     assert evaluation.figures(found)["accuracy"].low < 0.62 < 0.7 < evaluation.figures(alone)["accuracy"].low
     assert found.at([30, 0]).groups == ("f1", "f0") and joined([found.at([30]), found.at([0])]).groups == ("f1", "f0")
-    assert evaluation.what_it_proves(found, group="family").startswith("200 clips of 10 groups, by the column family")
-    assert evaluation.what_it_proves(found.at([0, 1]), group="family").endswith("One group says nothing about others.")
+    assert evaluation.describe_sample(found, group="family").startswith("200 clips of 10 groups, by the column family")
+    assert evaluation.describe_sample(found.at([0, 1]), group="family").endswith("One group says nothing about others.")
 
 
 def test_clips_of_one_class_have_no_auroc_and_no_false_chance():
@@ -267,7 +277,7 @@ def test_row_12_r2_is_over_the_whole_split_and_not_the_mean_of_batches():
     targets = np.sort(dice.normal(size=40))
     predicted = targets + 0.3 * dice.normal(size=40)
     speakers = [f"s{place % 8}" for place in range(40)]
-    figures = evaluation.figures(said(predicted[:, None], torch.tensor(targets).float(), speakers=speakers))
+    figures = evaluation.figures(prediction_of(predicted[:, None], torch.tensor(targets).float(), speakers=speakers))
     assert figures["R2"].value == pytest.approx(sk.r2_score(targets, predicted), abs=1e-5)
     batches = [sk.r2_score(targets[first : first + 8], predicted[first : first + 8]) for first in range(0, 40, 8)]
     assert np.mean(batches) < figures["R2"].value - 0.3
@@ -280,7 +290,7 @@ def test_row_12_r2_is_over_the_whole_split_and_not_the_mean_of_batches():
 
 def test_baselines_stand_below_the_figures_that_they_belong_to():
     good, poor = sure([0, 1, 0, 1], [0, 1, 0, 1]), sure([0, 0, 0, 0], [0, 1, 0, 1])
-    figures = evaluation.evaluated(good, {"duration alone": poor})
+    figures = evaluation.figures(good, {"duration alone": poor})
     assert list(figures)[:4] == ["accuracy", "accuracy, duration alone", "UAR", "UAR, duration alone"]
     assert figures["UAR, duration alone"].value == 0.5 and "AP, duration alone" not in figures
 
@@ -304,7 +314,7 @@ def test_tables_by_word_age_and_speaker():
 
 
 def test_a_table_of_a_regression_says_who_is_judged_too_high():
-    found = said([[1.0], [2.0], [5.0]], torch.tensor([0.0, 1.0, 6.0]), ages=[3.0, 3.0, 9.0])
+    found = prediction_of([[1.0], [2.0], [5.0]], torch.tensor([0.0, 1.0, 6.0]), ages=[3.0, 3.0, 9.0])
     table = evaluation.group_figures(found, "age")
     assert table.figures["mean error"].tolist() == [1, -1] and table.figures["MAE"].tolist() == [1, 1]
 
@@ -346,41 +356,43 @@ def test_a_clip_that_counts_twice_is_no_out_of_fold_prediction():
 
 def test_what_a_threshold_does():
     scores = torch.tensor([0.1, 0.3, 0.6, 0.2, 0.7, 0.8])
-    found = said(torch.stack([1 - scores, scores], dim=1).log(), [0, 0, 0, 1, 1, 1])
-    table = probabilities.thresholds(found, at=(0.15, 0.65, 0.9))
+    found = prediction_of(torch.stack([1 - scores, scores], dim=1).log(), [0, 0, 0, 1, 1, 1])
+    table = evaluation.thresholds(found, at=(0.15, 0.65, 0.9))
     assert table.sensitivity.tolist() == pytest.approx([1, 2 / 3, 0])
     assert table.specificity.tolist() == pytest.approx([1 / 3, 1, 1])
     assert table.precision[:2].tolist() == pytest.approx([3 / 5, 1]) and np.isnan(table.precision[2])
     assert table.best == 0.65 and "0.833" in table._repr_html_()
-    assert len(probabilities.thresholds(found).threshold) == 19
+    assert len(evaluation.thresholds(found).threshold) == 19
 
 
 @pytest.mark.parametrize(("targets", "label"), [([0, 0], 1), ([1, 1], 1), ([0, 1], 2)])
 def test_thresholds_need_both_sides(targets, label):
     with pytest.raises(ParameterError):
-        probabilities.thresholds(sure([0, 1], targets), label)
+        evaluation.thresholds(sure([0, 1], targets), label)
 
 
 def test_a_model_that_is_too_sure_is_cooled_down():
     dice = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(4000, 2, generator=dice)
     targets = torch.multinomial(logits.softmax(dim=1), 1, generator=dice)[:, 0]
-    assert probabilities.temperature(said(logits, targets)) == pytest.approx(1, abs=0.1)
-    assert probabilities.temperature(said(3 * logits, targets)) == pytest.approx(3, abs=0.3)
-    assert probabilities.calibration(said(logits, targets)).error < 0.03
-    assert probabilities.calibration(said(3 * logits, targets)).error > 0.05
+    assert evaluation.temperature(prediction_of(logits, targets)) == pytest.approx(1, abs=0.1)
+    assert evaluation.temperature(prediction_of(3 * logits, targets)) == pytest.approx(3, abs=0.3)
+    assert evaluation.calibration(prediction_of(logits, targets)).error < 0.03
+    assert evaluation.calibration(prediction_of(3 * logits, targets)).error > 0.05
 
 
 def test_two_logits_that_were_taught_one_by_one_are_twice_too_sure():
     dice = torch.Generator().manual_seed(0)
     logit = 2 * torch.randn(4000, generator=dice)
     targets = (torch.rand(4000, generator=dice) < logit.sigmoid()).long()
-    assert probabilities.temperature(said(torch.stack([-logit, logit], dim=1), targets)) == pytest.approx(2, abs=0.2)
+    assert evaluation.temperature(prediction_of(torch.stack([-logit, logit], dim=1), targets)) == pytest.approx(
+        2, abs=0.2
+    )
 
 
 def test_a_regression_has_no_probabilities():
-    found = said([[1.0], [2.0]], torch.tensor([1.0, 2.0]))
-    for what in (probabilities.thresholds, probabilities.calibration, probabilities.temperature):
+    found = prediction_of([[1.0], [2.0]], torch.tensor([1.0, 2.0]))
+    for what in (evaluation.thresholds, evaluation.calibration, evaluation.temperature):
         with pytest.raises(ParameterError, match="regression"):
             what(found)
 
@@ -388,15 +400,15 @@ def test_a_regression_has_no_probabilities():
 # Baselines
 
 
-def test_simple_values_are_of_the_clip_without_padding():
+def test_baseline_features_are_of_the_clip_without_padding():
     waveform = 0.1 * torch.randn(4000, generator=torch.Generator().manual_seed(0))
-    values = simple_values(waveform)
+    values = baseline_features(waveform)
     mel = features.whisper_log_mel(waveform).double().numpy()
     assert values.shape == (161,) and float(values[0]) == 0.25
     assert np.allclose(values[1:81], mel.mean(axis=1), atol=1e-5) and np.allclose(
         values[81:], mel.std(axis=1), atol=1e-5
     )
-    assert simple_values(torch.randn(20)).isfinite().all()
+    assert baseline_features(torch.randn(20)).isfinite().all()
 
 
 @pytest.fixture

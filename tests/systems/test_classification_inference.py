@@ -13,15 +13,13 @@ from making import tone, write_wav
 from toned import read_tones, write_tones
 
 from avlib import media
-from avlib.datasets.classification import AGES, Labels, Recording
+from avlib.datasets.classification import AGES, Example, Labels, Recording
 from avlib.errors import CheckpointError, DatasetError, MediaError, ParameterError
-from avlib.models.classifiers import AudioClassifier
+from avlib.models.classifiers import AudioClassifier, Config
 from avlib.systems import classification as system
-from avlib.systems.classification import saving
-from avlib.systems.classification.evidence import contributions, occlusion
-from avlib.systems.classification.inference import Classifier
-from avlib.systems.classification.predicting import Sound
-from avlib.systems.classification.saving import CARD, Card, read_card, save_classifier
+from avlib.systems.classification import data
+from avlib.systems.classification.data import CARD, Card
+from avlib.systems.classification.inference import Classifier, contributions, occlusion
 
 LABELS = Labels(("high", "low"))
 HASHES = {"train": "aa", "valid": "bb", "test": "cc"}
@@ -37,7 +35,7 @@ def built(task="classification", backbone="whisper-base", **settings):
 
 @pytest.fixture(scope="module")
 def model():
-    return built(conditions={"word": "film"}, num_words=2)
+    return built(word="film", num_words=2)
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +48,21 @@ def table(tmp_path_factory):
     return write_tones(tmp_path_factory.mktemp("tones") / "nested", speakers=2)
 
 
+def probabilities(prediction):
+    return prediction.probabilities.numpy()
+
+
+def card(labels=LABELS, **known):
+    return Card(labels.names, labels.task, 0.5, **known)
+
+
 @pytest.fixture
 def folder(tmp_path, model, settings):
     path = tmp_path / "saved"
-    save_classifier(
-        path, model, LABELS, seconds=0.5, words=("one", "two"), ages=AGES, target="label",
-        statistics={"mean": 0.5}, splits=HASHES, settings=settings,
-    )  # fmt: skip
+    card(
+        words=("one", "two"), ages=AGES, target="label", statistics={"mean": 0.5}, splits=HASHES,
+        settings=asdict(settings),
+    ).save(model, path)  # fmt: skip
     return path
 
 
@@ -74,10 +80,10 @@ def plain(tmp_path):
 def test_a_model_that_is_being_trained_answers_without_dropout_and_stays_as_it_was(table):
     model = built(dropout=0.5)
     asked = Classifier(model, Card(("high", "low"), "classification", 0.5))
-    wanted = asked.predict(table.parent.parent, hop=0).values
+    wanted = probabilities(asked.predict(table.parent.parent, hop=0))
     model.train()
     asked = Classifier(model, Card(("high", "low"), "classification", 0.5))
-    assert np.array_equal(asked.predict(table.parent.parent, hop=0).values, wanted)
+    assert np.array_equal(probabilities(asked.predict(table.parent.parent, hop=0)), wanted)
     assert model.training
 
 
@@ -98,11 +104,11 @@ def test_row_21_a_saved_model_carries_what_its_answers_mean(folder, model, setti
 def test_what_is_loaded_can_be_saved_again(classifier, tmp_path):
     classifier.save(tmp_path / "again")
     classifier.save(tmp_path / "again")  # in place of the first
-    assert read_card(tmp_path / "again") == classifier.card
+    assert Card.read(tmp_path / "again") == classifier.card
 
 
 def test_names_in_any_script_survive(tmp_path):
-    save_classifier(tmp_path / "saved", built(), Labels(("비정상", "정상")), seconds=0.5)
+    card(Labels(("비정상", "정상"))).save(built(), tmp_path / "saved")
     assert Classifier.load(tmp_path / "saved").card.names == ("비정상", "정상")
 
 
@@ -116,9 +122,9 @@ def test_what_a_training_leaves_is_loaded_by_its_settings_and_parts(table, setti
     settings = system.changed(settings, how)
     trained, own = system.trained(settings, device="cpu", progress=False), system.parts(settings, progress=False)
     found = Classifier.load(trained.folder, labels=own.labels, settings=settings, splits=own.splits, device="cpu")
-    said = system.predictions(trained.model, own.test)
+    expected = system.predict(trained.model, own.test)
     answers = found.predict(own.test.recordings, hop=0)
-    assert answers.values == pytest.approx(said.probabilities.numpy(), abs=1e-5) and answers.paths == said.paths
+    assert torch.allclose(answers.probabilities, expected.probabilities, atol=1e-5) and answers.paths == expected.paths
     assert found.card.statistics["clips"] == len(own.train) and found.card.words == ("one", "two")
     seeds = (system.changed(settings, {"split_seed": seed}) for seed in range(1, 20))
     others = (system.parts(each, progress=False).splits for each in seeds)
@@ -158,17 +164,17 @@ def test_other_settings_are_refused_and_named(folder, settings, other):
 
 
 def test_a_card_that_does_not_say_its_settings_agrees_with_none(folder, model):
-    save_classifier(folder, model, LABELS, seconds=0.5, words=("one", "two"))
+    card(words=("one", "two")).save(model, folder)
     with pytest.raises(CheckpointError, match="other settings: backbone unknown for 'resnet50'"):
         Classifier.load(folder, settings={"model": {"backbone": "resnet50"}})
     assert Classifier.load(folder, settings={"loss": {"loss": "focal"}})
 
 
-@pytest.mark.parametrize("name", [each.name for each in fields(system.Model)])
+@pytest.mark.parametrize("name", [each.name for each in fields(Config)])
 def test_every_setting_of_a_model_has_to_agree_unless_it_is_of_the_training(folder, name):
-    own = asdict(system.Model(backbone="whisper-base", small=True, word="film", standardize=True))
+    own = asdict(Config(backbone="whisper-base", small=True, word="film", standardize=True))
     other = {"model": {name: "another"}}
-    if name in ("dropout", "freeze", "weights", "data_type"):  # what is heard is read alike, however it was trained
+    if name in ("dropout", "freeze"):  # of the training alone
         assert Classifier.load(folder, settings=other)
         return
     with pytest.raises(CheckpointError, match=f"other settings: {name} {own[name]!r} for 'another'"):
@@ -178,23 +184,21 @@ def test_every_setting_of_a_model_has_to_agree_unless_it_is_of_the_training(fold
 def test_other_parts_of_the_clips_are_refused_and_named(folder):
     with pytest.raises(CheckpointError, match="other clips in test"):
         Classifier.load(folder, splits=HASHES | {"test": "dd"})
-    save_classifier(folder, built(), LABELS, seconds=0.5)  # none are known
+    card().save(built(), folder)  # none are known
     with pytest.raises(CheckpointError, match="train and valid and test"):
         Classifier.load(folder, splits=HASHES)
 
 
 def test_weights_of_another_model_are_refused(folder, tmp_path, model):
-    three = built(num_outputs=3, conditions={"word": "film"}, num_words=2)
+    three = built(num_outputs=3, word="film", num_words=2)
     three.save(tmp_path / "three")
     shutil.copytree(tmp_path / "three", folder, dirs_exist_ok=True)
     with pytest.raises(CheckpointError, match="outputs: 3 and 2"):
         Classifier.load(folder)
     with pytest.raises(CheckpointError, match="words: 2 and 3"):
-        save_classifier(
-            tmp_path / "new", built(conditions={"word": "film"}, num_words=2), LABELS, seconds=0.5, words="abc"
-        )
+        card(words=tuple("abc")).save(built(word="film", num_words=2), tmp_path / "new")
     with pytest.raises(CheckpointError, match="task"):
-        save_classifier(tmp_path / "new", built("regression"), LABELS, seconds=0.5)
+        card().save(built("regression"), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -220,9 +224,9 @@ def test_a_killed_process_leaves_no_old_card_beside_new_weights(folder, model, m
     def killed(path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(saving, "publishing", killed)  # of the card; weights have their own
+    monkeypatch.setattr(data, "publishing", killed)  # of the card; weights have their own
     with pytest.raises(KeyboardInterrupt):
-        save_classifier(folder, model, LABELS, seconds=0.5, words=("one", "two"))
+        card(words=("one", "two")).save(model, folder)
     with pytest.raises(CheckpointError, match="No such file"):
         Classifier.load(folder)
 
@@ -239,30 +243,31 @@ def test_files_folders_tables_and_recordings_give_the_models_probabilities(class
             padded = torch.nn.functional.pad(waveform, (0, 8000 - len(waveform)))[None]
             word = torch.tensor([("one", "two").index(recording.word)])
             logits = classifier.model(padded, torch.tensor([len(waveform)]), word=word)
-            assert found.values[row] == pytest.approx(logits.softmax(dim=1)[0].numpy(), abs=1e-5)
-            assert found.predicted[row] == ("high", "low")[int(logits.argmax())]
+            assert probabilities(found)[row] == pytest.approx(logits.softmax(dim=1)[0].numpy(), abs=1e-5)
+            assert found.labels[row] == ("high", "low")[int(logits.argmax())]
     assert found.paths == tuple(str(recording.path) for recording in recordings)
-    assert np.array_equal(classifier.predict(recordings, hop=0).values, found.values)
+    assert np.array_equal(probabilities(classifier.predict(recordings, hop=0)), probabilities(found))
     first = [recording for recording in recordings if recording.word == "one"]
     in_folder = classifier.predict(table.parent.parent, word="one", hop=0)
     places = [in_folder.paths.index(str(recording.path)) for recording in first]
-    assert in_folder.values[places] == pytest.approx(found.values[[recordings.index(r) for r in first]], abs=1e-5)
+    assert probabilities(in_folder)[places] == pytest.approx(
+        probabilities(found)[[recordings.index(r) for r in first]], abs=1e-5
+    )
     one = classifier.predict(first[0].path, word="one", hop=0)
-    assert one.values == pytest.approx(in_folder.values[places[:1]], abs=1e-5) and len(one) == 1
+    assert probabilities(one) == pytest.approx(probabilities(in_folder)[places[:1]], abs=1e-5) and len(one) == 1
 
 
 def test_a_long_clip_is_heard_in_windows(plain, tmp_path):
     waveform = torch.cat([tone(0.5, RATE, 300), tone(0.7, RATE, 3000)], dim=1)
     path = write_wav(tmp_path / "long.wav", waveform, RATE)
     found = plain.predict(path)
-    assert found.windows.tolist() == [4] and found.seconds.tolist() == pytest.approx([1.2])
+    assert len(found.windows[0].starts) == 4 and found.seconds.tolist() == pytest.approx([1.2])
     with torch.no_grad():
         rows = [plain.model(waveform[:, first : first + 8000]).softmax(dim=1) for first in (0, 4000, 8000, 11200)]
-        assert found.values[0] == pytest.approx(torch.cat(rows).mean(dim=0).numpy(), abs=1e-5)
-        assert plain.predict(path, hop=0).values[0] == pytest.approx(rows[0][0].numpy(), abs=1e-5)
-    votes = plain.vote(path)
-    assert votes.windows.numpy() == pytest.approx(torch.cat(rows).numpy(), abs=1e-5)
-    assert votes.starts.tolist() == pytest.approx([0, 0.25, 0.5, 0.7])
+        assert probabilities(found)[0] == pytest.approx(torch.cat(rows).mean(dim=0).numpy(), abs=1e-5)
+        assert probabilities(plain.predict(path, hop=0))[0] == pytest.approx(rows[0][0].numpy(), abs=1e-5)
+    assert torch.allclose(found.window_probabilities(), torch.cat(rows), atol=1e-5)
+    assert found.windows[0].starts.tolist() == [0, 4000, 8000, 11200]
 
 
 def test_without_windows_the_part_is_heard_that_training_would_have_taken(tmp_path):
@@ -270,15 +275,17 @@ def test_without_windows_the_part_is_heard_that_training_would_have_taken(tmp_pa
     path, net = write_wav(tmp_path / "long.wav", waveform, RATE), built()
     centre = Classifier(net, Card(("a", "b"), "classification", 0.5, "centre")).predict(path, hop=0)
     with torch.no_grad():
-        assert centre.values[0] == pytest.approx(net(waveform[:, 4000:12000]).softmax(dim=1)[0].numpy(), abs=1e-5)
+        assert probabilities(centre)[0] == pytest.approx(
+            net(waveform[:, 4000:12000]).softmax(dim=1)[0].numpy(), abs=1e-5
+        )
 
 
 def test_a_regression_gives_numbers(tmp_path):
     path, net = write_wav(tmp_path / "a.wav", tone(0.5, RATE), RATE), built("regression")
     found = Classifier(net, Card((), "regression", 0.5)).predict(path)
     with torch.no_grad():
-        assert found.predicted[0] == pytest.approx(float(net(tone(0.5, RATE))), abs=1e-5)
-    assert list(found.columns) == ["path", "prediction", "seconds", "windows"]
+        assert found.labels[0] == pytest.approx(float(net(tone(0.5, RATE))), abs=1e-5)
+    assert list(found.columns) == ["path", "seconds", "windows", "prediction"]
 
 
 def test_words_that_the_model_does_not_know_or_need(classifier, plain, table):
@@ -293,7 +300,7 @@ def test_words_that_the_model_does_not_know_or_need(classifier, plain, table):
         classifier.predict(paths, word=["one", "ones"], on_error="skip")
     each = classifier.predict(paths, word=["one", "two"])
     alone = [classifier.predict(path, word=word) for path, word in zip(paths, ("one", "two"), strict=True)]
-    assert each.values == pytest.approx(np.concatenate([found.values for found in alone]), abs=1e-5)
+    assert probabilities(each) == pytest.approx(np.concatenate([probabilities(found) for found in alone]), abs=1e-5)
     assert len(plain.predict(paths, word="whatever")) == 2
 
 
@@ -309,7 +316,7 @@ def test_a_word_of_the_table_that_training_did_not_have(classifier, table):
 
 def test_ages_that_the_model_needs(tmp_path):
     path = write_wav(tmp_path / "a.wav", tone(0.5, RATE), RATE)
-    net = built(conditions={"age": "film"}, num_ages=len(AGES))
+    net = built(age="film", num_ages=len(AGES))
     torch.nn.init.normal_(net.films["age"].table.weight)
     told = Classifier(net, Card(("a", "b"), "classification", 0.5, ages=AGES))
     with pytest.raises(ParameterError, match="age: none"):
@@ -321,8 +328,11 @@ def test_ages_that_the_model_needs(tmp_path):
         told.predict(Recording(path, "", age=99.0))
     with torch.no_grad():
         expected = net(tone(0.5, RATE), age=torch.tensor([2])).softmax(dim=1)[0]
-    assert told.predict(path, age=AGES[2]).values[0] == pytest.approx(expected.numpy(), abs=1e-5)
-    assert np.array_equal(told.predict(Recording(path, "", age=AGES[2])).values, told.predict(path, age=AGES[2]).values)
+    assert probabilities(told.predict(path, age=AGES[2]))[0] == pytest.approx(expected.numpy(), abs=1e-5)
+    assert np.array_equal(
+        probabilities(told.predict(Recording(path, "", age=AGES[2]))),
+        probabilities(told.predict(path, age=AGES[2])),
+    )
 
 
 # Bad input
@@ -335,7 +345,7 @@ def test_a_clip_of_a_tenth_of_a_second_with_every_backbone(tmp_path, backbone):
     path = write_wav(tmp_path / "short.wav", tone(0.1, RATE), RATE)
     short = Classifier(built(backbone=backbone), Card(("a", "b"), "classification", 0.5))
     found = short.predict(path)
-    assert found.values.sum() == pytest.approx(1) and found.seconds.tolist() == pytest.approx([0.1])
+    assert probabilities(found).sum() == pytest.approx(1) and found.seconds.tolist() == pytest.approx([0.1])
     evidence = short.evidence(path)
     assert evidence.method == "contributions" and evidence.times[-1] >= 0.1
     assert np.isfinite(short.evidence(path, method="occlusion", width=0.05).values).all()
@@ -345,17 +355,17 @@ def test_stereo_is_its_mean_and_8_khz_is_resampled(plain, tmp_path):
     left, right = tone(0.5, RATE, 300), tone(0.5, RATE, 500)
     both = write_wav(tmp_path / "stereo.wav", torch.cat([left, right]), RATE)
     mono = write_wav(tmp_path / "mono.wav", (left + right) / 2, RATE)
-    assert plain.predict(both).values == pytest.approx(plain.predict(mono).values, abs=1e-5)
+    assert probabilities(plain.predict(both)) == pytest.approx(probabilities(plain.predict(mono)), abs=1e-5)
     low = write_wav(tmp_path / "low.wav", tone(0.5, 8000, 300), 8000)
     high = write_wav(tmp_path / "high.wav", tone(0.5, RATE, 300), RATE)
     found = plain.predict([low, high])
     assert found.seconds.tolist() == pytest.approx([0.5, 0.5], abs=0.002)
-    assert found.values[0] == pytest.approx(found.values[1], abs=0.02)
+    assert probabilities(found)[0] == pytest.approx(probabilities(found)[1], abs=0.02)
 
 
 def test_silence_has_an_answer(plain, tmp_path):
     path = write_wav(tmp_path / "silence.wav", torch.zeros(1, 8000), RATE)
-    assert np.isfinite(plain.predict(path).values).all()
+    assert np.isfinite(probabilities(plain.predict(path))).all()
     assert np.abs(plain.evidence(path, method="occlusion").values).max() < 1e-4  # nothing there to be silenced
 
 
@@ -371,11 +381,10 @@ def test_an_empty_folder_and_a_missing_file_are_refused(plain, tmp_path):
         plain.predict("")
 
 
-def test_a_vote_and_evidence_are_of_one_recording(plain, table):
+def test_evidence_is_of_one_recording(plain, table):
     for several in (table, table.parent):
-        for what in (plain.vote, plain.evidence):
-            with pytest.raises(ParameterError, match=r"file: 8 recordings in .*; expected one. .*predict"):
-                what(several)
+        with pytest.raises(ParameterError, match=r"file: 8 recordings in .*; expected one. .*predict"):
+            plain.evidence(several)
 
 
 def test_an_unreadable_file_among_good_ones_raises_or_is_reported(plain, tmp_path):
@@ -385,9 +394,8 @@ def test_an_unreadable_file_among_good_ones_raises_or_is_reported(plain, tmp_pat
     with pytest.raises(MediaError, match=r"b\.wav"):
         plain.predict(tmp_path)
     found = plain.predict(tmp_path, on_error="skip")
-    assert [path[-5:] for path in found.paths] == ["a.wav", "c.wav"] and len(found.values) == 2
+    assert [path[-5:] for path in found.paths] == ["a.wav", "c.wav"] and len(probabilities(found)) == 2
     assert found.report.startswith("1 of 3 items left out") and "b.wav" in found._repr_html_()
-    assert plain.embed(tmp_path, on_error="skip").skipped[0].subject == found.skipped[0].subject
     listed = plain.predict([tmp_path / "a.wav", "zz.wav"], on_error="skip")
     assert len(listed.paths) == 1 and listed.report.startswith("1 of 2 items left out") and "zz.wav" in listed.report
     for nothing in ("b.wav", "zz.wav"):
@@ -414,28 +422,28 @@ def test_a_table_is_written_and_shown(plain, table, tmp_path):
     found = plain.predict(table)
     found.to_csv(tmp_path / "answers.csv")
     rows = list(csv.DictReader((tmp_path / "answers.csv").read_text(encoding="utf-8").splitlines()))
-    assert [row["prediction"] for row in rows] == list(found.predicted)
-    assert [float(row["p(low)"]) for row in rows] == pytest.approx(found.values[:, 1].tolist())
+    assert [row["prediction"] for row in rows] == found.labels
+    assert [float(row["p(low)"]) for row in rows] == pytest.approx(probabilities(found)[:, 1].tolist())
     assert found._repr_html_().count("<tr>") == 1 + len(found) and "<pre>" not in found._repr_html_()
 
 
 def test_embeddings_are_the_models_and_are_exported(plain, table, tmp_path):
     path = read_tones(table)[0][0].path
-    found = plain.embed([path], hop=0)
+    found = plain.predict([path], hop=0)
     waveform = media.read_audio(path)[None, :8000]
     with torch.no_grad():
         net = plain.model
         padded = torch.nn.functional.pad(waveform, (0, 8000 - waveform.shape[1]))
         expected = net.read(net.features(padded, torch.tensor([waveform.shape[1]]))).embedding
-    assert found.values == pytest.approx(expected.numpy(), abs=1e-4)
-    found.save(tmp_path / "e.npz")
+    assert torch.allclose(found.embeddings, expected, atol=1e-4)
+    found.save_embeddings(tmp_path / "e.npz")
     with np.load(tmp_path / "e.npz", allow_pickle=False) as arrays:
-        assert np.array_equal(arrays["embeddings"], found.values) and arrays["paths"].tolist() == [str(path)]
-    found.save(tmp_path / "e.csv")
+        assert np.array_equal(arrays["embeddings"], found.embeddings) and arrays["paths"].tolist() == [str(path)]
+    found.save_embeddings(tmp_path / "e.csv")
     (row,) = csv.DictReader((tmp_path / "e.csv").read_text().splitlines())
-    assert [float(row[f"e{place}"]) for place in range(256)] == pytest.approx(found.values[0].tolist())
+    assert [float(row[f"e{place}"]) for place in range(256)] == pytest.approx(found.embeddings[0].tolist())
     with pytest.raises(ParameterError, match=r"\.npz or \.csv"):
-        found.save(tmp_path / "e.txt")
+        found.save_embeddings(tmp_path / "e.txt")
 
 
 # Evidence
@@ -455,14 +463,18 @@ def test_contributions_add_up_to_the_score(tmp_path, backbone):
     assert found.hertz[0] == 0 and found.hertz[-1] == pytest.approx(8000)
 
 
-class Listener(torch.nn.Module):
+def clip(waveform):
+    return Example(waveform, len(waveform))
+
+
+class Loud(torch.nn.Module):
     """Class 1 is as loud as the clip is between 0.2 and 0.3 s, above 2 kHz."""
 
     def __init__(self, outputs=2):
         super().__init__()
         self.outputs = outputs
         self.parameter = torch.nn.Parameter(torch.zeros(1))
-        self.config, self.needs, self.shortest = {"seconds": 0.5}, (), 1
+        self.config, self.needs, self.min_samples = {"seconds": 0.5}, (), 1
 
     def features(self, waveform, lengths):
         return SimpleNamespace(values=waveform)
@@ -477,7 +489,7 @@ class Listener(torch.nn.Module):
 def test_occlusion_finds_when_and_at_which_frequencies():
     noise = 0.1 * torch.randn(8000, generator=torch.Generator().manual_seed(0))
     how = {"width": 0.05, "bands": 4}
-    found = occlusion(Listener(), Sound(noise), 8000, LABELS, 1, **how)
+    found = occlusion(Loud(), clip(noise), 8000, LABELS, 1, **how)
     middles = (found.times[1:] + found.times[:-1]) / 2
     inside = (middles > 0.2) & (middles < 0.3)
     assert found.values.shape == (4, 20) and found.hertz[1] < 2000 < found.hertz[3]
@@ -486,23 +498,23 @@ def test_occlusion_finds_when_and_at_which_frequencies():
     assert np.abs(found.values[0]).max() < 0.02 * high.max()
     assert found.label == "low" and np.isnan(found.rest) and found.method == "occlusion"
     # what speaks for one of two classes speaks as much against the other
-    other = occlusion(Listener(), Sound(noise), 8000, LABELS, 0, **how)
+    other = occlusion(Loud(), clip(noise), 8000, LABELS, 0, **how)
     assert other.values == pytest.approx(-found.values) and other.score == pytest.approx(-found.score)
-    number = occlusion(Listener(1), Sound(noise), 8000, Labels((), "regression"), **how)
+    number = occlusion(Loud(1), clip(noise), 8000, Labels((), "regression"), **how)
     assert number.values == pytest.approx(found.values) and number.label == ""
 
 
 def test_silencing_everything_is_silence_and_nothing_is_the_clip():
     noise = 0.1 * torch.randn(4000, generator=torch.Generator().manual_seed(0))
-    heard = []
+    seen = []
 
-    class Noting(Listener):
+    class Noting(Loud):
         def features(self, waveform, lengths):
-            heard.extend(zip(waveform, lengths.tolist(), strict=True))
+            seen.extend(zip(waveform, lengths.tolist(), strict=True))
             return super().features(waveform, lengths)
 
-    occlusion(Noting(), Sound(noise), 8000, LABELS, 1, width=0.6, steps=1)
-    (whole, length), (silent, same) = heard
+    occlusion(Noting(), clip(noise), 8000, LABELS, 1, width=0.6, steps=1)
+    (whole, length), (silent, same) = seen
     assert torch.equal(whole[:4000], noise) and length == same == 4000
     assert silent.abs().max() < 1e-3 and whole.abs().max() > 0.1
 
@@ -529,8 +541,8 @@ def test_the_way_is_chosen_by_what_the_model_allows(plain, tmp_path):
 
 def test_by_default_evidence_is_for_the_class_that_is_named(plain, tmp_path):
     path = write_wav(tmp_path / "a.wav", tone(0.4, RATE), RATE)
-    assert plain.evidence(path).label == plain.predict(path).predicted[0] and plain.evidence(path).score > 0
-    sound = Sound(media.read_audio(path))
+    assert plain.evidence(path).label == plain.predict(path).labels[0] and plain.evidence(path).score > 0
+    sound = clip(media.read_audio(path))
     assert contributions(plain.model, sound, 8000, LABELS, 0).score == pytest.approx(
         -contributions(plain.model, sound, 8000, LABELS, 1).score
     )

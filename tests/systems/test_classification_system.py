@@ -103,7 +103,7 @@ def test_every_name_of_the_readme_is_a_setting_here():
     argued = {  # the value that is given, and where it stands then, alone
         "model_embedding": ("true", {"model.age": "row"}), "model_text_embedding": ("true", {"model.word": "row"}),
         "model_name": ("resnet", {"model.backbone": "resnet50"}), "data_length": ("2", {"data.seconds": 2}),
-        "data_type": ("wave", {"model.data_type": "wave"}), "target": ("new_label", {"data.target": "new_label"}),
+        "data_type": ("wave", {"data_type": "wave"}), "target": ("new_label", {"data.target": "new_label"}),
         "seed": ("3", {"training.seed": 3}), "filter_dataset": ("false", {}), "splitted_data_files": ("false", {}),
         "test_best_model": ("true", {"training.best": True}), "test_size": (".2", {"data.test_size": 0.2}),
         "valid_size": (".1", {"data.valid_size": 0.1}), "k_fold": ("4", {"data.k_fold": 4}),
@@ -570,7 +570,7 @@ def test_row_42_transform_is_both_masks_of_ten_and_acts_in_training_alone(monkey
     model, own = built(both)
     seen = []
     read = model.read
-    monkeypatch.setattr(model, "read", lambda features, **told: seen.append(features.values) or read(features, **told))
+    monkeypatch.setattr(model, "read", lambda features, **how: seen.append(features.values) or read(features, **how))
     batch = batch_of(own.train)
     for mode in (True, False):
         model.train(mode)
@@ -584,8 +584,8 @@ def test_row_42_rows_of_conditions_are_never_hidden():
     settings = changed(small, {"freq_mask": 40, "freq_masks": 20, "word": "row"})
     model, own = built(settings)
     heard = []
-    hear = model.backbone.hear
-    model.backbone.hear = lambda features: heard.append(features.values) or hear(features)
+    hear = model.backbone.encode
+    model.backbone.encode = lambda features: heard.append(features.values) or hear(features)
     batch = batch_of(own.train)
     with torch.no_grad():
         classification.step(model.train(), batch, settings)
@@ -767,7 +767,7 @@ def test_debug_takes_few_clips_and_steps_and_prints_shapes(capsys):
     said = capsys.readouterr().err
     assert len(history) == 2 and len(parts(settings).train) == 16
     assert "(16, 2)" in said and f"(16, {parts(settings).train.samples})" in said and "random" in said
-    assert "8 words" not in said and "told the word, one of 4" in said
+    assert "8 words" not in said and "conditioned on the word, one of 4" in said
 
 
 # The command line
@@ -854,7 +854,7 @@ def test_tiny_hears_what_is_wrong_in_words_of_speakers_whom_it_never_heard():
     """Trained for a minute as `tiny` says. Of the words it is told alone, no clip could be judged."""
     own = parts(classification.tiny)
     model = classification.trained(classification.tiny, device="cpu", progress=False).model
-    said = classification.predictions(model, own.test)
+    said = classification.predict(model, own.test)
     assert len(said) > 200 and not set(said.speakers) & {row.speaker for row in own.train.recordings}
     assert metrics.balanced_accuracy(said.predicted, said.targets) >= 0.9
     by_word = classification.group_figures(said)
@@ -862,7 +862,7 @@ def test_tiny_hears_what_is_wrong_in_words_of_speakers_whom_it_never_heard():
     # what is right of one word of a pair is wrong of the other
     asked = [replace(row, word=speech.PARTNER[row.word]) for row in own.test.recordings]
     other = ClassificationDataset(asked, own.labels, words=own.words, seconds=own.seconds)
-    answers = classification.predictions(model, other)
+    answers = classification.predict(model, other)
     assert metrics.balanced_accuracy(answers.predicted, answers.targets) < 0.5
 
 

@@ -1,4 +1,4 @@
-"""Classification's data: a table of recordings, or folders of classes, to waveforms of one length with numbers.
+"""Data of classification: a table of recordings, or folders of classes, to waveforms of one length with numbers.
 
 recordings = read_recordings("table.csv", target="label")       # path, label; word, age, speaker where known
 recordings = filter_words(recordings, ["rake"])                 # if only some words are wanted
@@ -11,20 +11,17 @@ waveform, length, target, word, age, index = dataset[0]         # (48000,), then
 from __future__ import annotations
 
 from ...clips.speech import AGES
-from .dataset import CROPS, PADS, ClassificationDataset, Example
-from .draws import PARTS
-from .labels import TASKS, Labels, age_index, word_index
-from .splits import Splits, folds, given_splits, split, splits_of_column
-from .statistics import Statistics, statistics
-from .table import Recording, filter_words, read_recordings, word_list
+from .dataset import UNKNOWN, ClassificationDataset, Data, Example, Statistics, statistics
+from .splits import PARTS, Splits, folds, given_splits, split, splits_of_column
+from .table import TASKS, Labels, Recording, age_index, filter_words, read_recordings, word_index, word_list
 
 __all__ = [
     "AGES",
-    "CROPS",
-    "PADS",
     "PARTS",
     "TASKS",
+    "UNKNOWN",
     "ClassificationDataset",
+    "Data",
     "Example",
     "Labels",
     "Recording",

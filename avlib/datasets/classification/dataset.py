@@ -1,73 +1,164 @@
-"""Recordings to what a classifier hears: the same number of samples of each, and how many of them are sound."""
+"""Data of a classifier: settings, recordings as waveforms of one length with numbers, and their statistics."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
-from ... import media
 from ...clips.speech import AGES
-from ...errors import DatasetError, MediaError, ParameterError, check_choice
+from ...errors import DatasetError, MediaError, ParameterError, ShapeError, check_choice
+from ...features import Moments, valid_mask
+from ...settings import Number, Positive, settings
 from ..items import ItemDataset
-from ..sources import SAMPLE_RATE
-from .labels import Labels, age_index, word_index
-from .table import Recording
+from ..sources import SAMPLE_RATE, FileReader, from_int16, read_window, to_int16
+from .table import Labels, Recording, age_index, word_index
 
+UNKNOWN = -1  # number of a word or an age that is not known
 CROPS = ("start", "centre", "random")
 PADS = ("full", "longest")
-_WHOLE = 30.0  # seconds up to which a file is read whole where the middle or any part of it may be wanted
-_INT16 = 32768.0
+_WHOLE = 30.0  # seconds; in memory, longer clips stay in their files if crops are random
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_Part = Annotated[Number, Field(ge=0, lt=1)]
+
+
+@settings
+class Data:
+    """Clips, their division and their form.
+
+    data: a table of recordings (`read_recordings`), or a folder with a sub-folder for each class; "" takes the built-in
+        corpus.
+    target: column of the target; "" is "label", or of a folder its sub-folders.
+    order: classes, or steps of a regression, in their order; empty sorts them.
+    word_column, age_column, speaker_column: columns of the table, if it has them; see `read_recordings`.
+    group: column whose clips stay in one part; "" is the speaker.
+    words: only clips of these words; empty for all.
+    filter_dataset: as in the README: whether there are such words. None: follows from `words`.
+    train_file, valid_file, test_file: tables of given parts; `valid_file` may be left out.
+    splitted_data_files: as in the README: whether they are given. None: follows from these.
+    test_size, valid_size: shares of all clips. 0: no such part.
+    k_fold: number of folds of what is not in the test part, for `cross_validated`; 0: no folds.
+    fold: number of the fold that validates, from 0; `valid_size` is not used then.
+    shuffle: off keeps the order of the table, in the division and in training.
+    split_seed: of the division; None: the training's seed.
+    seconds: longest part of a clip that is used.
+    crop: part of a longer clip: "start", "centre", or "random", anew in each epoch of training ("centre" elsewhere).
+    pad: "full": zeros up to `seconds`; "longest": up to the longest clip, if that is shorter.
+    ages: in years; a clip's age is the nearest of them.
+    on_error: "raise" or "skip", for clips that cannot be used.
+    num_words, speakers, takes, abnormal, snr, clips_seed: of the built-in corpus, see `avlib.clips.speech.corpus`.
+    """
+
+    data: str = ""
+    target: str = ""
+    order: Sequence[str] = ()
+    word_column: str = "word"
+    age_column: str = "age"
+    speaker_column: str = "speaker"
+    group: str = ""
+    words: Sequence[str] = ()
+    filter_dataset: bool | None = None
+    train_file: str = ""
+    valid_file: str = ""
+    test_file: str = ""
+    splitted_data_files: bool | None = None
+    test_size: _Part = 0.3
+    valid_size: _Part = 0.2
+    k_fold: int = 0
+    fold: int = 0
+    shuffle: bool = True
+    split_seed: int | None = None
+    seconds: Positive = 3.0
+    crop: Literal[*CROPS] = "start"
+    pad: Literal[*PADS] = "full"
+    ages: Sequence[Number] = AGES
+    on_error: Literal["raise", "skip"] = "raise"
+    num_words: int = 8
+    speakers: int = 48
+    takes: int = 2
+    abnormal: Number = 0.5
+    snr: Sequence[Number] = (5.0, 20.0)
+    clips_seed: int = 0
+
+    def __post_init__(self):
+        given = bool(self.train_file and self.test_file)
+        for switch, what, on in (
+            ("filter_dataset", "words", bool(self.words)),
+            ("splitted_data_files", "train_file and test_file", given),
+        ):
+            if getattr(self, switch) not in (None, on):
+                found = f"{str(not on).lower()}, where {what} {'are' if on else 'are not'} given"
+                raise ParameterError(switch, found, "true, or neither" if on else f"{what} as well")
+            object.__setattr__(self, switch, None)  # one that agrees says nothing
+        if self.test_size + self.valid_size >= 1:
+            found = f"{self.test_size} and {self.valid_size}"
+            raise ParameterError("test_size, valid_size", found, "less than 1 together", "The rest is trained on.")
+        if self.k_fold < 0 or self.k_fold == 1:
+            raise ParameterError("k_fold", f"{self.k_fold}", "2 or more, or 0 for none")
+        if not 0 <= self.fold < max(1, self.k_fold):
+            raise ParameterError("fold", f"{self.fold}", f"0 to {max(1, self.k_fold) - 1}")
+        if bool(self.train_file) != bool(self.test_file):
+            lacking = "test_file" if self.train_file else "train_file"
+            raise ParameterError(lacking, "none is given", "both train_file and test_file, or none of the two")
+        if self.valid_file and not given:
+            raise ParameterError("train_file", "none is given", "a training part, where valid_file is given")
+        if given and self.k_fold:
+            raise ParameterError("k_fold", f"{self.k_fold}, where train_file and test_file are given", "0")
+        if given and self.data:
+            raise ParameterError("data", "given together with train_file", "one of the two")
 
 
 class Example(NamedTuple):
     """One item, or a batch of them.
 
-    waveform: mono; zeros follow at the right where the clip ended.
-    length: how many of its samples are sound.
-    target: number of the class, or what a regression is to give; -1 where the data set has no labels.
-    word: number of the word; -1 where it is not known, or no words are asked for.
+    waveform: mono, 16 kHz, right-padded with zeros.
+    length: valid samples.
+    target: number of the class, or target of a regression; -1 without labels.
+    word: number of the word; -1 if it is not known, or no words are needed.
     age: number of the age in the list of ages; -1 likewise.
     index: of the item in the data set.
     """
 
     waveform: Float[Tensor, "*batch samples"]
     length: int | Int64[Tensor, " batch"]
-    target: int | float | Int64[Tensor, " batch"] | Float[Tensor, " batch"]
-    word: int | Int64[Tensor, " batch"]
-    age: int | Int64[Tensor, " batch"]
-    index: int | Int64[Tensor, " batch"]
+    target: int | float | Int64[Tensor, " batch"] | Float[Tensor, " batch"] = -1
+    word: int | Int64[Tensor, " batch"] = UNKNOWN
+    age: int | Int64[Tensor, " batch"] = UNKNOWN
+    index: int | Int64[Tensor, " batch"] = -1
 
 
 class ClassificationDataset(ItemDataset):
-    """Recordings as a classifier hears them: mono, at 16 kHz, cut or padded to one length.
+    """Recordings as waveforms of one length with numbers: mono, at 16 kHz, cropped or padded.
 
-    Channels are averaged after resampling, which is linear: averaging before would give the same. What is random about
-    an item follows from (seed, epoch, index) alone, in whatever process it is made. Use it with any DataLoader and
-    `collate_fn=dataset.collate`.
+    Channels are averaged after resampling, which is linear: averaging before gives the same. Random crops follow from
+    (seed, epoch, index) alone, in any process. Use it with any DataLoader and `collate_fn=dataset.collate`.
 
     Args:
         recordings: from `read_recordings`.
-        labels: what targets mean in numbers; None where there are none, as for inference.
-        seconds: at most so much of each clip.
-        crop: which part of a longer clip: "start" as published; "centre"; or "random", anywhere, for training.
+        labels: targets as numbers; None for inference without targets.
+        seconds: longest part of a clip that is used.
+        crop: part of a longer clip: "start" as published; "centre"; or "random", anywhere, for training.
         pad: "full" makes every item `seconds` long; "longest" as long as the longest clip of the data set, but no
             longer than `seconds`.
-        words: those that a model learns or has learnt, in the order of their numbers; () asks for none, and any clip
-            will do.
-        ages: in years, ascending, to which ages are rounded; () asks for none.
+        words: of the model, in the order of their numbers; () needs none, and any clip will do.
+        ages: in years, ascending, to which ages are rounded; () needs none.
         seed: of random crops.
-        on_error: "raise", or "skip" to leave out what cannot be used; `report` says what that was.
+        on_error: "raise", or "skip" to leave out clips that cannot be used, and `report` them.
 
     Raises:
         DatasetError: no recordings; with `on_error="raise"` also an unknown target or word, or an age beyond `ages`.
         ParameterError: a number or choice out of range.
     """
+
+    ragged = ("sounds",)
 
     def __init__(
         self,
@@ -89,39 +180,36 @@ class ClassificationDataset(ItemDataset):
         check_choice("pad", pad, PADS)
         self.labels, self.words, self.ages = labels, tuple(words), tuple(ages)
         self.seconds, self.crop, self.pad = float(seconds), crop, pad
-        self._memory: list[np.ndarray | None] | None = None
         self._samples = round(self.seconds * SAMPLE_RATE) if pad == "full" else 0
         for index in range(len(recordings)):
             self._attempt(self._numbers, index)
 
     def __getitem__(self, index: int) -> Example | None:
-        """One item; None when it is left out."""
-        return self._attempt(self._example, range(len(self))[index])
+        """Return one item; None when it is left out."""
+        return self._attempt(self._example, index)
 
     @property
     def samples(self) -> int:
-        """How many samples every item has. With `pad="longest"` all clips are read once for it."""
+        """Samples of every item. With `pad="longest"` all clips are read once for it."""
         if not self._samples:
-            lengths = [length for _, length in self._survey(self._length, "measuring", 1, False)]
+            lengths = [
+                length for _, length in self._survey(lambda index: len(self._sound(index)), "measuring", 1, False)
+            ]
             if not lengths:
                 raise DatasetError("items", "none can be used", advice=self.report())
             self._samples = max(lengths)
         return self._samples
 
     def collate(self, examples: list[Example | None]) -> Example:
-        """A batch of those items that are not left out; of none, if all are.
+        """Return a batch of the items that are not left out; empty if all are.
 
         `(batch, samples)` and five of `(batch,)`, int64 apart from the target of a regression, which is float32.
         """
         kept = [example for example in examples if example is not None]
         waveform = torch.stack([example.waveform for example in kept]) if kept else torch.empty(0, self.samples)
-        numbers = [[example[place] for example in kept] for place in range(1, len(Example._fields))]
-        length, target, word, age, index = numbers
+        length, target, word, age, index = ([example[place] for example in kept] for place in range(1, 6))
         rest = (torch.tensor(column, dtype=torch.int64) for column in (word, age, index))
-        kind = torch.float32 if self._regression else torch.int64
-        return Example(waveform, torch.tensor(length, dtype=torch.int64), torch.tensor(target, dtype=kind), *rest)
-
-    # What is known without reading a sound
+        return Example(waveform, torch.tensor(length, dtype=torch.int64), self._targets(target), *rest)
 
     @property
     def recordings(self) -> list[Recording]:
@@ -129,47 +217,34 @@ class ClassificationDataset(ItemDataset):
 
     @property
     def targets(self) -> Int64[Tensor, " items"] | Float[Tensor, " items"]:
-        """Of all items, as in a batch; with `on_error="skip"` only after `prepared` or `usable`."""
-        return torch.tensor(self._column(0), dtype=torch.float32 if self._regression else torch.int64)
+        """Targets of all items; with `on_error="skip"` only after `prepared` or `usable`."""
+        return self._targets([self._numbers(index)[0] for index in range(len(self))])
 
     @property
     def word_numbers(self) -> Int64[Tensor, " items"]:
-        """Likewise, the words; -1 where there is none."""
-        return torch.tensor(self._column(1), dtype=torch.int64)
+        """Numbers of the words of all items; -1 where there is none."""
+        return torch.tensor([self._numbers(index)[1] for index in range(len(self))], dtype=torch.int64)
 
-    # Passes over the whole data set
+    def contents(self, index: int) -> dict[str, np.ndarray]:
+        """The samples that any epoch needs of a clip; none of a long one that stays in its file."""
+        self._numbers(index)
+        reader = FileReader(self.items[index].path)
+        if self.crop != "random":
+            return {"sounds": to_int16(self._sound(index))}
+        if reader.seconds > _WHOLE:
+            self._sound(index)  # it can be read
+            return {"sounds": np.empty(0, np.int16)}
+        return {"sounds": to_int16(reader.sound())}
 
-    def usable(self, jobs: int | None = None, progress: bool = True) -> ClassificationDataset:
-        """See `ItemDataset.usable`; in memory there is nothing else."""
-        return self if self._memory is not None else super().usable(jobs, progress)
-
-    def prepared(self, jobs: int | None = None, progress: bool = True) -> ClassificationDataset:
-        """The data set in memory, without what cannot be used: read once, in several processes, then fast.
-
-        The items are the same. A second takes 32 kB where 16 bit hold it without loss (16 bit, mono, 16 kHz in the
-        file), 64 kB elsewhere. Random crops need whole clips: those above 30 s stay in their files.
-        """
-        if self._memory is not None:
-            return self
-        pairs = list(self._survey(self._held, "reading", jobs, progress))
-        other = self._of([index for index, _ in pairs])
-        other._memory = [sound if len(sound) else None for _, sound in pairs]
-        return other
-
-    # One item
-
-    @property
-    def _regression(self) -> bool:
-        return self.labels is not None and self.labels.task == "regression"
-
-    def _column(self, place: int) -> list[int | float]:
-        return [self._numbers(index)[place] for index in range(len(self))]
+    def _targets(self, numbers: list[int | float]) -> Tensor:
+        regression = self.labels is not None and self.labels.task == "regression"
+        return torch.tensor(numbers, dtype=torch.float32 if regression else torch.int64)
 
     def _numbers(self, index: int) -> tuple[int | float, int, int]:
-        """Of target, word and age."""
+        """Target, word and age."""
         recording: Recording = self.items[index]
         target = -1 if self.labels is None else self.labels.number(recording)
-        age = -1
+        age = UNKNOWN
         if recording.age is not None and self.ages:
             try:
                 age = age_index(recording.age, self.ages)
@@ -185,55 +260,77 @@ class ClassificationDataset(ItemDataset):
         return Example(padded, len(waveform), target, word, age, index)
 
     def _sound(self, index: int) -> Float[Tensor, " samples"]:
-        """The part of a clip that is heard, without padding."""
-        held = self._memory[index] if self._memory is not None else None
-        if held is not None and held.dtype == np.int16:
-            held = held.astype(np.float32) / np.float32(_INT16)
-        path = self.items[index].path
+        """The part of a clip that is used, without padding."""
+        held = self.memory["sounds"][index] if self.memory is not None else []
+        if len(held) and self.crop != "random":
+            return from_int16(held)
+        reader, wanted = FileReader(self.items[index].path), round(self.seconds * SAMPLE_RATE)
+
+        def begin(samples: int) -> int:
+            room = max(samples - wanted, 0)
+            return room // 2 if self.crop == "centre" else int(self._dice(index).integers(room + 1))
+
+        if len(held):
+            waveform = from_int16(held)
+            return waveform[(start := begin(len(waveform))) : start + wanted]
         if self.crop == "start":
-            return self._read(path, 0.0, self.seconds) if held is None else torch.from_numpy(held)
-        wanted = round(self.seconds * SAMPLE_RATE)
-        if held is None and (seconds := self._seconds(path)) > _WHOLE:
-            start = self._start(index, int(seconds * SAMPLE_RATE), wanted)
-            return self._read(path, start / SAMPLE_RATE, self.seconds)
-        waveform = self._read(path) if held is None else torch.from_numpy(held)
-        start = self._start(index, len(waveform), wanted)
-        return waveform[start : start + wanted]
+            return reader.sound(seconds=self.seconds)
+        if not reader.seconds:
+            raise MediaError(reader, "no audio stream", "a clip with sound", "Leave it out.")
+        return read_window(reader, self.seconds, begin)[0]
 
-    def _start(self, index: int, samples: int, wanted: int) -> int:
-        room = max(samples - wanted, 0)
-        if self.crop == "centre":
-            return room // 2
-        return int(np.random.default_rng([self.seed, int(self._epoch), index]).integers(room + 1))
 
-    def _held(self, index: int) -> np.ndarray:
-        """What memory keeps of a clip: all that any epoch needs; nothing of one that stays in its file."""
-        self._numbers(index)
-        if self.crop == "random":
-            path = self.items[index].path
-            if self._seconds(path) > _WHOLE:
-                self._sound(index)
-                return np.empty(0, np.int16)
-            sound = self._read(path).numpy()
-        else:
-            sound = self._sound(index).numpy()
-        scaled = sound * np.float32(_INT16)
-        exact = np.abs(scaled).max() < _INT16 and np.array_equal(scaled, np.rint(scaled))
-        return scaled.astype(np.int16) if exact else sound
+class Statistics(NamedTuple):
+    """Statistics over all valid values of all clips.
 
-    def _read(self, path, start: float = 0.0, seconds: float | None = None) -> Float[Tensor, " samples"]:
-        return media.read_audio(path, SAMPLE_RATE, start=start, seconds=seconds)
+    mean, std, minimum, maximum: std with n - 1 as divisor.
+    seconds: of the items, after cropping, by quantile: 0 is the shortest, 0.5 the median, 1 the longest.
+    clips: number of clips.
+    """
 
-    def _seconds(self, path) -> float:
-        sound = media.probe(path).audio
-        if sound is None:
-            raise MediaError(path, "no audio stream", "a clip with sound", "Leave it out.")
-        return sound.seconds
+    mean: float
+    std: float
+    minimum: float
+    maximum: float
+    seconds: dict[float, float]
+    clips: int
 
-    def _length(self, index: int) -> int:
-        return len(self._sound(index))
 
-    def _check_whole(self, index: int) -> bool:
-        self._numbers(index)
-        self._sound(index)
-        return True
+def statistics(
+    dataset: ClassificationDataset, features: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
+) -> Statistics:
+    """Measure mean, deviation and range of a data set's features over valid columns.
+
+    Args:
+        dataset: one of `prepared` is fast.
+        features: takes waveforms `(batch, samples)` and lengths `(batch,)`; returns values `(batch, ..., columns)` and
+            their lengths in columns, or None if all columns are valid. `model.features` is one.
+
+    Raises:
+        DatasetError: no clip can be used.
+        ShapeError: more valid columns than there are.
+    """
+    moments, lowest, highest = Moments(), math.inf, -math.inf
+    lengths: list[Tensor] = []
+    with torch.no_grad():
+        for batch in DataLoader(dataset, 16, collate_fn=dataset.collate):
+            if not len(batch.length):
+                continue
+            values, columns = features(batch.waveform, batch.length)[:2]
+            lengths.append(batch.length)
+            if columns is not None:
+                if int(columns.max()) > values.shape[-1]:
+                    found = f"{values.shape[-1]} columns, and lengths up to {int(columns.max())}"
+                    raise ShapeError("features", found, "lengths in columns, which are the last axis")
+                values = values.movedim(-1, 1)[valid_mask(columns.to(values.device), values.shape[-1])]
+            moments.add(values.flatten())
+            if values.numel():
+                lowest, highest = min(lowest, values.min().item()), max(highest, values.max().item())
+    if not moments.count:
+        raise DatasetError("items", "none can be used", advice=dataset.report())
+    std = moments.std(correction=1).item() if moments.count > 1 else 0.0
+    seconds = torch.cat(lengths).double() / SAMPLE_RATE
+    spread = torch.quantile(seconds, torch.tensor(_QUANTILES, dtype=torch.float64)).tolist()
+    return Statistics(
+        moments.mean.item(), std, lowest, highest, dict(zip(_QUANTILES, spread, strict=True)), len(seconds)
+    )

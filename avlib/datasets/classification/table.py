@@ -1,4 +1,4 @@
-"""Recordings with what is known of them: a table, or folders that are named after classes."""
+"""Recordings of a table or of folders named after classes; targets, words and ages as numbers."""
 
 from __future__ import annotations
 
@@ -6,33 +6,36 @@ import csv
 import difflib
 import math
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
-from ...errors import DatasetError, check_choice, did_you_mean
+from ...clips.speech import AGES
+from ...errors import DatasetError, ParameterError, check_choice, did_you_mean
 from ...workers import POLICIES
 from ..sources import SOUND_SUFFIXES, VIDEO_SUFFIXES, existing, files_in
 
 DEFAULT_COLUMNS = {"word": "word", "age": "age", "speaker": "speaker"}  # read where they are, not missed elsewhere
+TASKS = ("classification", "regression")
 _DECIMAL = re.compile(r"^([+-]?\d*),(\d+)$")
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One clip.
+    """One clip of a table.
 
-    path: of its file.
-    target: what a model is to say of it, as the table has it.
-    word: that is said in it; "" where that is not known.
-    age: of the speaker, in years; None where that is not known.
-    speaker: "" where that is not known.
-    group: clips of one group never come into two parts of the data; the speaker, unless another column was named.
-    split: the part that the table puts it in; "" where it says nothing.
+    path: its file.
+    target: class or number, as the table has it.
+    word: spoken word; "" if unknown.
+    age: of the speaker, in years; None if unknown.
+    speaker: "" if unknown.
+    group: clips of one group stay in one part of the data; the speaker, unless another column was named.
+    split: its part, if the table names it.
     row: all columns of the table, as text.
-    name: by which its table knows it, wherever the folder of that lies: its path from there, if it is in there; ""
-        takes `path`.
+    name: path relative to the table's folder, which stays the same when the folder is moved; "" takes `path`.
     """
 
     path: Path
@@ -60,32 +63,31 @@ def read_recordings(
     folder: str | Path = "",
     on_error: str = "raise",
 ) -> list[Recording]:
-    """The recordings of a table, or of a folder with a sub-folder for each class.
+    """Read the recordings of a table, or of a folder with a sub-folder for each class.
 
-    - A `.csv` (or `.tsv`) in UTF-8 with a header: `path`, the target, and whatever else there is. Cells are separated
-      by commas, semicolons or tabs, whichever the header has most of; with semicolons 0,5 is read as 0.5.
-    - A folder: its sounds and videos, however deep, are labelled with the sub-folder that they are in; columns are
+    - A `.csv` (or `.tsv`) in UTF-8 with a header: `path`, the target, and other columns. Cells are separated by commas,
+      semicolons or tabs, whichever the header has most of; with semicolons 0,5 is read as 0.5.
+    - A folder: its sounds and videos are labelled with the sub-folder that they are in, however deep; columns are
       `path` and `label`.
 
     Args:
-        path: one of these.
-        target: the column of what a model is to say.
-        word: the column of the word; likewise `age` (years) and `speaker`. Under these three names a column may be
-            missing; one of any other name has to be there. "" reads none.
+        path: table or folder.
+        target: column of the target.
+        word: column of the word; likewise `age` (years) and `speaker`. Columns of these three names may be missing; a
+            column of another name has to be there. "" reads none; NaN counts as empty.
         age: see `word`.
-        speaker: see `word`. NaN in one of these columns is as nothing there.
-        group: the column whose clips are kept together when the data is divided; "" takes the speaker's, unless that is
+        speaker: see `word`.
+        group: column whose clips are kept together when the data is divided; "" takes the speaker's, unless that is
             the target; "path" takes each clip for itself.
-        folder: from which paths of the table that are not absolute are looked up; "" takes the folder of the table.
-        on_error: "raise"; "skip" leaves files that are missing in the list, for the data set to leave out and report.
+        folder: base of relative paths; "" takes the folder of the table.
+        on_error: "raise"; "skip" keeps missing files in the list, for the data set to leave out and report.
 
     Returns:
         A recording for each row, in the order of the table; of a folder, sorted by path.
 
     Raises:
-        DatasetError: no such table or folder, nothing in it, another form, no such column (it names the nearest), a row
-            with nothing or NaN for the path, target or `group`, an age that is no number, a file that is missing, or
-            listed twice.
+        DatasetError: no such table, folder or column, an unreadable table, an empty path, target or `group`, an age
+            that is no number, a file that is missing or listed twice.
     """
     check_choice("on_error", on_error, POLICIES)
     path = existing(path)
@@ -98,7 +100,7 @@ def read_recordings(
             if DEFAULT_COLUMNS.get(name) != column:
                 raise _no_column(path, column, columns, name)
             named[name] = ""
-    if not group and speaker != target:  # who is to be told apart cannot be kept apart
+    if not group and speaker != target:  # speakers as classes are in every part
         named["group"] = named["speaker"]
     _refuse_without(path, rows, target, named["group"] if group else "")
     base = Path(folder) if folder else path if path.is_dir() else path.parent
@@ -115,10 +117,10 @@ def read_recordings(
 
 
 def filter_words(recordings: Sequence[Recording], words: str | Iterable[str]) -> list[Recording]:
-    """The recordings of these words alone; all of them where no word is named. It comes before any split.
+    """Return the recordings of these words; all of them if no word is named. Filter before any split.
 
     Raises:
-        DatasetError: no clip has one of the words; it names the nearest that there are.
+        DatasetError: no clip has one of the words; names the nearest.
     """
     words = [words] if isinstance(words, str) else list(words)
     words = [word for word in words if word]
@@ -131,24 +133,136 @@ def filter_words(recordings: Sequence[Recording], words: str | Iterable[str]) ->
 
 
 def word_list(recordings: Iterable[Recording]) -> tuple[str, ...]:
-    """The words that are there, sorted: the number of a word is its place."""
+    """Return all words, sorted; the number of a word is its place."""
     return tuple(sorted({recording.word for recording in recordings} - {""}))
 
 
+# Numbers
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Targets of a table as numbers.
+
+    names: classes by number; in a regression ordered steps from 0 to 1, or () where targets are numbers.
+    task: "classification" or "regression".
+    """
+
+    names: tuple[str, ...]
+    task: str = "classification"
+
+    def __post_init__(self):
+        check_choice("task", self.task, TASKS)
+
+    @classmethod
+    def of(cls, recordings: Iterable[Recording], task: str = "classification", order: Sequence[str] = ()) -> Labels:
+        """Find the labels of recordings.
+
+        Classes are sorted, as numbers if all are. Targets of a regression are numbers; if none is one, or with
+        `order`, they are steps of equal size, i / (K - 1) for the i-th of K.
+
+        Args:
+            recordings: with all targets.
+            task: "classification" or "regression".
+            order: the classes or steps in another order.
+
+        Raises:
+            DatasetError: fewer than two classes or steps, a target that is not in `order`; in a regression, numbers
+                and other targets together, or a comma in place of the point.
+            ParameterError: another task.
+        """
+        recordings = list(recordings)
+        there = {recording.target for recording in recordings}
+        others = [recording for recording in recordings if _number(recording.target) is None]
+        numeric = not others
+        if order:
+            names = tuple(order)
+            if not there <= set(names):
+                found = f"{first_three(sorted(there - set(names)))} in the table"
+                raise DatasetError("order", found, f"one of {', '.join(names)}")
+        elif task == "regression" and numeric and there:
+            return cls((), task)
+        elif task == "regression" and any(_number(name.replace(",", ".")) is not None for name in there):
+            found = f"{len(others)} of {len(recordings)} are no finite numbers: "
+            found += first_three(f"{recording.target!r} ({recording})" for recording in others)
+            advice = "Correct them (0.5, not 0,5), or give `order` where they are steps with names."
+            raise DatasetError("target", found, "a number for each clip", advice)
+        else:
+            names = tuple(sorted(there, key=lambda name: (_number(name), name) if numeric else name))
+            if task == "regression" and len(names) > 1:
+                message = f"targets are taken as steps from 0 to 1 in this order: {', '.join(names)}"
+                warnings.warn(f"{message}; give `order` for another one", UserWarning, stacklevel=2)
+        labels = cls(names, task)
+        if len(names) < 2:
+            advice = "Another column may be meant as target, or a word filter left one class only."
+            raise DatasetError("target", f"one value only: {first_three(names) or 'none'}", "at least two", advice)
+        return labels
+
+    def number(self, recording: Recording) -> int | float:
+        """Return the class number of a recording, or the target of a regression.
+
+        Raises:
+            DatasetError: an unknown target.
+        """
+        if not self.names:
+            number = _number(recording.target)
+            if number is None:
+                raise DatasetError(recording, f"target {recording.target!r}", "a finite number")
+            return number
+        if recording.target not in self.names:
+            expected = f"one of {', '.join(self.names)}"
+            raise DatasetError(recording, f"target {recording.target!r}", expected, "The model knows no others.")
+        place = self.names.index(recording.target)
+        return place if self.task == "classification" else place / (len(self.names) - 1)
+
+
+def word_index(recording: Recording, words: Sequence[str]) -> int:
+    """Return the number of a clip's word; -1 if there are no words, or the clip has none.
+
+    Raises:
+        DatasetError: a word that is not among them; names the nearest.
+    """
+    if not words or not recording.word:
+        return -1
+    if recording.word not in words:
+        found = f"its word {recording.word!r} is none of the {len(words)} words of the model"
+        raise DatasetError(recording, found, such_as(recording.word, words), "Leave it out, or train with it.")
+    return words.index(recording.word)
+
+
+def age_index(age: float | int, ages: Sequence[float | int] = AGES) -> int:
+    """Return the number of the nearest age, the younger of two; all in years, `ages` ascending.
+
+    Raises:
+        DatasetError: an age beyond the first or the last by more than half a step.
+        ParameterError: no ages, or not ascending.
+    """
+    if not len(ages) or any(later <= earlier for earlier, later in pairwise(ages)):
+        raise ParameterError("ages", f"{list(ages)}", "at least one age, each older than the one before")
+    steps = [later - earlier for earlier, later in pairwise(ages)] or [0]
+    if not ages[0] - steps[0] / 2 <= age <= ages[-1] + steps[-1] / 2:
+        advice = "Give the ages of the table as `ages`, or none if the model is not conditioned on the age."
+        raise DatasetError("age", f"{age:g} years", f"from {ages[0]:g} to {ages[-1]:g}", advice)
+    return min(range(len(ages)), key=lambda place: abs(ages[place] - age))
+
+
+# Messages
+
+
 def first_three(things: Iterable[object]) -> str:
-    """As many as a message has room for, and how many more there are."""
+    """List the first three in words, and count the rest."""
     things = list(things)
     more = f" and {len(things) - 3} more" if len(things) > 3 else ""
     return ", ".join(map(str, things[:3])) + more
 
 
 def argument(column: str) -> str:
-    """By what `read_recordings` is told the name of a column, and a system that reads a table."""
+    """Name the argument and the setting of a column, for messages."""
     return f"`{column}` (setting: {column}_column)" if column in DEFAULT_COLUMNS else f"`{column}`"
 
 
 def such_as(wanted: str, there: Iterable[str]) -> str:
-    """What could have been meant, in words: the nearest, or what there is."""
+    """Name the nearest choices, or the first ones, for messages."""
     there = sorted(there)
     near = difflib.get_close_matches(wanted, there, 3, cutoff=0.5)
     return f"one that is there, such as {', '.join(map(repr, near or there[:10]))}" if there else ""
@@ -174,7 +288,7 @@ def _in_folder(folder: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]
 
 
 def _listed(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The columns of a table, and its rows, each with the number of its line."""
+    """Columns of a table, and its rows with their line numbers."""
     form = "a table in UTF-8 (.csv), or a folder with a sub-folder for each class"
     if path.suffix.lower() in VIDEO_SUFFIXES | SOUND_SUFFIXES:
         raise DatasetError(path, "is a clip", form)
@@ -204,7 +318,6 @@ def _listed(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
 
 
 def _refuse_without(path: Path, rows: list[tuple[int, dict[str, str]]], target: str, group: str) -> None:
-    """What no clip can do without, by column, with what is wrong in it."""
     for column in filter(None, ("path", target, group)):
         lines = [line for line, row in rows if not row[column] or _is_nan(row[column])]
         if lines:
@@ -250,3 +363,11 @@ def _is_nan(text: str) -> bool:
         return math.isnan(float(text))
     except ValueError:
         return False
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

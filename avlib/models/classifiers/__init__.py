@@ -1,4 +1,7 @@
-"""Classifiers and regressors of sounds: backbones that hear, under one head, with conditions.
+"""Classifiers and regressors of sounds: six kinds of backbones under one head, told the word and the age.
+
+model = AudioClassifier("whisper-base", num_outputs=2, word="film", small=True)
+model(waveform, lengths, word=numbers)      # (B, samples) at 16 kHz -> logits (B, 2)
 
     waveform (B, 48000) -> log-mel (B, 80, 300) -> Whisper (B, 150, 512) -> mean (B, 512) -> (B, 256) -> (B, 2)
     waveform (B, 48000) -> normalised -> Wav2Vec2, HuBERT (B, 149, 768)
@@ -9,31 +12,25 @@
 Sources: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", ICML 2023; Baevski et al.,
 "wav2vec 2.0", NeurIPS 2020; Hsu et al., "HuBERT", 2021; He et al., "Deep Residual Learning", CVPR 2016; Gong et al.,
 "AST", Interspeech 2021; Chen et al., "BEATs", ICML 2023. The head, and rows of conditions, are those of the notes'
-README: the text, on classifying pronunciations, that the notebooks of this row answer.
+README, on classifying pronunciations.
 """
 
-from .conditions import age_values, word_keys
-from .hearing import Features
+from .backbones import Features, encode_whisper, whisper_layers
+from .config import BACKBONES, KINDS, Config, ResolvedConfig
+from .layers import age_values, word_keys
 from .model import AudioClassifier, Contributions, Output
-from .settings import ACTIVATIONS, BACKBONES, KINDS, POOLINGS, ROW_KINDS, TASKS, Config, Facts
-from .whisper import encode_whisper, whisper_layers, whisper_mask
 
 __all__ = [
-    "ACTIVATIONS",
     "BACKBONES",
     "KINDS",
-    "POOLINGS",
-    "ROW_KINDS",
-    "TASKS",
     "AudioClassifier",
     "Config",
     "Contributions",
-    "Facts",
     "Features",
     "Output",
+    "ResolvedConfig",
     "age_values",
     "encode_whisper",
     "whisper_layers",
-    "whisper_mask",
     "word_keys",
 ]

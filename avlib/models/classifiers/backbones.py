@@ -1,25 +1,119 @@
-"""The networks that hear: Whisper, Wav2Vec2 and HuBERT, ResNet50; and all of them by family."""
+"""Backbones from waveforms to frames: Whisper, Wav2Vec2, HuBERT, ResNet50, AST and BEATs, with masks.
+
+Frames are ordered by time and then from low to high bands; only patches and pictures have more than one band.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...features import RESNET_SIZE, SAMPLE_RATE, resnet_log_mel, valid_mask, whisper_log_mel, without_padding
-from .hearing import Backbone, Features, Layers, sizes
-from .patches import AST, Beats
-from .settings import Config
-from .whisper import whisper_layers, whisper_mask
+from ...errors import ParameterError, ShapeError, TooShortError
+from ...features import (
+    BEATS_MEAN,
+    BEATS_SCALE,
+    BEATS_STD,
+    RESNET_SIZE,
+    SAMPLE_RATE,
+    frame_geometry,
+    kaldi_fbank,
+    resnet_log_mel,
+    valid_mask,
+    whisper_log_mel,
+    without_padding,
+)
+from ...features.lengths import all_hold
+from ..beats import BEATs
+from ..beats import Config as BEATsConfig
+from .config import SMALL_LAYERS, ResolvedConfig
+
+SMALL_WIDTH, SMALL_HEADS = 64, 4
+AST_MEAN, AST_STD = -4.2677393, 4.5689974  # of AudioSet, with which the published AST was trained
+
+
+class Features(NamedTuple):
+    """Input of a network.
+
+    values: spectrograms `(B, rows, T)`, low bands first, or waveforms `(B, samples)`.
+    lengths: `(B,)`, valid columns or samples.
+    """
+
+    values: Float[Tensor, "batch ..."]
+    lengths: Int[Tensor, " batch"]
+
+
+class Layers(NamedTuple):
+    """Hidden states of layers, `(B, N, d)` each, and a mask of their frames, `(B, N)`, True = valid."""
+
+    states: list[Float[Tensor, "batch frames width"]]
+    mask: Bool[Tensor, "batch frames"]
+
+
+class Backbone(nn.Module):
+    """A published network with its features and its mask.
+
+    `network` is the published class with its names of parameters, `width` that of its frames, `bands` the number of
+    frames for one time, `min_samples` those of the shortest clip; shorter ones are padded with zeros.
+    """
+
+    bands = 1
+
+    def __init__(self, config: ResolvedConfig, network: nn.Module, width: int):
+        super().__init__()
+        self.config, self.network, self.width = config, network, width
+
+    @property
+    def min_samples(self) -> int:
+        raise NotImplementedError
+
+    def features(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]) -> Features:
+        """Features of waveforms that are zero beyond their lengths and at least `min_samples` long."""
+        raise NotImplementedError
+
+    def encode(self, features: Features) -> Layers:
+        """Return the last layer, or with `layer_sum` all of them."""
+        raise NotImplementedError
+
+    def parts(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """First convolutions and layers, which can be frozen separately."""
+        raise NotImplementedError
+
+    @property
+    def num_states(self) -> int:
+        """Number of states that `encode` gives with `layer_sum`."""
+        return len(self.parts()[1]) + 1
+
+    def _chosen(self, states: list[Tensor]) -> list[Tensor]:
+        return states if self.config.layer_sum else states[-1:]
+
+
+def sizes(config: ResolvedConfig) -> tuple[int, int, int, int]:
+    """Width, layers, heads and hidden width of a transformer."""
+    facts = config.facts
+    if config.small:
+        return SMALL_WIDTH, SMALL_LAYERS, SMALL_HEADS, 4 * SMALL_WIDTH
+    return facts.width, facts.layers, facts.heads, 4 * facts.width
+
+
+def log_mel(waveform: Float[Tensor, "batch samples"], config: ResolvedConfig) -> Float[Tensor, "batch mels columns"]:
+    """Return Whisper's spectrogram without its last column, or torchaudio's with it."""
+    make = whisper_log_mel if config.mel == "whisper" else resnet_log_mel
+    return make(waveform, config.n_mels, hop_length=config.hop_length, n_fft=config.n_fft)
+
+
+# Whisper at any length, with a mask. The published encoder takes 30 s and nothing else.
 
 
 class Whisper(Backbone):
-    """A Whisper encoder, of transformers; with a mask, as published it has none."""
+    """A Whisper encoder of transformers; the published one has no mask."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config: ResolvedConfig):
         from transformers import WhisperConfig
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
@@ -37,17 +131,17 @@ class Whisper(Backbone):
         super().__init__(config, network, width)
 
     @property
-    def shortest(self) -> int:
+    def min_samples(self) -> int:
         return self.config.hop_length
 
     def features(self, waveform: Tensor, lengths: Tensor) -> Features:
         config = self.config
         columns = waveform.shape[1] // config.hop_length
-        # As the published extractor does, zeros follow each clip: its last columns are the same in any batch.
+        # As in the published extractor zeros follow each clip, so its last columns are the same in any batch.
         waveform = F.pad(waveform, (0, config.n_fft))
         return Features(log_mel(waveform, config)[..., :columns], lengths // config.hop_length)
 
-    def hear(self, features: Features) -> Layers:
+    def encode(self, features: Features) -> Layers:
         states = whisper_layers(self.network, *features)
         return Layers(self._chosen(states), whisper_mask(features.values.shape[-1], features.lengths))
 
@@ -55,10 +149,104 @@ class Whisper(Backbone):
         return [self.network.conv1, self.network.conv2], list(self.network.layers)
 
 
-class Wave(Backbone):
-    """Wav2Vec2 or HuBERT, of transformers, on a waveform of zero mean and unit deviation."""
+def encode_whisper(
+    encoder: nn.Module,
+    log_mel: Float[Tensor, "batch mels columns"],
+    lengths: Int[Tensor, " clips"] | Sequence[int] | None = None,
+) -> Float[Tensor, "batch positions width"]:
+    """Encode spectrograms of any length with a Whisper encoder; return its last hidden states.
 
-    def __init__(self, config: Config):
+    A shorter input takes the beginning of the encoder's table of positions; for a longer one the table is continued by
+    Whisper's sinusoids, of which it is made.
+
+    Args:
+        encoder: any WhisperEncoder of transformers; it is not changed.
+        log_mel: `(B, 80, T)`, of `features.whisper_log_mel`; T may be odd.
+        lengths: `(B,)`, valid columns of right-padded rows. Padding is then zero before each convolution and masked in
+            attention, so that each clip gets the values that it has alone. None: all columns are valid.
+
+    Returns:
+        `(B, ceil(T / 2), d)`; positions beyond `ceil(length / 2)` mean nothing.
+
+    Raises:
+        ShapeError: other mel rows than the encoder was made for.
+        TooShortError: no column.
+        ParameterError: lengths that do not fit the batch.
+    """
+    return whisper_layers(encoder, log_mel, lengths)[-1]
+
+
+def whisper_layers(
+    encoder: nn.Module,
+    log_mel: Float[Tensor, "batch mels columns"],
+    lengths: Int[Tensor, " clips"] | Sequence[int] | None = None,
+) -> list[Float[Tensor, "batch positions width"]]:
+    """Return the input of the first layer and the output of each, the last one normalised; see `encode_whisper`."""
+    lengths = None if lengths is None else torch.as_tensor(lengths)
+    _check_whisper(encoder, log_mel, lengths)
+    columns = log_mel.shape[-1]
+    valid = mask = None
+    if lengths is not None:
+        lengths = lengths.to(log_mel.device)
+        valid = valid_mask(lengths, columns)  # (B, T)
+        mask = whisper_mask(columns, lengths)  # (B, T / 2)
+        log_mel = log_mel.where(valid[:, None], log_mel.new_zeros(()))
+
+    x = F.gelu(encoder.conv1(log_mel))  # (B, d, T)
+    if valid is not None:
+        x = x.masked_fill(~valid[:, None], 0)
+    x = F.gelu(encoder.conv2(x)).transpose(1, 2)  # (B, T / 2, d)
+    x = x + _whisper_positions(encoder, x.shape[1])
+    x = F.dropout(x, encoder.dropout, encoder.training)
+
+    bias = None if mask is None else _attention_bias(mask, x)[:, None, None]  # (B, 1, 1, T / 2)
+    states = [x]
+    for layer in encoder.layers:
+        if not (encoder.training and encoder.layerdrop > 0 and torch.rand([]) < encoder.layerdrop):
+            x = layer(x, bias)
+        states.append(x)
+    return [*states[:-1], encoder.layer_norm(x)]
+
+
+def whisper_mask(columns: int, lengths: Int[Tensor, " batch"]) -> Bool[Tensor, "batch positions"]:
+    """Mask of valid positions: `ceil(length / 2)` of `ceil(columns / 2)`."""
+    return valid_mask((lengths + 1) // 2, (columns + 1) // 2)
+
+
+def _attention_bias(mask: Bool[Tensor, "batch tokens"], like: Tensor) -> Float[Tensor, "batch tokens"]:
+    """An additive mask, which every kind of attention in transformers understands."""
+    bias = torch.zeros(mask.shape, dtype=like.dtype, device=like.device)
+    return bias.masked_fill(~mask, torch.finfo(like.dtype).min)
+
+
+def _whisper_positions(encoder: nn.Module, count: int) -> Float[Tensor, "count width"]:
+    from transformers.models.whisper.modeling_whisper import sinusoids
+
+    table = encoder.embed_positions.weight
+    if count <= len(table):
+        return table[:count]
+    return torch.cat([table, sinusoids(count, table.shape[1])[len(table) :].to(table)])
+
+
+def _check_whisper(encoder: nn.Module, log_mel: Tensor, lengths: Tensor | None) -> None:
+    batch, rows, columns = log_mel.shape
+    expected = encoder.conv1.in_channels
+    if rows != expected:
+        advice = "Make the spectrogram with so many mel bins, or fill it up with rows of conditions."
+        raise ShapeError("log_mel", f"{rows} rows", f"{expected}, as the encoder was made for", advice)
+    if columns < 1:
+        raise TooShortError("log_mel", "no column", "at least one", "Give a longer clip.")
+    if lengths is not None and lengths.shape != (batch,):
+        raise ParameterError("lengths", f"shape {tuple(lengths.shape)}", f"({batch},), one number for each clip")
+    if lengths is not None and not all_hold((lengths >= 1) & (lengths <= columns)):
+        found = f"{int(lengths.min())} to {int(lengths.max())} columns"
+        raise ParameterError("lengths", found, f"1 to {columns}, those of log_mel")
+
+
+class Wave(Backbone):
+    """Wav2Vec2 or HuBERT of transformers, on waveforms of zero mean and unit deviation."""
+
+    def __init__(self, config: ResolvedConfig):
         from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model
 
         width, layers, heads, hidden = sizes(config)
@@ -70,8 +258,7 @@ class Wave(Backbone):
             settings(
                 hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=hidden,
                 feat_extract_norm=config.norm, conv_bias=layered, do_stable_layer_norm=layered,
-                # A layer that is left out now and then makes the states fewer; masks inside the network fail on short
-                # clips. Both act in training alone.
+                # Dropped layers would make the states fewer; masks inside the network fail on short clips.
                 layerdrop=0.0, mask_time_prob=0.0, mask_feature_prob=0.0, **(small if config.small else {}),
             )
         )  # fmt: skip
@@ -79,15 +266,15 @@ class Wave(Backbone):
         self.masks_padding = layered  # elsewhere the first convolution has mixed it into each frame
         if config.masked and not layered:
             warnings.warn(
-                f"{config.backbone}: its first convolution is normalised over time, padding included, so what it says "
-                "of a clip depends on how far the clip is padded. Attention is not masked; pooling leaves the padding "
-                "out. Pad all clips to one length, or take a backbone with layer norms",
+                f"{config.backbone}: its first convolution is normalised over time, padding included, so its output "
+                "depends on how far a clip is padded. Attention is not masked; pooling leaves the padding out. Pad all "
+                "clips to one length, or take a backbone with layer norms",
                 UserWarning,
                 stacklevel=3,
             )
 
     @property
-    def shortest(self) -> int:
+    def min_samples(self) -> int:
         samples = 1
         for kernel, stride in reversed(self._convolutions):
             samples = (samples - 1) * stride + kernel
@@ -104,7 +291,7 @@ class Wave(Backbone):
         variance = centred.square().sum(dim=1, keepdim=True) / lengths[:, None]
         return Features(centred / (variance + 1e-7).sqrt(), lengths)  # 1e-7 as the published extractor adds
 
-    def hear(self, features: Features) -> Layers:
+    def encode(self, features: Features) -> Layers:
         values, lengths = features
         attention_mask = valid_mask(lengths, values.shape[1]).long() if self.masks_padding else None
         all_layers = self.config.layer_sum
@@ -121,9 +308,11 @@ class Wave(Backbone):
 
 
 class ResNet(Backbone):
-    """ResNet50, of timm, on a spectrogram as a grey picture. It sees the padding; clips are padded to one length."""
+    """ResNet50 of timm, on spectrograms as grey pictures. Its pooling sees the padding."""
 
-    def __init__(self, config: Config):
+    bands = RESNET_SIZE // 32
+
+    def __init__(self, config: ResolvedConfig):
         from timm.models.resnet import Bottleneck
         from timm.models.resnet import ResNet as Network
 
@@ -134,22 +323,20 @@ class ResNet(Backbone):
         network = Network(Bottleneck, in_chans=1, num_classes=0, **sizes)
         super().__init__(config, network, network.num_features)
 
-    bands = RESNET_SIZE // 32
-
     @property
-    def shortest(self) -> int:
+    def min_samples(self) -> int:
         return round(self.config.seconds * SAMPLE_RATE)
 
     def features(self, waveform: Tensor, lengths: Tensor) -> Features:
         hop, samples = self.config.hop_length, waveform.shape[1]
         columns = samples // hop + 1
-        if samples == self.shortest:
+        if samples == self.min_samples:
             columns = min(columns, RESNET_SIZE)
         if self.config.mel == "whisper":  # it drops the last column
             waveform = F.pad(waveform, (0, hop))
         return Features(log_mel(waveform, self.config)[..., :columns], (lengths // hop + 1).clamp(max=columns))
 
-    def hear(self, features: Features) -> Layers:
+    def encode(self, features: Features) -> Layers:
         cells = self.network.forward_features(features.values[:, None])  # (B, d, 7, 7)
         frames = cells.transpose(2, 3).flatten(2).transpose(1, 2)  # (B, 49, d), time by time
         return Layers([frames], torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device))
@@ -159,10 +346,108 @@ class ResNet(Backbone):
         return [network.conv1, network.bn1], [network.layer1, network.layer2, network.layer3, network.layer4]
 
 
+class Patches(Backbone):
+    """Networks on 16 x 16 patches of Kaldi's fbank."""
+
+    patch = 16
+    window, scale, mean, deviation = "hanning", 1.0, AST_MEAN, 2 * AST_STD
+
+    @property
+    def min_samples(self) -> int:
+        width, hop, _ = frame_geometry(SAMPLE_RATE)
+        return width + hop * (self.patch - 1)  # 2,800
+
+    def features(self, waveform: Tensor, lengths: Tensor) -> Features:
+        width, hop, _ = frame_geometry(SAMPLE_RATE)
+        fbank = kaldi_fbank(waveform * self.scale, SAMPLE_RATE, self.config.n_mels, self.window)  # (B, T, mels)
+        fbank = (fbank - self.mean) / self.deviation
+        return Features(fbank.transpose(1, 2), (lengths - width) // hop + 1)
+
+
+class AST(Patches):
+    """Audio Spectrogram Transformer of transformers: overlapping patches, positions from a table.
+
+    A shorter clip takes the beginning of the table, in each band; for a longer one it is stretched. The patches are
+    pooled; published, its two class tokens are.
+    """
+
+    def __init__(self, config: ResolvedConfig):
+        from transformers import ASTConfig, ASTModel
+
+        width, layers, heads, hidden = sizes(config)
+        settings = ASTConfig(
+            hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=hidden
+        )
+        super().__init__(config, ASTModel(settings), width)
+        self.bands, self.table = self.network.embeddings.get_shape(settings)  # 12, 101
+
+    def encode(self, features: Features) -> Layers:
+        values, lengths = features
+        network, stride = self.network, self.network.config.time_stride
+        x = network.embeddings.patch_embeddings(values.transpose(1, 2))  # (B, 12 * W, d), time fastest
+        times = x.shape[1] // self.bands
+        x = x + self._positions(times)
+        tokens = torch.cat([network.embeddings.cls_token, network.embeddings.distillation_token], dim=1)
+        tokens = tokens + network.embeddings.position_embeddings[:, :2]
+        x = network.embeddings.dropout(torch.cat([tokens.expand(len(x), -1, -1), x], dim=1))
+
+        valid = valid_mask((lengths - self.patch) // stride + 1, times)  # (B, W)
+        bias = _attention_bias(valid.repeat(1, self.bands), x)  # (B, 12 * W)
+        bias = F.pad(bias, (2, 0))[:, None, None]
+        states = [x]
+        for layer in network.layers:
+            states.append(layer(states[-1], bias))
+        states[-1] = network.layernorm(states[-1])
+        by_time = [
+            state[:, 2:].unflatten(1, (self.bands, -1)).transpose(1, 2).flatten(1, 2) for state in self._chosen(states)
+        ]
+        return Layers(by_time, valid.repeat_interleave(self.bands, dim=1))
+
+    def parts(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        return [self.network.embeddings], list(self.network.layers)
+
+    def _positions(self, times: int) -> Float[Tensor, "1 tokens width"]:
+        table = self.network.embeddings.position_embeddings
+        plane = table[:, 2:].transpose(1, 2).unflatten(2, (self.bands, self.table))  # (1, d, 12, 101)
+        if times > self.table:
+            plane = F.interpolate(plane, (self.bands, times), mode="bilinear")
+        return plane[..., :times].flatten(2).transpose(1, 2)
+
+
+class Beats(Patches):
+    """BEATs of `avlib.models.beats`, masked per token."""
+
+    window, scale, mean, deviation = "povey", BEATS_SCALE, BEATS_MEAN, 2 * BEATS_STD
+
+    def __init__(self, config: ResolvedConfig):
+        settings = BEATsConfig(finetuned_model=False, encoder_layerdrop=0.0)
+        if config.small:
+            width, layers, heads, hidden = sizes(config)
+            settings = BEATsConfig(
+                encoder_layers=layers, encoder_embed_dim=width, encoder_ffn_embed_dim=hidden,
+                encoder_attention_heads=heads, conv_pos=32, conv_pos_groups=4, embed_dim=width, finetuned_model=False,
+                encoder_layerdrop=0.0,
+            )  # fmt: skip
+        super().__init__(config, BEATs(settings), settings.encoder_embed_dim)
+        self.bands = config.facts.rows // self.patch  # 8
+
+    def encode(self, features: Features) -> Layers:
+        values, lengths = features
+        tokens = values.shape[-1] // self.patch * self.bands
+        mask = valid_mask(lengths // self.patch * self.bands, tokens)
+        depth = self.network.config.encoder_layers
+        layers = range(depth) if self.config.layer_sum else [depth - 1]
+        states = self.network.encode(values.transpose(1, 2), mask, list(layers))
+        return Layers(list(states.split(self.width, dim=-1)), mask)
+
+    def parts(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        first = [self.network.patch_embedding, self.network.layer_norm]
+        projection = self.network.post_extract_proj
+        return first if projection is None else [*first, projection], list(self.network.encoder.layers)
+
+    @property
+    def num_states(self) -> int:
+        return len(self.parts()[1])  # without the input of the first layer
+
+
 FAMILIES = {"whisper": Whisper, "wav2vec2": Wave, "hubert": Wave, "resnet": ResNet, "ast": AST, "beats": Beats}
-
-
-def log_mel(waveform: Float[Tensor, "batch samples"], config: Config) -> Float[Tensor, "batch mels columns"]:
-    """A spectrogram by the settings: Whisper's without its last column, torchaudio's with it."""
-    make = whisper_log_mel if config.mel == "whisper" else resnet_log_mel
-    return make(waveform, config.n_mels, hop_length=config.hop_length, n_fft=config.n_fft)

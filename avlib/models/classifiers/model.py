@@ -15,18 +15,22 @@ from torch.nn import functional as F
 from ... import checkpoints
 from ...errors import CheckpointError, ParameterError
 from ...features import Moments, check_finite, check_lengths, valid_mask, without_padding
-from .backbones import FAMILIES
-from .conditions import Film, Heads, Joined, Rows, checked
-from .hearing import Features
-from .pooling import POOLINGS, LayerSum
-from .settings import ACTIVATIONS, Config
+from .backbones import FAMILIES, Features
+from .config import ResolvedConfig
+from .layers import AttentivePooling, Film, Heads, Joined, LayerSum, MeanPooling, Rows, check_numbers
+
+# Of a mel row, whose values are from about -1 to 1.5: a row that is always the same, as above the highest frequency of
+# a telephone, is not amplified.
+_LEAST_DEVIATION = 0.05
 
 
 class Output(NamedTuple):
-    """What a classifier says, and from what.
+    """Output of a classifier.
 
-    `logits` `(B, num_outputs)`, of a regressor `(B,)`; `embedding` `(B, P)` after the projection, whose width P is 256
-    unless set; `frames` `(B, N, d)` of the backbone, by time and then by band; `mask` `(B, N)`, True = valid.
+    logits: `(B, num_outputs)`; of a regressor `(B,)`.
+    embedding: `(B, P)`, after the projection.
+    frames: `(B, N, d)` of the backbone, by time and then by band.
+    mask: `(B, N)`, True = valid.
     """
 
     logits: Float[Tensor, "batch ..."]
@@ -35,14 +39,11 @@ class Output(NamedTuple):
     mask: Bool[Tensor, "batch frames"]
 
 
-# Of a mel row, whose values are from about -1 to 1.5. So a row that is always the same, as above the highest frequency
-# of a telephone, is not made loud.
-_LEAST_DEVIATION = 0.05
-
-
 class Contributions(NamedTuple):
-    """What each frame adds to each output: `values` `(B, outputs, bands, times)`, low bands first, 0 in the padding;
-    and `constant` `(B, outputs)`, what is there before anything is heard. Together they are the logits.
+    """Share of each frame in each logit, and the rest; their sum is the logits.
+
+    values: `(B, outputs, bands, times)`, low bands first, 0 in the padding.
+    constant: `(B, outputs)`, logits without any sound.
     """
 
     values: Float[Tensor, "batch outputs bands times"]
@@ -50,7 +51,7 @@ class Contributions(NamedTuple):
 
 
 class AudioClassifier(nn.Module):
-    """From sounds to classes, or to a number. Its weights are random until they are trained or loaded.
+    """A classifier or regressor of sounds, with random weights until it is trained or loaded.
 
         waveform -> `features` -> rows of conditions -> backbone -> (weighted sum of layers) -> mean over valid frames
               -> (FiLM) -> (embedding, GELU) -> projection, P -> (activation) -> output, or heads
@@ -59,11 +60,10 @@ class AudioClassifier(nn.Module):
         backbone: one of `BACKBONES`.
         num_outputs: classes; None is 2, or 1 for a regression.
         task: "classification" or "regression".
-        conditions: ways to tell it the word and the age, `{"word": "embedding"}`.
-        settings: all others of `Config`, by name.
+        settings: all others of `Config` and `ResolvedConfig`, by name.
 
     Raises:
-        ParameterError: see `Config`; or there is no such setting.
+        ParameterError: see `ResolvedConfig`; or there is no such setting.
     """
 
     def __init__(
@@ -71,62 +71,59 @@ class AudioClassifier(nn.Module):
         backbone: str = "whisper-base",
         num_outputs: int | None = None,
         task: str = "classification",
-        conditions: Mapping[str, str] | None = None,
         **settings: object,
     ):
         super().__init__()
-        own = {"backbone": backbone, "num_outputs": num_outputs, "task": task, "conditions": conditions or {}}
-        self.settings = config = Config.of(own | settings)
+        config = ResolvedConfig(backbone=backbone, num_outputs=num_outputs, task=task, **settings)
+        self.settings = config
         self.backbone = FAMILIES[config.facts.family](config)
         if config.standardize:
             self.register_buffer("mel_mean", torch.zeros(config.n_mels))
             self.register_buffer("mel_std", torch.ones(config.n_mels))
         self.rows = Rows(config)
         self.layer_sum = LayerSum(self.backbone.num_states) if config.layer_sum else None
-        self.pooling = POOLINGS[config.pooling](self.backbone.width)
+        pooling = MeanPooling if config.pooling == "mean" else AttentivePooling
+        self.pooling = pooling(self.backbone.width)
         width = self.pooling.out_width
-        of_kind = {kind: [n for n, k in config.conditions.items() if k == kind] for kind in config.conditions.values()}
-        self.films = nn.ModuleDict(
-            {name: Film(config.count(name), width, config.condition_width) for name in of_kind.get("film", [])}
+        films, joined, heads = (
+            {name: config.count(name) for name, kind in config.conditions.items() if kind == wanted}
+            for wanted in ("film", "embedding", "heads")
         )
-        joined = {name: config.count(name) for name in of_kind.get("embedding", [])}
+        self.films = nn.ModuleDict({name: Film(n, width, config.condition_width) for name, n in films.items()})
         self.joined = Joined(width, joined, config.condition_width) if joined else None
         self.projection = nn.Linear(width, config.projection)
-        self.activation = ACTIVATIONS[config.activation]()
+        self.activation = {"": nn.Identity, "gelu": nn.GELU, "relu": nn.ReLU}[config.activation]()
         self.dropout = nn.Dropout(config.dropout)
         outputs = config.num_outputs
-        self.heads = nn.ModuleDict(
-            {name: Heads(config.count(name), config.projection, outputs) for name in of_kind.get("heads", [])}
-        )
+        self.heads = nn.ModuleDict({name: Heads(n, config.projection, outputs) for name, n in heads.items()})
         self.classifier = None if self.heads else nn.Linear(config.projection, outputs)
         for module in self._frozen():
             module.requires_grad_(False)
 
     @property
     def config(self) -> dict:
-        """All settings, as a plain dict of which the class makes the same model."""
+        """All settings, as a plain dict from which the class makes the same model."""
         return asdict(self.settings)
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What `read` has to be given beside features, of "word" and "age"."""
+        """Inputs of `read` besides features, of "word" and "age"."""
         return self.settings.needs
 
     @property
-    def shortest(self) -> int:
-        """Samples of the shortest clip that is heard as it is; a shorter one is padded with zeros to that."""
-        return self.backbone.shortest
+    def min_samples(self) -> int:
+        """Samples of the shortest clip; a shorter one is padded with zeros to that."""
+        return self.backbone.min_samples
 
     @torch.no_grad()
     def features(
         self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " clips"] | None = None
     ) -> Features:
-        """What the backbone takes of waveforms; SpecAugment comes between this and `read`.
+        """Return the backbone's input; SpecAugment comes between this and `read`.
 
         Args:
             waveform: `(B, samples)`, mono, 16 kHz.
-            lengths: `(B,)`, the number of valid samples in each row of a batch that was padded at its end. None: all.
-                What stands beyond is taken for zeros.
+            lengths: `(B,)`, valid samples of right-padded rows; what stands beyond is taken for zeros. None: all.
 
         Returns:
             Spectrograms `(B, n_mels, T)`, still without rows of conditions, or normalised waveforms `(B, samples)`;
@@ -143,8 +140,8 @@ class AudioClassifier(nn.Module):
         lengths = lengths.to(waveform.device, torch.int64)
         waveform = without_padding(waveform, lengths)
         check_finite(waveform)
-        waveform = F.pad(waveform, (0, max(0, self.shortest - samples)))
-        values, lengths = self.backbone.features(waveform, lengths.clamp(min=self.shortest))
+        waveform = F.pad(waveform, (0, max(0, self.min_samples - samples)))
+        values, lengths = self.backbone.features(waveform, lengths.clamp(min=self.min_samples))
         if self.settings.min_max:
             values = _min_max(values, lengths if self.settings.masked else None)
         if self.settings.standardize:
@@ -153,12 +150,12 @@ class AudioClassifier(nn.Module):
 
     @torch.no_grad()
     def standardize(self, clips: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Learn from clips what `features` brings to 0 and 1: of each mel row, mean and deviation over valid columns.
+        """Measure mean and deviation of each mel row, with which `features` standardizes.
 
-        They are saved with the weights.
+        They are taken over valid columns, and saved with the weights.
 
         Args:
-            clips: batches of what `features` takes: waveforms `(B, samples)` and their lengths `(B,)`.
+            clips: batches of waveforms `(B, samples)` and their lengths `(B,)`.
 
         Raises:
             ParameterError: the model was made without `standardize`, or there are no clips.
@@ -183,7 +180,9 @@ class AudioClassifier(nn.Module):
         word: Int[Tensor, " clips"] | None = None,
         age: Int[Tensor, " clips"] | None = None,
     ) -> Output:
-        """Outputs, embeddings and frames of features. Rows of conditions are added here, so that no mask hides them.
+        """Compute logits, embeddings and frames of features.
+
+        Rows of conditions are added here, so that no mask hides them.
 
         Args:
             features: of `features`, augmented or not.
@@ -194,14 +193,13 @@ class AudioClassifier(nn.Module):
             ParameterError: a condition lacks its numbers, or one is out of range.
         """
         values, lengths = features
-        dtype = self.projection.weight.dtype
-        numbers = checked({"word": word, "age": age}, self.settings, len(values), values.device)
-        values = values.to(dtype)
+        numbers = check_numbers({"word": word, "age": age}, self.settings, len(values), values.device)
+        values = values.to(self.projection.weight.dtype)
         if self.settings.facts.rows:
             values = self.rows(values, numbers)  # (B, rows, T)
         if not self.settings.masked:
             lengths = torch.full_like(lengths, values.shape[-1])
-        states, mask = self.backbone.hear(Features(values, lengths))
+        states, mask = self.backbone.encode(Features(values, lengths))
         frames = self.layer_sum(states) if self.layer_sum else states[-1]  # (B, N, d)
         pooled = self.pooling(frames, mask)  # (B, d)
         for name, film in self.films.items():
@@ -220,12 +218,12 @@ class AudioClassifier(nn.Module):
         word: Int[Tensor, " clips"] | None = None,
         age: Int[Tensor, " clips"] | None = None,
     ) -> Float[Tensor, "batch ..."]:
-        """Logits `(B, num_outputs)`, of a regressor `(B,)`. Arguments and errors are those of `features`, `read`."""
+        """Logits `(B, num_outputs)`, of a regressor `(B,)`; see `features` and `read`."""
         return self.read(self.features(waveform, lengths), word=word, age=age).logits
 
     @property
-    def bends(self) -> tuple[str, ...]:
-        """The settings which make that what follows the frames is no linear map; empty: it is one."""
+    def nonlinear(self) -> tuple[str, ...]:
+        """Settings that make the head non-linear; empty: all after the frames is one linear map."""
         config = self.settings
         bent = {"pooling": config.pooling != "mean", "activation": config.activation, "conditions": self.joined}
         return tuple(name for name, is_bent in bent.items() if is_bent)
@@ -238,27 +236,27 @@ class AudioClassifier(nn.Module):
         word: Int[Tensor, " clips"] | None = None,
         age: Int[Tensor, " clips"] | None = None,
     ) -> Contributions:
-        """What each frame adds to each output: exact, since all that follows the frames is one linear map.
+        """Split each logit exactly into shares of the frames, for a linear head.
 
-        A frame of a transformer has heard the others, and one of a ResNet its surroundings: these are shares of the
-        answer, not of the cause. Arguments are those of `read`; dropout is left out.
+        A frame of a transformer has attended to the others, and one of a ResNet has seen its surroundings: these are
+        shares of the answer, not of the cause. Arguments are those of `read`; dropout is left out.
 
         Raises:
             ParameterError: the head is not linear: attentive pooling, an activation, or an embedded condition.
         """
         config = self.settings
-        for name in self.bends:
+        for name in self.nonlinear:
+            found = f"{getattr(config, name)!r}: no linear head"
             expected = 'pooling="mean", no activation and no embedded condition'
-            advice = "Cover parts of the clip instead, and see how the answer changes."
-            raise ParameterError(name, f"{getattr(config, name)!r}: no linear head", expected, advice)
+            raise ParameterError(name, found, expected, "Occlude parts of the clip instead.")
         output = self.read(features, word=word, age=age)
-        numbers = checked({"word": word, "age": age}, config, len(output.frames), output.frames.device)
+        numbers = check_numbers({"word": word, "age": age}, config, len(output.frames), output.frames.device)
         shares = output.frames * self.pooling.weights(output.mask).to(output.frames)[..., None]  # (B, N, d)
         shift = torch.zeros_like(shares[:, 0])
         for name, film in self.films.items():
             scale, added = film.terms(numbers[name])
             shares, shift = shares * scale[:, None], scale * shift + added
-        constant = self._outputs(self.projection(shift), numbers)  # (B, C): with nothing heard
+        constant = self._outputs(self.projection(shift), numbers)  # (B, C): without any sound
         batch, frames, _ = shares.shape
         parts = F.linear(shares, self.projection.weight).flatten(0, 1)  # (B * N, P)
         repeated = {name: number.repeat_interleave(frames) for name, number in numbers.items()}
@@ -267,20 +265,20 @@ class AudioClassifier(nn.Module):
         return Contributions(values.reshape(batch, frames // bands, bands, -1).permute(0, 3, 2, 1), constant)
 
     def train(self, mode: bool = True) -> AudioClassifier:
-        """As of any module; what is frozen stays as in evaluation: no dropout, and statistics that do not move."""
+        """Set the mode; frozen parts stay in evaluation, without dropout and with fixed statistics."""
         super().train(mode)
         for module in self._frozen():
             module.eval()
         return self
 
     def load_backbone(self, source: Path | str) -> None:
-        """Take the backbone's weights from a published file, a folder or the hub; see `published.load_backbone`."""
+        """Load published weights of the backbone from a file, a folder or the hub; see `published.load_backbone`."""
         from .published import load_backbone
 
         load_backbone(self.backbone, source)
 
     def save(self, folder: Path | str) -> None:
-        """Write weights and settings, of which `from_checkpoint` makes the same model; see `checkpoints.save`."""
+        """Write weights and settings for `from_checkpoint`; see `checkpoints.save`."""
         content = {"model": type(self).__name__, "settings": self.config}
         checkpoints.save(Path(folder), self.state_dict(), content)
 
@@ -297,14 +295,15 @@ class AudioClassifier(nn.Module):
             seems = f"The file seems to be {checkpoints.seems_to_be(tensors)}."
             raise CheckpointError(folder, "has no settings of an AudioClassifier", "a folder that `save` wrote", seems)
         try:
-            model = cls(**settings)
+            settings = dict(settings)
+            model = cls(**settings | settings.pop("conditions", {}))  # a table of their own in older files
         except (ParameterError, TypeError) as error:
             raise CheckpointError(folder, f"its settings: {error}", "those of an AudioClassifier") from error
         checkpoints.load(model, folder, tensors)
         return model
 
     def _outputs(self, embedding: Tensor, numbers: Mapping[str, Tensor]) -> Float[Tensor, "batch outputs"]:
-        """Of the one output layer, or the sum of the heads of all conditions."""
+        """Logits of the one output layer, or the sum over the heads of all conditions."""
         if self.classifier is not None:
             return self.classifier(embedding)
         return sum(head(embedding, numbers[name]) for name, head in self.heads.items())
@@ -322,7 +321,7 @@ class AudioClassifier(nn.Module):
 def _min_max(
     values: Float[Tensor, "batch mels columns"], lengths: Int[Tensor, " batch"] | None
 ) -> Float[Tensor, "batch mels columns"]:
-    """Each clip's valid columns from 0 to 1; a clip that is the same everywhere becomes 0."""
+    """Scale each clip's valid columns to 0 to 1; a clip that is the same everywhere becomes 0."""
     low = high = values
     if lengths is not None:
         padding = ~valid_mask(lengths, values.shape[-1])[:, None]

@@ -1,4 +1,4 @@
-"""Published weights into a backbone: of transformers, of timm, of BEATs. All or nothing, and nothing is executed."""
+"""Published weights for a backbone, from transformers, timm or BEATs. Nothing in a file is executed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LAYOUTS = {
     "resnet": "a ResNet50 of timm or torchvision (.safetensors, .pth)",
     "beats": 'a BEATs file: {"cfg": ..., "model": ...}',
 }
-# Settings that change what is computed, but not the weights' names or shapes. A file must agree in them.
+# Settings that change the output, but not the names or shapes of weights. A file must agree in them.
 _WAVE = ("num_attention_heads", "do_stable_layer_norm", "conv_stride", "hidden_act", "layer_norm_eps")
 _STRIDES = ("frequency_stride", "time_stride", "num_mel_bins", "max_length")
 _SILENT = {
@@ -33,24 +33,23 @@ _SILENT = {
     "hubert": _WAVE,
     "ast": ("num_attention_heads", "hidden_act", "layer_norm_eps", *_STRIDES),
 }
-_TRAINING = {  # of BEATs: what acts in training alone, or belongs to the classifier
+_TRAINING = {  # of BEATs: settings of training alone, or of the classifier
     "finetuned_model", "predictor_class", "dropout", "attention_dropout", "activation_dropout", "dropout_input",
     "predictor_dropout", "encoder_layerdrop", "layer_wise_gradient_decay_ratio",
 }  # fmt: skip
 
 
 def load_backbone(backbone: Backbone, source: Path | str) -> None:
-    """Take published weights, which must fit exactly; what a file has besides the encoder is left out.
+    """Load published weights, which must fit exactly, without a head.
 
     Args:
-        backbone: changed in place; it keeps its device, dtype and what of it is trained.
-        source: a file, a folder, or a hub's id, written out: openai/whisper-base. Only the last fetches anything.
-            Whisper, Wav2Vec2, HuBERT, AST: a folder of transformers, with a head or without. ResNet50: a state dict of
-            timm or torchvision; the first convolution of one for colours becomes the sum over these. BEATs: a
-            published file.
+        backbone: changed in place; device, dtype and what is frozen stay.
+        source: a file, a folder, or an id on the hub, such as openai/whisper-base, which is fetched. For Whisper,
+            Wav2Vec2, HuBERT and AST a folder of transformers, with a head or without; for ResNet50 a state dict of
+            timm or torchvision, whose first convolution is summed over colours; for BEATs a published file.
 
     Raises:
-        CheckpointError: it is not there, cannot be read, is of another network, or does not fit; says by name what.
+        CheckpointError: it is missing, unreadable, of another network, or does not fit.
     """
     family = backbone.config.facts.family
     path = Path(source)
@@ -69,7 +68,7 @@ def _picture_weights(path: Path, network: nn.Module) -> dict[str, Tensor]:
     tensors = dict(checkpoints.read(path).tensors)
     first = tensors.get("conv1.weight")
     if first is not None and first.ndim == 4 and first.shape[1] == 3:
-        tensors["conv1.weight"] = first.sum(dim=1, keepdim=True)  # what a grey picture gives in all three colours
+        tensors["conv1.weight"] = first.sum(dim=1, keepdim=True)  # as for a grey picture in all three colours
     return tensors
 
 
@@ -82,7 +81,7 @@ def _beats_weights(path: Path, network: BEATs) -> dict[str, Tensor]:
 
 
 def _transformers_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
-    """Read by the library, which knows the older names of its parameters."""
+    """Weights that transformers reads, which knows the older names of its parameters."""
     import transformers
 
     family = backbone.config.facts.family
@@ -102,18 +101,18 @@ def _transformers_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
         found = config.from_pretrained(path, local_files_only=True)
     except CheckpointError:
         raise
-    except Exception as error:  # of any class: whatever stands in a damaged file
+    except Exception as error:  # of any class: see below
         raise _unreadable(path, error, family) from error
     own = backbone.network.config
     silent = {name: (getattr(found, name), getattr(own, name)) for name in _SILENT[family]}
     _require_agreement(path, {name: pair for name, pair in silent.items() if _plain(pair[0]) != _plain(pair[1])})
     try:
         with quiet():
-            loaded, told = model.from_pretrained(path, local_files_only=True, output_loading_info=True)
-    except Exception as error:  # of any class: libraries trip over whatever a damaged file happens to say
+            loaded, report = model.from_pretrained(path, local_files_only=True, output_loading_info=True)
+    except Exception as error:  # of any class: a damaged file may trip the library anywhere
         raise _unreadable(path, error, family) from error
     encoder, prefix = (loaded.encoder, "encoder.") if family == "whisper" else (loaded, "")
-    missing = sorted(name for name in told["missing_keys"] if name.startswith(prefix))
+    missing = sorted(name for name in report["missing_keys"] if name.startswith(prefix))
     if missing:
         found = f"lacks {len(missing)} parameters ({', '.join(missing[:3])})"
         raise CheckpointError(path, found, _LAYOUTS[family], "Download it again.")
@@ -147,7 +146,7 @@ def _fetched(source: str, family: str) -> Path:
         folder = Path(snapshot_download(source, allow_patterns=["config.json", "model*.safetensors*"]))
         if not any(folder.glob("model*.safetensors")):
             folder = Path(snapshot_download(source, allow_patterns=["config.json", "pytorch_model*.bin*"]))
-    except Exception as error:  # of any class: what is wrong with a network, or a name
+    except Exception as error:  # of any class: the network, or a wrong name
         found = f"is no file or folder, and cannot be fetched ({_reason(error)})"
         raise CheckpointError(source, found, f"{_LAYOUTS[family]}, or a hub id") from error
     return folder

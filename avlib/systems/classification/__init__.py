@@ -1,26 +1,32 @@
-"""Classification and regression of recordings put together: data, the training step, training done once, its figures.
+"""Classification and regression of recordings: data, the training step, trained models, figures.
 
 settings = changed(tiny, {"data": "table.csv", "backbone": "resnet50", "loss": "focal"})
 model, history, folder = trained(settings)             # an AudioClassifier, and a folder that `Classifier.load` reads
-evaluate(model, settings)["UAR"]                       # on clips that no training saw, beside chance and baselines
+evaluate(model, settings)["UAR"]                       # on held-out clips, beside chance and baselines
 cross_validated(changed(settings, {"k_fold": 5})).table
-Classifier.load(folder).predict(["clip.wav"])
+Classifier.load(folder).predict(["clip.wav"]).labels
 """
 
 from __future__ import annotations
 
-from .. import Figure, Trained, changed
-from .assessing import CrossValidation, assess, cross_validated
-from .baselines import baseline_predictions
-from .data import Parts, parts
-from .evaluation import evaluate, evaluated, figures, fold_figures, group_figures, what_it_proves
+from ...settings import changed
+from .data import Card, Parts, parts
+from .evaluation import (
+    assess,
+    calibration,
+    cross_validated,
+    describe_sample,
+    evaluate,
+    figures,
+    fold_figures,
+    group_figures,
+    temperature,
+    thresholds,
+)
 from .inference import Classifier
-from .learning import build, plan, shapes, step, trained, validation
-from .names import ALIASES, LOSSES, choices
-from .objective import augmented, contrast_of, loss_of, loss_weights, sampler_of
-from .predicting import NOT_TOLD, Predictions, Sound, answers, joined, listen, predictions, told, vote
-from .probabilities import calibration, temperature, thresholds
-from .settings import Augment, Data, Loss, Model, Settings, full, tiny
+from .learning import augmented, build, contrast_of, loss_weights, plan, sampler_of, step, trained, validation
+from .predicting import Prediction, baseline_predictions, conditions_of, joined, predict, predict_windows
+from .settings import ALIASES, LOSSES, Augment, Settings, choices, full, tiny
 
 TITLE = "Classification"
 ROW = 3
@@ -33,20 +39,12 @@ class; -p backbone=, loss=, optimizer=, schedule= and k_fold= choose (train clas
 __all__ = [
     "ALIASES",
     "LOSSES",
-    "NOT_TOLD",
     "Augment",
+    "Card",
     "Classifier",
-    "CrossValidation",
-    "Data",
-    "Figure",
-    "Loss",
-    "Model",
     "Parts",
-    "Predictions",
+    "Prediction",
     "Settings",
-    "Sound",
-    "Trained",
-    "answers",
     "assess",
     "augmented",
     "baseline_predictions",
@@ -54,30 +52,26 @@ __all__ = [
     "calibration",
     "changed",
     "choices",
+    "conditions_of",
     "contrast_of",
     "cross_validated",
+    "describe_sample",
     "evaluate",
-    "evaluated",
     "figures",
     "fold_figures",
     "full",
     "group_figures",
     "joined",
-    "listen",
-    "loss_of",
     "loss_weights",
     "parts",
     "plan",
-    "predictions",
+    "predict",
+    "predict_windows",
     "sampler_of",
-    "shapes",
     "step",
     "temperature",
     "thresholds",
     "tiny",
-    "told",
     "trained",
     "validation",
-    "vote",
-    "what_it_proves",
 ]

@@ -1,17 +1,23 @@
-"""The clips of a training: the user's or built-in ones, divided, and in memory."""
+"""Clips of a training, divided and in memory, and the card that a saved model carries of them."""
 
 from __future__ import annotations
 
-import sys
+import json
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from ... import media
+from ...cache import publishing
 from ...clips import speech
 from ...datasets.classification import (
     ClassificationDataset,
+    Data,
     Labels,
     Recording,
     Splits,
@@ -24,24 +30,24 @@ from ...datasets.classification import (
     word_list,
 )
 from ...datasets.sources import SAMPLE_RATE
-from ...errors import AvlibError, ParameterError
-from ...models.classifiers import BACKBONES, Config
+from ...errors import AvlibError, CheckpointError, ParameterError
+from ...models.classifiers import Config, ResolvedConfig
 from .. import written
-from .settings import Data, Settings
+from .settings import Settings
 
-_FEW = 1024  # clips that no processes are started for: to start them takes longer than to read so many
-_IN_MEMORY = 4 * 2**30  # bytes of sound that are kept there at most
+_FEW = 1024  # clips that one process reads faster than it starts others
+_IN_MEMORY = 4 * 2**30  # bytes of sound at most
 _DEBUG = 16  # clips of each part, where `debug` is on
 
 
 class Parts(NamedTuple):
-    """What is learned from, what a training is watched by, and what no training sees; None where there is none.
+    """Clips for training, validation and test; None where a part is empty.
 
-    labels: what targets are in numbers.
-    words: that clips of the data set are known by, in the order of their numbers; () where there are none.
-    conditions: what the model is told, "word" and "age", and how.
-    splits: which clips are in which part.
-    note: what was decided, in words.
+    labels: targets as numbers.
+    words: known words, in the order of their numbers.
+    config: of the model that fits the clips.
+    recordings: all clips; splits: their division.
+    note: whether the model is conditioned on the word, and why.
     """
 
     train: ClassificationDataset
@@ -49,45 +55,53 @@ class Parts(NamedTuple):
     test: ClassificationDataset | None
     labels: Labels
     words: tuple[str, ...]
-    conditions: dict[str, str]
+    config: ResolvedConfig
+    recordings: list[Recording]
     splits: Splits
     note: str
 
     @property
+    def conditions(self) -> dict[str, str]:
+        """The kind of each condition of the model, of "word" and "age"."""
+        return self.config.conditions
+
+    @property
     def seconds(self) -> float:
-        """Of each clip, with its padding."""
+        """Length of each clip, with its padding."""
         return self.train.samples / SAMPLE_RATE
 
 
 def parts(settings: Settings, *, progress: bool = True, check: Callable[[Parts], object] | None = None) -> Parts:
-    """The data of these settings, divided; the last one stays in memory for who asks again.
+    """Read and divide the data of these settings; the last ones stay in memory.
 
     Args:
-        settings: which.
-        progress: whether bars are shown.
-        check: is called with the parts before any sound is read, unless some of the clips may be left out.
+        settings: of the data and the model.
+        progress: whether to show progress bars.
+        check: called with the parts before any sound is read, unless some of the clips may be left out.
 
     Raises:
         DatasetError: a table or clip that cannot be used, or parts that cannot be made; see `read_recordings`,
             `Labels.of`, `split`, `given_splits` and `ClassificationDataset`.
-        ParameterError: a model that cannot be, see `Config`, or that is to be told what the table does not say.
+        ParameterError: settings of the model that do not go together or do not fit the table.
     """
     data = settings.data
-    recordings, splits = divided(settings, progress=progress)
-    labels = Labels.of(recordings, settings.task, settings.data.order)
-    chosen = {name: [recordings[index] for index in getattr(splits, name)] for name in ("train", "valid", "test")}
-    words, conditions, note = _conditions(settings, chosen, labels)
-    # A word that training has not does no harm, unless the model is told the word.
-    words = word_list(chosen["train"]) if "word" in conditions else words
+    recordings, labels, splits = divided(settings, progress=progress)
+    chosen = splits.take(recordings)
+    word, note = _word_condition(settings.model.word, chosen, labels)
+    words = word_list(chosen["train"] if word else recordings)  # without the condition a new word does no harm
     seconds = _longest(recordings, data) if data.pad == "longest" else data.seconds
-    ages = data.ages if _is_told_ages(settings, recordings, labels, words, conditions, seconds) else ()
+    seconds = max(1, round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    config = _resolved(settings, recordings, labels, word, words, seconds)
+    ages = data.ages if "age" in config.needs else ()
     keys, made = {}, {}
     for name, rows in chosen.items():
-        options = _options(settings, seconds, name) | {"labels": labels, "words": words, "ages": ages}
+        crop = "centre" if data.crop == "random" and name != "train" else data.crop
+        options = {"seconds": seconds, "crop": crop, "seed": settings.training.seed if crop == "random" else 0}
+        options |= {"on_error": data.on_error, "labels": labels, "words": words, "ages": ages}
         rows = rows[:: max(1, len(rows) // _DEBUG)][:_DEBUG] if settings.debug else rows
         keys[name] = repr((options, rows, written(row.path for row in rows)))
         made[name] = ClassificationDataset(rows, **options) if rows else None
-    result = Parts(**made, labels=labels, words=words, conditions=conditions, splits=splits, note=note)
+    result = Parts(**made, labels=labels, words=words, config=config, recordings=recordings, splits=splits, note=note)
     if check and data.on_error == "raise":
         check(result)
     held = {keys[name]: _HELD.get(keys[name]) or _read_once(made[name], progress) for name in chosen}
@@ -97,98 +111,111 @@ def parts(settings: Settings, *, progress: bool = True, check: Callable[[Parts],
 
 
 def again(settings: Settings, *, progress: bool = True) -> Parts:
-    """The parts that a training was given. What there was to warn of was said then."""
+    """Return the parts of a training without its warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return parts(settings, progress=progress)
 
 
-_HELD: dict[str, ClassificationDataset | None] = {}  # in memory, for who asks again, whatever the model is told
+_HELD: dict[str, ClassificationDataset | None] = {}  # in memory, for the next call
 
 
-def divided(settings: Settings, *, progress: bool = True) -> tuple[list[Recording], Splits]:
-    """All recordings, and which of them are in which part; no sound is read.
+def divided(settings: Settings, *, progress: bool = True) -> tuple[list[Recording], Labels, Splits]:
+    """Return all recordings, their labels and their division; no sound is read.
 
     Raises:
-        ParameterError: folds of what is divided already.
+        ParameterError: folds of parts that are given.
         DatasetError: see `parts`.
     """
-    data, options = settings.data, {"seed": _seed(settings), "shuffle": settings.data.shuffle}
+    data = settings.data
+    seed = settings.training.seed if data.split_seed is None else data.split_seed
+    options = {"seed": seed, "shuffle": data.shuffle}
+
+    def read(path: str) -> list[Recording]:
+        columns = {name: getattr(data, f"{name}_column") for name in ("word", "age", "speaker")}
+        found = read_recordings(path, data.target or "label", on_error=data.on_error, group=data.group, **columns)
+        return filter_words(found, data.words)
+
     if data.train_file:
         train, test, valid = (
-            filter_words(_read(file, data), data.words) if file else None
-            for file in (data.train_file, data.test_file, data.valid_file)
+            read(file) if file else None for file in (data.train_file, data.test_file, data.valid_file)
         )
-        everything = [*train, *test, *(valid or [])]
-        options["labels"] = Labels.of(everything, settings.task, data.order)
-        return given_splits(train, test, valid, valid_size=data.valid_size, **options)
-    recordings = filter_words(_read(data.data, data) if data.data else _built_in(data, progress), data.words)
-    options["labels"] = Labels.of(recordings, settings.task, data.order)
+        labels = Labels.of([*train, *test, *(valid or [])], settings.task, data.order)
+        recordings, splits = given_splits(train, test, valid, valid_size=data.valid_size, labels=labels, **options)
+        return recordings, labels, splits
+    recordings = read(data.data or str(_built_in(data, progress)))
+    labels = Labels.of(recordings, settings.task, data.order)
+    options["labels"] = labels
     if any(recording.split for recording in recordings):
         if data.k_fold:
-            found = f"{data.k_fold}, where the table's column `split` says which clip is in which part"
+            found = f"{data.k_fold}, where the table's column `split` names the parts"
             raise ParameterError("k_fold", found, "0, or a table without that column")
-        return recordings, splits_of_column(recordings, valid_size=data.valid_size, **options)
+        return recordings, labels, splits_of_column(recordings, valid_size=data.valid_size, **options)
     if data.k_fold:
-        return recordings, folds(recordings, data.k_fold, data.test_size, **options)[data.fold]
-    return recordings, split(recordings, data.test_size, data.valid_size, **options)
+        return recordings, labels, folds(recordings, data.k_fold, data.test_size, **options)[data.fold]
+    return recordings, labels, split(recordings, data.test_size, data.valid_size, **options)
 
 
-def _seed(settings: Settings) -> int:
-    seed = settings.data.split_seed
-    return settings.training.seed if seed is None else seed
-
-
-def _read(path: str, data: Data) -> list[Recording]:
-    columns = {"word": data.word_column, "age": data.age_column, "speaker": data.speaker_column, "group": data.group}
-    return read_recordings(path, data.target or "label", on_error=data.on_error, **columns)
-
-
-def _built_in(data: Data, progress: bool) -> list[Recording]:
+def _built_in(data: Data, progress: bool) -> Path:
     spoken = speech.corpus(
         data.num_words, data.speakers, data.takes, abnormal=data.abnormal, snr=tuple(data.snr), ages=tuple(data.ages),
         seed=data.clips_seed,
     )  # fmt: skip
-    return _read(str(speech.render(spoken, progress=progress)), data)
+    return speech.render(spoken, progress=progress)
 
 
-def network(
-    settings: Settings, labels: Labels, words: Sequence[str], conditions: dict[str, str], seconds: float | int
-) -> dict[str, Any]:
-    """What the `AudioClassifier` of these settings and clips is made with, by name."""
+def _resolved(
+    settings: Settings,
+    recordings: Sequence[Recording],
+    labels: Labels,
+    word: str,
+    words: Sequence[str],
+    seconds: float,
+) -> ResolvedConfig:
+    """The model's settings with what follows from the clips."""
     model = settings.model
-    left_out = ("word", "age", "weights", "data_type")
-    same = {name: value for name, value in vars(model).items() if name not in left_out}
-    same["standardize"] = model.standardize and BACKBONES[model.backbone].takes == "spectrogram"
+    standardize = model.standardize and model.facts.takes == "spectrogram"
     outputs = None if settings.task == "regression" else len(labels.names)
     counts = {"num_outputs": outputs, "num_words": max(1, len(words)), "num_ages": len(settings.data.ages)}
-    return same | counts | {"task": settings.task, "conditions": conditions, "seconds": seconds}
-
-
-def _is_told_ages(settings: Settings, recordings: Sequence[Recording], *of_clips: Any) -> bool:
-    """Whether the model hears ages, as a condition or in rows that mel bins leave. What is no model is refused."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the model says the same
-        config = Config.of(network(settings, *of_clips))
+    own = {"word": word, "standardize": standardize, "task": settings.task, "seconds": seconds}
+    config = ResolvedConfig(**asdict(model) | counts | own)
     if "age" in config.needs and any(recording.age is None for recording in recordings):
         advice = "The table lacks some, or has none."
-        if not settings.model.age:
+        if not model.age:
             found = f"{config.n_mels}, which leaves {config.fill_rows} rows of {config.facts.rows} to the age"
             raise ParameterError("n_mels", found, "an age of every clip", f"{advice} Or leave n_mels out.")
-        raise ParameterError("age", repr(settings.model.age), "an age of every clip", advice)
-    return "age" in config.needs
+        raise ParameterError("age", repr(model.age), "an age of every clip", advice)
+    return config
 
 
-def _options(settings: Settings, seconds: float | int, part: str) -> dict[str, Any]:
-    """How clips of a part are read."""
-    data = settings.data
-    crop = "centre" if data.crop == "random" and part != "train" else data.crop
-    seed = settings.training.seed if crop == "random" else 0
-    return {"seconds": seconds, "crop": crop, "seed": seed, "on_error": data.on_error}
+def _word_condition(wanted: str, chosen: Mapping[str, list[Recording]], labels: Labels) -> tuple[str, str]:
+    """The kind of the word's condition, "" for none, and why."""
+    recordings = [row for rows in chosen.values() for row in rows]
+    words, learned = set(word_list(recordings)), set(word_list(chosen["train"]))
+    complete = all(row.word for row in recordings)
+    targets = defaultdict(set)
+    for row in chosen["train"]:
+        targets[row.word].add(row.target)
+    why = ""
+    if wanted == "auto":
+        if len(words) < 2:
+            why = "the table has one only" if words else "the table has none"
+        elif not complete:
+            why = "some clips have none"
+        elif words - learned:
+            why = f"{len(words - learned)} of {len(words)} are not in the training part"
+        elif labels.task == "classification" and all(len(there) == 1 for there in targets.values()):
+            why = "each word has one label, which it would give away"
+        wanted = "" if why else "heads"
+    elif wanted and not complete:
+        raise ParameterError("word", repr(wanted), "a word of every clip", "The table lacks some, or has none.")
+    if wanted:
+        return wanted, f"The model is conditioned on the word, one of {len(words)}."
+    return "", f"The model is not conditioned on words{why and ': '}{why}."
 
 
 def _read_once(dataset: ClassificationDataset | None, progress: bool) -> ClassificationDataset | None:
-    """In memory, if there is room."""
+    """The data set in memory, if there is room."""
     if dataset is None:
         return None
     if len(dataset) * dataset.samples * 4 > _IN_MEMORY:
@@ -197,7 +224,7 @@ def _read_once(dataset: ClassificationDataset | None, progress: bool) -> Classif
 
 
 def _longest(recordings: Sequence[Recording], data: Data) -> float | int:
-    """Seconds of the longest clip, at most those that are heard; from what the files say of themselves."""
+    """Seconds of the longest clip, `data.seconds` at most, from the headers of the files."""
     longest = 0.0
     for recording in recordings:
         try:
@@ -208,63 +235,151 @@ def _longest(recordings: Sequence[Recording], data: Data) -> float | int:
                 raise
         if longest >= data.seconds:
             break
-    return min(data.seconds, longest) or data.seconds
+    return min(data.seconds, longest) if longest > 0 else data.seconds
 
 
-def _conditions(
-    settings: Settings, chosen: dict[str, list[Recording]], labels: Labels
-) -> tuple[tuple[str, ...], dict[str, str], str]:
-    """The words, what the model is told and how, and in words why."""
-    model, everything = settings.model, [row for rows in chosen.values() for row in rows]
-    words, conditions = word_list(everything), {}
-    if model.age:
-        conditions["age"] = model.age
-    if model.word == "auto":
-        why = _why_not(chosen, words, labels)
-        if not why:
-            conditions["word"] = "heads"
-        note = (
-            f"The model is told the word, one of {len(words)}." if not why else f"The model is not told words: {why}."
-        )
-    elif model.word:
-        if not all(row.word for row in everything):
-            raise ParameterError("word", repr(model.word), "a word of every clip", "The table lacks some, or has none.")
-        conditions["word"], note = model.word, f"The model is told the word, one of {len(words)}."
-    else:
-        note = "The model is not told words."
-    return words, conditions, note
+# The card of a saved model
+
+CARD = "classifier.json"
+_FORMAT = "avlib classifier 1"
+# Settings that decide what a model predicts and from what; with another learning rate it is the same kind of model.
+_DECISIVE = {
+    "": ("task",),
+    "data": ("target", "words", "seconds", "pad", "ages"),
+    "model": tuple(each.name for each in fields(Config) if each.name not in ("dropout", "freeze")),
+}
 
 
-def _why_not(chosen: dict[str, list[Recording]], words: Sequence[str], labels: Labels) -> str:
-    """Why a model cannot be told the words, or should not; "" if it can."""
-    if len(words) < 2:
-        return "the table has one only" if words else "the table has none"
-    if not all(row.word for rows in chosen.values() for row in rows):
-        return "some clips have none"
-    learned = set(word_list(chosen["train"]))
-    if unseen := set(words) - learned:
-        return f"{len(unseen)} of {len(words)} are not in the training part"
-    if labels.task == "classification":
-        targets = defaultdict(set)
-        for row in chosen["train"]:
-            targets[row.word].add(row.target)
-        if all(len(there) == 1 for there in targets.values()):
-            return "each word has one label, which it would give away"
-    return ""
+@dataclass(frozen=True)
+class Card:
+    """What a saved classifier predicts, and from what; written beside its weights.
+
+    names: of the classes, in the order of the logits; of a regression, of the ordered labels, if it had any.
+    task: "classification" or "regression".
+    seconds: of a window; clips are padded to it.
+    crop: part of a longer clip that training used.
+    words, ages: known ones, in the order of their numbers.
+    target: column of the target.
+    statistics: of the training's clips, see `datasets.classification.statistics`.
+    splits: hashes of the parts, see `Splits.hashes`.
+    settings: all of them, as a table.
+    """
+
+    names: tuple[str, ...]
+    task: str
+    seconds: float
+    crop: str = "start"
+    words: tuple[str, ...] = ()
+    ages: tuple[float, ...] = ()
+    target: str = ""
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    splits: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Card:
+        """Read the card in a folder.
+
+        Raises:
+            CheckpointError: there is none, or it is not one.
+        """
+        path, expected = Path(folder) / CARD, "the file that `Card.save` writes beside the weights"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            advice = "Weights alone do not say which classes they predict."
+            raise CheckpointError(path, error.strerror or "cannot be read", expected, advice) from error
+        except ValueError as error:
+            raise CheckpointError(path, f"is not JSON ({error})", expected) from error
+        if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
+            raise CheckpointError(path, "is no card of a classifier", f'a table with "format": "{_FORMAT}"')
+        known = {each.name for each in fields(cls)}
+        missing, more = known - content.keys(), content.keys() - known
+        if missing or more:
+            raise CheckpointError(path, f"lacks {sorted(missing)}, and has {sorted(more)} besides", expected)
+        model = content["settings"].get("model", {})
+        for name in {"weights", "data_type"} & model.keys():  # where older cards have them
+            content["settings"][name] = model.pop(name)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
+
+    def save(self, model: nn.Module, folder: str | Path) -> None:
+        """Write a model and this card into a folder; one of that name is replaced.
+
+        The card comes last: a process that is killed before leaves weights without one, which `read` refuses.
+
+        Raises:
+            CacheError: it cannot be written.
+            CheckpointError: the model does not fit the card.
+        """
+        folder = Path(folder)
+        self.require_model(model, folder)
+        model.save(folder)  # in place of all that was there, so that no card of other weights stays
+        with publishing(folder / CARD) as unfinished:
+            content = {"format": _FORMAT, **_plain(self)}
+            unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @property
+    def labels(self) -> Labels:
+        return Labels(self.names, self.task)
+
+    def require_model(self, model: nn.Module, path: str | Path) -> None:
+        """Refuse a model of another task, or with other numbers of classes, words or ages.
+
+        Raises:
+            CheckpointError: they differ.
+        """
+        config = model.config
+        counts = {"outputs": (config["num_outputs"], 1 if self.task == "regression" else len(self.names))}
+        for name, of_model, of_card in (("word", "num_words", self.words), ("age", "num_ages", self.ages)):
+            if name in model.needs:
+                counts[f"{name}s"] = (config[of_model], len(of_card))
+        counts["task"] = config["task"], self.task
+        wrong = [f"{name}: {model} and {card}" for name, (model, card) in counts.items() if model != card]
+        if wrong:
+            found = f"the weights and {CARD} do not agree ({'; '.join(wrong)})"
+            raise CheckpointError(path, found, "both of one training")
+
+    def require(
+        self, path: str | Path, *, labels: Labels | None = None, settings: Any = None,
+        splits: Any = None,
+    ) -> None:  # fmt: skip
+        """Refuse other labels, decisive settings or parts than those of the training; None accepts any.
+
+        Args:
+            path: for messages.
+            labels: classes in their order.
+            settings: a dataclass, or a table of some settings; those of the training alone may differ.
+            splits: the division of the clips, or its hashes.
+
+        Raises:
+            CheckpointError: they differ, or the card does not say.
+        """
+        if labels is not None and (labels.task, tuple(labels.names)) != (self.task, self.names):
+            found = f"was trained for {self.task} of {_listed(self.names)}"
+            advice = "Its predictions would be taken for other classes. Take other weights, or train anew."
+            raise CheckpointError(path, found, f"{labels.task} of {_listed(labels.names)}", advice)
+        wanted, wrong = _plain(settings or {}), []
+        for table, names in _DECISIVE.items():
+            mine, asked = (s.get(table, {}) if table else s for s in (self.settings, wanted))
+            asked = {name: asked[name] for name in names if name in asked}
+            wrong += [f"{n} {mine[n]!r} for {value!r}" for n, value in asked.items() if n in mine and mine[n] != value]
+            wrong += [f"{name} unknown for {value!r}" for name, value in asked.items() if name not in mine]
+        if wrong:
+            advice = "Leave these settings out, take other weights, or train anew."
+            raise CheckpointError(path, f"was trained with other settings: {', '.join(wrong)}", "the same", advice)
+        hashes = getattr(splits, "hashes", splits) or {}
+        parts = [name for name, mark in hashes.items() if self.splits.get(name) != mark]
+        if parts:
+            found = f"was trained with other clips in {' and '.join(parts)}"
+            advice = "Give the table, seed and sizes of the training, or it may be tested on what it learned from."
+            raise CheckpointError(path, found, "the same division of the clips", advice)
 
 
-def files(settings: Settings) -> list:
-    """The user's weights and clips, and when each was written; see `written`."""
-    weights = written([settings.model.weights])
-    if not (settings.data.data or settings.data.train_file):
-        return weights
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # `parts` says the same
-        recordings, splits = divided(settings, progress=False)
-    return [weights, splits.hashes, list(map(repr, recordings)), written(recording.path for recording in recordings)]
+def _plain(value: Any) -> Any:
+    """The value as JSON would give it back."""
+    value = asdict(value) if is_dataclass(value) else value
+    return json.loads(json.dumps(value, default=lambda each: each.tolist() if hasattr(each, "tolist") else str(each)))
 
 
-def say(text: str, progress: bool) -> None:
-    """What a user should know before a training, beside its bars."""
-    if progress and text:
-        print(text, file=sys.stderr)
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f", ... ({len(names)})" if len(names) > most else "") or "numbers"

@@ -1,84 +1,101 @@
-"""How good a classifier or a regressor is, on clips that no training saw, and how well that is known.
+"""Figures of a classifier or regressor on held-out clips, beside baselines, with intervals; folds and reports.
 
-Each figure stands beside what needs no model. Its lower end is the lowest of what two ways give: drawing whole speakers
-anew, since clips of one speaker are alike, and Wilson's interval, since ten clips that are all right draw nothing else.
+The lower end of an interval is the lower of two: that of a bootstrap over whole speakers, since clips of one speaker
+are alike, and Wilson's, since a bootstrap of ten clips that are all right is always ten right clips.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ... import metrics
 from ...errors import ParameterError, check_choice
 from ...tables import html_table
-from .. import Figure
-from .baselines import baseline_predictions
+from .. import Figure, Report, Trained
 from .data import again
-from .predicting import Predictions, predictions
+from .learning import trained
+from .predicting import Prediction, baseline_predictions, joined, predict
 from .settings import Settings
 
 _COMMONEST, _CHANCE, _MEAN = "always the commonest", "chance", "always the mean"
+_FEW = 30  # clips, below which the report says how little they prove
+
+# Figures
 
 
 def evaluate(
     model: nn.Module, settings: Settings, *, hop: float | int = 0.0, draws: int = 300, progress: bool = True
 ) -> dict[str, Figure]:
-    """All figures of a model on the test part of its data, each beside chance, and those of two baselines below.
+    """Compute all figures of a model on the test part of its data, beside chance and two baselines.
 
     Args:
-        model: as `trained` gives it.
-        settings: that it was trained with.
-        hop: above 0, clips are heard whole, in windows so far apart, in seconds; see `predictions`.
-        draws: of speakers, for the lower ends of the intervals.
-        progress: whether bars are shown.
+        model: as `trained` returns it.
+        settings: of its training.
+        hop: above 0, whole clips are predicted in windows so far apart, in seconds; see `predict`.
+        draws: bootstrap draws of speakers.
+        progress: whether to show progress bars.
 
     Raises:
         ParameterError: there is no test part.
-        DatasetError, MediaError: see `parts` and `predictions`.
+        DatasetError, MediaError: see `parts` and `predict`.
     """
-    made = again(settings, progress=progress)
-    if made.test is None:
+    own = again(settings, progress=progress)
+    if own.test is None:
         raise ParameterError("test_size", f"{settings.data.test_size:g}", "more than 0: no clips are left to test on")
-    said = predictions(model, made.test, hop=hop, progress=progress)
-    return evaluated(said, baseline_predictions(made.train, made.test), draws=draws)
+    found = predict(model, own.test, hop=hop, progress=progress)
+    return figures(found, baseline_predictions(own.train, own.test), draws=draws)
 
 
-def figures(said: Predictions, *, draws: int = 300, seed: int = 0) -> dict[str, Figure]:
-    """Figures of all clips at once, each beside chance. R2 or CCC of batches would be other numbers.
+def figures(
+    prediction: Prediction, baselines: Mapping[str, Prediction] | None = None, *, draws: int = 300, seed: int = 0
+) -> dict[str, Figure]:
+    """Compute figures over all clips at once, each beside chance.
 
     Of classes: accuracy, UAR, AUROC, AP, and of two also the sensitivity at a specificity of 0.9, as in
     `metrics.classification_figures`. Of numbers: MSE, MAE, R2, CCC and Pearson's r, as in
-    `metrics.regression_figures`, beside whoever always says the mean of these clips. AUROC's
-    lower end is by the number of clips alone; AP, errors and r have no lower end.
+    `metrics.regression_figures`, beside always predicting the mean of these clips. AUROC's lower end is by the number
+    of clips alone; AP, errors and r have none. The means of R2 or CCC over batches would be other numbers.
 
     Args:
-        said: of the clips.
-        draws: of speakers, for the lower ends of the intervals.
+        prediction: with targets.
+        baselines: of the same clips; their figures follow the first ones of the model, as "UAR, duration alone".
+        draws: bootstrap draws of speakers.
         seed: of the draws.
 
     Raises:
         ParameterError: logits that are not finite.
     """
-    return (_of_numbers if said.task == "regression" else _of_classes)(said, draws, seed)
+    compute = _of_numbers if prediction.task == "regression" else _of_classes
+    found = compute(prediction, draws, seed)
+    shown = ("R2", "CCC", "MAE") if prediction.task == "regression" else ("accuracy", "UAR", "AUROC")
+    others = {name: compute(other, draws, seed) for name, other in (baselines or {}).items()}
+    result = {}
+    for name, figure in found.items():
+        result[name] = figure
+        result |= {f"{name}, {other}": rows[name] for other, rows in others.items() if name in shown}
+    return result
 
 
-def _of_classes(said: Predictions, draws: int, seed: int) -> dict[str, Figure]:
-    targets, count = said.targets, said.logits.shape[1]
+def _of_classes(prediction: Prediction, draws: int, seed: int) -> dict[str, Figure]:
+    targets, count = prediction.targets, prediction.logits.shape[1]
     number = torch.bincount(targets, minlength=count)
-    shares = number[number > 0].double() / len(said)
-    found = metrics.classification_figures(said.logits, targets)
-    hits = (said.predicted == targets).double()
+    shares = number[number > 0].double() / len(prediction)
+    found = metrics.classification_figures(prediction.logits, targets)
+    hits = (prediction.predicted == targets).double()
     simple = {
         "accuracy": (float(shares.max()), _COMMONEST),
         "UAR": (1 / len(shares), _CHANCE),
         "AUROC": (0.5, _CHANCE),
-        "AP": (float(shares.mean()) if count > 2 else float(number[1]) / len(said), _CHANCE),
+        "AP": (float(shares.mean()) if count > 2 else float(number[1]) / len(prediction), _CHANCE),
         "sensitivity at 0.9": (0.1, _CHANCE),
     }
     drawn = {
@@ -88,46 +105,41 @@ def _of_classes(said: Predictions, draws: int, seed: int) -> dict[str, Figure]:
             logits[:, 1] - logits[:, 0], truth
         ),
     }
-    counted = {  # lower ends that suppose that each clip is news
+    counted = {  # lower ends for independent clips
         "accuracy": metrics.lower_bound(hits),
         "UAR": _low_of_mean([hits[targets == label] for label in range(count) if number[label]]),
         # of such an area the variance is at most that of a share of so many clips (Birnbaum and Klose, 1957)
         "AUROC": _wilson(found["AUROC"], int(number[number > 0].min())),
         "sensitivity at 0.9": _wilson(found.get("sensitivity at 0.9", math.nan), int(number[-1])),
     }
-    lows = {name: _drawn(figure, said, draws, seed) for name, figure in drawn.items() if name in found}
-    return {
-        name: Figure(value, *simple[name], low=_lowest(lows.get(name), counted.get(name)))
-        for name, value in found.items()
-    }
+    lows = {name: _bootstrap(figure, prediction, draws, seed) for name, figure in drawn.items() if name in found}
+    result = {}
+    for name, value in found.items():
+        ends = [low for low in (lows.get(name), counted.get(name)) if low is not None and not math.isnan(low)]
+        result[name] = Figure(value, *simple[name], low=min(ends, default=None))
+    return result
 
 
-def _of_numbers(said: Predictions, draws: int, seed: int) -> dict[str, Figure]:
-    truth = said.targets.double()
-    found = metrics.regression_figures(said.predicted, truth)
+def _of_numbers(prediction: Prediction, draws: int, seed: int) -> dict[str, Figure]:
+    truth = prediction.targets.double()
+    found = metrics.regression_figures(prediction.predicted, truth)
     mean = metrics.regression_figures(truth.mean().expand(len(truth)), truth)
     simple = mean | {"R2": 0.0, "CCC": 0.0, "Pearson": 0.0}
-
     drawn = {
         "R2": lambda logits, targets: metrics.regression_figures(logits[:, 0], targets)["R2"],
         "CCC": lambda logits, targets: metrics.concordance(logits[:, 0], targets),
     }
-    lows = {name: _drawn(figure, said, draws, seed) for name, figure in drawn.items()}
+    lows = {name: _bootstrap(figure, prediction, draws, seed) for name, figure in drawn.items()}
     return {name: Figure(value, simple[name], _MEAN, lows.get(name)) for name, value in found.items()}
 
 
-def _drawn(figure: Callable[..., float], said: Predictions, draws: int, seed: int) -> float | None:
-    """The lower end over draws of speakers; None if there is one only, who says nothing about others."""
-    groups = said.groups
+def _bootstrap(figure: Callable[..., float], prediction: Prediction, draws: int, seed: int) -> float | None:
+    """The lower end over draws of speakers; None for a single one."""
+    groups = prediction.groups
     if len(set(groups)) < 2:
         return None
-    low = metrics.bootstrap_interval(figure, groups, said.logits, said.targets, draws=draws, seed=seed).low
-    return None if math.isnan(low) else low
-
-
-def _lowest(*ends: float | None) -> float | None:
-    known = [end for end in ends if end is not None and not math.isnan(end)]
-    return min(known) if known else None
+    found = metrics.bootstrap_interval(figure, groups, prediction.logits, prediction.targets, draws=draws, seed=seed)
+    return None if math.isnan(found.low) else found.low
 
 
 def _wilson(share: float, count: int) -> float:
@@ -137,7 +149,7 @@ def _wilson(share: float, count: int) -> float:
 def _low_of_mean(parts: Sequence[Tensor]) -> float:
     """The lower end of a mean of shares, from that of each (Zou and Donner, Statistics in Medicine 27, 2008).
 
-    And no more than that of one share of as many clips as say as much: of classes of the same size, all of them.
+    At most that of one share of as many clips as are as informative: of classes of the same size, all of them.
     """
     shares = [float(part.mean()) for part in parts]
     below = [share - metrics.lower_bound(part) for share, part in zip(shares, parts, strict=True)]
@@ -146,72 +158,56 @@ def _low_of_mean(parts: Sequence[Tensor]) -> float:
     return min(mean - math.hypot(*below) / len(parts), _wilson(mean, math.floor(as_many + 1e-9)))
 
 
-def what_it_proves(said: Predictions, names: Sequence[str] = (), group: str = "") -> str:
-    """In words: of how many clips and speakers figures are, and how little that may be.
+def describe_sample(prediction: Prediction, group: str = "") -> str:
+    """Describe in words how many clips and speakers figures rest on, and how little that may prove.
 
     Args:
-        said: of the clips.
-        names: of the classes; numbers if there are none.
-        group: the column by which clips were kept together, where that is not the speaker's.
+        prediction: with targets.
+        group: the column by which clips were kept together, if it is not the speaker's.
     """
-    kept = said.groups if group else said.speakers
+    kept = prediction.groups if group else prediction.speakers
     known = len(set(kept)) if all(kept) else 0
     of_whom = f" by {known} speaker{'s' * (known > 1)}" if known else ", of speakers that are not named"
     if group:
         of_whom = f" of {known} group{'s' * (known > 1)}, by the column {group}"
-    text = f"{len(said)} clip{'s' * (len(said) > 1)}{of_whom}"
-    if said.task == "classification":
-        number = torch.bincount(said.targets, minlength=said.logits.shape[1]).tolist()
-        names = list(names) or [str(label) for label in range(len(number))]
-        text += f" ({', '.join(f'{count} {name}' for name, count in zip(names, number, strict=True))})"
-        hits = said.predicted == said.targets
+    text = f"{len(prediction)} clip{'s' * (len(prediction) > 1)}{of_whom}"
+    if prediction.task == "classification":
+        number = torch.bincount(prediction.targets, minlength=prediction.logits.shape[1]).tolist()
+        counts = ", ".join(f"{count} {name}" for name, count in zip(prediction.names, number, strict=True))
+        hits = prediction.predicted == prediction.targets
         low, high, right = metrics.lower_bound(hits), 1 - metrics.lower_bound(~hits), int(hits.sum())
         text += (
-            f". {right} {'is' if right == 1 else 'are'} right: with 95 % confidence the share of all such clips is "
-            f"between {low:.2f} and {high:.2f}, if each clip is news"
+            f" ({counts}). {right} {'is' if right == 1 else 'are'} right: with 95 % confidence the share of all such "
+            f"clips is between {low:.2f} and {high:.2f}, if clips are independent"
         )
     if known == 1:
         text += f". One {'group' if group else 'speaker'} says nothing about others"
     return text + "."
 
 
-def evaluated(
-    said: Predictions, baselines: dict[str, Predictions] | None = None, *, draws: int = 300
-) -> dict[str, Figure]:
-    """A model's figures, and below each of the first the same figure of each baseline, named "UAR, duration alone"."""
-    found = figures(said, draws=draws)
-    shown = ("R2", "CCC", "MAE") if said.task == "regression" else ("accuracy", "UAR", "AUROC")
-    others = {name: figures(other, draws=draws) for name, other in (baselines or {}).items()}
-    result = {}
-    for name, figure in found.items():
-        result[name] = figure
-        result |= {f"{name}, {other}": rows[name] for other, rows in others.items() if name in shown}
-    return result
-
-
 # By group, by fold
 
 
-def group_figures(said: Predictions, by: str = "word") -> metrics.GroupTable:
-    """Figures for each word, age or speaker by itself; clips of which it is not known are left out.
+def group_figures(prediction: Prediction, by: str = "word") -> metrics.GroupTable:
+    """Compute figures for each word, age or speaker; clips of which it is unknown are left out.
 
     Of classes the accuracy, its lower end (Wilson), and UAR, which is NaN where a group has clips of one class only.
-    Of numbers MAE, and the mean error, which says whether a group is judged too high.
+    Of numbers MAE, and the mean error, which is above 0 where a group is predicted too high.
 
     Args:
-        said: of the clips.
+        prediction: with targets.
         by: "word", "age" or "speaker".
 
     Raises:
         ParameterError: something else, or it is not known of any clip.
     """
     check_choice("by", by, ("word", "age", "speaker"))
-    groups = getattr(said, f"{by}s")
+    groups = getattr(prediction, f"{by}s")
     known = [place for place, group in enumerate(groups) if group not in ("", None)]
     if not known:
         raise ParameterError("by", f"no clip has a {by}", f"a column {by} in the table of clips")
-    part = said.at(known)
-    if said.task == "regression":
+    part = prediction.at(known)
+    if prediction.task == "regression":
         rows = {"MAE": lambda x, y: float((x - y).abs().mean()), "mean error": lambda x, y: float((x - y).mean())}
     else:
         rows = {
@@ -223,7 +219,7 @@ def group_figures(said: Predictions, by: str = "word") -> metrics.GroupTable:
 
 
 class FoldTable(NamedTuple):
-    """Figures of each fold. A notebook shows it as a table.
+    """Figures of each fold. A notebook shows them as a table.
 
     clips: `(folds,)`.
     figures: by name, `(folds,)`.
@@ -238,7 +234,7 @@ class FoldTable(NamedTuple):
 
     @property
     def std(self) -> dict[str, float]:
-        """Of a sample, over folds - 1: what another fold would differ by. Folds share clips to train on: it is low."""
+        """Standard deviation over folds, with n - 1 as divisor. Folds share clips to train on: it is low."""
         return {name: float(values.std(ddof=1)) for name, values in self.figures.items()}
 
     def _repr_html_(self) -> str:
@@ -247,8 +243,8 @@ class FoldTable(NamedTuple):
         return html_table({"fold": names, "clips": [*self.clips.tolist(), "", ""], **rows})
 
 
-def fold_figures(parts: Sequence[Predictions]) -> FoldTable:
-    """Figures of each fold, with mean and deviation; those of all out-of-fold predictions are `figures(joined(parts))`.
+def fold_figures(parts: Sequence[Prediction]) -> FoldTable:
+    """Compute figures of each fold; those of all out-of-fold predictions are `figures(joined(parts))`.
 
     Args:
         parts: of each fold, of its held-out clips, or of a test part that all share.
@@ -267,3 +263,176 @@ def fold_figures(parts: Sequence[Predictions]) -> FoldTable:
     ]
     found = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     return FoldTable(np.array([len(part) for part in parts]), found)
+
+
+class CrossValidation(NamedTuple):
+    """A model for each fold, with figures on the clips that it validates with.
+
+    table: figures by fold, their mean and standard deviation.
+    predictions: of each clip outside the test part, by the model that was not trained on it.
+    trained: of each fold.
+    baselines: of the same clips, from the same training parts.
+    """
+
+    table: FoldTable
+    predictions: Prediction
+    trained: list[Trained]
+    baselines: dict[str, Prediction]
+
+
+def cross_validated(
+    settings: Settings, *, device: torch.device | str | None = None, progress: bool = True, live: bool = False
+) -> CrossValidation:
+    """Train a model for each of the `k_fold` folds, and predict the clips that it was not trained on.
+
+    Raises:
+        ParameterError: no folds; `patience` or `best`, which would choose by what is measured here.
+        TrainingError, DatasetError, CacheError: see `trained`.
+    """
+    if not settings.data.k_fold:
+        raise ParameterError("k_fold", "0", "2 or more")
+    if settings.training.chooses:
+        found = "with patience or best, which look at the fold that is measured"
+        raise ParameterError("k_fold", found, "neither", "The figures would be of chosen models.")
+    models, predictions, simple = [], [], []
+    with warnings.catch_warnings():
+        for fold in range(settings.data.k_fold):
+            one = replace(settings, data=replace(settings.data, fold=fold), checkpoint="")
+            models.append(trained(one, device=device, progress=progress, live=live))
+            own = again(one, progress=progress)
+            predictions.append(predict(models[-1].model, own.valid, progress=progress))
+            simple.append(baseline_predictions(own.train, own.valid))
+            warnings.simplefilter("ignore", UserWarning)  # of the table, which other folds share
+    baselines = {name: joined([one[name] for one in simple]) for name in simple[0]}
+    return CrossValidation(fold_figures(predictions), joined(predictions), models, baselines)
+
+
+def assess(
+    model: nn.Module, settings: Settings, *, device: torch.device | str | None = None, progress: bool = True
+) -> Report:
+    """Report on a model for the command line: figures, and how many clips and speakers they rest on.
+
+    They are of the test part; without one, of the validation part, or there are none. With `k_fold` the models of all
+    folds are trained too, unless a saved model is tested or `patience` or `best` choose by the fold; without a test
+    part figures are of all out-of-fold predictions.
+
+    Raises:
+        TrainingError: see `trained`.
+        DatasetError, MediaError: see `parts` and `predict`.
+    """
+    own = again(settings, progress=progress)
+    part = own.test or own.valid
+    if part is None:
+        return Report({}, "No clip was held out: nothing is known of how good this model is.")
+    folds, chosen = None, settings.training.chooses
+    if settings.data.k_fold and not (settings.test or chosen):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # already shown in the training
+            folds = cross_validated(settings, device=device, progress=progress)
+    if folds and own.test is None:
+        found, simple = folds.predictions, folds.baselines
+    else:
+        found, simple = predict(model, part, progress=progress), baseline_predictions(own.train, part)
+    files = {"predictions.csv": found.to_csv}
+    remarks = f"These figures are of {describe_sample(found, settings.data.group)}"
+    if len(found) < _FEW:
+        remarks += f" So few clips prove little; with {_FEW} or more, of several speakers, the interval is narrower."
+    if own.test is None and not folds:
+        remarks += " There is no test part: they are the validation part, by which the model may have been chosen."
+    if settings.data.k_fold and chosen and not settings.test:
+        remarks += " Of all folds there are no figures: patience or best look at the fold that would be measured."
+    if folds:
+        mean, std = folds.table.mean, folds.table.std
+        each = ", ".join(f"{name} {mean[name]:.3f} +- {std[name]:.3f}" for name in mean)
+        remarks += f"\n\n{settings.data.k_fold} folds, each by a model that was not trained on it: {each}."
+        remarks += f" The model that is kept is that of fold {settings.data.fold}."
+        if own.test is not None:
+            files["out_of_fold.csv"] = folds.predictions.to_csv
+    return Report(figures(found, simple), remarks, files)
+
+
+# Probabilities
+
+
+class Thresholds(NamedTuple):
+    """Effect of a threshold on the probability of a class, all `(thresholds,)`. A notebook shows it as a table."""
+
+    threshold: np.ndarray
+    sensitivity: np.ndarray  # share of the clips of the class at or above it
+    specificity: np.ndarray  # share of all others below it
+    precision: np.ndarray  # share of the class among those at or above it; NaN where there are none
+
+    @property
+    def balanced(self) -> np.ndarray:
+        """The mean of sensitivity and specificity: UAR of two classes."""
+        return (self.sensitivity + self.specificity) / 2
+
+    @property
+    def best(self) -> float:
+        """The threshold at which `balanced` is highest, the middle one of equals. Choose it on the validation part."""
+        highest = np.flatnonzero(self.balanced >= self.balanced.max() - 1e-12)
+        return float(self.threshold[highest[(len(highest) - 1) // 2]])
+
+    def _repr_html_(self) -> str:
+        return html_table({name: getattr(self, name).tolist() for name in (*self._fields, "balanced")})
+
+
+def thresholds(prediction: Prediction, label: int = 1, at: Sequence[float] = ()) -> Thresholds:
+    """Compute sensitivity, specificity and precision for thresholds on the probability of a class.
+
+    Args:
+        prediction: with targets.
+        label: the class; the others together are the rest.
+        at: thresholds; 0.05 to 0.95 in steps of 0.05 if there are none.
+
+    Raises:
+        ParameterError: a regression, no such class, or clips of that class or of the rest are missing.
+    """
+    _require_classes(prediction)
+    if not 0 <= label < prediction.logits.shape[1]:
+        raise ParameterError("label", f"{label}", f"0 to {prediction.logits.shape[1] - 1}")
+    values = np.asarray(at, dtype=float) if len(at) else np.arange(1, 20) / 20
+    true, score = (prediction.targets == label).numpy(), prediction.probabilities[:, label].numpy()
+    if true.all() or not true.any():
+        found = f"{int(true.sum())} of {len(true)} clips of class {label}"
+        raise ParameterError("prediction", found, "some, and some others")
+    over = score[None] >= values[:, None]  # (thresholds, clips)
+    found, taken = (over & true).sum(axis=1), over.sum(axis=1)
+    precision = np.divide(found, taken, out=np.full(len(values), math.nan), where=taken > 0)
+    return Thresholds(values, found / true.sum(), (~over & ~true).sum(axis=1) / (~true).sum(), precision)
+
+
+def calibration(prediction: Prediction, bins: int = 10) -> metrics.Calibration:
+    """Compare confidence with accuracy; see `metrics.calibration`.
+
+    Raises:
+        ParameterError: a regression, or no bins.
+    """
+    _require_classes(prediction)
+    return metrics.calibration(prediction.probabilities, prediction.targets, bins)
+
+
+def temperature(prediction: Prediction) -> float:
+    """Find the divisor of logits that minimises cross entropy; above 1 for an overconfident model.
+
+    Guo et al., arXiv:1706.04599, section 4.2; between 0.05 and 20. Find it on the validation part. Predicted classes
+    stay the same. A loss of each class by itself (bce, the sigmoid forms) teaches two logits the same twice: of two
+    classes, softmax is then overconfident by a factor of 2.
+
+    Raises:
+        ParameterError: a regression.
+    """
+    from scipy.optimize import minimize_scalar
+
+    _require_classes(prediction)
+    logits = prediction.logits.double()
+
+    def loss(exponent: float) -> float:
+        return float(F.cross_entropy(logits / math.exp(exponent), prediction.targets))
+
+    return math.exp(minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded").x)
+
+
+def _require_classes(prediction: Prediction) -> None:
+    if prediction.task == "regression":
+        raise ParameterError("prediction", "a regression", "probabilities of classes")

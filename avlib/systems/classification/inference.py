@@ -1,47 +1,51 @@
-"""A trained classifier at work: files in, a table out; vectors of them; where in a clip the evidence is."""
+"""A trained classifier for files, and evidence: which parts of a clip a prediction comes from."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ... import media, training
-from ...datasets.classification import Labels, Recording, age_index, read_recordings, word_index
+from ...datasets.classification import UNKNOWN, Example, Labels, Recording, age_index, read_recordings, word_index
 from ...datasets.sources import SAMPLE_RATE, SOUND_SUFFIXES, VIDEO_SUFFIXES, existing, files_in
-from ...errors import AvlibError, DatasetError, MediaError, ParameterError, check_choice
+from ...errors import DatasetError, MediaError, ParameterError, check_choice
 from ...models.classifiers import AudioClassifier
 from ...workers import POLICIES, describe
-from .evidence import Evidence, contributions, occlusion
-from .predicting import NOT_TOLD, Heard, Sound, Vote, answers, in_samples, listen, vote
-from .saving import Card, read_card, require_fit, save_classifier
-from .tables import Embeddings, Table
+from .. import device_of
+from .data import Card
+from .predicting import Prediction, conditions_of, in_samples, predict_windows
 
 Files = str | Path | Recording | Sequence[str | Path | Recording]
 
 _TABLES = (".csv", ".tsv")
+_N_FFT, _HOP = 512, 128  # of the spectrum in which parts are silenced: 32 ms, every 8 ms
 
 
 class Classifier:
-    """A trained model with its card: what its answers mean, and what it can be told.
+    """A trained model with its card.
 
     Args:
-        model: an `AudioClassifier`; it answers in evaluation mode, and its own mode is left as it is.
+        model: an `AudioClassifier`; it predicts in evaluation mode, and its own mode is kept.
         card: see `Card`.
-        folder: from which it was read, for messages.
+        folder: for messages.
 
     Raises:
         CheckpointError: the two do not belong together.
     """
 
     def __init__(self, model: nn.Module, card: Card, folder: str | Path = ""):
-        require_fit(card, model, folder)
+        card.require_model(model, folder)
         self.model, self.card, self.folder = model, card, Path(folder)
+        self.classes = card.names if card.task == "classification" else ()
 
     @classmethod
     def load(
@@ -53,36 +57,29 @@ class Classifier:
         splits: Any = None,
         device: torch.device | str | None = None,
     ) -> Classifier:
-        """Read what `save` or a training wrote. Whatever is given besides has to be that of the training.
+        """Read a folder that `save` or a training wrote.
 
         Args:
             folder: with weights, their configuration, and the card.
-            labels: the classes that answers are to be; None for whichever they are.
-            settings: a dataclass or a table, of which what decides what a model is has to agree.
-            splits: the division of the clips, or its hashes.
+            labels: refuse a model of others; see `Card.require`, as for `settings` and `splits`.
+            settings: see `labels`.
+            splits: see `labels`.
             device: None or "auto" takes a GPU if there is one.
 
         Raises:
             CheckpointError: a file is missing or damaged, or does not fit the others or what is given.
         """
-        card = read_card(folder)
-        if labels is not None:
-            card.require_labels(labels, folder)
-        if settings is not None:
-            card.require_settings(settings, folder)
-        if splits is not None:
-            card.require_splits(splits, folder)
+        card = Card.read(folder)
+        card.require(folder, labels=labels, settings=settings, splits=splits)
         return cls(AudioClassifier.from_checkpoint(folder).to(training.chosen_device(device)).eval(), card, folder)
 
     def save(self, folder: str | Path) -> None:
-        """Write all of it, for `load`.
+        """Write model and card for `load`.
 
         Raises:
             CacheError: it cannot be written.
         """
-        rest = asdict(self.card)
-        del rest["names"], rest["task"]
-        save_classifier(folder, self.model, self.card.labels, **rest)
+        self.card.save(self.model, folder)
 
     def predict(
         self,
@@ -93,55 +90,55 @@ class Classifier:
         hop: float | int | None = None,
         on_error: str = "raise",
         batch_size: int = 16,
-    ) -> Table:
-        """An answer for each clip.
+    ) -> Prediction:
+        """Predict files.
 
         Args:
             files: a sound or video, a folder of them (however deep), a table (`.csv` with `path`, and `word`, `age`
-                where they are needed; other columns do not matter), recordings, or several files.
-            word: that is said in the clips, or in each of them, where the model is told it; it wins over the table's.
+                where they are needed), recordings, or several files.
+            word: of all clips, or of each, where the model is conditioned on it; it wins over the table's.
             age: of the speakers, in years, likewise.
-            hop: a clip longer than a window is heard in windows so many seconds apart, of which the mean counts; None
-                is half a window, 0 hears only the part that training would have taken.
+            hop: a clip longer than a window is predicted in windows so many seconds apart, whose probabilities are
+                averaged; None is half a window, 0 uses only the part that training would have used.
             on_error: "raise", or "skip" for clips that cannot be read, or whose word or age in the table is unknown to
-                the model; the answer says which.
-            batch_size: how many windows at once.
+                the model; see `Prediction.skipped`.
+            batch_size: windows at once.
 
         Raises:
             MediaError, DatasetError: a clip cannot be used, or there is none.
-            ParameterError: a word or an age is given that the model does not know, one that it needs is not given, or
-                not as many as there are files.
+            ParameterError: a given word or age that the model does not know, a missing one that it needs, or not as
+                many as files.
         """
-        kept, heard, seconds, skipped = self._heard(files, word, age, hop, on_error, batch_size)
-        values = torch.stack([answers(each.logits.double()).mean(dim=0) for each in heard]).numpy()
-        regression = self.card.task == "regression"
-        names = () if regression else self.card.names
-        said = tuple(values[:, 0].tolist()) if regression else tuple(names[best] for best in values.argmax(axis=1))
-        windows = np.array([len(each.logits) for each in heard])
-        return Table(tuple(kept), said, values, names, np.array(seconds), windows, tuple(skipped))
+        check_choice("on_error", on_error, POLICIES)
+        recordings = self._recordings(files, on_error)
+        given = self._given(word, age, len(recordings))
+        kept, seconds, skipped = [], [], []
+        samples, step = in_samples(self.card.seconds, hop)
 
-    def embed(
-        self,
-        files: Files,
-        *,
-        word: str | Sequence[str] = "",
-        age: float | int | Sequence[float | int] | None = None,
-        hop: float | int | None = None,
-        on_error: str = "raise",
-        batch_size: int = 16,
-    ) -> Embeddings:
-        """A vector for each clip; arguments and errors are those of `predict`."""
-        kept, heard, _, skipped = self._heard(files, word, age, hop, on_error, batch_size)
-        values = torch.stack([each.embeddings.mean(dim=0) for each in heard]).numpy()
-        return Embeddings(tuple(kept), values, tuple(skipped))
+        def attempt(task: Callable, *values: Any) -> Any:
+            try:
+                return task(*values)
+            except (MediaError, DatasetError) as error:
+                if on_error == "raise":
+                    raise
+                skipped.append(error)
+                return None
 
-    def vote(
-        self, file: str | Path | Recording, *, word: str = "", age: float | int | None = None,
-        hop: float | int | None = None,
-    ) -> Vote:  # fmt: skip
-        """The answer of each window of a clip, and their mean; arguments and errors are those of `predict`."""
-        sound = self._one(file, word, age, whole=True)
-        return vote(self.model, sound.waveform, self.card.seconds, hop, word=sound.word, age=sound.age)
+        # All words and ages before the first sound: an error in them shows at once.
+        known = [attempt(self._numbers, recording, *pair) for recording, pair in zip(recordings, given, strict=True)]
+
+        def clips() -> Iterator[Example]:
+            for recording, numbers in zip(recordings, known, strict=True):
+                clip = attempt(self._clip, recording, numbers, step > 0) if numbers else None
+                if clip is not None:
+                    kept.append(recording)
+                    seconds.append(clip.length / SAMPLE_RATE)
+                    yield clip
+
+        windows = list(predict_windows(self.model, clips(), samples=samples, hop=step, batch_size=batch_size))
+        if not windows:
+            raise DatasetError("files", "none can be used", "at least one", describe(skipped, len(recordings)))
+        return Prediction.of_windows(kept, self.classes, windows, seconds, skipped=tuple(skipped))
 
     def evidence(
         self,
@@ -151,83 +148,39 @@ class Classifier:
         age: float | int | None = None,
         label: str = "",
         method: str = "auto",
-        width: float | int | None = None,
-        steps: int | None = None,
-        bands: int | None = None,
-        batch_size: int | None = None,
+        **parts: float | int,
     ) -> Evidence:
-        """Where in a clip, as far as training would have heard it, an answer comes from.
+        """Find which parts of a clip speak for a class, in the part that training would have used.
 
         Args:
             file: one clip.
-            word: that is said in it, where the model is told it.
+            word: of the clip, where the model is conditioned on it.
             age: of the speaker, likewise.
-            label: for which class the evidence is; "" for the one that the model names.
+            label: the class; "" for the predicted one.
             method: "contributions", exact for a linear head; "occlusion", for any model; "auto": the first where the
                 head is linear.
-            width: of "occlusion", as are `steps`, `bands` and `batch_size`; None for what it has by default.
-            steps: see `width`.
-            bands: see `width`.
-            batch_size: see `width`.
+            parts: of "occlusion": `width`, `steps`, `bands`, `batch_size`.
 
         Raises:
-            ParameterError: another method, no such class, contributions of a model that has none, or of which
-                something of occlusion is asked; several clips; see `predict`.
+            ParameterError: another method, an unknown class, contributions of a non-linear head, or `parts` for them;
+                several clips; see `predict`.
             MediaError: the clip cannot be read.
         """
         check_choice("method", method, ("auto", "contributions", "occlusion"))
         if method == "auto":
-            method = "occlusion" if self.model.bends else "contributions"
-        parts = {"width": width, "steps": steps, "bands": bands, "batch_size": batch_size}
-        given = {name: value for name, value in parts.items() if value is not None}
-        if given and method == "contributions":
+            method = "occlusion" if self.model.nonlinear else "contributions"
+        if parts and method == "contributions":
             found = "given for contributions, whose parts are the model's frames"
-            raise ParameterError(", ".join(given), found, "nothing of that sort", 'Or method="occlusion".')
-        sound = self._one(file, word, age, whole=False)
-        number = None if not label else self._class(label)
-        asked = (self.model, sound, self._window(0)[0], self.card.labels, number)
-        return contributions(*asked) if method == "contributions" else occlusion(*asked, **given)
-
-    # From files to what the model hears
-
-    def _heard(
-        self, files: Files, word: Any, age: Any, hop: float | int | None, on_error: str, batch_size: int
-    ) -> tuple[list[str], list[Heard], list[float], list[AvlibError]]:
-        check_choice("on_error", on_error, POLICIES)
-        recordings = self._recordings(files, on_error)
-        given = self._given(word, age, len(recordings))
-        kept, seconds, skipped = [], [], []
-        samples, step = self._window(hop)
-
-        def attempt(task: Callable, *values: Any, **how: Any) -> Any:
-            try:
-                return task(*values, **how)
-            except (MediaError, DatasetError) as error:
-                if on_error == "raise":
-                    raise
-                skipped.append(error)
-                return None
-
-        # all words and ages before the first sound: what is wrong with them shows at once
-        known = [attempt(self._numbers, recording, *pair) for recording, pair in zip(recordings, given, strict=True)]
-
-        def sounds() -> Iterator[Sound]:
-            for recording, numbers in zip(recordings, known, strict=True):
-                if numbers is None:
-                    continue
-                sound = attempt(self._sound, recording, *numbers, whole=step > 0)
-                if sound is not None:
-                    kept.append(str(recording.path))
-                    seconds.append(len(sound.waveform) / SAMPLE_RATE)
-                    yield sound
-
-        heard = list(listen(self.model, sounds(), samples=samples, hop=step, batch_size=batch_size))
-        if not heard:
-            raise DatasetError("files", "none can be used", "at least one", describe(skipped, len(recordings)))
-        return kept, heard, seconds, skipped
-
-    def _window(self, hop: float | int | None) -> tuple[int, int]:
-        return in_samples(self.card.seconds, hop)
+            raise ParameterError(", ".join(parts), found, "nothing of that sort", 'Or method="occlusion".')
+        if label and label not in self.classes:
+            raise ParameterError("label", repr(label), ", ".join(self.classes) or '"": a regression has none')
+        recordings = self._recordings(file)
+        if len(recordings) != 1:
+            raise ParameterError("file", f"{len(recordings)} recordings in {file}", "one", "`predict` takes several.")
+        numbers = self._numbers(recordings[0], *self._given(word, age, 1)[0])
+        clip, number = self._clip(recordings[0], numbers, False), self.classes.index(label) if label else None
+        asked = (self.model, clip, in_samples(self.card.seconds, 0)[0], self.card.labels, number)
+        return contributions(*asked) if method == "contributions" else occlusion(*asked, **parts)
 
     def _recordings(self, files: Files, on_error: str = "raise") -> list[Recording]:
         if isinstance(files, Recording):
@@ -235,7 +188,7 @@ class Classifier:
         if isinstance(files, Sequence) and not isinstance(files, str):
             found = [recording for each in files for recording in self._recordings(each, on_error)]
         else:
-            if not str(files):  # a path of that would be the folder in which one is
+            if not str(files):  # as a path that would be the current folder
                 raise ParameterError("files", "none is named", "a sound or video, a folder or a table")
             if on_error == "skip" and not Path(files).exists():
                 return [Recording(Path(files), "")]  # left out when it is to be read
@@ -248,16 +201,14 @@ class Classifier:
             raise DatasetError(files or "files", "no sound or video in it", "at least one")
         return found
 
-    def _one(self, file: Files, word: str, age: float | int | None, *, whole: bool) -> Sound:
-        recordings = self._recordings(file)
-        if len(recordings) != 1:
-            raise ParameterError("file", f"{len(recordings)} recordings in {file}", "one", "`predict` takes several.")
-        ((said, years),) = self._given(word, age, 1)
-        return self._sound(recordings[0], *self._numbers(recordings[0], said, years), whole=whole)
-
     def _given(self, word: Any, age: Any, count: int) -> list[tuple[str, float | int | None]]:
-        """The word and the age that are given for each clip. What the model does not know is not the clips' fault."""
-        given = {"word": _for_each("word", word, count), "age": _for_each("age", age, count)}
+        """The given word and age of each clip; one that the model does not know is a wrong parameter."""
+        given = {}
+        for name, value in (("word", word), ("age", age)):
+            each = [value] * count if isinstance(value, str) or not isinstance(value, Sequence) else value
+            if len(each) != count:
+                raise ParameterError(name, f"{len(each)}", f"one, or one for each of {count} files")
+            given[name] = each
         for name in self.model.needs:
             for value in set(given[name]) - {"", None}:
                 try:
@@ -269,41 +220,169 @@ class Classifier:
                     raise ParameterError(name, error.found, error.expected) from error
         return list(zip(*given.values(), strict=True))
 
-    def _numbers(self, recording: Recording, word: str, age: float | int | None) -> tuple[int, int]:
-        """Of the word and the age of a clip, as far as the model is told them."""
-        needed, numbers = self.model.needs, [NOT_TOLD, NOT_TOLD]
-        if "word" in needed:
+    def _numbers(self, recording: Recording, word: str, age: float | int | None) -> dict[str, int]:
+        """Numbers of the word and age of a clip, as far as the model needs them."""
+        numbers = {"word": UNKNOWN, "age": UNKNOWN}
+        if "word" in self.model.needs:
             if not (word or recording.word):
                 known = ", ".join(self.card.words[:8])
                 raise ParameterError("word", f"none for {recording}", f"one that the model knows, such as {known}")
-            numbers[0] = word_index(replace(recording, word=word or recording.word), self.card.words)
-        if "age" in needed:
+            numbers["word"] = word_index(replace(recording, word=word or recording.word), self.card.words)
+        if "age" in self.model.needs:
             years = recording.age if age is None else age
             if years is None:
-                raise ParameterError("age", f"none for {recording}", "in years: this model is told it")
-            numbers[1] = age_index(years, self.card.ages)
-        return numbers[0], numbers[1]
+                raise ParameterError("age", f"none for {recording}", "in years: this model is conditioned on it")
+            numbers["age"] = age_index(years, self.card.ages)
+        return numbers
 
-    def _sound(self, recording: Recording, word: int, age: int, *, whole: bool) -> Sound:
-        """The clip; not whole, the part that training would have taken ("random": the middle)."""
-        samples = self._window(0)[0]
-        if whole or self.card.crop != "start":
+    def _clip(self, recording: Recording, numbers: dict[str, int], whole: bool) -> Example:
+        """The clip, whole or the part that training would have used ("random": the middle)."""
+        samples = in_samples(self.card.seconds, 0)[0]
+        if not whole and self.card.crop == "start":
+            waveform = media.read_audio(recording.path, SAMPLE_RATE, seconds=self.card.seconds)
+        else:
             waveform = media.read_audio(recording.path, SAMPLE_RATE)
-            start = 0 if whole else max(0, len(waveform) - samples) // 2
-            return Sound(waveform[start:] if whole else waveform[start : start + samples], word, age)
-        return Sound(media.read_audio(recording.path, SAMPLE_RATE, seconds=self.card.seconds), word, age)
-
-    def _class(self, label: str) -> int:
-        if self.card.task == "regression" or label not in self.card.names:
-            known = ", ".join(self.card.names) if self.card.task == "classification" else '"": a regression has none'
-            raise ParameterError("label", repr(label), known)
-        return self.card.names.index(label)
+        if not whole and self.card.crop != "start":
+            start = max(0, len(waveform) - samples) // 2
+            waveform = waveform[start : start + samples]
+        return Example(waveform, len(waveform), **numbers)
 
 
-def _for_each(name: str, value: Any, count: int) -> Sequence:
-    """One value for each file."""
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        return [value] * count
-    if len(value) != count:
-        raise ParameterError(name, f"{len(value)}", f"one, or one for each of {count} files")
-    return value
+# Evidence
+
+
+class Evidence(NamedTuple):
+    """Evidence of each part of a clip for a class: above 0 for it, below 0 against it.
+
+    values: `(bands, times)`, low bands first.
+    times: `(times + 1,)`, edges of the parts in seconds.
+    hertz: `(bands + 1,)`, edges of the bands, equally wide in mel; a network also sees around a part.
+    score: of the class: its logit minus the mean of the others (of two classes, the log odds); of a regression, the
+        number.
+    rest: of the score, what belongs to no part. With exact contributions `values.sum() + rest` is the score; with
+        occlusion it is NaN, since parts need not add up.
+    label: the class; "" of a regression.
+    seconds: length of the clip; what comes after is padding.
+    method: "contributions" or "occlusion".
+    """
+
+    values: Float[np.ndarray, "bands times"]
+    times: Float[np.ndarray, " edges"]
+    hertz: Float[np.ndarray, " limits"]
+    score: float
+    rest: float
+    label: str
+    seconds: float
+    method: str
+
+
+def contributions(model: nn.Module, clip: Example, samples: int, labels: Labels, number: int | None = None) -> Evidence:
+    """Split the score exactly over the frames. A frame of a transformer has attended to the others.
+
+    Args:
+        model: an `AudioClassifier` with a linear head.
+        clip: no longer than a window.
+        samples: of a window.
+        labels: of the model.
+        number: of the class; None for the predicted one.
+
+    Raises:
+        ParameterError: the head is not linear.
+    """
+    waveform = F.pad(clip.waveform, (0, samples - clip.length))[None].to(device_of(model))
+    with torch.no_grad(), training.evaluating(model):
+        features = model.features(waveform, torch.tensor([clip.length], device=waveform.device))
+        given = {name: torch.tensor([value]) for name, value in conditions_of(model, clip).items()}
+        found = model.contributions(features, **given)
+    values, constant = found.values[0].double().cpu(), found.constant[0].double().cpu()  # (C, bands, times), (C,)
+    number, label = _class(values.sum(dim=(1, 2)) + constant, labels, number)
+    parts, rest = _score(values, number), float(_score(constant, number))
+    times = np.linspace(0, max(samples, model.min_samples) / SAMPLE_RATE, parts.shape[1] + 1)
+    hertz = _mel_edges(len(parts), "slaney" if model.config["mel"] == "whisper" else "htk")
+    score, seconds = float(parts.sum()) + rest, clip.length / SAMPLE_RATE
+    return Evidence(parts.numpy(), times, hertz, score, rest, label, seconds, "contributions")
+
+
+def occlusion(
+    model: nn.Module,
+    clip: Example,
+    samples: int,
+    labels: Labels,
+    number: int | None = None,
+    *,
+    width: float | int = 0.2,
+    steps: int = 2,
+    bands: int = 1,
+    batch_size: int = 16,
+) -> Evidence:
+    """Measure by how much the score falls when a part of the clip is silent, for any model.
+
+    Parts are silenced in the spectrum (STFT), without clicks. They overlap: a value is the mean over all that cover it.
+    Parts with the same evidence replace each other: then neither seems to matter.
+
+    Args:
+        model: an `AudioClassifier`.
+        clip: see `contributions`.
+        samples: of a window.
+        labels: of the model.
+        number: see `contributions`.
+        width: of a part, in seconds.
+        steps: values per part; the next part begins one value later.
+        bands: parts in frequency, equally wide in mel; 1 silences all frequencies.
+        batch_size: clips at once.
+
+    Raises:
+        ParameterError: a width of less than a step of the spectrum (8 ms) for each value, or a number below 1.
+    """
+    if not width * SAMPLE_RATE / max(steps, 1) >= _HOP:
+        raise ParameterError("width", f"{width} s in {steps} steps", f"{_HOP / SAMPLE_RATE:g} s or more for each")
+    if min(steps, bands, batch_size) < 1:
+        raise ParameterError("steps, bands, batch_size", f"{steps}, {bands}, {batch_size}", "1 or more")
+    waveform = clip.waveform[: min(samples, clip.length)]
+    count, step = len(waveform), round(width * SAMPLE_RATE / steps)
+    cells = math.ceil(count / step)
+    hertz = _mel_edges(bands, "htk")
+    how = {"n_fft": _N_FFT, "hop_length": _HOP, "window": torch.hann_window(_N_FFT)}
+    # Complex, (bins, frames); frame j is centred on sample 128 j.
+    spectrum = torch.stft(F.pad(waveform, (0, max(0, _N_FFT - count))), **how, return_complex=True)
+    place, bins = torch.arange(spectrum.shape[1]) * _HOP, torch.arange(spectrum.shape[0]) * SAMPLE_RATE / _N_FFT
+
+    def silenced() -> Iterator[Example]:
+        """The clip, and the clip without each part."""
+        yield clip._replace(waveform=waveform, length=count)
+        for band in range(bands):
+            top = math.inf if band == bands - 1 else hertz[band + 1]  # the last bin belongs to the last band
+            inside = ((bins >= hertz[band]) & (bins < top))[:, None]
+            for first in range(1 - steps, cells):
+                hidden = inside & ((place >= first * step) & (place < (first + steps) * step))[None]
+                sound = torch.istft(spectrum.masked_fill(hidden, 0), **how, length=max(count, _N_FFT))
+                yield clip._replace(waveform=sound[:count], length=count)
+
+    found = predict_windows(model, silenced(), samples=samples, batch_size=batch_size)
+    logits = torch.stack([each.logits[0] for each in found]).double()  # (1 + parts, C)
+    number, label = _class(logits[0], labels, number)
+    whole, *without = _score(logits.T, number).tolist()
+    falls = whole - np.array(without).reshape(bands, cells + steps - 1)
+    values = np.stack([falls[:, cell : cell + steps].mean(axis=1) for cell in range(cells)], axis=1)
+    times = np.minimum(np.arange(cells + 1) * step, count) / SAMPLE_RATE
+    return Evidence(values, times, hertz, whole, math.nan, label, count / SAMPLE_RATE, "occlusion")
+
+
+def _mel_edges(bands: int, scale: str) -> Float[np.ndarray, " edges"]:
+    """Edges of so many bands from 0 to 8 kHz."""
+    from transformers.audio_utils import hertz_to_mel, mel_to_hertz
+
+    return mel_to_hertz(np.linspace(0.0, hertz_to_mel(SAMPLE_RATE / 2, scale), bands + 1), scale)
+
+
+def _class(logits: Tensor, labels: Labels, number: int | None) -> tuple[int, str]:
+    if labels.task == "regression":
+        return 0, ""
+    number = int(logits.argmax()) if number is None else number
+    return number, labels.names[number]
+
+
+def _score(rows: Float[Tensor, "outputs ..."], number: int) -> Float[Tensor, ...]:
+    """One output itself; of several, the class's minus the mean of the others."""
+    count = len(rows)
+    return rows[0] if count == 1 else rows[number] - (rows.sum(dim=0) - rows[number]) / (count - 1)

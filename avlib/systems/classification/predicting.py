@@ -1,40 +1,36 @@
-"""What a model says of clips: of one as long as the training's, and of a longer one by windows that slide over it."""
+"""Predictions of a model for clips, whole data sets and sliding windows, and those of simple baselines."""
 
 from __future__ import annotations
 
+import csv
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ... import media, training
+from ... import features, media, training
+from ...cache import publishing
 from ...datasets.classification import ClassificationDataset, Example, Recording
 from ...datasets.sources import SAMPLE_RATE
-from ...errors import DatasetError, ParameterError
+from ...errors import AvlibError, DatasetError, ParameterError
+from ...tables import html_table
+from ...workers import describe
 from .. import device_of
-from .tables import write_columns
-
-NOT_TOLD = -1  # the number of a word, or of an age, that nobody said
 
 # Windows
 
 
-class Sound(NamedTuple):
-    """A clip for a model: `(samples,)`, 16 kHz, without padding; and the number of its word and of its age."""
-
-    waveform: Float[Tensor, " samples"]
-    word: int = NOT_TOLD
-    age: int = NOT_TOLD
-
-
-class Heard(NamedTuple):
-    """What a model says of one clip.
+class Windows(NamedTuple):
+    """Outputs of a model for the windows of one clip.
 
     logits: `(windows, outputs)`; of a regression `(windows, 1)`.
     embeddings: `(windows, width)`, after the projection.
@@ -46,23 +42,10 @@ class Heard(NamedTuple):
     starts: Int[Tensor, " windows"]
 
 
-class Vote(NamedTuple):
-    """One answer for a clip, and the answers of its windows, of which it is the mean.
-
-    values: `(classes,)` probabilities; of a regression `(1,)`, the number.
-    windows: `(windows, classes)` likewise.
-    starts: `(windows,)`, where each begins, in seconds.
-    """
-
-    values: Float[Tensor, " classes"]
-    windows: Float[Tensor, "windows classes"]
-    starts: Float[Tensor, " windows"]
-
-
 def window_starts(samples: int, width: int, hop: int) -> list[int]:
-    """The first sample of each window over a clip: every `hop`, and one more that ends where the clip does.
+    """Return the first sample of each window over a clip: every `hop`, and one more that ends where the clip does.
 
-    So no window has padding, unless the clip is shorter than one, and nothing of the clip is left out.
+    So no window has padding, unless the clip is shorter than one, and the whole clip is covered.
 
     Args:
         samples: of the clip.
@@ -70,7 +53,7 @@ def window_starts(samples: int, width: int, hop: int) -> list[int]:
         hop: from one window to the next; 0 for the first window alone.
 
     Raises:
-        ParameterError: a width below 1, or a hop below 0 or above the width, which would leave parts unheard.
+        ParameterError: a width below 1, or a hop below 0 or above the width, which would leave gaps.
     """
     if width < 1 or not 0 <= hop <= width:
         raise ParameterError("hop", f"{hop} samples for windows of {width}", "0, or from 1 to the width of a window")
@@ -80,49 +63,52 @@ def window_starts(samples: int, width: int, hop: int) -> list[int]:
     return [*range(0, last, hop), last]
 
 
-def listen(
-    model: nn.Module, sounds: Iterable[Sound], *, samples: int, hop: int = 0, batch_size: int = 16
-) -> Iterator[Heard]:
-    """What a model says of each clip, in their order; windows of several clips go through the model together.
+def predict_windows(
+    model: nn.Module, clips: Iterable[Example], *, samples: int, hop: int = 0, batch_size: int = 16
+) -> Iterator[Windows]:
+    """Predict windows of clips, clip by clip; windows of several clips go through the model together.
 
-    A window is padded with zeros to `samples`, as in training, and the model is told its true length.
+    A window is padded with zeros to `samples`, as in training, and its true length is passed on.
 
     Args:
-        model: an `AudioClassifier`; its mode does not matter, and stays.
-        sounds: read as they are needed.
+        model: an `AudioClassifier`; its mode is kept.
+        clips: waveforms of any length, with the numbers of their words and ages; read as they are needed.
         samples: of a window.
         hop: see `window_starts`.
-        batch_size: how many windows at once.
+        batch_size: windows at once.
 
     Raises:
-        ParameterError: a batch size below 1, or what `window_starts` refuses.
+        ParameterError: a batch size below 1, or see `window_starts`.
     """
     if batch_size < 1:
         raise ParameterError("batch_size", f"{batch_size}", "1 or more")
-    clips: deque[tuple[list[int], list]] = deque()  # the windows of each, and what was said of them until now
-    waiting: list[tuple[Sound, Tensor, list]] = []
-    for sound in sounds:
-        starts, said = window_starts(len(sound.waveform), samples, hop), []
-        clips.append((starts, said))
-        waiting += [(sound, sound.waveform[start : start + samples], said) for start in starts]
-        while len(waiting) >= batch_size:
-            _say(model, waiting[:batch_size], samples)
-            del waiting[:batch_size]
-        while clips and len(clips[0][0]) == len(clips[0][1]):
-            yield _heard(*clips.popleft())
-    if waiting:
-        _say(model, waiting, samples)
+    pending: deque[tuple[list[int], list]] = deque()  # of each clip, the starts and the outputs until now
+    waiting: list[tuple[Example, Tensor, list]] = []
     for clip in clips:
-        yield _heard(*clip)
+        waveform = clip.waveform[: clip.length]
+        starts, found = window_starts(len(waveform), samples, hop), []
+        pending.append((starts, found))
+        waiting += [(clip, waveform[start : start + samples], found) for start in starts]
+        while len(waiting) >= batch_size:
+            _predict_batch(model, waiting[:batch_size], samples)
+            del waiting[:batch_size]
+        while pending and len(pending[0][0]) == len(pending[0][1]):
+            yield _windows(*pending.popleft())
+    if waiting:
+        _predict_batch(model, waiting, samples)
+    for clip in pending:
+        yield _windows(*clip)
 
 
 @torch.no_grad()
-def _say(model: nn.Module, windows: Sequence[tuple[Sound, Tensor, list]], samples: int) -> None:
-    """Append to the list of each window the pair of its logits and its embedding."""
+def _predict_batch(model: nn.Module, windows: Sequence[tuple[Example, Tensor, list]], samples: int) -> None:
+    """Append logits and embedding of each window to its list."""
     device = device_of(model)
     waveform = torch.stack([F.pad(window, (0, samples - len(window))) for _, window, _ in windows]).to(device)
     lengths = torch.tensor([len(window) for _, window, _ in windows], device=device)
-    numbers = {name: torch.tensor([getattr(s, name) for s, _, _ in windows], device=device) for name in model.needs}
+    numbers = {
+        name: torch.tensor([getattr(clip, name) for clip, _, _ in windows], device=device) for name in model.needs
+    }
     with training.evaluating(model):
         out = model.read(model.features(waveform, lengths), **numbers)
     logits = out.logits.float().cpu().reshape(len(windows), -1)
@@ -130,75 +116,47 @@ def _say(model: nn.Module, windows: Sequence[tuple[Sound, Tensor, list]], sample
         found.append(pair)
 
 
-def told(model: nn.Module, of: Example | Sound) -> dict[str, Any]:
-    """The numbers that this model needs to be told of a batch or a clip, of word and age."""
-    return {name: getattr(of, name) for name in model.needs}
+def _windows(starts: list[int], found: list) -> Windows:
+    return Windows(*(torch.stack(part) for part in zip(*found, strict=True)), torch.tensor(starts))
 
 
-def _heard(starts: list[int], said: list) -> Heard:
-    return Heard(*(torch.stack(part) for part in zip(*said, strict=True)), torch.tensor(starts))
+def conditions_of(model: nn.Module, batch: Example) -> dict[str, Any]:
+    """Return the numbers of words and ages that the model is conditioned on."""
+    return {name: getattr(batch, name) for name in model.needs}
 
 
-def answers(logits: Float[Tensor, "clips outputs"]) -> Float[Tensor, "clips outputs"]:
-    """Probabilities of classes; of one output, a regression, the number itself."""
+def probabilities(logits: Float[Tensor, "clips outputs"]) -> Float[Tensor, "clips outputs"]:
+    """Return probabilities of classes; of one output, a regression, the number itself."""
     return logits if logits.shape[1] == 1 else logits.softmax(dim=1)
 
 
-def vote(
-    model: nn.Module,
-    waveform: Float[Tensor, " samples"],
-    seconds: float | int | None = None,
-    hop: float | int | None = None,
-    *,
-    word: int = NOT_TOLD,
-    age: int = NOT_TOLD,
-    batch_size: int = 16,
-) -> Vote:
-    """The mean answer of windows that slide over a clip: of probabilities, or of the numbers of a regression.
-
-    Args:
-        model: an `AudioClassifier`.
-        waveform: `(samples,)`, 16 kHz.
-        seconds: of a window; None for what the model was built for.
-        hop: from one window to the next, in seconds; None for half a window, 0 for the first window alone.
-        word: its number, where the model is told one.
-        age: likewise.
-        batch_size: how many windows at once.
-
-    Raises:
-        ParameterError: see `window_starts`.
-    """
-    seconds = model.config["seconds"] if seconds is None else seconds
-    samples, step = in_samples(seconds, hop)
-    sound = Sound(waveform, word, age)
-    heard = next(listen(model, [sound], samples=samples, hop=step, batch_size=batch_size))
-    windows = answers(heard.logits)
-    return Vote(windows.mean(dim=0), windows, heard.starts / SAMPLE_RATE)
-
-
 def in_samples(seconds: float | int, hop: float | int | None) -> tuple[int, int]:
-    """A window and a hop in samples; None for a hop of half a window."""
+    """Return a window and a hop in samples; a hop of None is half a window."""
     return round(seconds * SAMPLE_RATE), round((seconds / 2 if hop is None else hop) * SAMPLE_RATE)
 
 
-# A whole data set
+# Predictions
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """What a model says of each clip of a data set, and what is known of the clips, all in one order.
+class Prediction:
+    """Predictions for clips, one row each. A notebook shows them as a table.
 
-    logits: `(clips, classes)`; of a regression `(clips, 1)`, the number.
-    targets: `(clips,)`, numbers of classes, or numbers.
-    embeddings: `(clips, width)`.
-    seconds: `(clips,)`, of the sound that the model heard.
-    paths, words, ages, speakers: of each clip; "" and None where nothing is said of it.
-    groups: what clips are drawn by when an interval is wanted: what was kept together when they were divided, speakers
-        unless another column was named; their paths where that is not known of all.
+    names: of the classes; () of a regression.
+    logits: `(clips, classes)`; of a regression `(clips, 1)`, the number. Of a clip with several windows the logarithm
+        of the mean of their probabilities.
+    embeddings: `(clips, width)`, the mean over windows.
+    seconds: `(clips,)`, length of the sound that was used.
+    paths, words, ages, speakers: of the clips; "" and None if unknown.
+    groups: units for the intervals of figures: groups that the division kept together, speakers unless another column
+        was named; paths if they are not known of all clips.
+    targets: `(clips,)`, numbers of classes, or numbers; None if unknown.
+    windows: of each clip.
+    skipped: errors of clips that were left out.
     """
 
+    names: tuple[str, ...]
     logits: Float[Tensor, "clips outputs"]
-    targets: Num[Tensor, " clips"]
     embeddings: Float[Tensor, "clips width"]
     seconds: Float[Tensor, " clips"]
     paths: tuple[str, ...]
@@ -206,16 +164,31 @@ class Predictions:
     ages: tuple[float | None, ...]
     speakers: tuple[str, ...]
     groups: tuple[str, ...]
+    targets: Num[Tensor, " clips"] | None = None
+    windows: tuple[Windows, ...] = ()
+    skipped: tuple[AvlibError, ...] = ()
 
     @classmethod
     def of(
-        cls, clips: Sequence[Recording], logits: Tensor, targets: Tensor, embeddings: Tensor, seconds: Tensor
-    ) -> Predictions:
-        """These tensors with what is known of the clips."""
+        cls, clips: Sequence[Recording], names: Sequence[str], logits: Tensor, embeddings: Tensor, seconds: Tensor,
+        **more: Any,
+    ) -> Prediction:  # fmt: skip
+        """Put outputs together with what is known of the clips."""
         paths = tuple(str(clip.path) for clip in clips)
         known = (tuple(getattr(clip, name) for clip in clips) for name in ("word", "age", "speaker"))
         groups = tuple(clip.group for clip in clips)
-        return cls(logits, targets, embeddings, seconds, paths, *known, groups if all(groups) else paths)
+        groups = groups if all(groups) else paths
+        return cls(tuple(names), logits, embeddings, seconds, paths, *known, groups, **more)
+
+    @classmethod
+    def of_windows(
+        cls, clips: Sequence[Recording], names: Sequence[str], windows: Sequence[Windows], seconds: Sequence[float],
+        **more: Any,
+    ) -> Prediction:  # fmt: skip
+        """Average the windows of each clip."""
+        logits = torch.stack([_mean(each.logits) for each in windows])
+        embeddings = torch.stack([each.embeddings.mean(dim=0) for each in windows])
+        return cls.of(clips, names, logits, embeddings, torch.tensor(seconds), windows=tuple(windows), **more)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -226,101 +199,142 @@ class Predictions:
 
     @property
     def probabilities(self) -> Float[Tensor, "clips outputs"]:
-        """Of classes, in float64; see `answers`."""
-        return answers(self.logits.double())
+        """Probabilities of classes, in float64; of a regression, the numbers."""
+        return probabilities(self.logits.double())
 
     @property
     def predicted(self) -> Num[Tensor, " clips"]:
-        """The number of the class of the highest logit; of a regression, the number."""
+        """The class of the highest logit; of a regression, the number."""
         return self.logits[:, 0] if self.task == "regression" else self.logits.argmax(dim=1)
 
-    def at(self, places: Sequence[int]) -> Predictions:
-        """Those of some clips only, in this order."""
+    @property
+    def labels(self) -> list[str | float]:
+        """The name of the predicted class, or the number, of each clip."""
+        return self._named(self.predicted)
+
+    def window_probabilities(self, clip: int = 0) -> Float[Tensor, "windows outputs"]:
+        """Probabilities of the windows of a clip."""
+        return probabilities(self.windows[clip].logits)
+
+    def at(self, places: Sequence[int]) -> Prediction:
+        """Return the predictions of some clips, in this order."""
         rows = torch.tensor(places, dtype=torch.int64)
-        tensors = (getattr(self, name)[rows] for name in ("logits", "targets", "embeddings", "seconds"))
-        texts = (tuple(getattr(self, name)[place] for place in places) for name in _TEXTS)
-        return Predictions(*tensors, *texts)
+        found: dict[str, Any] = {"targets": None if self.targets is None else self.targets[rows]}
+        found |= {name: getattr(self, name)[rows] for name in _TENSORS}
+        for name in _TEXTS:
+            found[name] = tuple(getattr(self, name)[place] for place in places if getattr(self, name))
+        return Prediction(self.names, **found)
 
-    def to_csv(self, path: str | Path, names: Sequence[str] = ()) -> None:
-        """A row for each clip: what is known of it, its target, what was said, and the probability of each class.
+    @property
+    def columns(self) -> dict[str, list]:
+        """All that is known, by column."""
+        columns: dict[str, list] = {"path": list(self.paths)}
+        for name in ("words", "ages", "speakers"):
+            if any(value not in ("", None) for value in getattr(self, name)):
+                columns[name.removesuffix("s")] = list(getattr(self, name))
+        columns["seconds"] = self.seconds.tolist()
+        if self.windows:
+            columns["windows"] = [len(each.logits) for each in self.windows]
+        if self.targets is not None:
+            columns["target"] = self._named(self.targets)
+        columns["prediction"] = self.labels
+        shares = self.probabilities.T.tolist() if self.task == "classification" else []
+        return columns | {f"p({name})": values for name, values in zip(self.names, shares, strict=True)}
 
-        Args:
-            path: of the file, in UTF-8, which appears whole or not at all.
-            names: of the classes, for targets and columns; numbers if there are none.
+    @property
+    def report(self) -> str:
+        """How many clips were left out, and why."""
+        return describe(self.skipped, len(self) + len(self.skipped))
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the columns, in UTF-8.
 
         Raises:
             CacheError: it cannot be written.
         """
-        regression = self.task == "regression"
-        names = list(names) or [str(number) for number in range(self.logits.shape[1])]
-        said = [number if regression else names[number] for number in self.predicted.tolist()]
-        targets = [number if regression else names[number] for number in self.targets.tolist()]
-        columns = {name.removesuffix("s"): getattr(self, name) for name in _KNOWN} | {"seconds": self.seconds.tolist()}
-        columns |= {"target": targets, "prediction": said}
-        if not regression:
-            columns |= {f"p({name})": self.probabilities[:, number].tolist() for number, name in enumerate(names)}
-        write_columns(path, columns)
+        _write_columns(path, self.columns)
+
+    def save_embeddings(self, path: str | Path) -> None:
+        """Write a `.npz` with the arrays "paths" and "embeddings", or a `.csv` with a column for each dimension.
+
+        Raises:
+            ParameterError: another ending.
+            CacheError: it cannot be written.
+        """
+        path = Path(path)
+        if path.suffix == ".csv":
+            dimensions = enumerate(self.embeddings.T.tolist())
+            _write_columns(path, {"path": self.paths} | {f"e{place}": values for place, values in dimensions})
+        elif path.suffix == ".npz":
+            with publishing(path) as unfinished:
+                np.savez(unfinished, paths=np.array(self.paths), embeddings=self.embeddings.numpy())
+        else:
+            raise ParameterError("path", f"{path}", "a name that ends in .npz or .csv")
+
+    def _named(self, numbers: Tensor) -> list[str | float]:
+        return [self.names[number] if self.names else number for number in numbers.tolist()]
+
+    def _repr_html_(self) -> str:
+        return html_table(self.columns) + (f"<pre>{escape(self.report)}</pre>" if self.skipped else "")
 
 
-_KNOWN = ("paths", "words", "ages", "speakers")
-_TEXTS = (*_KNOWN, "groups")
+_TENSORS = ("logits", "embeddings", "seconds")
+_TEXTS = ("paths", "words", "ages", "speakers", "groups", "windows")
 
 
-def predictions(
+def predict(
     model: nn.Module, dataset: ClassificationDataset, *, hop: float | int = 0.0, batch_size: int = 16,
     progress: bool = False,
-) -> Predictions:  # fmt: skip
-    """What a model says of every clip of a data set; those that are left out (`on_error="skip"`) are not among them.
+) -> Prediction:  # fmt: skip
+    """Predict every clip of a data set, without those that are left out (`on_error="skip"`).
 
     Args:
-        model: an `AudioClassifier`; its mode does not matter, and stays.
+        model: an `AudioClassifier`; its mode is kept.
         dataset: crops and pads as it does for training.
-        hop: above 0, whole clips are read and heard in windows so far apart, in seconds; the mean probability of the
-            windows stands for the clip, and is in `logits` as its logarithm.
-        batch_size: how many windows at once.
-        progress: whether a bar is shown.
+        hop: above 0, whole clips are read and predicted in windows so far apart, in seconds.
+        batch_size: windows at once.
+        progress: whether to show a progress bar.
 
     Raises:
         MediaError, DatasetError: a clip cannot be used, and the data set raises then.
         DatasetError: none can be used.
-        ParameterError: see `listen`.
+        ParameterError: see `predict_windows`.
     """
     from tqdm.auto import tqdm
 
-    kept, targets, lengths = [], [], []
+    kept, targets, seconds = [], [], []
 
-    def sounds() -> Iterator[Sound]:
-        for index in tqdm(range(len(dataset)), desc="listening", disable=not progress):
+    def clips() -> Iterator[Example]:
+        for index in tqdm(range(len(dataset)), desc="predicting", disable=not progress):
             example = dataset[index]
             if example is None:
                 continue
-            waveform = example.waveform[: int(example.length)]
-            if hop and len(waveform) == dataset.samples:  # there may be more of it
+            if hop and example.length == dataset.samples:  # the clip may be longer
                 waveform = media.read_audio(dataset.items[index].path, SAMPLE_RATE)
+                example = example._replace(waveform=waveform, length=len(waveform))
             kept.append(dataset.items[index])
             targets.append(example.target)
-            lengths.append(len(waveform))
-            yield Sound(waveform, int(example.word), int(example.age))
+            seconds.append(example.length / SAMPLE_RATE)
+            yield example
 
     samples, step = in_samples(dataset.samples / SAMPLE_RATE, hop)
-    heard = list(listen(model, sounds(), samples=samples, hop=step, batch_size=batch_size))
+    windows = list(predict_windows(model, clips(), samples=samples, hop=step, batch_size=batch_size))
     if not kept:
         raise DatasetError("items", "none can be used", "at least one", dataset.report())
-    logits = torch.stack([_one(each.logits) for each in heard])
-    embeddings = torch.stack([each.embeddings.mean(dim=0) for each in heard])
-    return Predictions.of(kept, logits, torch.tensor(targets), embeddings, torch.tensor(lengths) / SAMPLE_RATE)
+    names = dataset.labels.names if dataset.labels and dataset.labels.task == "classification" else ()
+    return Prediction.of_windows(kept, names, windows, seconds, targets=torch.tensor(targets))
 
 
-def _one(logits: Float[Tensor, "windows outputs"]) -> Float[Tensor, " outputs"]:
+def _mean(logits: Float[Tensor, "windows outputs"]) -> Float[Tensor, " outputs"]:
     """Logits of the clip: of one window its own, of several those whose softmax is the mean of theirs."""
     if len(logits) == 1:
         return logits[0]
-    mean = answers(logits.double()).mean(dim=0)
+    mean = probabilities(logits.double()).mean(dim=0)
     return (mean if logits.shape[1] == 1 else mean.clamp(min=torch.finfo(torch.float32).tiny).log()).float()
 
 
-def joined(parts: Sequence[Predictions]) -> Predictions:
-    """Predictions of several parts as one: of the held-out parts of all folds, the out-of-fold predictions.
+def joined(parts: Sequence[Prediction]) -> Prediction:
+    """Concatenate predictions of several parts, as of the held-out parts of all folds.
 
     Raises:
         ParameterError: no parts, other classes, or a clip that is in two of them, which would count twice.
@@ -332,6 +346,114 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
         twice = next(path for place, path in enumerate(paths) if path in paths[:place])
         advice = "Out-of-fold predictions are those of each fold's held-out part, not of the test part that all share."
         raise ParameterError("parts", f"{twice} in two of them", "each clip in one", advice)
-    tensors = (torch.cat([getattr(p, name) for p in parts]) for name in ("logits", "targets", "embeddings", "seconds"))
-    texts = (tuple(text for part in parts for text in getattr(part, name)) for name in _TEXTS)
-    return Predictions(*tensors, *texts)
+    tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in (*_TENSORS, "targets")}
+    texts = {name: tuple(value for part in parts for value in getattr(part, name)) for name in _TEXTS}
+    return Prediction(parts[0].names, **tensors, **texts)
+
+
+def _write_columns(path: str | Path, columns: Mapping[str, Sequence]) -> None:
+    with publishing(Path(path)) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+# Baselines: the clip's duration alone, and the mean spectrum. Where labels leak into durations, as when an abnormal
+# pronunciation drops a sound, duration alone is well above chance; where classes differ by microphone or language, the
+# mean spectrum is.
+
+_LOWEST = 1e-12  # probability, whose logarithm is finite
+BASELINES = {"duration alone": slice(0, 1), "mel statistics": slice(1, None)}  # values of `baseline_features`
+
+
+def baseline_features(
+    waveform: Float[Tensor, " samples"], n_mels: int = features.WHISPER_MELS
+) -> Float[Tensor, " values"]:
+    """Return the duration in seconds, and mean and standard deviation over time of each mel row.
+
+    Args:
+        waveform: `(samples,)`, 16 kHz, without padding.
+        n_mels: rows of `features.whisper_log_mel`.
+
+    Returns:
+        `(1 + 2 n_mels,)`.
+    """
+    shortest = max(features.WHISPER_N_FFT // 2 + 1, features.WHISPER_HOP)  # the first window mirrors so many samples
+    mel = features.whisper_log_mel(F.pad(waveform, (0, max(0, shortest - len(waveform)))), n_mels)
+    seconds = torch.tensor([len(waveform) / SAMPLE_RATE], dtype=waveform.dtype)
+    return torch.cat([seconds, mel.mean(dim=1), mel.std(dim=1, correction=0)])
+
+
+def baseline_predictions(
+    train: ClassificationDataset, test: ClassificationDataset, *, n_mels: int = features.WHISPER_MELS
+) -> dict[str, Prediction]:
+    """Predict the test part by logistic regression (of numbers: ridge regression) on simple features.
+
+    scikit-learn's, with default strength, on standardised features. Classes have equal weight, however many clips they
+    have: otherwise a rare class would never be predicted. Features are of the clip as the data set crops it, without
+    padding.
+
+    Args:
+        train: data set to learn from.
+        test: data set to predict.
+        n_mels: see `baseline_features`.
+
+    Returns:
+        By the names of `BASELINES`; logits are logarithms of probabilities, embeddings the features.
+
+    Raises:
+        DatasetError: the training part has one class only, or clips cannot be used.
+        MediaError: likewise.
+    """
+    (x, _, y), (asked, kept, truth) = (_features(dataset, n_mels) for dataset in (train, test))
+    regression, classes = train.labels.task == "regression", len(train.labels.names)
+    if not regression and len(np.unique(y)) < 2:
+        raise DatasetError("training part", "clips of one class", "two classes or more", "Give other sizes of splits.")
+    fit = _ridge if regression else partial(_logistic, classes=classes)
+    items, names = [test.items[index] for index in kept], () if regression else train.labels.names
+    return {
+        name: Prediction.of(
+            items, names, torch.from_numpy(fit(x[:, part], y, asked[:, part])).float(),
+            torch.from_numpy(asked[:, part]).float(), torch.from_numpy(asked[:, 0]).float(),
+            targets=torch.from_numpy(truth),
+        )
+        for name, part in BASELINES.items()
+    }  # fmt: skip
+
+
+def _features(dataset: ClassificationDataset, n_mels: int) -> tuple[np.ndarray, list[int], np.ndarray]:
+    """Features, indices and targets of the clips that can be used."""
+    rows, kept, targets = [], [], []
+    for index in range(len(dataset)):
+        example = dataset[index]
+        if example is not None:
+            rows.append(baseline_features(example.waveform[: example.length], n_mels).double().numpy())
+            targets.append(example.target)
+            kept.append(index)
+    if not kept:
+        raise DatasetError("items", "none can be used", "at least one", dataset.report())
+    return np.stack(rows), kept, np.asarray(targets)
+
+
+def _logistic(x: np.ndarray, y: np.ndarray, asked: np.ndarray, classes: int) -> np.ndarray:
+    """Logarithms of probabilities `(clips, classes)`; the lowest for a class that training lacks."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = _scaled(LogisticRegression(class_weight="balanced", max_iter=5000)).fit(x, y)
+    found = np.full((len(asked), classes), _LOWEST)
+    found[:, model.classes_.astype(int)] = model.predict_proba(asked)
+    return np.log(found.clip(min=_LOWEST))
+
+
+def _ridge(x: np.ndarray, y: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Numbers, `(clips, 1)`."""
+    from sklearn.linear_model import Ridge
+
+    return _scaled(Ridge()).fit(x, y).predict(asked)[:, None]
+
+
+def _scaled(model: Any) -> Any:
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), model)

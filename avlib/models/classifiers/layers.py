@@ -1,39 +1,38 @@
-"""Ways to tell a classifier which word was asked for, and how old the speaker is."""
+"""Layers of a classifier's head: conditions (the word that was asked for, the speaker's age) and pooling."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import ParameterError
 from ...features.lengths import all_hold
-from .settings import Config
+from .config import ResolvedConfig
+
+# Conditions
 
 
 def word_keys(count: int) -> Float[Tensor, " count"]:
-    """The number of each word in the notes' README: `2 j / (count - 1) - 1`, to three decimals; 0 if there is one."""
+    """Return the README's key of each word: `2 j / (count - 1) - 1`, to three decimals; 0 for a single word."""
     if count == 1:
         return torch.zeros(1)
     return torch.tensor([round(2 * j / (count - 1) - 1, 3) for j in range(count)])
 
 
 def age_values(count: int, momentum: float | int = 1.0) -> Float[Tensor, " count"]:
-    """The number of each age in the notes' README: `i / (count - 1)` times the momentum; 0 if there is only one."""
+    """Return the README's value of each age: `i / (count - 1)` times the momentum; 0 for a single age."""
     return torch.tensor([i / max(1, count - 1) * momentum for i in range(count)])
 
 
-def checked(
-    given: Mapping[str, Tensor | None], config: Config, batch: int, device: torch.device
+def check_numbers(
+    given: Mapping[str, Tensor | None], config: ResolvedConfig, batch: int, device: torch.device
 ) -> dict[str, Int[Tensor, " batch"]]:
-    """Words and ages that the settings need, each checked: numbers from 0, one for each clip.
-
-    Raises:
-        ParameterError: one is needed and not given, of another shape, or has a number that there is not.
-    """
+    """The numbers of words and ages that the settings need, each in range, one per clip."""
     found = {}
     for name in config.needs:
         numbers, count = given[name], config.count(name)
@@ -55,7 +54,7 @@ def checked(
 class Rows(nn.Module):
     """Rows under a spectrogram: from the bottom the word's, the age's, and the age wherever rows are left."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config: ResolvedConfig):
         super().__init__()
         self.config = config
         self.register_buffer("word_keys", config.word_scale * word_keys(config.num_words), persistent=False)
@@ -64,7 +63,6 @@ class Rows(nn.Module):
     def forward(
         self, values: Float[Tensor, "batch mels columns"], numbers: Mapping[str, Int[Tensor, " batch"]]
     ) -> Float[Tensor, "batch rows columns"]:
-        """The spectrogram with as many rows as the backbone takes, constant over all columns."""
         rows = []
         if self.config.fill_rows:
             rows.append(self.age_values[numbers["age"]][:, None].expand(-1, self.config.fill_rows))
@@ -89,7 +87,7 @@ class Film(nn.Module):
         self.table, self.terms_of = nn.Embedding(count, condition_width), nn.Linear(condition_width, 2 * width)
 
     def terms(self, number: Int[Tensor, " batch"]) -> tuple[Float[Tensor, "batch width"], Float[Tensor, "batch width"]]:
-        """What the features are multiplied by, and what is added."""
+        """Factor and shift of the features."""
         scale, shift = self.terms_of(self.table(number)).chunk(2, dim=1)
         return 1 + scale, shift
 
@@ -101,8 +99,8 @@ class Film(nn.Module):
 class Joined(nn.Module):
     """Learned vectors beside the features, and a layer with GELU over both.
 
-    Without that layer a vector could only shift the outputs, whatever is heard: in a linear head no word could turn the
-    meaning of a sound around.
+    Without that layer a vector could only shift the logits: in a linear head no word could turn the meaning of a sound
+    around.
     """
 
     def __init__(self, width: int, counts: Mapping[str, int], condition_width: int):
@@ -128,3 +126,57 @@ class Heads(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch width"], number: Int[Tensor, " batch"]) -> Float[Tensor, "batch outputs"]:
         return torch.einsum("bow,bw->bo", self.weight[number], x) + self.bias[number]
+
+
+# Pooling of layers and frames
+
+
+class MeanPooling(nn.Module):
+    """The mean of valid frames."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.out_width = width
+
+    def forward(
+        self, frames: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"]
+    ) -> Float[Tensor, "batch width"]:
+        return (frames * self.weights(mask).to(frames)[..., None]).sum(dim=1)
+
+    @staticmethod
+    def weights(mask: Bool[Tensor, "batch frames"]) -> Float[Tensor, "batch frames"]:
+        """Weight of each frame: 1 over the number of valid ones, or 0."""
+        return mask / mask.sum(dim=1, keepdim=True)
+
+
+class AttentivePooling(nn.Module):
+    """Attentive statistics: mean and standard deviation of valid frames, weighted by a learned attention.
+
+    Source: Okabe et al., "Attentive Statistics Pooling for Deep Speaker Embedding", Interspeech 2018.
+    """
+
+    def __init__(self, width: int, hidden: int = 64):
+        super().__init__()
+        self.out_width = 2 * width
+        self.score = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+
+    def forward(
+        self, frames: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"]
+    ) -> Float[Tensor, "batch both"]:
+        score = self.score(frames).squeeze(-1).masked_fill(~mask, -math.inf)
+        weights = score.softmax(dim=1)[..., None]  # (B, N, 1)
+        frames = frames.masked_fill(~mask[..., None], 0)
+        mean = (weights * frames).sum(dim=1)
+        variance = (weights * (frames - mean[:, None]).square()).sum(dim=1)
+        return torch.cat([mean, variance.clamp(min=1e-9).sqrt()], dim=1)  # the root has no slope at 0
+
+
+class LayerSum(nn.Module):
+    """A weighted sum of layers; the weights are a softmax of learned scores, equal at first (SUPERB, 2021)."""
+
+    def __init__(self, layers: int):
+        super().__init__()
+        self.scores = nn.Parameter(torch.zeros(layers))
+
+    def forward(self, states: list[Float[Tensor, "batch frames width"]]) -> Float[Tensor, "batch frames width"]:
+        return sum(weight * state for weight, state in zip(self.scores.softmax(dim=0), states, strict=True))
