@@ -117,14 +117,11 @@ class AudioTokenEmbedder(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch tokens values"], mask: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "batch width"]:
-        """Token of each clip.
+        """Token of each clip, `(B, 768)`.
 
         Args:
             features: `(B, 496, 2304)`, of `BEATs.features`.
             mask: `(B, 496)`, True = valid, of `BEATs.token_mask`; None: all are.
-
-        Returns:
-            `(B, 768)`.
 
         Raises:
             ShapeError: features of another width.
@@ -162,14 +159,12 @@ class AudioTokenEmbedder(nn.Module):
     def from_checkpoint(cls, path: Path | str, *, reference_dropout: bool | None = None) -> AudioTokenEmbedder:
         """Build a model from the published file or a folder of `save`.
 
-        Every parameter must fit.
-
         Args:
             path: `embedder_learned_embeds.bin`, a flat PyTorch file; or a folder.
             reference_dropout: see the class. None: as saved, or off.
 
         Raises:
-            CheckpointError: the file cannot be read or does not fit.
+            CheckpointError: the file cannot be read, or a parameter does not fit.
         """
         tensors, config = checkpoints.read(path)
         if reference_dropout is None:
@@ -206,15 +201,12 @@ def placeholder_id(tokenizer: PreTrainedTokenizerBase, placeholder: str = PLACEH
 def prompt_ids(
     tokenizer: PreTrainedTokenizerBase, prompts: str | Sequence[str], placeholder: str = PLACEHOLDER
 ) -> Int[Tensor, "batch words"]:
-    """Token ids of prompts, padded as the tokenizer pads.
+    """Token ids of prompts, `(B, 77)`, padded as the tokenizer pads.
 
     Args:
         tokenizer: of the text encoder; changed if the placeholder is new to it.
         prompts: B sentences, each with one placeholder, such as "a photo of <*>".
         placeholder: replaced by the audio token.
-
-    Returns:
-        `(B, 77)`, int64.
 
     Raises:
         ParameterError: a prompt without a placeholder, with several, or with one beyond what fits.
@@ -224,9 +216,8 @@ def prompt_ids(
         raise ParameterError("prompts", "none", "at least one")
     place = placeholder_id(tokenizer, placeholder)
     longest = min(LONGEST, tokenizer.model_max_length)
-    ids = tokenizer(
-        prompts, padding="max_length", max_length=longest, truncation=True, return_tensors="pt"
-    ).input_ids.long()
+    ids = tokenizer(prompts, padding="max_length", max_length=longest, truncation=True, return_tensors="pt")
+    ids = ids.input_ids.long()
     for prompt, count in zip(prompts, (ids == place).sum(dim=1).tolist(), strict=True):
         if count != 1:
             cut = f", of which {count} within the first {longest} tokens" if prompt.count(placeholder) != count else ""
@@ -244,14 +235,12 @@ def insert_tokens(
         with insert_tokens(text_encoder, tokens, placeholder_id(tokenizer)):
             hidden = text_encoder(prompt_ids(tokenizer, prompts)).last_hidden_state  # (B, 77, 768)
 
-    Two hooks on the stock model do this, for many prompts at once and with gradients; its weights and the given ids
-    stay as they are. (The published training has a copy of transformers' modelling file for it; the published inference
-    writes the token into the table of words, one clip at a time.) An ordinary word takes the place of the placeholder's
-    id, so that the model finds the end of the sentence, where it takes the pooled output.
+    Two hooks on the stock model do this, for many prompts at once and with gradients; the published inference writes
+    one clip's token into the table of words. An ordinary word takes the place of the placeholder's id, so that the
+    model finds the end of the sentence, where it takes the pooled output.
 
     Args:
-        text_encoder: transformers' `CLIPTextModel`, or another model that is called with `input_ids` and has
-            `get_input_embeddings`.
+        text_encoder: transformers' `CLIPTextModel`; its weights stay as they are.
         tokens: `(B, 768)`; gradients reach them.
         placeholder_id: of the tokenizer.
 
@@ -314,13 +303,10 @@ def prompt_embeddings(
         tokenizer: of it.
         prompts: B sentences with a placeholder each, or one for all tokens.
         tokens: `(B, 768)`, of `AudioTokenEmbedder`.
-        placeholder: see `prompt_ids`.
+        placeholder: see `prompt_ids`, also for errors.
 
     Returns:
         `(B, 77, 768)`, the last hidden state, as Stable Diffusion takes it.
-
-    Raises:
-        ParameterError, ShapeError: see `prompt_ids` and `insert_tokens`.
     """
     prompts = [prompts] * len(tokens) if isinstance(prompts, str) else prompts
     ids = prompt_ids(tokenizer, prompts, placeholder).to(text_encoder.get_input_embeddings().weight.device)

@@ -288,8 +288,7 @@ class BEATs(nn.Module):
 
         Args:
             fbank: `(B, 998, 128)`, of `beats_fbank`.
-            mask: `(B, 496)`, True = valid, of `token_mask`. Tokens that are not valid are zeroed before the
-                convolution and not attended to; their own outputs mean nothing. None: all are valid.
+            mask: `(B, 496)`, True = valid, of `token_mask`; outputs of other tokens mean nothing. None: all are valid.
             layers: whose outputs to put side by side, counted from 0. None: the last layer's alone.
 
         Returns:
@@ -333,12 +332,10 @@ class BEATs(nn.Module):
             waveform: `(B, 160000)`, 16 kHz, mono, in [-1, 1].
             layers: whose outputs, counted from 0; the published ones are the 4th, the 8th and the last.
             lengths: `(B,)`, the number of valid samples in each row of a right-padded batch. None: all.
-            padding: how padding is masked; see `token_mask`. With "token" each clip gets the values of its run
-                alone (tested: to 2e-5), whatever the padding holds.
+            padding: see `token_mask`. With "token" each clip gets the values of its run alone (tested: to 2e-5).
 
         Returns:
-            `(B, 496, 2304)`, in the dtype of the weights. In padded rows, tokens beyond the valid ones mean nothing:
-            pass `token_mask` to what comes next.
+            `(B, 496, 2304)`, in the dtype of the weights. Tokens beyond the valid ones mean nothing.
 
         Raises:
             TooShortError: a clip that fills no patch, less than 2,800 samples (0.175 s).
@@ -354,10 +351,10 @@ class BEATs(nn.Module):
         Args:
             samples: of each row, with its padding.
             lengths: `(B,)`, the number of valid samples in each row.
-            padding: "token" keeps the tokens that the clip has alone, which see nothing of the padding. "published"
-                folds the padding of samples to frames, and that of frames to tokens, as BEATs does: as if tokens were
-                ordered by time alone, so that in the patch where the clip ends low bands are kept and high ones are
-                not; and as if every sample were in one frame, so that short batches drift.
+            padding: "token" keeps the tokens that the clip has alone. "published" folds the padding of samples to
+                frames, and that of frames to tokens, as BEATs does: as if tokens were ordered by time alone, so that
+                in the patch where the clip ends low bands are kept and high ones are not; and as if every sample were
+                in one frame, so that short batches drift.
 
         Returns:
             `(B, tokens)`, True = valid. 6.5 s of 10 s: 320 of 496 tokens; 325 as published.
@@ -418,14 +415,14 @@ class BEATs(nn.Module):
     def from_checkpoint(cls, path: Path | str) -> BEATs:
         """Build a model from a published file or a folder of `save`.
 
-        Every parameter must fit. Settings are those of the file: neither `max_distance` nor `deep_norm` shows in the
-        weights. A file has the table of the relative bias under a name for each layer; as published, the last counts.
+        Settings are those of the file: weights do not show `max_distance` and `deep_norm`. The table of the relative
+        bias is in a file under a name for each layer; as published, the last counts.
 
         Args:
             path: a PyTorch file with "cfg" and "model"; or a folder.
 
         Raises:
-            CheckpointError: the file cannot be read, has no settings, some of another network, or does not fit.
+            CheckpointError: the file cannot be read, has no settings or other ones, or a parameter does not fit.
         """
         tensors, config = checkpoints.read(path)
         cfg = config.get("cfg")
@@ -476,11 +473,11 @@ def length_buckets(lengths: Sequence[int], waste: float | int = 0.1, size: int =
 
     Args:
         lengths: of the clips, in any unit.
-        waste: the share of padding in a batch, at most.
-        size: clips in a batch, at most.
+        waste: largest share of padding in a batch.
+        size: largest number of clips in a batch.
 
     Returns:
-        Indices of the clips, batch by batch; each of them once.
+        Indices of the clips, batch by batch.
 
     Raises:
         ParameterError: `waste` outside [0, 1), or `size` below 1.

@@ -77,8 +77,8 @@ def fit_positions(
     """Fit positional embeddings of one grid to a picture with another.
 
     Args:
-        positions: `(1, patches, width)`, of the grid that the model was built for.
-        built: rows and columns of that grid.
+        positions: `(1, patches, width)`.
+        built: rows and columns that the model was built for.
         grid: rows and columns of the picture.
         how: "interpolate" stretches the grid (bicubic, anti-aliased, timm's); "cut" takes its first rows and columns,
             so that a column keeps its time of the training.

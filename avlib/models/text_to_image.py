@@ -227,9 +227,6 @@ def add_lora(unet: nn.Module, rank: int = 4) -> list[nn.Parameter]:
         unet: diffusers' `UNet2DConditionModel`, changed in place; its own parameters are frozen.
         rank: 4 as published, which is 797,184 parameters in Stable Diffusion 1.4.
 
-    Returns:
-        The new parameters.
-
     Raises:
         ParameterError: the rank is not positive, there is no attention to text, or there is LoRA already.
     """
@@ -275,19 +272,14 @@ def save_lora(unet: nn.Module, path: Path | str) -> None:
 def load_lora(unet: nn.Module, path: Path | str) -> list[nn.Parameter]:
     """Load a file of LoRA into the UNet, replacing any other.
 
-    Every tensor must fit.
-
     Args:
         unet: changed in place.
         path: a file that AudioToken or diffusers wrote in 2023 (names such as `attn1.processor.to_q_lora.down.weight`)
             or that diffusers or `save_lora` writes today (`attn1.to_q.lora_A.weight`, perhaps after `unet.`); or the
             folder that today's is in.
 
-    Returns:
-        The parameters of the LoRA.
-
     Raises:
-        CheckpointError: the file cannot be read, or is not a LoRA of just this UNet's attentions.
+        CheckpointError: the file cannot be read, or is not a LoRA of exactly this UNet's attentions.
         ParameterError: the UNet has no attention to text.
     """
     from diffusers.utils import convert_unet_state_dict_to_peft

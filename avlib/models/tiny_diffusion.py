@@ -88,7 +88,7 @@ class PatchPCA(ModelMixin, ConfigMixin):
         return model
 
     def encode(self, x: Float[Tensor, "batch channels height width"], return_dict: bool = True):
-        """Latents `(B, latent_channels, H / patch, W / patch)`, without variance, in `.latent_dist`."""
+        """Latents `(B, C, H / patch, W / patch)`, without variance, in `.latent_dist`."""
         grid = patch_grid("pictures", tuple(x.shape[2:]), self.patch)
         latents = (
             (patchify(x, self.patch) - self.mean) @ self.components / self.deviations
@@ -115,12 +115,7 @@ _END = "</w>"  # how CLIP marks the last piece of a word
 
 
 def small_tokenizer(words: Sequence[str], length: int = 77) -> CLIPTokenizer:
-    """Make a tokenizer with one token per word; other words are spelt.
-
-    Args:
-        words: in lower case.
-        length: tokens in a prompt, with its first and its last.
-    """
+    """Make a tokenizer with one token per (lower-case) word; others are spelt."""
     learned = Tokenizer(models.BPE(end_of_word_suffix=_END))
     learned.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     trainer = trainers.BpeTrainer(vocab_size=1 << 20, min_frequency=0, end_of_word_suffix=_END, show_progress=False)
@@ -136,15 +131,7 @@ def small_tokenizer(words: Sequence[str], length: int = 77) -> CLIPTokenizer:
 def small_text_encoder(
     tokenizer: CLIPTokenizer, width: int = 64, layers: int = 2, heads: int = 4, word_scale: float = 1.0
 ) -> CLIPTextModel:
-    """Make a text encoder with random weights for a tokenizer.
-
-    Args:
-        tokenizer: whose ids it takes.
-        width: of its hidden states.
-        layers: their number.
-        heads: of each layer.
-        word_scale: factor on the initial embeddings of words.
-    """
+    """Make a random text encoder, with word embeddings scaled by `word_scale`."""
     model = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer), hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,

@@ -160,9 +160,6 @@ class Encoder(nn.Module):
 
         Returns:
             `(B, 512, 768)` and `(B, 196, 768)`; None for what was not given.
-
-        Raises:
-            ParameterError: no input, or one whose sides are not multiples of the patch.
         """
         pictures = self.pictures(audio, image)
         tokens = {m: self.shared(m, self.specific(m, self.embed(m, picture))) for m, picture in pictures.items()}
@@ -177,15 +174,13 @@ class Encoder(nn.Module):
     def from_checkpoint(cls, path: Path | str, **settings) -> Encoder:
         """Build a model from published weights or a folder of `save`.
 
-        Every parameter must fit.
-
         Args:
             path: `.pth` or safetensors, names with or without the prefix `module.`; or a folder.
             settings: as the class takes them. Sizes that are not given are read from the file.
 
         Raises:
-            CheckpointError: the file cannot be read or does not fit.
-            ParameterError: a number of attention heads is needed, which weights do not tell.
+            CheckpointError: the file cannot be read, or a parameter does not fit.
+            ParameterError: the number of attention heads is needed, which weights do not show.
         """
         tensors, config = checkpoints.read(path)
         model = cls(**settings_of(cls, tensors, config, cls.options, settings))

@@ -124,14 +124,14 @@ class CAVMAE(Encoder):
 
         Args:
             audio: `(B, 1024, 128)`, normalised fbank. None trains on images alone.
-            image: `(B, 3, 224, 224)`, normalised pixels. None trains on sounds alone.
-            mask_ratio_audio: share of audio patches to remove.
-            mask_ratio_image: likewise for images.
+            image: `(B, 3, 224, 224)`, normalised pixels. None trains on audio alone.
+            mask_ratio_audio: share of patches to remove.
+            mask_ratio_image: likewise.
             mae_weight: of the two reconstruction errors; 0 leaves them out.
             contrast_weight: of the contrast; 0 leaves it out.
-            mask_mode: of audio; see `random_mask`, which says where random numbers come from. Images: "unstructured".
-            noise_audio: `(B, 512)`, decides the mask of audio.
-            noise_image: `(B, 196)`, decides the mask of images.
+            mask_mode: of audio, see `random_mask`; images are masked "unstructured".
+            noise_audio: `(B, 512)`, decides the mask of audio; None draws it.
+            noise_image: `(B, 196)`, likewise.
 
         Raises:
             ParameterError: sides that are not multiples of the patch; a ratio out of range; contrast of a single clip
@@ -285,13 +285,11 @@ class CAVMAEClassifier(Encoder):
     def from_pretraining(
         cls, path: Path | str, num_classes: int = 527, *, audio_only: bool = False, **settings
     ) -> CAVMAEClassifier:
-        """Initialize from pretrained weights; the head is random.
-
-        Exactly the head must be missing; the decoder is ignored.
+        """Initialize from pretrained weights; the head is random, the decoder ignored.
 
         Raises:
             CheckpointError: the file cannot be read, lacks anything but the head, or has a head.
-            ParameterError: a number of attention heads is needed, which weights do not tell.
+            ParameterError: the number of attention heads is needed, which weights do not show.
         """
         ignored = ("decoder_", "mask_token")
         if audio_only:
@@ -314,10 +312,10 @@ class CAVMAEClassifier(Encoder):
         Args:
             audio: `(B, 1024, 128)`, normalised fbank; ignored in the modes for images.
             image: `(B, 3, 224, 224)`, normalised pixels; ignored in the modes for audio.
-            mode: "multimodal"; "audioonly" or "videoonly", for a model that was tuned on one modality, through that
-                modality's norms; "missingaudioonly" or "missingvideoonly", for one that was tuned on both, which
-                averages the joint and the modality's norms. Tuning on both leaves the latter as pretrained. None:
-                "multimodal", or "audioonly" for a model with `audio_only`.
+            mode: one of `CLASSIFIER_MODES`. "audioonly" and "videoonly" use the norms of one modality, for a model
+                that was tuned on it; "missingaudioonly" and "missingvideoonly" average these with the joint norms, for
+                a model that was tuned on both, which leaves the former as pretrained. None: "multimodal", or
+                "audioonly" for a model with `audio_only`.
 
         Raises:
             ParameterError: an unknown mode, or an input that it needs is missing.

@@ -59,7 +59,7 @@ class Sizes:
 
     @property
     def grids(self) -> dict[str, tuple[int, int]]:
-        """Rows and columns of patches of each modality, (8, 64) and (14, 14)."""
+        """Rows and columns of patches, (8, 64) and (14, 14)."""
         return {
             "a": patch_grid("mel_bins x audio_length", (self.mel_bins, self.audio_length), self.audio_patch),
             "v": patch_grid("image_size", (self.image_size, self.image_size), self.image_patch),
@@ -74,15 +74,12 @@ def settings_of(
     Args:
         model: a class that takes sizes by keyword.
         tensors: those of the file.
-        config: what avlib saved with them; empty for a published file.
+        config: saved with them by avlib, or empty; without saved settings, sizes are read from the tensors.
         options: settings besides sizes that may be taken from `config`.
-        given: settings that the user insists on.
-
-    Returns:
-        `given`, filled up from `config`; without one, from the shapes of the tensors, see `sizes_that_fit`.
+        given: settings that win over these.
 
     Raises:
-        ParameterError: a number of attention heads is needed, which weights do not tell.
+        ParameterError: the number of attention heads is needed, which weights do not show.
     """
     known = {*options, *(field.name for field in fields(Sizes))}
     saved = config.get("settings")
@@ -142,24 +139,16 @@ def mae_weights(
 
     Each block of the MAE but the last goes to audio and to images; the last becomes the shared one, with three equal
     pairs of norms. The patch embedding of audio is the sum over red, green and blue, as if the spectrogram were a grey
-    picture.
-
-    For the decoder's prediction of audio the published script takes the first 256 of the MAE's 768 outputs. These are
-    ordered pixel by pixel with the colour fastest, so they are the colours of the first 85 pixels of a patch and not
-    256 brightnesses. `mean_colour` takes the mean of the three colours of each pixel instead.
-
-    Source: CAV-MAE, `adapt_vmae_weights.py`. It writes names without the prefix that its trainer expects, and the
-    trainer then loads none of them, silently; here every parameter that can come from the MAE must.
+    picture. Every parameter of the MAE must fit: the published script (CAV-MAE, `adapt_vmae_weights.py`) writes names
+    that its trainer does not know and silently ignores.
 
     Args:
         path: a MAE checkpoint with decoder (`mae_pretrain_vit_base_full.pth`, `mae_visualize_vit_base.pth`). Its
             LayerNorms have eps 1e-6, CAV-MAE's 1e-5.
         own: the weights of a new CAV-MAE; kept where the MAE has nothing to give.
         sizes: of that CAV-MAE: as many blocks as the MAE, and its image and patch sizes.
-        mean_colour: False as published.
-
-    Returns:
-        All weights in `own`, by name.
+        mean_colour: predict audio at first by the mean of the three colours of each pixel. As published, the first 256
+            of the MAE's 768 outputs do, which are the colours of the first 85 pixels of a patch.
 
     Raises:
         CheckpointError: the file cannot be read, lacks a parameter, has others, or was made with other sizes.
