@@ -42,6 +42,10 @@ from ..settings import Count, Share, settings
 
 PADDINGS = ("token", "published")
 
+Tokens = Float[Tensor, "batch tokens width"]
+Bias = Float[Tensor, "heads tokens tokens"]  # of attention, for each query and key
+Mask = Bool[Tensor, "batch tokens"]  # True = valid
+
 # As in every published BEATs; another value would need another network.
 _ONLY = {"activation_fn": "gelu", "layer_norm_first": False, "relative_position_embedding": True, "gru_rel_pos": True}
 
@@ -148,12 +152,7 @@ class Attention(nn.Module):
         open_, reset = self.grep_linear(query).unflatten(-1, (2, 4)).sum(-1, keepdim=True).sigmoid().unbind(-2)
         return open_ * (reset * self.grep_a - 1) + 2
 
-    def forward(
-        self,
-        x: Float[Tensor, "batch tokens width"],
-        bias: Float[Tensor, "heads tokens tokens"],
-        padding: Float[Tensor, "batch 1 1 tokens"] | None,
-    ) -> Float[Tensor, "batch tokens width"]:
+    def forward(self, x: Tokens, bias: Bias, padding: Float[Tensor, "batch 1 1 tokens"] | None) -> Tokens:
         query, key, value = (
             project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, 12, N, 64)
             for project in (self.q_proj, self.k_proj, self.v_proj)
@@ -184,12 +183,7 @@ class Layer(nn.Module):
         for linear in (m for m in self.modules() if isinstance(m, nn.Linear)):
             nn.init.zeros_(linear.bias)
 
-    def forward(
-        self,
-        x: Float[Tensor, "batch tokens width"],
-        bias: Float[Tensor, "heads tokens tokens"],
-        padding: Float[Tensor, "batch 1 1 tokens"] | None,
-    ) -> Float[Tensor, "batch tokens width"]:
+    def forward(self, x: Tokens, bias: Bias, padding: Float[Tensor, "batch 1 1 tokens"] | None) -> Tokens:
         x = self.self_attn_layer_norm(self.alpha * x + self.dropout(self.self_attn(x, bias, padding)))
         inner = self.activation_dropout(F.gelu(self.fc1(x)))  # (B, N, 3072)
         return self.final_layer_norm(self.alpha * x + self.dropout(self.fc2(inner)))
@@ -209,15 +203,13 @@ class Encoder(nn.Module):
         self.layer_norm = nn.LayerNorm(D)
         self.dropout = nn.Dropout(config.dropout)
 
-    def bias(self, tokens: int) -> Float[Tensor, "heads tokens tokens"]:
+    def bias(self, tokens: int) -> Bias:
         """Attention bias of each query (row) and key (column), before the gate."""
         table = self.layers[0].self_attn.relative_attention_bias
         buckets = distance_buckets(tokens, self.config.num_buckets, self.config.max_distance)
         return table(buckets.to(table.weight.device)).permute(2, 0, 1)
 
-    def forward(
-        self, x: Float[Tensor, "batch tokens width"], mask: Bool[Tensor, "batch tokens"] | None
-    ) -> list[Float[Tensor, "batch tokens width"]]:
+    def forward(self, x: Tokens, mask: Mask | None) -> list[Tokens]:
         """The output of each layer."""
         padding = None
         if mask is not None:
@@ -281,7 +273,7 @@ class BEATs(nn.Module):
     def encode(
         self,
         fbank: Float[Tensor, "batch frames mels"],
-        mask: Bool[Tensor, "batch tokens"] | None = None,
+        mask: Mask | None = None,
         layers: Sequence[int] | None = None,
     ) -> Float[Tensor, "batch tokens values"]:
         """Tokens of a normalised fbank.
@@ -343,9 +335,7 @@ class BEATs(nn.Module):
         """
         return self.encode(*self._prepare(waveform, lengths, padding), layers)
 
-    def token_mask(
-        self, samples: int, lengths: Int[Tensor, " clips"], padding: str = "token"
-    ) -> Bool[Tensor, "batch tokens"]:
+    def token_mask(self, samples: int, lengths: Int[Tensor, " clips"], padding: str = "token") -> Mask:
         """Mask of the tokens that are valid in a right-padded batch.
 
         Args:
@@ -377,7 +367,7 @@ class BEATs(nn.Module):
         return ~padded
 
     def logits(
-        self, fbank: Float[Tensor, "batch frames mels"], mask: Bool[Tensor, "batch tokens"] | None = None
+        self, fbank: Float[Tensor, "batch frames mels"], mask: Mask | None = None
     ) -> Float[Tensor, "batch classes"]:
         """Logits of each class, the mean over those of valid tokens.
 
@@ -449,7 +439,7 @@ class BEATs(nn.Module):
 
     def _prepare(
         self, waveform: Tensor, lengths: Tensor | None, padding: str
-    ) -> tuple[Float[Tensor, "batch frames mels"], Bool[Tensor, "batch tokens"] | None]:
+    ) -> tuple[Float[Tensor, "batch frames mels"], Mask | None]:
         """The fbank in the weights' dtype, and the mask of valid tokens."""
         mask = None
         lengths = None if lengths is None else lengths.to(waveform.device)

@@ -157,10 +157,10 @@ def _classes(folder: Path) -> dict[str, type]:
     autoencoder = _class_of(folder, "vae", "AutoencoderKL")
     if autoencoder not in autoencoders:
         raise CheckpointError(folder / "vae", f"is {autoencoder!r}", f"one of {', '.join(autoencoders)}")
-    scheduler = getattr(diffusers, _class_of(folder, "scheduler", "PNDMScheduler"), None)
+    name = _class_of(folder, "scheduler", "PNDMScheduler")
+    scheduler = getattr(diffusers, name, None)
     if not (isinstance(scheduler, type) and issubclass(scheduler, diffusers.SchedulerMixin)):
-        found = f"{_class_of(folder, 'scheduler', '')!r} is no scheduler of diffusers"
-        raise CheckpointError(folder / "scheduler", found, "one of them")
+        raise CheckpointError(folder / "scheduler", f"{name!r} is no scheduler of diffusers", "one of them")
     return {
         "tokenizer": CLIPTokenizer,
         "text_encoder": CLIPTextModel,
@@ -207,9 +207,8 @@ def _fetched(source: str) -> Path:
         return Path(snapshot_download(source, allow_patterns=patterns, ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
     except Exception as error:  # of any class: of the network, or of the hub
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            source, f"is no folder, and cannot be fetched ({reason})", "a folder or a hub id"
-        ) from error
+        found = f"is no folder, and cannot be fetched ({reason})"
+        raise CheckpointError(source, found, "a folder or a hub id") from error
 
 
 # LoRA, through peft

@@ -90,10 +90,8 @@ class PatchPCA(ModelMixin, ConfigMixin):
     def encode(self, x: Float[Tensor, "batch channels height width"], return_dict: bool = True):
         """Latents `(B, C, H / patch, W / patch)`, without variance, in `.latent_dist`."""
         grid = patch_grid("pictures", tuple(x.shape[2:]), self.patch)
-        latents = (
-            (patchify(x, self.patch) - self.mean) @ self.components / self.deviations
-        )  # (B, h * w, latent_channels)
-        latents = latents.transpose(1, 2).unflatten(2, grid)
+        latents = (patchify(x, self.patch) - self.mean) @ self.components / self.deviations  # (B, h * w, C)
+        latents = latents.transpose(1, 2).unflatten(2, grid)  # (B, C, h, w)
         moments = torch.cat([latents, torch.zeros_like(latents)], dim=1)
         distribution = DiagonalGaussianDistribution(moments, deterministic=True)
         return AutoencoderKLOutput(latent_dist=distribution) if return_dict else (distribution,)

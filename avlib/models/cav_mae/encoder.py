@@ -18,6 +18,11 @@ from .weights import Sizes, settings_of
 
 NAMES = {"a": "audio", "v": "image"}
 
+Audio = Float[Tensor, "batch frames mels"]
+Image = Float[Tensor, "batch channels height width"]
+Picture = Float[Tensor, "batch channels rows columns"]
+Tokens = Float[Tensor, "batch tokens width"]
+
 
 class Block(nn.Module):
     """A pre-norm transformer block, whose norms the modality selects.
@@ -33,9 +38,7 @@ class Block(nn.Module):
         self.norm2, self.norm2_a, self.norm2_v = (nn.LayerNorm(width) for _ in range(3))
         self.mlp = Mlp(width, width * mlp_ratio)
 
-    def forward(
-        self, x: Float[Tensor, "batch tokens width"], modality: str | None = None
-    ) -> Float[Tensor, "batch tokens width"]:
+    def forward(self, x: Tokens, modality: str | None = None) -> Tokens:
         norm1, norm2 = self.norm1, self.norm2
         if modality == "a":
             norm1, norm2 = self.norm1_a, self.norm2_a
@@ -92,11 +95,7 @@ class Encoder(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
-    def pictures(
-        self,
-        audio: Float[Tensor, "batch frames mels"] | None,
-        image: Float[Tensor, "batch channels height width"] | None,
-    ) -> dict[str, Float[Tensor, "_ _ _ _"]]:
+    def pictures(self, audio: Audio | None, image: Image | None) -> dict[str, Float[Tensor, "_ _ _ _"]]:
         """Inputs as pictures, by modality; rows of audio are mel bins.
 
         Raises:
@@ -110,7 +109,7 @@ class Encoder(nn.Module):
             self.grid(m, picture)
         return pictures  # (B, 1, 128, 1024), (B, 3, 224, 224)
 
-    def grid(self, m: str, picture: Float[Tensor, "batch channels rows columns"]) -> tuple[int, int]:
+    def grid(self, m: str, picture: Picture) -> tuple[int, int]:
         """Rows and columns of patches in a picture of any size."""
         return patch_grid(NAMES[m], tuple(picture.shape[-2:]), self.sizes.patches[m])
 
@@ -120,7 +119,7 @@ class Encoder(nn.Module):
         """Positional embeddings of a modality, fitted to the grid of an input."""
         return fit_positions(positions, self.sizes.grids[m], grid, self.positions)
 
-    def embed(self, m: str, picture: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch tokens D"]:
+    def embed(self, m: str, picture: Picture) -> Tokens:
         """Patches as tokens, with position and modality (paper equations 2 and 3)."""
         grid = self.grid(m, picture)
         if m == "a":
@@ -129,13 +128,13 @@ class Encoder(nn.Module):
         x = self.patch_embed_v(picture)  # (B, 196, 768)
         return x + self.place(self.pos_embed_v, m, grid) + self.modality_v
 
-    def specific(self, m: str, x: Float[Tensor, "batch tokens D"]) -> Float[Tensor, "batch tokens D"]:
+    def specific(self, m: str, x: Tokens) -> Tokens:
         """The blocks of one modality."""
         for block in self.blocks_a if m == "a" else self.blocks_v:
             x = block(x)
         return x
 
-    def shared(self, m: str | None, x: Float[Tensor, "batch tokens D"]) -> Float[Tensor, "batch tokens D"]:
+    def shared(self, m: str | None, x: Tokens) -> Tokens:
         """The shared blocks, with a modality's norms or (None) the joint ones.
 
         Several shared blocks feed each other. The published pretraining gives each the same input and keeps the last
@@ -148,9 +147,7 @@ class Encoder(nn.Module):
         return self.norm_a(x) if m == "a" else self.norm_v(x)
 
     def encode(
-        self,
-        audio: Float[Tensor, "batch frames mels"] | None = None,
-        image: Float[Tensor, "batch channels height width"] | None = None,
+        self, audio: Audio | None = None, image: Image | None = None
     ) -> tuple[Float[Tensor, "batch audio_tokens D"] | None, Float[Tensor, "batch image_tokens D"] | None]:
         """Unmasked tokens of each modality, for retrieval. Published: `forward_feat`.
 

@@ -14,7 +14,7 @@ from ...errors import ParameterError
 from ...losses import contrastive_loss, masked_patch_error, normalize_patches
 from ...masking import PatchMask, random_mask
 from ..patches import patchify, unpatchify
-from .encoder import NAMES, Encoder
+from .encoder import NAMES, Audio, Encoder, Image
 from .weights import Sizes, mae_weights, settings_of
 
 # The paper's objectives, as arguments of CAVMAE beside, or in place of, its inputs; None leaves a modality out.
@@ -47,8 +47,8 @@ class CAVMAEOutput(NamedTuple):
 class Inpainting(NamedTuple):
     """Inputs with predicted patches, and their masks (1 = predicted, as published)."""
 
-    audio: Float[Tensor, "batch frames mels"] | None
-    image: Float[Tensor, "batch channels height width"] | None
+    audio: Audio | None
+    image: Image | None
     mask_audio: Float[Tensor, "batch patches"] | None
     mask_image: Float[Tensor, "batch patches"] | None
 
@@ -110,8 +110,8 @@ class CAVMAE(Encoder):
 
     def forward(
         self,
-        audio: Float[Tensor, "batch frames mels"] | None,
-        image: Float[Tensor, "batch channels height width"] | None,
+        audio: Audio | None,
+        image: Image | None,
         mask_ratio_audio: float | int = 0.75,
         mask_ratio_image: float | int = 0.75,
         mae_weight: float | int = 1.0,
@@ -174,8 +174,8 @@ class CAVMAE(Encoder):
     @torch.no_grad()
     def inpaint(
         self,
-        audio: Float[Tensor, "batch frames mels"] | None,
-        image: Float[Tensor, "batch channels height width"] | None,
+        audio: Audio | None,
+        image: Image | None,
         mask_ratio_audio: float | int = 0.75,
         mask_ratio_image: float | int = 0.75,
         mask_mode: str = "unstructured",
@@ -302,10 +302,7 @@ class CAVMAEClassifier(Encoder):
         return model
 
     def forward(
-        self,
-        audio: Float[Tensor, "batch frames mels"] | None = None,
-        image: Float[Tensor, "batch channels height width"] | None = None,
-        mode: str | None = None,
+        self, audio: Audio | None = None, image: Image | None = None, mode: str | None = None
     ) -> Float[Tensor, "_ classes"]:
         """Logits of each class.
 
