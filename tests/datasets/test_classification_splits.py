@@ -306,24 +306,6 @@ def test_row_15_given_parts_are_kept():
     assert splits.take(recordings) == {"train": train, "valid": valid, "test": test}
 
 
-def test_row_15_parts_are_read_from_files_with_a_filter_before(tmp_path):
-    for part, rows in (("train", 6), ("test", 4)):
-        clips = [(f"{part}{i}.wav", "ab"[i % 2], ("key", "tea")[i >= rows - 2], f"{part}{i}") for i in range(rows)]
-        for name, *_ in clips:
-            (tmp_path / name).touch()
-        with (tmp_path / f"{part}.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([("path", "class", "word", "who"), *clips])
-    files = tmp_path / "train.csv", str(tmp_path / "test.csv"), ""
-    recordings, splits = given_splits(*files, valid_size=0, target="class", speaker="who")
-    assert [len(part) for part in splits.take(recordings).values()] == [6, 0, 4]
-    recordings, splits = given_splits(*files, valid_size=0, target="class", speaker="who", words=["key"])
-    assert [len(part) for part in splits.take(recordings).values()] == [4, 0, 2]
-    with pytest.raises(DatasetError, match="no column 'label'"):
-        given_splits(*files)
-    with pytest.raises(DatasetError, match=r"no clip of 'kye'; expected .*'key'"):
-        given_splits(*files, target="class", words="kye")
-
-
 def test_row_16_a_missing_validation_part_is_a_share_of_the_whole_out_of_training():
     train, test = speakers(400, 40), some([0, 1] * 50, ["other"] * 100, name="test")
     recordings, splits = given_splits(train, test, valid_size=0.2)
@@ -365,7 +347,7 @@ def test_a_given_part_without_clips_is_refused():
 
 def test_a_regression_needs_no_target_in_every_part():
     train, test = given(("1234", "1122"), ("56", "33"))
-    _, splits = given_splits(train, test, valid_size=0, task="regression")
+    _, splits = given_splits(train, test, valid_size=0, labels=Labels((), "regression"))
     assert splits.test == (4, 5)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DatasetError, ParameterError
-from .table import Labels, Recording, argument, filter_words, first_three, read_recordings
+from .table import Labels, Recording, argument, first_three
 
 PARTS = ("train", "valid", "test")
 TRAIN, VALID, TEST = range(3)
@@ -28,6 +28,7 @@ _NAMES = {  # of parts, as tables have them
     "test": "test", "testing": "test",
 }  # fmt: skip
 _BINS = 5  # of equally many targets, which stand for classes where a regression is divided
+DRAWS = 64  # of a division
 _FEW = 8  # divisions for which the next part is drawn
 _FAR = 0.05  # of all clips; a part that is further from its size is warned of
 
@@ -68,7 +69,7 @@ def split(
     *,
     seed: int = 42,
     shuffle: bool = True,
-    draws: int = 64,
+    draws: int = DRAWS,
     labels: Labels | None = None,
 ) -> Splits:
     """Divide recordings by ratio, with each group in one part and classes in the same shares.
@@ -108,7 +109,6 @@ def folds(
     *,
     seed: int = 42,
     shuffle: bool = True,
-    draws: int = 64,
     labels: Labels | None = None,
 ) -> list[Splits]:
     """Draw a test part by ratio, and divide the rest into k folds, each of which validates once.
@@ -125,7 +125,7 @@ def folds(
     if k < 2:
         raise ParameterError("k", f"{k}", "2 folds or more")
     pool = _Pool(recordings, labels)
-    held_out = pool.drawn({TEST: test_size}, seed, shuffle, draws)
+    held_out = pool.drawn({TEST: test_size}, seed, shuffle)
     rest = np.flatnonzero(held_out != TEST)
     groups = len(set(pool.groups[rest].tolist()))
     if k > groups:
@@ -150,36 +150,25 @@ def folds(
 
 
 def given_splits(
-    train: str | Path | Sequence[Recording],
-    test: str | Path | Sequence[Recording],
-    valid: str | Path | Sequence[Recording] | None = None,
+    train: Sequence[Recording],
+    test: Sequence[Recording],
+    valid: Sequence[Recording] | None = None,
     *,
     valid_size: float | int = 0.2,
     seed: int = 42,
     shuffle: bool = True,
-    draws: int = 64,
-    task: str = "classification",
     labels: Labels | None = None,
-    words: Sequence[str] = (),
-    **columns: str | Path,
 ) -> tuple[list[Recording], Splits]:
-    """Join parts that are given as tables, folders or recordings.
-
-    A validation part that is not given is drawn from the training part, as in `split`: the share
-    valid_size * N_all / N_train of it.
+    """Join given parts; a missing validation part is drawn from the training part.
 
     Args:
-        train: a table, a folder, or recordings; likewise `test` and `valid`.
+        train: of all clips that are given for it; likewise `test` and `valid`.
         test: see `train`.
-        valid: see `train`; None or "" draws it from `train`.
+        valid: see `train`; None draws it, as in `split`: the share valid_size * N_all / N_train of the training part.
         valid_size: share of all clips, where `valid` is not given; 0 leaves that part empty.
-        seed: see `split`, as for `shuffle` and `draws`.
+        seed: of the draws.
         shuffle: see `split`.
-        draws: see `split`.
-        task: of the targets, where `labels` are not given.
-        labels: of the task.
-        words: see `filter_words`.
-        columns: see `read_recordings`.
+        labels: of the task; None takes the targets for classes.
 
     Returns:
         All recordings, and their division.
@@ -188,16 +177,13 @@ def given_splits(
         DatasetError: a group (speaker) or a clip in two parts, a class that is missing from one, an empty part.
     """
     recordings, parts = [], []
-    for number, (name, source) in enumerate(zip(PARTS, (train, valid or None, test), strict=True)):
-        if source is not None:
-            read = read_recordings(source, **columns) if isinstance(source, str | Path) else source
-            chosen = filter_words(read, words)
-            if not chosen:
+    for number, (name, given) in enumerate(zip(PARTS, (train, valid, test), strict=True)):
+        if given is not None:
+            if not given:
                 raise DatasetError(name, "no clips", "at least one")
-            recordings += chosen
-            parts += [number] * len(chosen)
-    labels = Labels.of(recordings, task) if labels is None else labels
-    return recordings, _completed(recordings, parts, 0 if valid else valid_size, seed, shuffle, draws, labels)
+            recordings += given
+            parts += [number] * len(given)
+    return recordings, _completed(recordings, parts, valid_size, seed, shuffle, labels)
 
 
 def splits_of_column(
@@ -206,7 +192,6 @@ def splits_of_column(
     valid_size: float | int = 0.2,
     seed: int = 42,
     shuffle: bool = True,
-    draws: int = 64,
     labels: Labels | None = None,
 ) -> Splits:
     """Divide recordings by the column `split` of their table: train, test, and valid or "dev" if there is one.
@@ -226,7 +211,7 @@ def splits_of_column(
     for part in (TRAIN, TEST):
         if part not in parts:
             raise DatasetError("split", f"no clip in {PARTS[part]!r}", "clips to train and clips to test with")
-    return _completed(recordings, parts, 0 if VALID in parts else valid_size, seed, shuffle, draws, labels)
+    return _completed(recordings, parts, valid_size, seed, shuffle, labels)
 
 
 def _completed(
@@ -235,12 +220,10 @@ def _completed(
     valid_size: float | int,
     seed: int,
     shuffle: bool,
-    draws: int,
     labels: Labels | None,
 ) -> Splits:
-    """Check given parts, and draw a validation part from the training part if it has a size."""
-    parts = np.array(given)
-    pool = _Pool(recordings, labels)
+    """Check given parts, and draw a validation part from the training part if there is none."""
+    parts, pool = np.array(given), _Pool(recordings, labels)
     for kind, name in (("speaker or group", "group"), ("clip", "path")):
         where: dict[str | Path, set[int]] = defaultdict(set)
         for recording, part in zip(recordings, given, strict=True):
@@ -251,22 +234,20 @@ def _completed(
             found = f"{len(shared)} in two parts or more: {first_three(shared)}"
             advice = "A model that knows the voice looks better than it is. Divide anew, by speaker."
             raise DatasetError(kind, found, "each in one part", advice)
-    present = set(pool.strata.tolist())
     for part in np.unique(parts):
-        missing = present - set(pool.strata[parts == part].tolist())
-        if missing and pool.classes:
-            names = first_three(repr(pool.classes[number]) for number in sorted(missing))
-            raise DatasetError(PARTS[part], f"no clip of {names}", "every class in every part", "Divide anew.")
-    inside = np.flatnonzero(parts == TRAIN)
-    share = valid_size * len(recordings) / len(inside)
+        missing = pool.missing(parts == part)
+        if missing:
+            raise DatasetError(PARTS[part], f"no clip of {missing}", "every class in every part", "Divide anew.")
     _check_sizes(valid_size=valid_size)
+    inside = np.flatnonzero(parts == TRAIN)
+    share = 0 if VALID in given else valid_size * len(recordings) / len(inside)
     if share >= 1:
         found = f"{valid_size:g}, {valid_size * len(recordings):g} of {len(recordings)} clips"
         raise ParameterError("valid_size", found, f"less than there are to train with, {len(inside)}")
     if share:
         rest = _Pool([recordings[index] for index in inside], pool.labels)
         rest.refuse_rare(2)
-        parts[inside] = rest.drawn({VALID: share}, seed, shuffle, draws)
+        parts[inside] = rest.drawn({VALID: share}, seed, shuffle)
         rest.check([parts[inside]], {VALID: share}, shuffle)
     return Splits.of(recordings, parts)
 
@@ -297,7 +278,13 @@ class _Pool:
             edges = np.unique(np.quantile(self.strata, np.arange(1, _BINS) / _BINS))
             self.strata = np.unique(np.searchsorted(edges, self.strata, side="left"), return_inverse=True)[1]
 
-    def drawn(self, sizes: Mapping[int, float | int], seed: int, shuffle: bool, draws: int) -> np.ndarray:
+    def missing(self, inside: np.ndarray) -> str:
+        """Names of the classes that a part lacks; "" if it has all, or for a regression."""
+        present = set(self.strata[inside].tolist())
+        lacking = sorted(set(self.strata.tolist()) - present) if self.classes else []
+        return first_three(repr(self.classes[number]) for number in lacking)
+
+    def drawn(self, sizes: Mapping[int, float | int], seed: int, shuffle: bool, draws: int = DRAWS) -> np.ndarray:
         """`(clips,)`: the number of each clip's part, in the best draw.
 
         Each part is drawn for the best few divisions so far; the best one alone may leave little choice.
@@ -346,26 +333,22 @@ class _Pool:
             )
         if not shuffle:
             notes.append("without shuffling, parts follow the order of the table")
-        present = set(self.strata.tolist())
         for place, parts in enumerate(divisions):
             fold = f" (fold {place + 1})" if len(divisions) > 1 else ""
             wanted = {TRAIN, *(part for part, size in sizes.items() if size), *([VALID] if fold else [])}
             for part in sorted(wanted):
-                inside = self.strata[parts == part]
-                if not len(inside):
+                count, missing = int((parts == part).sum()), self.missing(parts == part)
+                if not count:
                     found = f"no clip is left for {PARTS[part]!r}{fold}"
                     advice = "Take other sizes, or more clips or groups."
                     raise DatasetError("sizes", found, f"something of {len(parts)} clips in every part", advice)
-                missing = sorted(present - set(inside.tolist())) if self.classes else []
-                names = first_three(repr(self.classes[number]) for number in missing)
                 if missing and part == TRAIN:
                     advice = "Leave that class out, or take smaller parts or fewer folds."
-                    raise DatasetError("train", f"no clip of {names}{fold}", "every class", advice)
+                    raise DatasetError("train", f"no clip of {missing}{fold}", "every class", advice)
                 if missing:
-                    notes.append(f"{PARTS[part]}{fold} has no clip of {names}")
-                if part in sizes and not place and abs(len(inside) / len(parts) - sizes[part]) > _FAR:
-                    size = f"{len(inside)} of {len(parts)} clips, not {sizes[part]:.3g} of them"
-                    notes.append(f"{PARTS[part]} has {size}")
+                    notes.append(f"{PARTS[part]}{fold} has no clip of {missing}")
+                if part in sizes and not place and abs(count / len(parts) - sizes[part]) > _FAR:
+                    notes.append(f"{PARTS[part]} has {count} of {len(parts)} clips, not {sizes[part]:.3g} of them")
         if notes:
             warnings.warn("; ".join(notes), UserWarning, stacklevel=3)
 
