@@ -102,17 +102,32 @@ def read_recordings(
             named[name] = ""
     if not group and speaker != target:  # speakers as classes are in every part
         named["group"] = named["speaker"]
-    _refuse_without(path, rows, target, named["group"] if group else "")
+    for column in filter(None, ("path", target, named["group"] if group else "")):
+        lines = [line for line, row in rows if not row[column] or _is_nan(row[column])]
+        if lines:
+            found = f"{len(lines)} of {len(rows)} rows have nothing in {column!r}, or NaN (line {first_three(lines)})"
+            raise DatasetError(path, found, "a value in each", "Fill them in, or take these rows out of the table.")
     base = Path(folder) if folder else path if path.is_dir() else path.parent
     recordings = []
     for line, row in rows:
         known = {name: row[column] if column and not _is_nan(row[column]) else "" for name, column in named.items()}
-        known["age"] = _years(known["age"], f"{path}, line {line}", named["age"])
-        file = base / row["path"]
-        recordings.append(Recording(file, split=row.get("split", ""), row=row, name=_name(file, base), **known))
-    _refuse_repeated(path, recordings)
-    if on_error == "raise":
-        _refuse_missing(path, recordings)
+        years = _number(known["age"])
+        if known["age"] and (years is None or years < 0):
+            found, expected = f"{known['age']!r} in {named['age']!r}", "an age in years, or nothing"
+            raise DatasetError(f"{path}, line {line}", found, expected, "Write 4;6 as 4.5.")
+        file, inside = base / row["path"], base.absolute()
+        name = (file.absolute().relative_to(inside) if file.absolute().is_relative_to(inside) else file).as_posix()
+        recordings.append(Recording(file, split=row.get("split", ""), row=row, name=name, **known | {"age": years}))
+    files = Counter(recording.path.resolve() for recording in recordings)  # sub/../a.wav and links are the same clip
+    twice = [file for file, count in files.items() if count > 1]
+    if twice:
+        expected = "each clip once: else it could be both trained and tested on"
+        raise DatasetError(path, f"{len(twice)} clips are listed more than once: {first_three(twice)}", expected)
+    missing = [recording for recording in recordings if not recording.path.is_file()]
+    if missing and on_error == "raise":
+        found = f"{len(missing)} of {len(recordings)} files are missing: {first_three(missing)}"
+        advice = 'Paths are looked up from the folder of the table; on_error="skip" leaves missing ones out.'
+        raise DatasetError(path, found, "a file for each row", advice)
     return recordings
 
 
@@ -315,47 +330,6 @@ def _listed(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         rows = [(line, [_DECIMAL.sub(r"\1.\2", cell) for cell in cells]) for line, cells in rows]
     filled = [(line, cells + [""] * (len(columns) - len(cells))) for line, cells in rows]
     return columns, [(line, dict(zip(columns, cells, strict=True))) for line, cells in filled]
-
-
-def _refuse_without(path: Path, rows: list[tuple[int, dict[str, str]]], target: str, group: str) -> None:
-    for column in filter(None, ("path", target, group)):
-        lines = [line for line, row in rows if not row[column] or _is_nan(row[column])]
-        if lines:
-            found = f"{len(lines)} of {len(rows)} rows have nothing in {column!r}, or NaN (line {first_three(lines)})"
-            raise DatasetError(path, found, "a value in each", "Fill them in, or take these rows out of the table.")
-
-
-def _refuse_repeated(path: Path, recordings: list[Recording]) -> None:
-    files = Counter(recording.path.resolve() for recording in recordings)  # sub/../a.wav and links are the same clip
-    twice = [file for file, count in files.items() if count > 1]
-    if twice:
-        expected = "each clip once: else it could be both trained and tested on"
-        raise DatasetError(path, f"{len(twice)} clips are listed more than once: {first_three(twice)}", expected)
-
-
-def _refuse_missing(path: Path, recordings: list[Recording]) -> None:
-    missing = [recording for recording in recordings if not recording.path.is_file()]
-    if missing:
-        found = f"{len(missing)} of {len(recordings)} files are missing: {first_three(missing)}"
-        advice = 'Paths are looked up from the folder of the table; on_error="skip" leaves missing ones out.'
-        raise DatasetError(path, found, "a file for each row", advice)
-
-
-def _name(file: Path, base: Path) -> str:
-    inside, whole = base.absolute(), file.absolute()
-    return (whole.relative_to(inside) if whole.is_relative_to(inside) else file).as_posix()
-
-
-def _years(text: str, where: str, column: str) -> float | None:
-    if not text:
-        return None
-    try:
-        years = float(text)
-    except ValueError:
-        years = math.nan
-    if not 0 <= years < math.inf:
-        raise DatasetError(where, f"{text!r} in {column!r}", "an age in years, or nothing", "Write 4;6 as 4.5.")
-    return years
 
 
 def _is_nan(text: str) -> bool:
