@@ -702,6 +702,23 @@ def test_it_is_trained_once_and_then_read(whole, monkeypatch):
     assert calls == [1]
 
 
+def test_settings_that_change_no_weights_train_nothing_anew(whole, monkeypatch):
+    monkeypatch.setattr(training, "fit", lambda *args, **how: pytest.fail("it is trained anew"))
+    for free in ({"workers": 2}, {"log_every": 2}, {"save_every": 7}, {"data_type": "spectrogram"}):
+        assert classification.trained(changed(small, free), progress=False).folder == whole.folder
+
+
+def test_the_best_model_by_an_error_has_the_lowest_and_a_misspelt_monitor_is_refused():
+    ages = {"task": "regression", "target": "age", "word": "", "epochs": 4, "steps": 8, "best": True, "lr": 0.1}
+    settings = changed(small, ages | {"monitor": "valid MAE"})
+    model, history, _ = classification.trained(settings, progress=False)
+    errors = history.series("valid MAE")[1]
+    kept = classification.validation(model, parts(settings), settings)["valid MAE"]
+    assert kept == pytest.approx(min(errors)) and min(errors) < max(errors)
+    with pytest.raises(ParameterError, match=r"'valid MAE '.*Did you mean 'valid MAE'"):
+        classification.trained(changed(settings, {"monitor": "valid MAE "}), progress=False)
+
+
 def test_row_21_a_checkpoint_is_written_and_tested_and_refuses_what_does_not_fit(whole, tmp_path):
     where = {"checkpoint": str(tmp_path / "mine")}
     classification.trained(changed(small, where), progress=False)

@@ -170,6 +170,7 @@ class Settings:
     data_type: "wave" or "spectrogram", which follows from the backbone; another one is ignored with a warning.
     epochs: passes over all clips, in whole batches of which the last goes on with the next pass; but no more steps than
         `steps` if both are given. 0: as many steps as these. Contrastive batches that are not whole are left out.
+        With an `evaluate_every` of 0 there is an evaluation after each pass.
     warmup_ratio: share of all steps in which the rate rises; None: the training's `warmup`, which it wins over.
     checkpoint: a folder, to which the trained model is written; with `test`, the model that is read.
     test: evaluate `checkpoint` without training.
