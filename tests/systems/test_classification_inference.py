@@ -439,11 +439,6 @@ def test_embeddings_are_the_models_and_are_exported(plain, table, tmp_path):
     found.save_embeddings(tmp_path / "e.npz")
     with np.load(tmp_path / "e.npz", allow_pickle=False) as arrays:
         assert np.array_equal(arrays["embeddings"], found.embeddings) and arrays["paths"].tolist() == [str(path)]
-    found.save_embeddings(tmp_path / "e.csv")
-    (row,) = csv.DictReader((tmp_path / "e.csv").read_text().splitlines())
-    assert [float(row[f"e{place}"]) for place in range(256)] == pytest.approx(found.embeddings[0].tolist())
-    with pytest.raises(ParameterError, match=r"\.npz or \.csv"):
-        found.save_embeddings(tmp_path / "e.txt")
 
 
 # Evidence

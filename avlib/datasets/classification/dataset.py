@@ -144,14 +144,14 @@ class ClassificationDataset(ItemDataset):
     Args:
         recordings: from `read_recordings`.
         labels: targets as numbers; None for inference without targets.
-        seconds: longest part of a clip that is used.
-        crop: part of a longer clip: "start" as published; "centre"; or "random", anywhere, for training.
+        seconds: see `Data`, as for `crop`, `ages` and `on_error`.
+        crop: see `Data`.
         pad: "full" makes every item `seconds` long; "longest" as long as the longest clip of the data set, but no
-            longer than `seconds`.
+            longer.
         words: of the model, in the order of their numbers; () needs none, and any clip will do.
-        ages: in years, ascending, to which ages are rounded; () needs none.
+        ages: see `Data`; () needs none.
         seed: of random crops.
-        on_error: "raise", or "skip" to leave out clips that cannot be used, and `report` them.
+        on_error: see `Data`; `report` tells what was left out.
 
     Raises:
         DatasetError: no recordings; with `on_error="raise"` also an unknown target or word, or an age beyond `ages`.
@@ -281,11 +281,9 @@ class ClassificationDataset(ItemDataset):
 
 
 class Statistics(NamedTuple):
-    """Statistics over all valid values of all clips.
+    """Statistics over all valid values of all clips; `std` with n - 1 as divisor.
 
-    mean, std, minimum, maximum: std with n - 1 as divisor.
-    seconds: of the items, after cropping, by quantile: 0 is the shortest, 0.5 the median, 1 the longest.
-    clips: number of clips.
+    `seconds` are of the items, after cropping, by quantile: 0 is the shortest, 0.5 the median, 1 the longest.
     """
 
     mean: float

@@ -159,19 +159,10 @@ def given_splits(
     shuffle: bool = True,
     labels: Labels | None = None,
 ) -> tuple[list[Recording], Splits]:
-    """Join given parts; a missing validation part is drawn from the training part.
+    """Join given parts; return all recordings and their division.
 
-    Args:
-        train: of all clips that are given for it; likewise `test` and `valid`.
-        test: see `train`.
-        valid: see `train`; None draws it, as in `split`: the share valid_size * N_all / N_train of the training part.
-        valid_size: share of all clips, where `valid` is not given; 0 leaves that part empty.
-        seed: of the draws.
-        shuffle: see `split`.
-        labels: of the task; None takes the targets for classes.
-
-    Returns:
-        All recordings, and their division.
+    A validation part that is not given is drawn from the training part, as in `split`: valid_size * N_all / N_train of
+    it.
 
     Raises:
         DatasetError: a group (speaker) or a clip in two parts, a class that is missing from one, an empty part.
@@ -196,10 +187,8 @@ def splits_of_column(
 ) -> Splits:
     """Divide recordings by the column `split` of their table: train, test, and valid or "dev" if there is one.
 
-    Arguments and errors are those of `given_splits`.
-
     Raises:
-        DatasetError: also an unknown name, or none.
+        DatasetError: an unknown name, or none; see `given_splits`, whose arguments these are.
     """
     parts = []
     for recording in recordings:

@@ -173,18 +173,12 @@ class Labels:
     def of(cls, recordings: Iterable[Recording], task: str = "classification", order: Sequence[str] = ()) -> Labels:
         """Find the labels of recordings.
 
-        Classes are sorted, as numbers if all are. Targets of a regression are numbers; if none is one, or with
-        `order`, they are steps of equal size, i / (K - 1) for the i-th of K.
-
-        Args:
-            recordings: with all targets.
-            task: "classification" or "regression".
-            order: the classes or steps in another order.
+        Classes are sorted, as numbers if all are. Targets of a regression are numbers; if none is one, or with `order`,
+        they are steps of equal size, i / (K - 1) for the i-th of K.
 
         Raises:
-            DatasetError: fewer than two classes or steps, a target that is not in `order`; in a regression, numbers
-                and other targets together, or a comma in place of the point.
-            ParameterError: another task.
+            DatasetError: fewer than two classes or steps, a target that is not in `order`; in a regression, numbers and
+                other targets together, or a comma in place of the point.
         """
         recordings = list(recordings)
         there = {recording.target for recording in recordings}

@@ -80,8 +80,7 @@ def parts(settings: Settings, *, progress: bool = True, check: Callable[[Parts],
         check: called with the parts before any sound is read, unless some of the clips may be left out.
 
     Raises:
-        DatasetError: a table or clip that cannot be used, or parts that cannot be made; see `read_recordings`,
-            `Labels.of`, `split`, `given_splits` and `ClassificationDataset`.
+        DatasetError: a table or clip that cannot be used, or parts that cannot be made.
         ParameterError: settings of the model that do not go together or do not fit the table.
     """
     data = settings.data
@@ -121,12 +120,7 @@ _HELD: dict[str, ClassificationDataset | None] = {}  # in memory, for the next c
 
 
 def divided(settings: Settings, *, progress: bool = True) -> tuple[list[Recording], Labels, Splits]:
-    """Return all recordings, their labels and their division; no sound is read.
-
-    Raises:
-        ParameterError: folds of parts that are given.
-        DatasetError: see `parts`.
-    """
+    """Return all recordings, their labels and their division; no sound is read. Errors are those of `parts`."""
     data = settings.data
     seed = settings.training.seed if data.split_seed is None else data.split_seed
     options = {"seed": seed, "shuffle": data.shuffle}
@@ -143,7 +137,11 @@ def divided(settings: Settings, *, progress: bool = True) -> tuple[list[Recordin
         labels = Labels.of([*train, *test, *(valid or [])], settings.task, data.order)
         recordings, splits = given_splits(train, test, valid, valid_size=data.valid_size, labels=labels, **options)
         return recordings, labels, splits
-    recordings = read(data.data or str(_built_in(data, progress)))
+    path = data.data
+    if not path:
+        corpus = {"abnormal": data.abnormal, "snr": tuple(data.snr), "ages": tuple(data.ages), "seed": data.clips_seed}
+        path = speech.render(speech.corpus(data.num_words, data.speakers, data.takes, **corpus), progress=progress)
+    recordings = read(str(path))
     labels = Labels.of(recordings, settings.task, data.order)
     options["labels"] = labels
     if any(recording.split for recording in recordings):
@@ -154,14 +152,6 @@ def divided(settings: Settings, *, progress: bool = True) -> tuple[list[Recordin
     if data.k_fold:
         return recordings, labels, folds(recordings, data.k_fold, data.test_size, **options)[data.fold]
     return recordings, labels, split(recordings, data.test_size, data.valid_size, **options)
-
-
-def _built_in(data: Data, progress: bool) -> Path:
-    spoken = speech.corpus(
-        data.num_words, data.speakers, data.takes, abnormal=data.abnormal, snr=tuple(data.snr), ages=tuple(data.ages),
-        seed=data.clips_seed,
-    )  # fmt: skip
-    return speech.render(spoken, progress=progress)
 
 
 def _resolved(
@@ -216,10 +206,8 @@ def _word_condition(wanted: str, chosen: Mapping[str, list[Recording]], labels: 
 
 def _read_once(dataset: ClassificationDataset | None, progress: bool) -> ClassificationDataset | None:
     """The data set in memory, if there is room."""
-    if dataset is None:
-        return None
-    if len(dataset) * dataset.samples * 4 > _IN_MEMORY:
-        return dataset.usable(progress=progress)
+    if dataset is None or len(dataset) * dataset.samples * 4 > _IN_MEMORY:
+        return dataset and dataset.usable(progress=progress)
     return dataset.prepared(1 if len(dataset) < _FEW else None, progress)
 
 
@@ -308,8 +296,7 @@ class Card:
         The card comes last: a process that is killed before leaves weights without one, which `read` refuses.
 
         Raises:
-            CacheError: it cannot be written.
-            CheckpointError: the model does not fit the card.
+            CacheError, CheckpointError: it cannot be written, or the model does not fit the card.
         """
         folder = Path(folder)
         self.require_model(model, folder)
@@ -323,11 +310,7 @@ class Card:
         return Labels(self.names, self.task)
 
     def require_model(self, model: nn.Module, path: str | Path) -> None:
-        """Refuse a model of another task, or with other numbers of classes, words or ages.
-
-        Raises:
-            CheckpointError: they differ.
-        """
+        """Refuse a model of another task, or with other numbers of classes, words or ages."""
         config = model.config
         counts = {"outputs": (config["num_outputs"], 1 if self.task == "regression" else len(self.names))}
         for name, of_model, of_card in (("word", "num_words", self.words), ("age", "num_ages", self.ages)):

@@ -37,12 +37,8 @@ def evaluate(
 ) -> dict[str, Figure]:
     """Compute all figures of a model on the test part of its data, beside chance and two baselines.
 
-    Args:
-        model: as `trained` returns it.
-        settings: of its training.
-        hop: above 0, whole clips are predicted in windows so far apart, in seconds; see `predict`.
-        draws: bootstrap draws of speakers.
-        progress: whether to show progress bars.
+    With `hop` above 0, whole clips are predicted in windows so far apart, in seconds. `draws` are those of the
+    bootstrap.
 
     Raises:
         ParameterError: there is no test part.
@@ -60,15 +56,15 @@ def figures(
 ) -> dict[str, Figure]:
     """Compute figures over all clips at once, each beside chance.
 
-    Of classes: accuracy, UAR, AUROC, AP, and of two also the sensitivity at a specificity of 0.9, as in
-    `metrics.classification_figures`. Of numbers: MSE, MAE, R2, CCC and Pearson's r, as in
-    `metrics.regression_figures`, beside always predicting the mean of these clips. AUROC's lower end is by the number
-    of clips alone; AP, errors and r have none. The means of R2 or CCC over batches would be other numbers.
+    Of classes: accuracy, UAR, AUROC, AP, and of two also the sensitivity at a specificity of 0.9. Of numbers: MSE, MAE,
+        R2,
+    CCC and Pearson's r, beside always predicting the mean of these clips. AUROC's lower end is by the number of clips
+    alone; AP, errors and r have none. The means of R2 or CCC over batches would be other numbers.
 
     Args:
         prediction: with targets.
         baselines: of the same clips; their figures follow the first ones of the model, as "UAR, duration alone".
-        draws: bootstrap draws of speakers.
+        draws: of the bootstrap over speakers.
         seed: of the draws.
 
     Raises:
@@ -161,9 +157,7 @@ def _low_of_mean(parts: Sequence[Tensor]) -> float:
 def describe_sample(prediction: Prediction, group: str = "") -> str:
     """Describe in words how many clips and speakers figures rest on, and how little that may prove.
 
-    Args:
-        prediction: with targets.
-        group: the column by which clips were kept together, if it is not the speaker's.
+    `group` is the column by which clips were kept together, if it is not the speaker's.
     """
     kept = prediction.groups if group else prediction.speakers
     known = len(set(kept)) if all(kept) else 0
@@ -189,14 +183,10 @@ def describe_sample(prediction: Prediction, group: str = "") -> str:
 
 
 def group_figures(prediction: Prediction, by: str = "word") -> metrics.GroupTable:
-    """Compute figures for each word, age or speaker; clips of which it is unknown are left out.
+    """Compute figures by "word", "age" or "speaker"; clips of which it is unknown are left out.
 
-    Of classes the accuracy, its lower end (Wilson), and UAR, which is NaN where a group has clips of one class only.
-    Of numbers MAE, and the mean error, which is above 0 where a group is predicted too high.
-
-    Args:
-        prediction: with targets.
-        by: "word", "age" or "speaker".
+    Of classes the accuracy, its lower end (Wilson), and UAR, which is NaN where a group has clips of one class only. Of
+    numbers MAE, and the mean error, which is above 0 where a group is predicted too high.
 
     Raises:
         ParameterError: something else, or it is not known of any clip.
@@ -219,11 +209,7 @@ def group_figures(prediction: Prediction, by: str = "word") -> metrics.GroupTabl
 
 
 class FoldTable(NamedTuple):
-    """Figures of each fold. A notebook shows them as a table.
-
-    clips: `(folds,)`.
-    figures: by name, `(folds,)`.
-    """
+    """Figures of each fold, by name `(folds,)`. A notebook shows them as a table."""
 
     clips: np.ndarray
     figures: dict[str, np.ndarray]
@@ -245,9 +231,6 @@ class FoldTable(NamedTuple):
 
 def fold_figures(parts: Sequence[Prediction]) -> FoldTable:
     """Compute figures of each fold; those of all out-of-fold predictions are `figures(joined(parts))`.
-
-    Args:
-        parts: of each fold, of its held-out clips, or of a test part that all share.
 
     Raises:
         ParameterError: fewer than two folds.
@@ -312,13 +295,12 @@ def assess(
 ) -> Report:
     """Report on a model for the command line: figures, and how many clips and speakers they rest on.
 
-    They are of the test part; without one, of the validation part, or there are none. With `k_fold` the models of all
+    They are of the test part; without one of the validation part, if there is one. With `k_fold` the models of all
     folds are trained too, unless a saved model is tested or `patience` or `best` choose by the fold; without a test
-    part figures are of all out-of-fold predictions.
+    part figures are then of all out-of-fold predictions.
 
     Raises:
-        TrainingError: see `trained`.
-        DatasetError, MediaError: see `parts` and `predict`.
+        TrainingError, DatasetError, MediaError: see `trained`, `parts` and `predict`.
     """
     own = again(settings, progress=progress)
     part = own.test or own.valid
@@ -403,11 +385,7 @@ def thresholds(prediction: Prediction, label: int = 1, at: Sequence[float] = ())
 
 
 def calibration(prediction: Prediction, bins: int = 10) -> metrics.Calibration:
-    """Compare confidence with accuracy; see `metrics.calibration`.
-
-    Raises:
-        ParameterError: a regression, or no bins.
-    """
+    """Compare confidence with accuracy in bins; see `metrics.calibration`. A regression is refused."""
     _require_classes(prediction)
     return metrics.calibration(prediction.probabilities, prediction.targets, bins)
 
@@ -415,9 +393,9 @@ def calibration(prediction: Prediction, bins: int = 10) -> metrics.Calibration:
 def temperature(prediction: Prediction) -> float:
     """Find the divisor of logits that minimises cross entropy; above 1 for an overconfident model.
 
-    Guo et al., arXiv:1706.04599, section 4.2; between 0.05 and 20. Find it on the validation part. Predicted classes
-    stay the same. A loss of each class by itself (bce, the sigmoid forms) teaches two logits the same twice: of two
-    classes, softmax is then overconfident by a factor of 2.
+    Guo et al., arXiv:1706.04599, section 4.2; between 0.05 and 20. Find it on the validation part. A loss of each class
+    by itself (bce, the sigmoid forms) teaches two logits the same twice: softmax of two classes is then overconfident
+    by a factor of 2.
 
     Raises:
         ParameterError: a regression.

@@ -31,12 +31,7 @@ _N_FFT, _HOP = 512, 128  # of the spectrum in which parts are silenced: 32 ms, e
 
 
 class Classifier:
-    """A trained model with its card.
-
-    Args:
-        model: an `AudioClassifier`; it predicts in evaluation mode, and its own mode is kept.
-        card: see `Card`.
-        folder: for messages.
+    """A trained model with its card; the model's mode is kept.
 
     Raises:
         CheckpointError: the two do not belong together.
@@ -57,28 +52,18 @@ class Classifier:
         splits: Any = None,
         device: torch.device | str | None = None,
     ) -> Classifier:
-        """Read a folder that `save` or a training wrote.
-
-        Args:
-            folder: with weights, their configuration, and the card.
-            labels: refuse a model of others; see `Card.require`, as for `settings` and `splits`.
-            settings: see `labels`.
-            splits: see `labels`.
-            device: None or "auto" takes a GPU if there is one.
+        """Read a folder that `save` or a training wrote, and refuse a model of other labels, settings or splits.
 
         Raises:
-            CheckpointError: a file is missing or damaged, or does not fit the others or what is given.
+            CheckpointError: a file is missing or damaged, or does not fit the others or what is given; see
+                `Card.require`.
         """
         card = Card.read(folder)
         card.require(folder, labels=labels, settings=settings, splits=splits)
         return cls(AudioClassifier.from_checkpoint(folder).to(training.chosen_device(device)).eval(), card, folder)
 
     def save(self, folder: str | Path) -> None:
-        """Write model and card for `load`.
-
-        Raises:
-            CacheError: it cannot be written.
-        """
+        """Write model and card for `load`."""
         self.card.save(self.model, folder)
 
     def predict(
@@ -111,7 +96,7 @@ class Classifier:
         """
         check_choice("on_error", on_error, POLICIES)
         recordings = self._recordings(files, on_error)
-        given = self._given(word, age, len(recordings))
+        given = zip(*(_for_each(*pair, len(recordings)) for pair in (("word", word), ("age", age))), strict=True)
         kept, seconds, skipped = [], [], []
         samples, step = in_samples(self.card.seconds, hop)
 
@@ -153,9 +138,9 @@ class Classifier:
         """Find which parts of a clip speak for a class, in the part that training would have used.
 
         Args:
-            file: one clip.
-            word: of the clip, where the model is conditioned on it.
-            age: of the speaker, likewise.
+            file: one clip; `word` and `age` as in `predict`.
+            word: see `file`.
+            age: see `file`.
             label: the class; "" for the predicted one.
             method: "contributions", exact for a linear head; "occlusion", for any model; "auto": the first where the
                 head is linear.
@@ -164,7 +149,6 @@ class Classifier:
         Raises:
             ParameterError: another method, an unknown class, contributions of a non-linear head, or `parts` for them;
                 several clips; see `predict`.
-            MediaError: the clip cannot be read.
         """
         check_choice("method", method, ("auto", "contributions", "occlusion"))
         if method == "auto":
@@ -177,7 +161,7 @@ class Classifier:
         recordings = self._recordings(file)
         if len(recordings) != 1:
             raise ParameterError("file", f"{len(recordings)} recordings in {file}", "one", "`predict` takes several.")
-        numbers = self._numbers(recordings[0], *self._given(word, age, 1)[0])
+        numbers = self._numbers(recordings[0], word, age)
         clip, number = self._clip(recordings[0], numbers, False), self.classes.index(label) if label else None
         asked = (self.model, clip, in_samples(self.card.seconds, 0)[0], self.card.labels, number)
         return contributions(*asked) if method == "contributions" else occlusion(*asked, **parts)
@@ -201,38 +185,27 @@ class Classifier:
             raise DatasetError(files or "files", "no sound or video in it", "at least one")
         return found
 
-    def _given(self, word: Any, age: Any, count: int) -> list[tuple[str, float | int | None]]:
-        """The given word and age of each clip; one that the model does not know is a wrong parameter."""
-        given = {}
-        for name, value in (("word", word), ("age", age)):
-            each = [value] * count if isinstance(value, str) or not isinstance(value, Sequence) else value
-            if len(each) != count:
-                raise ParameterError(name, f"{len(each)}", f"one, or one for each of {count} files")
-            given[name] = each
-        for name in self.model.needs:
-            for value in set(given[name]) - {"", None}:
-                try:
-                    if name == "word":
-                        word_index(Recording(Path(), "", value), self.card.words)
-                    else:
-                        age_index(value, self.card.ages)
-                except DatasetError as error:
-                    raise ParameterError(name, error.found, error.expected) from error
-        return list(zip(*given.values(), strict=True))
-
     def _numbers(self, recording: Recording, word: str, age: float | int | None) -> dict[str, int]:
-        """Numbers of the word and age of a clip, as far as the model needs them."""
-        numbers = {"word": UNKNOWN, "age": UNKNOWN}
-        if "word" in self.model.needs:
-            if not (word or recording.word):
-                known = ", ".join(self.card.words[:8])
-                raise ParameterError("word", f"none for {recording}", f"one that the model knows, such as {known}")
-            numbers["word"] = word_index(replace(recording, word=word or recording.word), self.card.words)
-        if "age" in self.model.needs:
-            years = recording.age if age is None else age
-            if years is None:
-                raise ParameterError("age", f"none for {recording}", "in years: this model is conditioned on it")
-            numbers["age"] = age_index(years, self.card.ages)
+        """Numbers of the word and age of a clip, as far as the model needs them; given ones win over the table's."""
+        numbers, known = {"word": UNKNOWN, "age": UNKNOWN}, ", ".join(self.card.words[:8])
+        for name, given, own, expected in (
+            ("word", word, recording.word, f"one that the model knows, such as {known}"),
+            ("age", age, recording.age, "in years: this model is conditioned on it"),
+        ):
+            if name not in self.model.needs:
+                continue
+            value = own if given in ("", None) else given
+            if value in ("", None):
+                raise ParameterError(name, f"none for {recording}", expected)
+            try:
+                if name == "word":
+                    numbers[name] = word_index(replace(recording, word=value), self.card.words)
+                else:
+                    numbers[name] = age_index(value, self.card.ages)
+            except DatasetError as error:
+                if given in ("", None):
+                    raise
+                raise ParameterError(name, error.found, error.expected) from error
         return numbers
 
     def _clip(self, recording: Recording, numbers: dict[str, int], whole: bool) -> Example:
@@ -246,6 +219,14 @@ class Classifier:
             start = max(0, len(waveform) - samples) // 2
             waveform = waveform[start : start + samples]
         return Example(waveform, len(waveform), **numbers)
+
+
+def _for_each(name: str, value: Any, count: int) -> Sequence:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return [value] * count
+    if len(value) != count:
+        raise ParameterError(name, f"{len(value)}", f"one, or one for each of {count} files")
+    return value
 
 
 # Evidence
@@ -279,12 +260,7 @@ class Evidence(NamedTuple):
 def contributions(model: nn.Module, clip: Example, samples: int, labels: Labels, number: int | None = None) -> Evidence:
     """Split the score exactly over the frames. A frame of a transformer has attended to the others.
 
-    Args:
-        model: an `AudioClassifier` with a linear head.
-        clip: no longer than a window.
-        samples: of a window.
-        labels: of the model.
-        number: of the class; None for the predicted one.
+    The clip is no longer than a window of so many samples. A `number` of None takes the predicted class.
 
     Raises:
         ParameterError: the head is not linear.
@@ -322,10 +298,10 @@ def occlusion(
 
     Args:
         model: an `AudioClassifier`.
-        clip: see `contributions`.
+        clip: see `contributions`, as for `samples`, `labels` and `number`.
         samples: of a window.
         labels: of the model.
-        number: see `contributions`.
+        number: of the class.
         width: of a part, in seconds.
         steps: values per part; the next part begins one value later.
         bands: parts in frequency, equally wide in mel; 1 silences all frequencies.

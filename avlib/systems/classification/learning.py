@@ -42,11 +42,6 @@ BETTER = {  # whether lower or higher figures of `validation` are better
 def build(settings: Settings, own: Parts | None = None, *, progress: bool = True) -> AudioClassifier:
     """Build the untrained model of these settings and data; its random weights follow from the seed.
 
-    Args:
-        settings: of the model and data.
-        own: the data; None reads it.
-        progress: whether to show progress bars.
-
     Raises:
         ParameterError: settings that do not go together.
         CheckpointError: published weights that cannot be read or do not fit.
@@ -159,9 +154,6 @@ def loss_of(
         word: `(B,)`, -1 if unknown: then a clip has weight 1 in a loss with a weight for each word.
         settings: of the loss.
         weights: of `loss_weights`.
-
-    Raises:
-        ParameterError: the loss needs weights, and there are none.
     """
     how = settings.loss
     if settings.task == "regression":
@@ -198,11 +190,7 @@ def augmented(features: Features, how: Augment) -> Features:
 
     A mask has a uniform width from 0 to below the given one, where it fits into the clip's own columns, as in
     torchaudio, which by default masks all clips of a batch alike, and with 0, the mean of a normalised spectrogram.
-    Masks follow from the seed, the step and a clip's place in the batch.
-
-    Args:
-        features: spectrograms `(B, mels, T)` without rows of conditions.
-        how: widths and numbers of masks.
+    Masks follow from the seed, the step and a clip's place in the batch. Rows of conditions are not yet there.
     """
     values, lengths = features
     count, rows, columns = values.shape
@@ -249,11 +237,7 @@ class Rounds:
 
 
 def sampler_of(own: Parts, settings: Settings) -> WordLabelSampler | Rounds:
-    """Build the sampler of the training part.
-
-    Raises:
-        ParameterError, DatasetError: see `WordLabelSampler`.
-    """
+    """Build the sampler of the training part; errors are those of `WordLabelSampler`."""
     how, train = settings.loss, own.train
     size, seed = min(settings.training.batch_size, len(train)), settings.training.seed
     if not how.contrasts:
@@ -265,13 +249,7 @@ def sampler_of(own: Parts, settings: Settings) -> WordLabelSampler | Rounds:
 
 
 def plan(settings: Settings, own: Parts, sampler: WordLabelSampler | Rounds | None = None) -> training.Settings:
-    """Return the settings of the loop in steps, from epochs, the warm-up's share and the number of clips.
-
-    Args:
-        settings: of the training.
-        own: the data.
-        sampler: of `sampler_of`, if there is one already.
-    """
+    """Return the settings of the loop in steps, from epochs, the warm-up's share and the number of clips."""
     how, sampler = settings.training, sampler_of(own, settings) if sampler is None else sampler
     size, per_epoch = sampler.batch_size, len(sampler) // sampler.batch_size
     steps = min(how.steps, settings.epochs * per_epoch) if settings.epochs else how.steps
@@ -290,13 +268,7 @@ def trained(
 ) -> Trained:
     """Return the model of these settings: trained once, then from the cache; with `test` the saved one.
 
-    See `systems.trained_by`. With `checkpoint` the result is copied there.
-
-    Args:
-        settings: what to train; with `test`, which saved model to read.
-        device: None or "auto" takes a GPU if there is one.
-        progress: whether to show progress bars, and decisions in words.
-        live: draw the loss while it falls, in a notebook.
+    See `systems.trained_by`. With `checkpoint` the result is copied there. With `progress` decisions are printed too.
 
     Raises:
         TrainingError, DatasetError, ParameterError, CacheError: see `training.fit`, `parts` and `done_once`.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,12 +44,8 @@ class Windows(NamedTuple):
 def window_starts(samples: int, width: int, hop: int) -> list[int]:
     """Return the first sample of each window over a clip: every `hop`, and one more that ends where the clip does.
 
-    So no window has padding, unless the clip is shorter than one, and the whole clip is covered.
-
-    Args:
-        samples: of the clip.
-        width: of a window.
-        hop: from one window to the next; 0 for the first window alone.
+    So no window has padding, unless the clip is shorter than one, and the whole clip is covered. A hop of 0 gives the
+    first window alone; all arguments are in samples.
 
     Raises:
         ParameterError: a width below 1, or a hop below 0 or above the width, which would leave gaps.
@@ -68,10 +63,11 @@ def predict_windows(
 ) -> Iterator[Windows]:
     """Predict windows of clips, clip by clip; windows of several clips go through the model together.
 
-    A window is padded with zeros to `samples`, as in training, and its true length is passed on.
+    A window is padded with zeros to `samples`, as in training, and its true length is passed on. The model's mode is
+    kept.
 
     Args:
-        model: an `AudioClassifier`; its mode is kept.
+        model: an `AudioClassifier`.
         clips: waveforms of any length, with the numbers of their words and ages; read as they are needed.
         samples: of a window.
         hop: see `window_starts`.
@@ -143,14 +139,13 @@ class Prediction:
     """Predictions for clips, one row each. A notebook shows them as a table.
 
     names: of the classes; () of a regression.
-    logits: `(clips, classes)`; of a regression `(clips, 1)`, the number. Of a clip with several windows the logarithm
-        of the mean of their probabilities.
-    embeddings: `(clips, width)`, the mean over windows.
-    seconds: `(clips,)`, length of the sound that was used.
+    logits: of a regression the number; of several windows the logarithm of the mean of their probabilities.
+    embeddings: the mean over windows.
+    seconds: length of the sound that was used.
     paths, words, ages, speakers: of the clips; "" and None if unknown.
-    groups: units for the intervals of figures: groups that the division kept together, speakers unless another column
-        was named; paths if they are not known of all clips.
-    targets: `(clips,)`, numbers of classes, or numbers; None if unknown.
+    groups: units of the bootstrap: groups that the division kept together, speakers unless another column was named;
+        paths if they are not known of all clips.
+    targets: numbers of classes, or numbers; None if unknown.
     windows: of each clip.
     skipped: errors of clips that were left out.
     """
@@ -247,29 +242,16 @@ class Prediction:
         return describe(self.skipped, len(self) + len(self.skipped))
 
     def to_csv(self, path: str | Path) -> None:
-        """Write the columns, in UTF-8.
-
-        Raises:
-            CacheError: it cannot be written.
-        """
-        _write_columns(path, self.columns)
+        """Write the columns, in UTF-8."""
+        with publishing(Path(path)) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(self.columns)
+            writer.writerows(zip(*self.columns.values(), strict=True))
 
     def save_embeddings(self, path: str | Path) -> None:
-        """Write a `.npz` with the arrays "paths" and "embeddings", or a `.csv` with a column for each dimension.
-
-        Raises:
-            ParameterError: another ending.
-            CacheError: it cannot be written.
-        """
-        path = Path(path)
-        if path.suffix == ".csv":
-            dimensions = enumerate(self.embeddings.T.tolist())
-            _write_columns(path, {"path": self.paths} | {f"e{place}": values for place, values in dimensions})
-        elif path.suffix == ".npz":
-            with publishing(path) as unfinished:
-                np.savez(unfinished, paths=np.array(self.paths), embeddings=self.embeddings.numpy())
-        else:
-            raise ParameterError("path", f"{path}", "a name that ends in .npz or .csv")
+        """Write a `.npz` with the arrays "paths" and "embeddings"."""
+        with publishing(Path(path)) as unfinished:
+            np.savez(unfinished, paths=np.array(self.paths), embeddings=self.embeddings.numpy())
 
     def _named(self, numbers: Tensor) -> list[str | float]:
         return [self.names[number] if self.names else number for number in numbers.tolist()]
@@ -288,16 +270,11 @@ def predict(
 ) -> Prediction:  # fmt: skip
     """Predict every clip of a data set, without those that are left out (`on_error="skip"`).
 
-    Args:
-        model: an `AudioClassifier`; its mode is kept.
-        dataset: crops and pads as it does for training.
-        hop: above 0, whole clips are read and predicted in windows so far apart, in seconds.
-        batch_size: windows at once.
-        progress: whether to show a progress bar.
+    Clips are cropped and padded as for training. With `hop` above 0, whole clips are read and predicted in windows so
+    far apart, in seconds.
 
     Raises:
-        MediaError, DatasetError: a clip cannot be used, and the data set raises then.
-        DatasetError: none can be used.
+        MediaError, DatasetError: a clip cannot be used, and the data set raises then; or none can be used.
         ParameterError: see `predict_windows`.
     """
     from tqdm.auto import tqdm
@@ -351,13 +328,6 @@ def joined(parts: Sequence[Prediction]) -> Prediction:
     return Prediction(parts[0].names, **tensors, **texts)
 
 
-def _write_columns(path: str | Path, columns: Mapping[str, Sequence]) -> None:
-    with publishing(Path(path)) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-
-
 # Baselines: the clip's duration alone, and the mean spectrum. Where labels leak into durations, as when an abnormal
 # pronunciation drops a sound, duration alone is well above chance; where classes differ by microphone or language, the
 # mean spectrum is.
@@ -369,14 +339,9 @@ BASELINES = {"duration alone": slice(0, 1), "mel statistics": slice(1, None)}  #
 def baseline_features(
     waveform: Float[Tensor, " samples"], n_mels: int = features.WHISPER_MELS
 ) -> Float[Tensor, " values"]:
-    """Return the duration in seconds, and mean and standard deviation over time of each mel row.
+    """Return the duration in seconds, and mean and standard deviation over time of each mel row: `(1 + 2 n_mels,)`.
 
-    Args:
-        waveform: `(samples,)`, 16 kHz, without padding.
-        n_mels: rows of `features.whisper_log_mel`.
-
-    Returns:
-        `(1 + 2 n_mels,)`.
+    The waveform, `(samples,)` at 16 kHz, has no padding.
     """
     shortest = max(features.WHISPER_N_FFT // 2 + 1, features.WHISPER_HOP)  # the first window mirrors so many samples
     mel = features.whisper_log_mel(F.pad(waveform, (0, max(0, shortest - len(waveform)))), n_mels)
@@ -393,32 +358,33 @@ def baseline_predictions(
     have: otherwise a rare class would never be predicted. Features are of the clip as the data set crops it, without
     padding.
 
-    Args:
-        train: data set to learn from.
-        test: data set to predict.
-        n_mels: see `baseline_features`.
-
     Returns:
         By the names of `BASELINES`; logits are logarithms of probabilities, embeddings the features.
 
     Raises:
         DatasetError: the training part has one class only, or clips cannot be used.
-        MediaError: likewise.
     """
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     (x, _, y), (asked, kept, truth) = (_features(dataset, n_mels) for dataset in (train, test))
-    regression, classes = train.labels.task == "regression", len(train.labels.names)
-    if not regression and len(np.unique(y)) < 2:
+    names = train.labels.names if train.labels.task == "classification" else ()
+    if names and len(np.unique(y)) < 2:
         raise DatasetError("training part", "clips of one class", "two classes or more", "Give other sizes of splits.")
-    fit = _ridge if regression else partial(_logistic, classes=classes)
-    items, names = [test.items[index] for index in kept], () if regression else train.labels.names
-    return {
-        name: Prediction.of(
-            items, names, torch.from_numpy(fit(x[:, part], y, asked[:, part])).float(),
-            torch.from_numpy(asked[:, part]).float(), torch.from_numpy(asked[:, 0]).float(),
-            targets=torch.from_numpy(truth),
-        )
-        for name, part in BASELINES.items()
-    }  # fmt: skip
+    items, result = [test.items[index] for index in kept], {}
+    for name, part in BASELINES.items():
+        head = LogisticRegression(class_weight="balanced", max_iter=5000) if names else Ridge()
+        model = make_pipeline(StandardScaler(), head).fit(x[:, part], y)
+        if names:
+            shares = np.full((len(asked), len(names)), _LOWEST)  # of a class that training lacks
+            shares[:, model.classes_.astype(int)] = model.predict_proba(asked[:, part])
+            logits = np.log(shares.clip(min=_LOWEST))
+        else:
+            logits = model.predict(asked[:, part])[:, None]
+        outputs = (torch.from_numpy(each).float() for each in (logits, asked[:, part], asked[:, 0]))
+        result[name] = Prediction.of(items, names, *outputs, targets=torch.from_numpy(truth))
+    return result
 
 
 def _features(dataset: ClassificationDataset, n_mels: int) -> tuple[np.ndarray, list[int], np.ndarray]:
@@ -433,27 +399,3 @@ def _features(dataset: ClassificationDataset, n_mels: int) -> tuple[np.ndarray, 
     if not kept:
         raise DatasetError("items", "none can be used", "at least one", dataset.report())
     return np.stack(rows), kept, np.asarray(targets)
-
-
-def _logistic(x: np.ndarray, y: np.ndarray, asked: np.ndarray, classes: int) -> np.ndarray:
-    """Logarithms of probabilities `(clips, classes)`; the lowest for a class that training lacks."""
-    from sklearn.linear_model import LogisticRegression
-
-    model = _scaled(LogisticRegression(class_weight="balanced", max_iter=5000)).fit(x, y)
-    found = np.full((len(asked), classes), _LOWEST)
-    found[:, model.classes_.astype(int)] = model.predict_proba(asked)
-    return np.log(found.clip(min=_LOWEST))
-
-
-def _ridge(x: np.ndarray, y: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Numbers, `(clips, 1)`."""
-    from sklearn.linear_model import Ridge
-
-    return _scaled(Ridge()).fit(x, y).predict(asked)[:, None]
-
-
-def _scaled(model: Any) -> Any:
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    return make_pipeline(StandardScaler(), model)
