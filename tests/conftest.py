@@ -13,6 +13,22 @@ ROOT = Path(__file__).parents[1]
 RECORDINGS = Path(os.environ.get("AVLIB_TEST_MEDIA", ROOT.parent / "shared" / "media"))
 
 
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="run the tests marked `long` too: trainings in full")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: takes minutes, or repeats a shorter test on more clips; see --long")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out long tests, and begin with the notebooks, so that two processes end together."""
+    left_out = [] if config.getoption("--long") else [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=left_out)
+    kept = [item for item in items if item not in left_out]
+    items[:] = sorted(kept, key=lambda item: item.path.name != "test_notebooks.py")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def cache(tmp_path_factory):
     """Everything that the session caches, so that neither the user's cache nor an older run can help a test.

@@ -9,6 +9,7 @@ from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ from making import numbered, published_files, tone, write_clip
 from PIL import Image
 from toned import write_tones
 
-from avlib import media, workbook
+from avlib import errors, media, workbook
 from avlib.models.audiotoken import AudioTokenEmbedder
 from avlib.systems import classification
 from avlib.workbook import answers
@@ -59,33 +60,79 @@ LEARNED = {
     "33": slice(1, 3),
     "34": slice(5, 6),
 }
-# To learn in full takes the models of the second row five minutes: `env/run` does that, and tests/bench/audiotoken.py.
+# Trainings of a few steps on a few clips, which the notebooks of a row share through the cache of the session. In full
+# they take minutes: `env/test --long` does that.
+SCENES = {"clips": 512, "held_out": 128, "fine_tuning.steps": 6}
+PAIRS = {"clips": 128, "held_out": 32, "inference_steps": 4}
+WORDS = {"speakers": 8, "test_size": 0.5, "valid_size": 0.25}
 SHORT = {
-    "23": {"steps": 20, "earlier_steps": 40, "comparison_steps": 2},
-    "24": {"steps": 40},
-    "25": {"steps": 40},
+    "13": {"steps": 24, "comparison_steps": 4, "tuning_steps": 6, "settings": SCENES},
+    "14": {"steps": 24, "settings": SCENES},
+    "15": {"steps": 24, "settings": SCENES},
+    "23": {"steps": 30, "earlier_steps": 30, "comparison_steps": 2, "settings": PAIRS},
+    "24": {"steps": 30, "settings": PAIRS},
+    "25": {"steps": 30, "settings": PAIRS},
     "33": {"steps": 20, "comparison_steps": 4, "seeds": 1, "folds": 2},
-    "34": {"steps": 2},
+    "34": {"steps": 2, "settings": {"speakers": 4, "test_size": 0.5}},
     "35": {"steps": 4},
 }
+LONG = pytest.mark.long  # what only `env/test --long` runs
 
 
-def run(number, tmp_path, **parameters):
-    """Run a notebook; it must pass, with the known verdicts whatever the clip."""
-    parameters = SHORT.get(number, {}) | parameters
-    result = workbook.run_one(NOTEBOOKS[number], parameters, tmp_path / f"{number}.ipynb")
+def run(number, folder, **parameters):
+    """Run a notebook with short trainings; it must pass, with the known verdicts whatever the clip."""
+    return run_with(SHORT.get(number, {}) | parameters, number, folder)
+
+
+def run_with(parameters, number, folder):
+    """Run a notebook with these parameters alone; settings may be given as a dict."""
+    if isinstance(how := parameters.get("settings"), dict):
+        (folder / "short.json").write_text(json.dumps(how))
+        parameters = parameters | {"settings": str(folder / "short.json")}
+    result = workbook.run_one(NOTEBOOKS[number], parameters, folder / f"{number}.ipynb")
     assert result.state == "passed", f"{result.message}\n{result.source}\n{result.traceback}"
     verdicts = [claim["verdict"] for claim in result.claims]
-    expected = [verdict.strip() for verdict in VERDICTS[number].split(",")]
-    if {"steps", "data", "checkpoint"} & set(parameters) and number in LEARNED:
-        learned = LEARNED[number]
-        after = len(expected) - learned.stop
-        verdicts = verdicts[: learned.start] + verdicts[len(verdicts) - after :]
-        del expected[learned]
+    expected = known(number)
+    if {"steps", "data", "checkpoint"} & set(parameters):
+        verdicts, expected = not_learned(number, verdicts), not_learned(number, expected)
     assert len(verdicts) == len(expected), verdicts
-    for verdict, known in zip(verdicts, expected, strict=True):
-        assert verdict.startswith(known), verdicts
+    for verdict, start in zip(verdicts, expected, strict=True):
+        assert verdict.startswith(start), verdicts
     return result
+
+
+def known(number):
+    return [verdict.strip() for verdict in VERDICTS[number].split(",")]
+
+
+def not_learned(number, claims):
+    """All but what a model has learned."""
+    learned = LEARNED.get(number, slice(0, 0))
+    after = len(known(number)) - learned.stop
+    return claims[: learned.start] + claims[len(claims) - after :]
+
+
+def assert_as_in_answers(claims):
+    """Each verdict is one that answers.md has there."""
+    written = answers.recorded()
+    for place, verdict in answers.verdicts(claims).items():
+        kinds = [set(re.findall(r"holds when|does not hold|holds", text)) for text in (verdict, written[place])]
+        assert kinds[0] <= kinds[1], f"{place}: answers.md says {written[place]!r}, the notebook {verdict!r}"
+
+
+def refusal(number, **parameters):
+    """Run the cells of a notebook here, without a kernel, until one refuses the parameters; return the message."""
+    passed = "# Parameters\n" + "".join(f"{name} = {value!r}\n" for name, value in parameters.items())
+    namespace = {"In": [""]}
+    for cell in nbformat.read(NOTEBOOKS[number], as_version=4).cells:
+        sources = [cell.source] * (cell.cell_type == "code")
+        for source in [*sources, passed] if "parameters" in cell.metadata.get("tags", []) else sources:
+            namespace["In"].append(source)
+            try:
+                exec(source, namespace)
+            except errors.AvlibError as error:
+                return f"{type(error).__name__}: {error}"
+    raise AssertionError("nothing was refused")
 
 
 def test_all_are_there():
@@ -98,20 +145,24 @@ def test_form(number):
 
 
 @pytest.mark.parametrize("number", NOTEBOOKS)
-def test_runs_with_its_defaults(number, tmp_path):
+def test_runs_on_the_built_in_clips(number, tmp_path):
     result = run(number, tmp_path, out_dir=str(tmp_path / "files"))
+    assert_as_in_answers(not_learned(number, result.claims) if number in SHORT else result.claims)
     assert "Warning" not in (tmp_path / f"{number}.ipynb").read_text(), "a reader would see a warning"
+    if number == "01":
+        assert_same_drawing(tmp_path / "files/overview.svg", ROOT / "notebooks/overview.svg")
+
+
+@LONG
+@pytest.mark.parametrize("number", SHORT)
+def test_learns_with_its_defaults(number, tmp_path):
+    result = run_with({}, number, tmp_path)
     if number == "13":
         learned = {figure["name"]: figure["value"] for figure in result.measured}
         assert min(learned[f"R@1 {way}"] for way in ("sound -> picture", "picture -> sound")) > 0.25  # the kind: 0.125
         assert learned["kind right"] > 0.8  # chance: 0.125
         assert learned["image error"] < 0.5 and learned["audio error"] < 0.95  # each patch's own mean: 0.995
-    written = answers.recorded()
-    for place, verdict in answers.verdicts(result.claims).items():
-        kinds = [re.findall(r"holds when|does not hold|holds", text) for text in (verdict, written[place])]
-        assert kinds[0] == kinds[1], f"{place}: answers.md says {written[place]!r}, the notebook {verdict!r}"
-    if number == "01":
-        assert_same_drawing(tmp_path / "files/overview.svg", ROOT / "notebooks/overview.svg")
+    assert_as_in_answers(result.claims)
 
 
 def assert_same_drawing(drawn, kept):
@@ -147,6 +198,86 @@ def large_and_odd(path):
     media.write_video(path, frames, 60.0, tone(0.5, 96000, channels=2), 96000)
 
 
+def sound_alone(path):
+    media.write_wav(path.with_suffix(".wav"), tone(0.4, 8000), 8000)
+    return path.with_suffix(".wav")
+
+
+# One notebook after another, so that a row reads a few sorts; all that reads them is tested below tests/media.
+ODD = [
+    ("21", mono, {}),
+    ("24", silent, {"seconds": 0.3}),
+    ("25", sound_alone, {}),
+    ("34", silent, {"time_mask": 60}),
+]
+ODD_TOO = [
+    *(("11", make, {}) for make in (silent, short, mono)),
+    *((number, make, {}) for number in ("14", "15") for make in (silent, short)),
+    *(("21", make, {}) for make in (silent, short, large_and_odd)),
+    ("24", mono, {"seconds": 0.3}),
+    ("25", silent, {}),
+    *(("31", make, {"seconds": 0.5}) for make in (silent, short)),
+    ("34", short, {"time_mask": 60}),
+]
+
+
+@pytest.mark.parametrize(("number", "make", "how"), [*ODD, *(pytest.param(*each, marks=LONG) for each in ODD_TOO)])
+def test_runs_on_any_clip(number, make, how, tmp_path):
+    clip = tmp_path / "종, 100%d.mp4"
+    run(number, tmp_path, clip=str(make(clip) or clip), **how)
+
+
+# 21, 22, 31, 32 and 35 run on one below.
+RECORDINGS = {
+    "11": ["00W1lcxW-WU_40.000.mp4", "KlsG1EnBEjc_000361.mp4"],
+    "12": ["00W1lcxW-WU_40.000.mp4"],
+    "14": ["00W1lcxW-WU_40.000.mp4"],
+    "15": ["00W1lcxW-WU_40.000.mp4"],
+    "24": ["KlsG1EnBEjc_000361.mp4"],
+    "25": ["KlsG1EnBEjc_000361.mp4"],
+    "34": ["speech/Front_Center.wav"],
+}
+
+
+@LONG
+@pytest.mark.parametrize(("number", "name"), [(number, name) for number, names in RECORDINGS.items() for name in names])
+def test_runs_on_a_recording(number, name, tmp_path):
+    run(number, tmp_path, clip=str(recording(name)), **({"seconds": 5} if number == "11" else {}))
+
+
+@pytest.mark.parametrize("number", ["01", "22", "24", "25"])
+def test_a_sound_without_a_single_token_is_refused(number, tmp_path):
+    short(tmp_path / "too short.mp4")
+    message = refusal(number, clip=str(tmp_path / "too short.mp4"))
+    assert "too short.mp4: 0.1" in message and "0.175 s" in message
+
+
+def test_34_refuses_a_clip_without_sound_enough(tmp_path):
+    media.write_wav(tmp_path / "too short.wav", tone(0.05, 8000), 8000)
+    message = refusal("34", clip=str(tmp_path / "too short.wav"))
+    assert "too short.wav: 0.05" in message and "0.1 s" in message
+
+
+@pytest.mark.parametrize("number", ["31", "32", "35"])
+def test_an_empty_file_is_refused_by_name(number, tmp_path):
+    (tmp_path / "empty.wav").write_bytes(b"")
+    assert "empty.wav: is empty (0 bytes)" in refusal(number, clip=str(tmp_path / "empty.wav"))
+
+
+@pytest.mark.parametrize("number", ["11", "21", "31"])
+def test_a_clip_without_sound_is_refused_by_name(number, tmp_path):
+    media.write_video(tmp_path / "mute.mp4", map(numbered, range(5)), 25.0)
+    assert "mute.mp4: no audio stream" in refusal(number, clip=str(tmp_path / "mute.mp4"))
+
+
+@pytest.mark.parametrize("lacking", ["checkpoint", "diffusion"])
+def test_23_needs_both_models_at_the_full_size(lacking, tmp_path):
+    given = {name: str(path) for name, path in published_files(tmp_path).items() if name in ("checkpoint", "diffusion")}
+    message = refusal("23", size="full", **{name: path for name, path in given.items() if name != lacking})
+    assert f'{lacking}: is empty, and size is "full"' in message
+
+
+@LONG
 def test_01_at_5_seconds(tmp_path):
     run("01", tmp_path, seconds=5)
     assert "BEATs drops 400 samples, predicted 400" in (tmp_path / "01.ipynb").read_text()  # (80000 - 2800) % 2560
@@ -157,72 +288,15 @@ def test_01_runs_on_a_short_sound(tmp_path):
     run("01", tmp_path, clip=str(tmp_path / "kurz 100%d.wav"))
 
 
-def test_01_refuses_a_sound_without_a_single_token(tmp_path):
-    short(tmp_path / "too short.mp4")
-    result = workbook.run_one(NOTEBOOKS["01"], {"clip": str(tmp_path / "too short.mp4")}, tmp_path / "01.ipynb")
-    assert result.state == "failed" and "too short.mp4: 0.1" in result.message and "0.175 s" in result.message
-
-
-@pytest.mark.parametrize("make", [silent, short, mono, large_and_odd])
-def test_11_runs_on_any_clip(make, tmp_path):
-    clip = tmp_path / "종 100%d.mp4"
-    make(clip)
-    run("11", tmp_path, clip=str(clip))
-
-
-@pytest.mark.parametrize("name", ["00W1lcxW-WU_40.000.mp4", "KlsG1EnBEjc_000361.mp4"])
-def test_11_runs_on_recordings(name, tmp_path):
-    run("11", tmp_path, clip=str(recording(name)), seconds=5)
-
-
-@pytest.mark.parametrize("make", [silent, short, mono, large_and_odd])
-def test_21_runs_on_any_clip(make, tmp_path):
-    clip = tmp_path / "종, 100%d.mp4"
-    make(clip)
-    run("21", tmp_path, clip=str(clip))
-
-
 def test_21_runs_on_a_recording(tmp_path):
     run("21", tmp_path, clip=str(recording("KlsG1EnBEjc_000361.mp4")), seconds=5)
     made = (tmp_path / "21.ipynb").read_text()
     assert "at 44100 Hz -> (441000,), predicted (441000,)" in made and "-> (80000,), predicted (80000,)" in made
 
 
-@pytest.mark.parametrize("number", ["12", "14", "15"])
-def test_cav_mae_runs_on_a_recording(number, tmp_path):
-    run(number, tmp_path, clip=str(recording("00W1lcxW-WU_40.000.mp4")))
-
-
 def test_22_at_other_lengths(tmp_path):
     run("22", tmp_path, clip=str(recording("KlsG1EnBEjc_000361.mp4")), seconds=3.3)
     assert "your clip: 328 frames, of which 8 are dropped; 160 tokens" in (tmp_path / "22.ipynb").read_text()
-    short(tmp_path / "too short.mp4")
-    result = workbook.run_one(NOTEBOOKS["22"], {"clip": str(tmp_path / "too short.mp4")}, tmp_path / "22.ipynb")
-    assert result.state == "failed" and "too short.mp4: 0.1" in result.message and "0.175 s" in result.message
-
-
-def test_24_runs_on_a_recording(tmp_path):
-    run("24", tmp_path, clip=str(recording("KlsG1EnBEjc_000361.mp4")))
-
-
-@pytest.mark.parametrize("make", [silent, mono])
-def test_24_runs_on_any_clip(make, tmp_path):
-    make(tmp_path / "종 100%d.mp4")
-    run("24", tmp_path, clip=str(tmp_path / "종 100%d.mp4"), seconds=0.3)
-
-
-def test_24_refuses_a_clip_without_a_single_token(tmp_path):
-    short(tmp_path / "too short.mp4")
-    result = workbook.run_one(NOTEBOOKS["24"], {"clip": str(tmp_path / "too short.mp4")}, tmp_path / "24.ipynb")
-    assert result.state == "failed" and "too short.mp4: 0.1" in result.message and "0.175 s" in result.message
-
-
-@pytest.mark.parametrize("number", ["14", "15"])
-@pytest.mark.parametrize("make", [silent, short])
-def test_cav_mae_runs_on_any_clip(number, make, tmp_path):
-    clip = tmp_path / "종 100%d.mp4"
-    make(clip)
-    run(number, tmp_path, clip=str(clip))
 
 
 @pytest.fixture(scope="module")
@@ -237,81 +311,37 @@ def folder_of_clips(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("below", ["", "bell"])  # with labels and without
-def test_13_learns_from_your_own_clips(below, folder_of_clips, tmp_path):
-    steps = {"steps": 3, "comparison_steps": 2, "tuning_steps": 2}
-    run("13", tmp_path, data=str(folder_of_clips / below), **steps)
+FEW_STEPS = {"steps": 3, "comparison_steps": 2, "tuning_steps": 2}
 
 
-def test_13_takes_settings_of_the_system_and_hands_its_model_on(tmp_path):
-    (tmp_path / "more.yaml").write_text("mask_ratio_audio: 0.75\nclips: 128\nheld_out: 64\n")
-    steps = {"steps": 3, "comparison_steps": 2, "tuning_steps": 2}
-    run("13", tmp_path, settings=str(tmp_path / "more.yaml"), out_dir=str(tmp_path / "made"), **steps)
+def test_13_learns_without_labels_with_the_published_settings(folder_of_clips, tmp_path):
+    small = dict.fromkeys(("width", "decoder_width"), 48) | dict.fromkeys(("heads", "decoder_heads"), 4)
+    small |= {"modality_depth": 1, "decoder_depth": 1, "batch_size": 2}
+    run("13", tmp_path, data=str(folder_of_clips / "bell"), size="full", settings=small, **FEW_STEPS)
+
+
+def test_13_learns_from_your_own_clips_by_settings_and_hands_its_model_on(folder_of_clips, tmp_path):
+    (tmp_path / "more.yaml").write_text("mask_ratio_audio: 0.75\n")
+    own = {"data": str(folder_of_clips), "out_dir": str(tmp_path / "made")}
+    run("13", tmp_path, settings=str(tmp_path / "more.yaml"), **own, **FEW_STEPS)
     assert "hidden: 75% of the sound, 50% of the picture" in (tmp_path / "13.ipynb").read_text()
     assert (tmp_path / "made/history.csv").read_text().count("\n") == 4
-    for number in ("14", "15"):
-        run(number, tmp_path, checkpoint=str(tmp_path / "made/cav_mae"))
+    for number, make in (("14", silent), ("15", short)):
+        make(tmp_path / "종 100%d.mp4")
+        run(number, tmp_path, checkpoint=str(tmp_path / "made/cav_mae"), clip=str(tmp_path / "종 100%d.mp4"))
 
 
+@LONG
 def test_13_at_the_published_size(tmp_path):
-    (tmp_path / "few.yaml").write_text("batch_size: 2\nclips: 8\nheld_out: 4\n")
-    result = run("13", tmp_path, size="full", steps=1, settings=str(tmp_path / "few.yaml"))
+    few = {"batch_size": 2, "clips": 8, "held_out": 4}
+    result = run("13", tmp_path, size="full", steps=1, settings=few)
     assert "191,036,160" in (tmp_path / "13.ipynb").read_text() and len(result.claims) > 10
-
-
-def sound_alone(path):
-    media.write_wav(path.with_suffix(".wav"), tone(0.4, 8000), 8000)
-    return path.with_suffix(".wav")
-
-
-def fewer_steps(folder):
-    """Of the sampler: the models stay those of the default."""
-    (folder / "few.yaml").write_text("inference_steps: 2\n")
-    return str(folder / "few.yaml")
-
-
-def test_25_runs_on_a_recording(tmp_path):
-    run("25", tmp_path, clip=str(recording("KlsG1EnBEjc_000361.mp4")), settings=fewer_steps(tmp_path))
-
-
-@pytest.mark.parametrize("make", [silent, sound_alone])
-def test_25_runs_on_any_sound(make, tmp_path):
-    clip = tmp_path / "종 100%d.mp4"
-    run("25", tmp_path, clip=str(make(clip) or clip), settings=fewer_steps(tmp_path))
-
-
-def test_25_refuses_a_sound_without_a_single_token(tmp_path):
-    short(tmp_path / "too short.mp4")
-    result = workbook.run_one(NOTEBOOKS["25"], {"clip": str(tmp_path / "too short.mp4")}, tmp_path / "25.ipynb")
-    assert result.state == "failed" and "too short.mp4: 0.1" in result.message and "0.175 s" in result.message
 
 
 def test_25_runs_the_published_models(tmp_path):
     given = {name: str(path) for name, path in published_files(tmp_path).items()}
-    result = run("25", tmp_path, clip=str(write_clip(tmp_path / "clip.mp4")), **given)
+    result = run("25", tmp_path, clip=str(write_clip(tmp_path / "clip.mp4")), settings={}, **given)
     assert "8 pictures of (3, 16, 16)" in result.claims[3]["measured"]  # those of the given model
-
-
-def few_speakers(tmp_path):
-    """Settings of notebook 34 with which each of its many measurements takes a moment."""
-    (tmp_path / "few.yaml").write_text("speakers: 4\ntest_size: 0.5\n")
-    return str(tmp_path / "few.yaml")
-
-
-def test_34_runs_on_a_recording(tmp_path):
-    run("34", tmp_path, clip=str(recording("speech/Front_Center.wav")), settings=few_speakers(tmp_path))
-
-
-@pytest.mark.parametrize("make", [silent, short])
-def test_34_runs_on_any_clip(make, tmp_path):
-    make(tmp_path / "종 100%d.mp4")
-    run("34", tmp_path, clip=str(tmp_path / "종 100%d.mp4"), settings=few_speakers(tmp_path), time_mask=60)
-
-
-def test_34_refuses_a_clip_without_sound_enough(tmp_path):
-    media.write_wav(tmp_path / "too short.wav", tone(0.05, 8000), 8000)
-    result = workbook.run_one(NOTEBOOKS["34"], {"clip": str(tmp_path / "too short.wav")}, tmp_path / "34.ipynb")
-    assert result.state == "failed" and "too short.wav: 0.05" in result.message and "0.1 s" in result.message
 
 
 def test_35_runs_on_a_recording_with_your_own_table(tmp_path):
@@ -332,48 +362,27 @@ def test_35_takes_a_saved_model_and_a_short_silent_clip(tmp_path):
     run("35", tmp_path, checkpoint=str(saved), clip=str(clip), word="two", data=str(table))
 
 
-def test_35_refuses_what_cannot_be_heard_before_it_trains(tmp_path):
-    (tmp_path / "empty.wav").write_bytes(b"")
-    result = workbook.run_one(NOTEBOOKS["35"], {"clip": str(tmp_path / "empty.wav")}, tmp_path / "35.ipynb")
-    assert result.state == "failed" and "empty.wav: is empty (0 bytes)" in result.message and result.cell < 7
-
-
 FEW = {"steps": 3, "earlier_steps": 4, "comparison_steps": 2}  # of notebook 23
 
 
-@pytest.mark.parametrize("below", ["", "bell"])  # with labels and without
-def test_23_learns_from_your_own_clips(below, folder_of_clips, tmp_path):
-    (tmp_path / "few.yaml").write_text("clips: 64\nheld_out: 16\n")
-    run("23", tmp_path, data=str(folder_of_clips / below), settings=str(tmp_path / "few.yaml"), **FEW)
-    labels = "cosine_loss=True: loss" in (tmp_path / "23.ipynb").read_text()
-    assert labels == (not below)
-
-
-def test_23_takes_settings_of_the_system_and_hands_its_embedder_on(tmp_path):
+def test_23_learns_from_your_own_clips_by_settings_and_hands_its_embedder_on(folder_of_clips, tmp_path):
     (tmp_path / "more.yaml").write_text("lora_rank: 2\nlambda_b: 0.01\nclips: 64\nheld_out: 16\n")
-    run("23", tmp_path, settings=str(tmp_path / "more.yaml"), out_dir=str(tmp_path / "made"), **FEW)
-    assert "LoRA of rank 2" in (tmp_path / "23.ipynb").read_text()
+    own = {"data": str(folder_of_clips), "out_dir": str(tmp_path / "made")}
+    run("23", tmp_path, settings=str(tmp_path / "more.yaml"), **own, **FEW)
+    made = (tmp_path / "23.ipynb").read_text()
+    assert "LoRA of rank 2" in made and "cosine_loss=True: loss" in made
     assert (tmp_path / "made/history.csv").read_text().count("\n") == 4
     assert AudioTokenEmbedder.from_checkpoint(tmp_path / "made/embedder").width == 64
 
 
-def test_23_trains_for_given_models(folder_of_clips, tmp_path):
+def test_23_trains_for_given_models_without_labels(folder_of_clips, tmp_path):
     given = published_files(tmp_path)
-    (tmp_path / "few.yaml").write_text("image_size: [16, 16]\nseconds: 1.0\nworkers: 0\n")
-    few = {"size": "full", "steps": 2, "settings": str(tmp_path / "few.yaml"), "data": str(folder_of_clips)}
+    few = {"image_size": [16, 16], "seconds": 1.0, "workers": 0}
     models = {name: str(given[name]) for name in ("checkpoint", "diffusion")}
-    run("23", tmp_path, **few, **models)
-    assert "target 'epsilon'" in (tmp_path / "23.ipynb").read_text()
-    for name in models:
-        without = {key: value for key, value in models.items() if key != name}
-        result = workbook.run_one(NOTEBOOKS["23"], few | without, tmp_path / "23.ipynb")
-        assert result.state == "failed" and f'{name}: is empty, and size is "full"' in result.message
-
-
-@pytest.mark.parametrize("make", [silent, short])
-def test_31_runs_on_any_clip(make, tmp_path):
-    make(tmp_path / "종 100%d.mp4")
-    run("31", tmp_path, clip=str(tmp_path / "종 100%d.mp4"), seconds=0.5)
+    own = {"size": "full", "steps": 2, "settings": few, "data": str(folder_of_clips / "bell")}
+    run_with(own | models, "23", tmp_path)
+    made = (tmp_path / "23.ipynb").read_text()
+    assert "target 'epsilon'" in made and "cosine_loss=True: loss" not in made
 
 
 def test_31_runs_on_a_recording(tmp_path, monkeypatch):
@@ -387,12 +396,6 @@ def test_31_runs_on_a_recording(tmp_path, monkeypatch):
     made = (tmp_path / "31.ipynb").read_text()
     assert "pcm_s16le, 48000 Hz, 1 channels" in made and "regression, target 'age': numbers" in made
     assert "'ship' by espeak-ng:" in made and made.count("data:audio/wav") == 2
-
-
-def test_31_refuses_an_empty_file_by_name(tmp_path):
-    (tmp_path / "empty.wav").write_bytes(b"")
-    result = workbook.run_one(NOTEBOOKS["31"], {"clip": str(tmp_path / "empty.wav")}, tmp_path / "31.ipynb")
-    assert result.state == "failed" and "empty.wav: is empty (0 bytes)" in result.message
 
 
 def test_33_learns_from_your_own_clips(tmp_path):
@@ -415,26 +418,25 @@ def test_33_learns_from_your_own_clips(tmp_path):
         assert f"not as it is trained below: {name} in the place of" in made
 
 
+def test_33_with_the_published_settings(tmp_path):
+    few = {"small": True, "seconds": 1.0, "num_words": 2}
+    run("33", tmp_path, size="full", steps=2, settings=few)
+    assert "wav2vec2-base: 2 steps of 4 clips" in (tmp_path / "33.ipynb").read_text()
+
+
+@LONG
 def test_33_at_the_published_size(tmp_path):
-    (tmp_path / "settings.json").write_text('{"seconds": 1.0, "num_words": 2}')
-    run("33", tmp_path, size="full", steps=2, settings=str(tmp_path / "settings.json"))
+    run("33", tmp_path, size="full", steps=2, settings={"seconds": 1.0, "num_words": 2})
     assert "wav2vec2-base: 2 steps of 4 clips" in (tmp_path / "33.ipynb").read_text()
 
 
 def test_11_writes_what_it_made(tmp_path):
     from safetensors.torch import load_file
 
-    clip = write_clip(tmp_path / "clip.mp4")
-    run("11", tmp_path, clip=str(clip), total_frames=4, out_dir=str(tmp_path / "made"))
-    tensors = load_file(tmp_path / "made" / "clip.safetensors")
+    large_and_odd(tmp_path / "종, 100%d.mp4")
+    run("11", tmp_path, clip=str(tmp_path / "종, 100%d.mp4"), total_frames=4, out_dir=str(tmp_path / "made"))
+    tensors = load_file(tmp_path / "made" / "종, 100%d.safetensors")
     assert tensors["audio"].shape == (1024, 128) and tensors["images"].shape == (4, 3, 224, 224)
-
-
-@pytest.mark.parametrize("number", ["11", "21", "31"])
-def test_a_clip_without_sound_is_refused_by_name(number, tmp_path):
-    media.write_video(tmp_path / "mute.mp4", map(numbered, range(5)), 25.0)
-    result = workbook.run_one(NOTEBOOKS[number], {"clip": str(tmp_path / "mute.mp4")}, tmp_path / "made.ipynb")
-    assert result.state == "failed" and "mute.mp4: no audio stream" in result.message
 
 
 def test_plain_papermill_from_another_folder(tmp_path):
@@ -445,12 +447,6 @@ def test_plain_papermill_from_another_folder(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "498 frames, 526 of padding" in (tmp_path / "11.ipynb").read_text()
-    refused = subprocess.run(
-        [*command, "-p", "secnods", "5"], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert refused.returncode == 1
-    last = json.loads((tmp_path / "11.ipynb").read_text())
-    assert "secnods" in json.dumps(last["cells"]) and "seconds" in refused.stderr
 
 
 def test_32_runs_on_a_recording(tmp_path):
@@ -461,11 +457,9 @@ def test_32_runs_on_a_recording(tmp_path):
     assert (tmp_path / "made/classification_shapes.svg").exists()
 
 
-def test_32_runs_on_a_short_silent_sound_and_refuses_an_empty_file(tmp_path):
+@LONG
+def test_32_runs_on_a_short_silent_sound(tmp_path):
     clip = tmp_path / "종 100%d.wav"
     media.write_wav(clip, torch.zeros(2, 4410), 44100)
     run("32", tmp_path, clip=str(clip))
     assert "your clip (1, 5, 64)" in (tmp_path / "32.ipynb").read_text()
-    (tmp_path / "empty.wav").write_bytes(b"")
-    result = workbook.run_one(NOTEBOOKS["32"], {"clip": str(tmp_path / "empty.wav")}, tmp_path / "32.ipynb")
-    assert result.state == "failed" and "empty.wav" in result.message
