@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import AvlibError, ParameterError
 
+_WORTH_PROCESSES = 30.0  # seconds of work; a process takes several to import torch
 POLICIES = ("raise", "skip")  # choices of `on_error`, for an item that cannot be used
 
 
@@ -23,35 +25,41 @@ def each(
     Args:
         task: can be pickled. An error that it raises is raised here, in its own class.
         things: can be pickled as well.
-        jobs: number of processes; None is the number of cores.
+        jobs: number of processes. None works here, and shares the rest with a process per core if it takes long.
         progress: show a progress bar.
         doing: text of the bar.
     """
     from tqdm.auto import tqdm
 
     if jobs is not None and jobs < 1:
-        raise ParameterError("jobs", f"{jobs}", "1 or more, or None for as many as there are cores")
+        raise ParameterError("jobs", f"{jobs}", "1 or more, or None for as many as pay")
+    results = _results(task, things, jobs)
+    for result in tqdm(results, desc=doing, total=len(things), disable=not (progress and len(things))):
+        if isinstance(result, _Raised):
+            results.close()  # ends the processes now; an error would keep them alive with this frame
+            raise result.error
+        yield result
+
+
+def _results(task: Callable[[Any], Any], things: Sequence, jobs: int | None) -> Iterator:
     if jobs is None:
         jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        begun, done = time.monotonic(), 0
+        for done, thing in enumerate(things, 1):
+            yield task(thing)
+            spent = time.monotonic() - begun
+            if jobs > 1 and spent > 1 and spent / done * (len(things) - done) > _WORTH_PROCESSES:
+                break
+        things = things[done:]
     jobs = min(jobs, len(things))
     if jobs > 1:
         from torch.utils.data import DataLoader  # its workers end with their parent, and hand tensors over cheaply
 
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # inherited: see env/setup
         spawn = {"num_workers": jobs, "multiprocessing_context": "spawn", "prefetch_factor": 4}
-        results: Iterable = DataLoader(_Tasks(task, things), batch_size=None, collate_fn=_identity, **spawn)
+        yield from DataLoader(_Tasks(task, things), batch_size=None, collate_fn=_identity, **spawn)
     else:
-        results = map(task, things)
-    results = iter(results)  # once: tqdm would start a second set of processes
-    raised = None
-    for result in tqdm(results, desc=doing, total=len(things), disable=not (progress and len(things))):
-        if isinstance(result, _Raised):
-            raised = result.error
-            break
-        yield result
-    del results  # ends the processes now; an error would keep them alive with this frame
-    if raised:
-        raise raised
+        yield from map(task, things)
 
 
 def describe(skipped: Sequence[AvlibError], count: int) -> str:
