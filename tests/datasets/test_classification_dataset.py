@@ -83,15 +83,6 @@ def test_row_3_crops_from_the_start_the_centre_and_anywhere(tmp_path):
     assert place(other[0].waveform) != starts[7]
 
 
-def test_pad_longest_is_as_long_as_the_longest_clip(tmp_path):
-    clips = ramps(tmp_path, 0.5, 1.25, 0.1)
-    dataset = ClassificationDataset(clips, LABELS, pad="longest")
-    assert dataset.samples == 20000 and [example.length for example in dataset] == [8000, 20000, 1600]
-    assert all(example.waveform.shape == (20000,) for example in dataset)
-    assert ClassificationDataset(clips, LABELS, seconds=1, pad="longest").samples == RATE
-    assert ClassificationDataset(clips, LABELS, pad="longest").prepared(1, False).samples == 20000
-
-
 def test_a_long_clip_is_read_only_where_it_is_heard(tmp_path, monkeypatch):
     read = []
     original = media.read_audio
@@ -183,8 +174,6 @@ def test_missing_unreadable_and_truncated_files_are_refused_or_left_out(tmp_path
             assert kept.recordings == clips and "3 of 5 items left out" in kept.report()
     with pytest.raises(DatasetError, match="none can be used"):
         ClassificationDataset(bad, LABELS, on_error="skip").prepared(1, False)
-    with pytest.raises(DatasetError, match="none can be used"):
-        _ = ClassificationDataset(bad, LABELS, pad="longest", on_error="skip").samples
 
 
 def test_the_sound_of_a_video_is_heard(tmp_path):
@@ -198,7 +187,6 @@ def test_the_sound_of_a_video_is_heard(tmp_path):
         ("seconds", {"seconds": 0}),
         ("seconds", {"seconds": math.inf}),
         ("crop", {"crop": "end"}),
-        ("pad", {"pad": "none"}),
         ("seed", {"seed": -1}),
         ("on_error", {"on_error": "ignore"}),
     ],

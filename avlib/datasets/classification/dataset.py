@@ -24,7 +24,6 @@ from .table import Labels, Recording, age_index, word_index
 
 UNKNOWN = -1  # number of a word or an age that is not known
 CROPS = ("start", "centre", "random")
-PADS = ("full", "longest")
 _WHOLE = 30.0  # seconds; in memory, longer clips stay in their files if crops are random
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _Part = Annotated[Number, Field(ge=0, lt=1)]
@@ -78,7 +77,7 @@ class Data:
     split_seed: int | None = None
     seconds: Positive = 3.0
     crop: Literal[*CROPS] = "start"
-    pad: Literal[*PADS] = "full"
+    pad: Literal["full", "longest"] = "full"
     ages: Sequence[Number] = AGES
     on_error: Literal["raise", "skip"] = "raise"
     num_words: int = 8
@@ -144,10 +143,8 @@ class ClassificationDataset(ItemDataset):
     Args:
         recordings: from `read_recordings`.
         labels: targets as numbers; None for inference without targets.
-        seconds: see `Data`, as for `crop`, `ages` and `on_error`.
+        seconds: length of every item; see `Data`, as for `crop`, `ages` and `on_error`.
         crop: see `Data`.
-        pad: "full" makes every item `seconds` long; "longest" as long as the longest clip of the data set, but no
-            longer.
         words: of the model, in the order of their numbers; () needs none, and any clip will do.
         ages: see `Data`; () needs none.
         seed: of random crops.
@@ -167,7 +164,6 @@ class ClassificationDataset(ItemDataset):
         *,
         seconds: float | int = 3.0,
         crop: str = "start",
-        pad: str = "full",
         words: Sequence[str] = (),
         ages: Sequence[float | int] = AGES,
         seed: int = 0,
@@ -177,28 +173,15 @@ class ClassificationDataset(ItemDataset):
         if not 1 / SAMPLE_RATE <= seconds < float("inf"):
             raise ParameterError("seconds", f"{seconds}", "at least one sample")
         check_choice("crop", crop, CROPS)
-        check_choice("pad", pad, PADS)
         self.labels, self.words, self.ages = labels, tuple(words), tuple(ages)
-        self.seconds, self.crop, self.pad = float(seconds), crop, pad
-        self._samples = round(self.seconds * SAMPLE_RATE) if pad == "full" else 0
+        self.seconds, self.crop = float(seconds), crop
+        self.samples = round(self.seconds * SAMPLE_RATE)  # of every item
         for index in range(len(recordings)):
             self._attempt(self._numbers, index)
 
     def __getitem__(self, index: int) -> Example | None:
         """Return one item; None when it is left out."""
         return self._attempt(self._example, index)
-
-    @property
-    def samples(self) -> int:
-        """Samples of every item. With `pad="longest"` all clips are read once for it."""
-        if not self._samples:
-            lengths = [
-                length for _, length in self._survey(lambda index: len(self._sound(index)), "measuring", 1, False)
-            ]
-            if not lengths:
-                raise DatasetError("items", "none can be used", advice=self.report())
-            self._samples = max(lengths)
-        return self._samples
 
     def collate(self, examples: list[Example | None]) -> Example:
         """Return a batch of the items that are not left out; empty if all are.

@@ -58,8 +58,15 @@ class Layers(NamedTuple):
 class Backbone(nn.Module):
     """A published network with its features and its mask.
 
-    `network` is the published class with its names of parameters, `width` that of its frames, `bands` the number of
-    frames for one time, `min_samples` those of the shortest clip; shorter ones are padded with zeros.
+    Attributes:
+        network: of the published class, with its names of parameters.
+        width: of its frames.
+        bands: frames for one time.
+        min_samples: of the shortest clip; shorter ones are padded with zeros.
+
+    A subclass defines `min_samples`; `features(waveform, lengths)`, of waveforms that are zero beyond their lengths and
+    at least `min_samples` long; `encode(features)`, which returns the last layer, or with `layer_sum` all of them; and
+    `parts()`, first convolutions and layers, which can be frozen separately.
     """
 
     bands = 1
@@ -67,22 +74,6 @@ class Backbone(nn.Module):
     def __init__(self, config: ResolvedConfig, network: nn.Module, width: int):
         super().__init__()
         self.config, self.network, self.width = config, network, width
-
-    @property
-    def min_samples(self) -> int:
-        raise NotImplementedError
-
-    def features(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]) -> Features:
-        """Features of waveforms that are zero beyond their lengths and at least `min_samples` long."""
-        raise NotImplementedError
-
-    def encode(self, features: Features) -> Layers:
-        """Return the last layer, or with `layer_sum` all of them."""
-        raise NotImplementedError
-
-    def parts(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        """First convolutions and layers, which can be frozen separately."""
-        raise NotImplementedError
 
     @property
     def num_states(self) -> int:
@@ -162,15 +153,14 @@ def encode_whisper(
     Args:
         encoder: any WhisperEncoder of transformers; it is not changed.
         log_mel: `(B, 80, T)`, of `features.whisper_log_mel`; T may be odd.
-        lengths: `(B,)`, valid columns of right-padded rows. Padding is then zero before each convolution and masked in
+        lengths: valid columns of right-padded rows. Padding is then zero before each convolution and masked in
             attention, so that each clip gets the values that it has alone. None: all columns are valid.
 
     Returns:
         `(B, ceil(T / 2), d)`; positions beyond `ceil(length / 2)` mean nothing.
 
     Raises:
-        ShapeError: other mel rows than the encoder was made for.
-        TooShortError: no column.
+        ShapeError, TooShortError: other mel rows than the encoder was made for, or no column.
         ParameterError: lengths that do not fit the batch.
     """
     return whisper_layers(encoder, log_mel, lengths)[-1]
@@ -181,7 +171,7 @@ def whisper_layers(
     log_mel: Float[Tensor, "batch mels columns"],
     lengths: Int[Tensor, " clips"] | Sequence[int] | None = None,
 ) -> list[Float[Tensor, "batch positions width"]]:
-    """Return the input of the first layer and the output of each, the last one normalised; see `encode_whisper`."""
+    """Return the input of the first layer and the output of each; see `encode_whisper`. The last one is normalised."""
     lengths = None if lengths is None else torch.as_tensor(lengths)
     _check_whisper(encoder, log_mel, lengths)
     columns = log_mel.shape[-1]

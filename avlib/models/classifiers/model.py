@@ -123,11 +123,11 @@ class AudioClassifier(nn.Module):
 
         Args:
             waveform: `(B, samples)`, mono, 16 kHz.
-            lengths: `(B,)`, valid samples of right-padded rows; what stands beyond is taken for zeros. None: all.
+            lengths: valid samples of right-padded rows; what stands beyond is taken for zeros. None: all.
 
         Returns:
-            Spectrograms `(B, n_mels, T)`, still without rows of conditions, or normalised waveforms `(B, samples)`;
-            and the lengths in their columns or samples.
+            Spectrograms `(B, n_mels, T)`, still without rows of conditions, or normalised waveforms `(B, samples)`; and
+            the lengths in their columns or samples.
 
         Raises:
             TooShortError: a clip without a sample.
@@ -150,12 +150,9 @@ class AudioClassifier(nn.Module):
 
     @torch.no_grad()
     def standardize(self, clips: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Measure mean and deviation of each mel row, with which `features` standardizes.
+        """Measure mean and deviation of each mel row over valid columns, with which `features` standardizes.
 
-        They are taken over valid columns, and saved with the weights.
-
-        Args:
-            clips: batches of waveforms `(B, samples)` and their lengths `(B,)`.
+        They are saved with the weights. `clips` are batches of waveforms `(B, samples)` and their lengths `(B,)`.
 
         Raises:
             ParameterError: the model was made without `standardize`, or there are no clips.
@@ -180,14 +177,10 @@ class AudioClassifier(nn.Module):
         word: Int[Tensor, " clips"] | None = None,
         age: Int[Tensor, " clips"] | None = None,
     ) -> Output:
-        """Compute logits, embeddings and frames of features.
+        """Compute logits, embeddings and frames of features, augmented or not.
 
-        Rows of conditions are added here, so that no mask hides them.
-
-        Args:
-            features: of `features`, augmented or not.
-            word: `(B,)`, the number of the word of each clip, where a condition needs it.
-            age: `(B,)`, likewise.
+        Rows of conditions are added here, so that no mask hides them. `word` and `age` are the numbers of each clip,
+        where a condition needs them.
 
         Raises:
             ParameterError: a condition lacks its numbers, or one is out of range.
@@ -236,10 +229,11 @@ class AudioClassifier(nn.Module):
         word: Int[Tensor, " clips"] | None = None,
         age: Int[Tensor, " clips"] | None = None,
     ) -> Contributions:
-        """Split each logit exactly into shares of the frames, for a linear head.
+        """Split each logit exactly into shares of the frames, for a linear head; dropout is left out.
 
         A frame of a transformer has attended to the others, and one of a ResNet has seen its surroundings: these are
-        shares of the answer, not of the cause. Arguments are those of `read`; dropout is left out.
+            shares of
+        the answer, not of the cause.
 
         Raises:
             ParameterError: the head is not linear: attentive pooling, an activation, or an embedded condition.

@@ -32,13 +32,8 @@ _FEW = 30  # clips, below which the report says how little they prove
 # Figures
 
 
-def evaluate(
-    model: nn.Module, settings: Settings, *, hop: float | int = 0.0, draws: int = 300, progress: bool = True
-) -> dict[str, Figure]:
+def evaluate(model: nn.Module, settings: Settings, *, draws: int = 300, progress: bool = True) -> dict[str, Figure]:
     """Compute all figures of a model on the test part of its data, beside chance and two baselines.
-
-    With `hop` above 0, whole clips are predicted in windows so far apart, in seconds. `draws` are those of the
-    bootstrap.
 
     Raises:
         ParameterError: there is no test part.
@@ -47,7 +42,7 @@ def evaluate(
     own = again(settings, progress=progress)
     if own.test is None:
         raise ParameterError("test_size", f"{settings.data.test_size:g}", "more than 0: no clips are left to test on")
-    found = predict(model, own.test, hop=hop, progress=progress)
+    found = predict(model, own.test, progress=progress)
     return figures(found, baseline_predictions(own.train, own.test), draws=draws)
 
 
@@ -348,12 +343,6 @@ class Thresholds(NamedTuple):
     def balanced(self) -> np.ndarray:
         """The mean of sensitivity and specificity: UAR of two classes."""
         return (self.sensitivity + self.specificity) / 2
-
-    @property
-    def best(self) -> float:
-        """The threshold at which `balanced` is highest, the middle one of equals. Choose it on the validation part."""
-        highest = np.flatnonzero(self.balanced >= self.balanced.max() - 1e-12)
-        return float(self.threshold[highest[(len(highest) - 1) // 2]])
 
     def _repr_html_(self) -> str:
         return html_table({name: getattr(self, name).tolist() for name in (*self._fields, "balanced")})

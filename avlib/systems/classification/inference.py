@@ -22,7 +22,7 @@ from ...models.classifiers import AudioClassifier
 from ...workers import POLICIES, describe
 from .. import device_of
 from .data import Card
-from .predicting import Prediction, conditions_of, in_samples, predict_windows
+from .predicting import Prediction, conditions_of, predict_windows
 
 Files = str | Path | Recording | Sequence[str | Path | Recording]
 
@@ -40,6 +40,7 @@ class Classifier:
     def __init__(self, model: nn.Module, card: Card, folder: str | Path = ""):
         card.require_model(model, folder)
         self.model, self.card, self.folder = model, card, Path(folder)
+        self.samples = round(card.seconds * SAMPLE_RATE)  # of a window
         self.classes = card.names if card.task == "classification" else ()
 
     @classmethod
@@ -98,7 +99,7 @@ class Classifier:
         recordings = self._recordings(files, on_error)
         given = zip(*(_for_each(*pair, len(recordings)) for pair in (("word", word), ("age", age))), strict=True)
         kept, seconds, skipped = [], [], []
-        samples, step = in_samples(self.card.seconds, hop)
+        step = round((self.card.seconds / 2 if hop is None else hop) * SAMPLE_RATE)
 
         def attempt(task: Callable, *values: Any) -> Any:
             try:
@@ -120,7 +121,7 @@ class Classifier:
                     seconds.append(clip.length / SAMPLE_RATE)
                     yield clip
 
-        windows = list(predict_windows(self.model, clips(), samples=samples, hop=step, batch_size=batch_size))
+        windows = list(predict_windows(self.model, clips(), samples=self.samples, hop=step, batch_size=batch_size))
         if not windows:
             raise DatasetError("files", "none can be used", "at least one", describe(skipped, len(recordings)))
         return Prediction.of_windows(kept, self.classes, windows, seconds, skipped=tuple(skipped))
@@ -163,7 +164,7 @@ class Classifier:
             raise ParameterError("file", f"{len(recordings)} recordings in {file}", "one", "`predict` takes several.")
         numbers = self._numbers(recordings[0], word, age)
         clip, number = self._clip(recordings[0], numbers, False), self.classes.index(label) if label else None
-        asked = (self.model, clip, in_samples(self.card.seconds, 0)[0], self.card.labels, number)
+        asked = (self.model, clip, self.samples, self.card.labels, number)
         return contributions(*asked) if method == "contributions" else occlusion(*asked, **parts)
 
     def _recordings(self, files: Files, on_error: str = "raise") -> list[Recording]:
@@ -210,14 +211,13 @@ class Classifier:
 
     def _clip(self, recording: Recording, numbers: dict[str, int], whole: bool) -> Example:
         """The clip, whole or the part that training would have used ("random": the middle)."""
-        samples = in_samples(self.card.seconds, 0)[0]
         if not whole and self.card.crop == "start":
             waveform = media.read_audio(recording.path, SAMPLE_RATE, seconds=self.card.seconds)
         else:
             waveform = media.read_audio(recording.path, SAMPLE_RATE)
         if not whole and self.card.crop != "start":
-            start = max(0, len(waveform) - samples) // 2
-            waveform = waveform[start : start + samples]
+            start = max(0, len(waveform) - self.samples) // 2
+            waveform = waveform[start : start + self.samples]
         return Example(waveform, len(waveform), **numbers)
 
 

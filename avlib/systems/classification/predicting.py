@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ... import features, media, training
+from ... import features, training
 from ...cache import publishing
 from ...datasets.classification import ClassificationDataset, Example, Recording
 from ...datasets.sources import SAMPLE_RATE
@@ -124,11 +124,6 @@ def conditions_of(model: nn.Module, batch: Example) -> dict[str, Any]:
 def probabilities(logits: Float[Tensor, "clips outputs"]) -> Float[Tensor, "clips outputs"]:
     """Return probabilities of classes; of one output, a regression, the number itself."""
     return logits if logits.shape[1] == 1 else logits.softmax(dim=1)
-
-
-def in_samples(seconds: float | int, hop: float | int | None) -> tuple[int, int]:
-    """Return a window and a hop in samples; a hop of None is half a window."""
-    return round(seconds * SAMPLE_RATE), round((seconds / 2 if hop is None else hop) * SAMPLE_RATE)
 
 
 # Predictions
@@ -265,13 +260,9 @@ _TEXTS = ("paths", "words", "ages", "speakers", "groups", "windows")
 
 
 def predict(
-    model: nn.Module, dataset: ClassificationDataset, *, hop: float | int = 0.0, batch_size: int = 16,
-    progress: bool = False,
-) -> Prediction:  # fmt: skip
+    model: nn.Module, dataset: ClassificationDataset, *, batch_size: int = 16, progress: bool = False
+) -> Prediction:
     """Predict every clip of a data set, without those that are left out (`on_error="skip"`).
-
-    Clips are cropped and padded as for training. With `hop` above 0, whole clips are read and predicted in windows so
-    far apart, in seconds.
 
     Raises:
         MediaError, DatasetError: a clip cannot be used, and the data set raises then; or none can be used.
@@ -284,18 +275,13 @@ def predict(
     def clips() -> Iterator[Example]:
         for index in tqdm(range(len(dataset)), desc="predicting", disable=not progress):
             example = dataset[index]
-            if example is None:
-                continue
-            if hop and example.length == dataset.samples:  # the clip may be longer
-                waveform = media.read_audio(dataset.items[index].path, SAMPLE_RATE)
-                example = example._replace(waveform=waveform, length=len(waveform))
-            kept.append(dataset.items[index])
-            targets.append(example.target)
-            seconds.append(example.length / SAMPLE_RATE)
-            yield example
+            if example is not None:
+                kept.append(dataset.items[index])
+                targets.append(example.target)
+                seconds.append(example.length / SAMPLE_RATE)
+                yield example
 
-    samples, step = in_samples(dataset.samples / SAMPLE_RATE, hop)
-    windows = list(predict_windows(model, clips(), samples=samples, hop=step, batch_size=batch_size))
+    windows = list(predict_windows(model, clips(), samples=dataset.samples, batch_size=batch_size))
     if not kept:
         raise DatasetError("items", "none can be used", "at least one", dataset.report())
     names = dataset.labels.names if dataset.labels and dataset.labels.task == "classification" else ()
@@ -336,22 +322,18 @@ _LOWEST = 1e-12  # probability, whose logarithm is finite
 BASELINES = {"duration alone": slice(0, 1), "mel statistics": slice(1, None)}  # values of `baseline_features`
 
 
-def baseline_features(
-    waveform: Float[Tensor, " samples"], n_mels: int = features.WHISPER_MELS
-) -> Float[Tensor, " values"]:
-    """Return the duration in seconds, and mean and standard deviation over time of each mel row: `(1 + 2 n_mels,)`.
+def baseline_features(waveform: Float[Tensor, " samples"]) -> Float[Tensor, " values"]:
+    """Return the duration in seconds, and mean and standard deviation over time of each of 80 mel rows.
 
     The waveform, `(samples,)` at 16 kHz, has no padding.
     """
     shortest = max(features.WHISPER_N_FFT // 2 + 1, features.WHISPER_HOP)  # the first window mirrors so many samples
-    mel = features.whisper_log_mel(F.pad(waveform, (0, max(0, shortest - len(waveform)))), n_mels)
+    mel = features.whisper_log_mel(F.pad(waveform, (0, max(0, shortest - len(waveform)))))
     seconds = torch.tensor([len(waveform) / SAMPLE_RATE], dtype=waveform.dtype)
     return torch.cat([seconds, mel.mean(dim=1), mel.std(dim=1, correction=0)])
 
 
-def baseline_predictions(
-    train: ClassificationDataset, test: ClassificationDataset, *, n_mels: int = features.WHISPER_MELS
-) -> dict[str, Prediction]:
+def baseline_predictions(train: ClassificationDataset, test: ClassificationDataset) -> dict[str, Prediction]:
     """Predict the test part by logistic regression (of numbers: ridge regression) on simple features.
 
     scikit-learn's, with default strength, on standardised features. Classes have equal weight, however many clips they
@@ -368,7 +350,7 @@ def baseline_predictions(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    (x, _, y), (asked, kept, truth) = (_features(dataset, n_mels) for dataset in (train, test))
+    (x, _, y), (asked, kept, truth) = (_features(dataset) for dataset in (train, test))
     names = train.labels.names if train.labels.task == "classification" else ()
     if names and len(np.unique(y)) < 2:
         raise DatasetError("training part", "clips of one class", "two classes or more", "Give other sizes of splits.")
@@ -387,13 +369,13 @@ def baseline_predictions(
     return result
 
 
-def _features(dataset: ClassificationDataset, n_mels: int) -> tuple[np.ndarray, list[int], np.ndarray]:
+def _features(dataset: ClassificationDataset) -> tuple[np.ndarray, list[int], np.ndarray]:
     """Features, indices and targets of the clips that can be used."""
     rows, kept, targets = [], [], []
     for index in range(len(dataset)):
         example = dataset[index]
         if example is not None:
-            rows.append(baseline_features(example.waveform[: example.length], n_mels).double().numpy())
+            rows.append(baseline_features(example.waveform[: example.length]).double().numpy())
             targets.append(example.target)
             kept.append(index)
     if not kept:
