@@ -1,4 +1,4 @@
-"""Data of classification: a table of recordings, or folders of classes, to waveforms of one length with numbers.
+"""Data of classification: recordings of a table or of folders, divided, as waveforms.
 
 recordings = read_recordings("table.csv", target="label")       # path, label; word, age, speaker where known
 recordings = filter_words(recordings, ["rake"])                 # if only some words are wanted

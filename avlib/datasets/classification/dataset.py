@@ -1,4 +1,4 @@
-"""Data of a classifier: settings, recordings as waveforms of one length with numbers, and their statistics."""
+"""Data settings, recordings as waveforms of one length, and their statistics."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class Example(NamedTuple):
 
 
 class ClassificationDataset(ItemDataset):
-    """Recordings as waveforms of one length with numbers: mono, at 16 kHz, cropped or padded.
+    """Recordings as waveforms of one length, mono at 16 kHz, with numbers.
 
     Channels are averaged after resampling, which is linear: averaging before gives the same. Random crops follow from
     (seed, epoch, index) alone, in any process. Use it with any DataLoader and `collate_fn=dataset.collate`.
@@ -184,7 +184,7 @@ class ClassificationDataset(ItemDataset):
         return self._attempt(self._example, index)
 
     def collate(self, examples: list[Example | None]) -> Example:
-        """Return a batch of the items that are not left out; empty if all are.
+        """Return a batch of the items that are not left out.
 
         `(batch, samples)` and five of `(batch,)`, int64 apart from the target of a regression, which is float32.
         """
@@ -209,7 +209,7 @@ class ClassificationDataset(ItemDataset):
         return torch.tensor([self._numbers(index)[1] for index in range(len(self))], dtype=torch.int64)
 
     def contents(self, index: int) -> dict[str, np.ndarray]:
-        """The samples that any epoch needs of a clip; none of a long one that stays in its file."""
+        """Samples for any epoch; none of a long clip that stays in its file."""
         self._numbers(index)
         reader = FileReader(self.items[index].path)
         if self.crop != "random":

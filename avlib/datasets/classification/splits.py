@@ -1,4 +1,4 @@
-"""Division of recordings into train, valid and test: groups apart, classes in the same shares.
+"""Division of recordings: groups apart, classes in the same shares.
 
 Published: parts as files, or drawn by ratio with the speakers kept apart. One fold of a k-fold split has 1 / k of the
 clips, and the union of several is not stratified. scikit-learn's GroupShuffleSplit, best of 512 draws, comes as near
@@ -48,7 +48,7 @@ class Splits:
 
     @classmethod
     def of(cls, recordings: Sequence[Recording], parts: Sequence[int] | np.ndarray) -> Splits:
-        """Build splits from the number of each recording's part: 0 train, 1 valid, 2 test."""
+        """Build splits from the number of each recording's part in `PARTS`."""
         inside = [tuple(np.flatnonzero(np.asarray(parts) == part).tolist()) for part in range(3)]
         hashes = {}
         for name, indices in zip(PARTS, inside, strict=True):
@@ -72,7 +72,7 @@ def split(
     draws: int = DRAWS,
     labels: Labels | None = None,
 ) -> Splits:
-    """Divide recordings by ratio, with each group in one part and classes in the same shares.
+    """Divide recordings by ratio: groups apart, classes in the same shares.
 
     Each draw takes groups as long as they bring a part nearer to its size and shares; the best has the smallest error
     of sizes plus that of the shares of the classes (of five ranges of equally many targets for a regression). A class
@@ -111,7 +111,7 @@ def folds(
     shuffle: bool = True,
     labels: Labels | None = None,
 ) -> list[Splits]:
-    """Draw a test part by ratio, and divide the rest into k folds, each of which validates once.
+    """Draw a test part by ratio, and divide the rest into k folds.
 
     The test part, the same in all, is drawn as in `split`; folds are those of scikit-learn's StratifiedGroupKFold.
 
@@ -185,7 +185,7 @@ def splits_of_column(
     shuffle: bool = True,
     labels: Labels | None = None,
 ) -> Splits:
-    """Divide recordings by the column `split` of their table: train, test, and valid or "dev" if there is one.
+    """Divide recordings by the column `split` of their table.
 
     Raises:
         DatasetError: an unknown name, or none; see `given_splits`, whose arguments these are.
@@ -268,7 +268,7 @@ class _Pool:
             self.strata = np.unique(np.searchsorted(edges, self.strata, side="left"), return_inverse=True)[1]
 
     def missing(self, inside: np.ndarray) -> str:
-        """Names of the classes that a part lacks; "" if it has all, or for a regression."""
+        """Names of the classes that a part lacks; "" for a regression."""
         present = set(self.strata[inside].tolist())
         lacking = sorted(set(self.strata.tolist()) - present) if self.classes else []
         return first_three(repr(self.classes[number]) for number in lacking)
@@ -313,7 +313,7 @@ class _Pool:
                 raise DatasetError("target", found, f"at least {least} {what}, one for each part", advice)
 
     def check(self, divisions: list[np.ndarray], sizes: Mapping[int, float | int], shuffle: bool) -> None:
-        """Refuse divisions that cannot be used, and name in one warning what is not as asked."""
+        """Refuse unusable divisions; warn once of what is not as asked."""
         notes = []
         if not self.grouped:
             notes.append(

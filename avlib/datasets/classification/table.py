@@ -1,4 +1,4 @@
-"""Recordings of a table or of folders named after classes; targets, words and ages as numbers."""
+"""Recordings of a table or of folders; targets, words and ages as numbers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def read_recordings(
     folder: str | Path = "",
     on_error: str = "raise",
 ) -> list[Recording]:
-    """Read the recordings of a table, or of a folder with a sub-folder for each class.
+    """Read the recordings of a table, or of a folder of classes.
 
     - A `.csv` (or `.tsv`) in UTF-8 with a header: `path`, the target, and other columns. Cells are separated by commas,
       semicolons or tabs, whichever the header has most of; with semicolons 0,5 is read as 0.5.
@@ -132,7 +132,7 @@ def read_recordings(
 
 
 def filter_words(recordings: Sequence[Recording], words: str | Iterable[str]) -> list[Recording]:
-    """Return the recordings of these words; all of them if no word is named. Filter before any split.
+    """Return the recordings of these words; of all, if none is named.
 
     Raises:
         DatasetError: no clip has one of the words; names the nearest.
@@ -226,7 +226,7 @@ class Labels:
 
 
 def word_index(recording: Recording, words: Sequence[str]) -> int:
-    """Return the number of a clip's word; -1 if there are no words, or the clip has none.
+    """Return the number of a clip's word; -1 without one.
 
     Raises:
         DatasetError: a word that is not among them; names the nearest.
@@ -240,7 +240,7 @@ def word_index(recording: Recording, words: Sequence[str]) -> int:
 
 
 def age_index(age: float | int, ages: Sequence[float | int] = AGES) -> int:
-    """Return the number of the nearest age, the younger of two; all in years, `ages` ascending.
+    """Return the number of the nearest age in years, the younger of two.
 
     Raises:
         DatasetError: an age beyond the first or the last by more than half a step.

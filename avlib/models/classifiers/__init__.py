@@ -1,4 +1,4 @@
-"""Classifiers and regressors of sounds: six kinds of backbones under one head, told the word and the age.
+"""Classifiers and regressors of sounds: backbones under one head, conditioned on word and age.
 
 model = AudioClassifier("whisper-base", num_outputs=2, word="film", small=True)
 model(waveform, lengths, word=numbers)      # (B, samples) at 16 kHz -> logits (B, 2)

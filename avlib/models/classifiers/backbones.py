@@ -49,7 +49,7 @@ class Features(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """Hidden states of layers, `(B, N, d)` each, and a mask of their frames, `(B, N)`, True = valid."""
+    """Hidden states `(B, N, d)` of layers, and the mask `(B, N)` of valid frames."""
 
     states: list[Float[Tensor, "batch frames width"]]
     mask: Bool[Tensor, "batch frames"]
@@ -171,7 +171,7 @@ def whisper_layers(
     log_mel: Float[Tensor, "batch mels columns"],
     lengths: Int[Tensor, " clips"] | Sequence[int] | None = None,
 ) -> list[Float[Tensor, "batch positions width"]]:
-    """Return the input of the first layer and the output of each; see `encode_whisper`. The last one is normalised."""
+    """Return the input of the first layer and the output of each; see `encode_whisper`."""
     lengths = None if lengths is None else torch.as_tensor(lengths)
     _check_whisper(encoder, log_mel, lengths)
     columns = log_mel.shape[-1]

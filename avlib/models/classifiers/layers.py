@@ -1,4 +1,4 @@
-"""Layers of a classifier's head: conditions (the word that was asked for, the speaker's age) and pooling."""
+"""Layers of a classifier's head: conditions (word, age) and pooling."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from .config import ResolvedConfig
 
 
 def word_keys(count: int) -> Float[Tensor, " count"]:
-    """Return the README's key of each word: `2 j / (count - 1) - 1`, to three decimals; 0 for a single word."""
+    """Return the README's keys of words: `2 j / (count - 1) - 1`, to three decimals."""
     if count == 1:
         return torch.zeros(1)
     return torch.tensor([round(2 * j / (count - 1) - 1, 3) for j in range(count)])
 
 
 def age_values(count: int, momentum: float | int = 1.0) -> Float[Tensor, " count"]:
-    """Return the README's value of each age: `i / (count - 1)` times the momentum; 0 for a single age."""
+    """Return the README's values of ages: `i / (count - 1)` times the momentum."""
     return torch.tensor([i / max(1, count - 1) * momentum for i in range(count)])
 
 
 def check_numbers(
     given: Mapping[str, Tensor | None], config: ResolvedConfig, batch: int, device: torch.device
 ) -> dict[str, Int[Tensor, " batch"]]:
-    """The numbers of words and ages that the settings need, each in range, one per clip."""
+    """Return the numbers of words and ages that the settings need, checked."""
     found = {}
     for name in config.needs:
         numbers, count = given[name], config.count(name)
@@ -52,7 +52,7 @@ def check_numbers(
 
 
 class Rows(nn.Module):
-    """Rows under a spectrogram: from the bottom the word's, the age's, and the age wherever rows are left."""
+    """Rows under a spectrogram: from the bottom the word's, the age's, the age again."""
 
     def __init__(self, config: ResolvedConfig):
         super().__init__()
@@ -80,7 +80,7 @@ class Rows(nn.Module):
 
 
 class Film(nn.Module):
-    """Feature-wise linear modulation (Perez et al., 2018): `(1 + scale) x + shift`, both of a learned vector."""
+    """Feature-wise linear modulation (Perez et al., 2018): `(1 + scale) x + shift`."""
 
     def __init__(self, count: int, width: int, condition_width: int):
         super().__init__()
@@ -116,7 +116,7 @@ class Joined(nn.Module):
 
 
 class Heads(nn.Module):
-    """An output layer for each word or age: `weight` `(count, outputs, width)`, `bias` `(count, outputs)`."""
+    """An output layer for each word or age, with weights `(count, outputs, width)`."""
 
     def __init__(self, count: int, width: int, outputs: int):
         super().__init__()
@@ -172,7 +172,7 @@ class AttentivePooling(nn.Module):
 
 
 class LayerSum(nn.Module):
-    """A weighted sum of layers; the weights are a softmax of learned scores, equal at first (SUPERB, 2021)."""
+    """A sum of layers, weighted by a softmax of learned scores (SUPERB, 2021)."""
 
     def __init__(self, layers: int):
         super().__init__()

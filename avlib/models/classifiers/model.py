@@ -51,7 +51,7 @@ class Contributions(NamedTuple):
 
 
 class AudioClassifier(nn.Module):
-    """A classifier or regressor of sounds, with random weights until it is trained or loaded.
+    """A classifier or regressor of sounds, with random weights at first.
 
         waveform -> `features` -> rows of conditions -> backbone -> (weighted sum of layers) -> mean over valid frames
               -> (FiLM) -> (embedding, GELU) -> projection, P -> (activation) -> output, or heads
@@ -150,7 +150,7 @@ class AudioClassifier(nn.Module):
 
     @torch.no_grad()
     def standardize(self, clips: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Measure mean and deviation of each mel row over valid columns, with which `features` standardizes.
+        """Measure mean and deviation of each mel row for `features`.
 
         They are saved with the weights. `clips` are batches of waveforms `(B, samples)` and their lengths `(B,)`.
 
@@ -216,7 +216,7 @@ class AudioClassifier(nn.Module):
 
     @property
     def nonlinear(self) -> tuple[str, ...]:
-        """Settings that make the head non-linear; empty: all after the frames is one linear map."""
+        """Settings that make the head non-linear; none for a linear one."""
         config = self.settings
         bent = {"pooling": config.pooling != "mean", "activation": config.activation, "conditions": self.joined}
         return tuple(name for name, is_bent in bent.items() if is_bent)
@@ -229,7 +229,7 @@ class AudioClassifier(nn.Module):
         word: Int[Tensor, " clips"] | None = None,
         age: Int[Tensor, " clips"] | None = None,
     ) -> Contributions:
-        """Split each logit exactly into shares of the frames, for a linear head; dropout is left out.
+        """Split each logit of a linear head exactly into shares of frames.
 
         A frame of a transformer has attended to the others, and one of a ResNet has seen its surroundings: these are
             shares of
@@ -266,7 +266,7 @@ class AudioClassifier(nn.Module):
         return self
 
     def load_backbone(self, source: Path | str) -> None:
-        """Load published weights of the backbone from a file, a folder or the hub; see `published.load_backbone`."""
+        """Load published weights of the backbone; see `published.load_backbone`."""
         from .published import load_backbone
 
         load_backbone(self.backbone, source)

@@ -1,4 +1,4 @@
-"""Published weights for a backbone, from transformers, timm or BEATs. Nothing in a file is executed."""
+"""Published weights for a backbone, from transformers, timm or BEATs."""
 
 from __future__ import annotations
 

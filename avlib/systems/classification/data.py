@@ -1,4 +1,4 @@
-"""Clips of a training, divided and in memory, and the card that a saved model carries of them."""
+"""Clips of a training, divided and in memory; a saved model's card."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ _HELD: dict[str, ClassificationDataset | None] = {}  # in memory, for the next c
 
 
 def divided(settings: Settings, *, progress: bool = True) -> tuple[list[Recording], Labels, Splits]:
-    """Return all recordings, their labels and their division; no sound is read. Errors are those of `parts`."""
+    """Return all recordings, labels and division, without reading sound; see `parts`."""
     data = settings.data
     seed = settings.training.seed if data.split_seed is None else data.split_seed
     options = {"seed": seed, "shuffle": data.shuffle}
@@ -240,7 +240,7 @@ _DECISIVE = {
 
 @dataclass(frozen=True)
 class Card:
-    """What a saved classifier predicts, and from what; written beside its weights.
+    """A saved classifier's classes, inputs and origin, written beside its weights.
 
     names: of the classes, in the order of the logits; of a regression, of the ordered labels, if it had any.
     task: "classification" or "regression".
@@ -291,7 +291,7 @@ class Card:
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
 
     def save(self, model: nn.Module, folder: str | Path) -> None:
-        """Write a model and this card into a folder; one of that name is replaced.
+        """Write a model and this card into a folder, and replace one.
 
         The card comes last: a process that is killed before leaves weights without one, which `read` refuses.
 
@@ -310,7 +310,7 @@ class Card:
         return Labels(self.names, self.task)
 
     def require_model(self, model: nn.Module, path: str | Path) -> None:
-        """Refuse a model of another task, or with other numbers of classes, words or ages."""
+        """Refuse a model of another task or other numbers of classes, words, ages."""
         config = model.config
         counts = {"outputs": (config["num_outputs"], 1 if self.task == "regression" else len(self.names))}
         for name, of_model, of_card in (("word", "num_words", self.words), ("age", "num_ages", self.ages)):
@@ -326,7 +326,7 @@ class Card:
         self, path: str | Path, *, labels: Labels | None = None, settings: Any = None,
         splits: Any = None,
     ) -> None:  # fmt: skip
-        """Refuse other labels, decisive settings or parts than those of the training; None accepts any.
+        """Refuse other labels, decisive settings or parts than those of the training.
 
         Args:
             path: for messages.

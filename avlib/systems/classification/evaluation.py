@@ -1,4 +1,4 @@
-"""Figures of a classifier or regressor on held-out clips, beside baselines, with intervals; folds and reports.
+"""Figures on held-out clips, with baselines and intervals; folds and reports.
 
 The lower end of an interval is the lower of two: that of a bootstrap over whole speakers, since clips of one speaker
 are alike, and Wilson's, since a bootstrap of ten clips that are all right is always ten right clips.
@@ -33,7 +33,7 @@ _FEW = 30  # clips, below which the report says how little they prove
 
 
 def evaluate(model: nn.Module, settings: Settings, *, draws: int = 300, progress: bool = True) -> dict[str, Figure]:
-    """Compute all figures of a model on the test part of its data, beside chance and two baselines.
+    """Compute all figures on the test part, beside chance and two baselines.
 
     Raises:
         ParameterError: there is no test part.
@@ -150,7 +150,7 @@ def _low_of_mean(parts: Sequence[Tensor]) -> float:
 
 
 def describe_sample(prediction: Prediction, group: str = "") -> str:
-    """Describe in words how many clips and speakers figures rest on, and how little that may prove.
+    """Describe in words how many clips and speakers figures rest on.
 
     `group` is the column by which clips were kept together, if it is not the speaker's.
     """
@@ -178,7 +178,7 @@ def describe_sample(prediction: Prediction, group: str = "") -> str:
 
 
 def group_figures(prediction: Prediction, by: str = "word") -> metrics.GroupTable:
-    """Compute figures by "word", "age" or "speaker"; clips of which it is unknown are left out.
+    """Compute figures by "word", "age" or "speaker", where it is known.
 
     Of classes the accuracy, its lower end (Wilson), and UAR, which is NaN where a group has clips of one class only. Of
     numbers MAE, and the mean error, which is above 0 where a group is predicted too high.
@@ -215,7 +215,7 @@ class FoldTable(NamedTuple):
 
     @property
     def std(self) -> dict[str, float]:
-        """Standard deviation over folds, with n - 1 as divisor. Folds share clips to train on: it is low."""
+        """Standard deviation with n - 1 as divisor; low, as folds share clips."""
         return {name: float(values.std(ddof=1)) for name, values in self.figures.items()}
 
     def _repr_html_(self) -> str:
@@ -261,7 +261,7 @@ class CrossValidation(NamedTuple):
 def cross_validated(
     settings: Settings, *, device: torch.device | str | None = None, progress: bool = True, live: bool = False
 ) -> CrossValidation:
-    """Train a model for each of the `k_fold` folds, and predict the clips that it was not trained on.
+    """Train a model for each fold, and predict its held-out clips.
 
     Raises:
         ParameterError: no folds; `patience` or `best`, which would choose by what is measured here.
@@ -288,9 +288,9 @@ def cross_validated(
 def assess(
     model: nn.Module, settings: Settings, *, device: torch.device | str | None = None, progress: bool = True
 ) -> Report:
-    """Report on a model for the command line: figures, and how many clips and speakers they rest on.
+    """Report figures of a model, and how many clips they rest on.
 
-    They are of the test part; without one of the validation part, if there is one. With `k_fold` the models of all
+    Figures are of the test part; without one of the validation part, if there is one. With `k_fold` the models of all
     folds are trained too, unless a saved model is tested or `patience` or `best` choose by the fold; without a test
     part figures are then of all out-of-fold predictions.
 
@@ -332,7 +332,7 @@ def assess(
 
 
 class Thresholds(NamedTuple):
-    """Effect of a threshold on the probability of a class, all `(thresholds,)`. A notebook shows it as a table."""
+    """Effect of a threshold on the probability of a class, `(thresholds,)` each."""
 
     threshold: np.ndarray
     sensitivity: np.ndarray  # share of the clips of the class at or above it
@@ -380,7 +380,7 @@ def calibration(prediction: Prediction, bins: int = 10) -> metrics.Calibration:
 
 
 def temperature(prediction: Prediction) -> float:
-    """Find the divisor of logits that minimises cross entropy; above 1 for an overconfident model.
+    """Find the divisor of logits that minimises cross entropy.
 
     Guo et al., arXiv:1706.04599, section 4.2; between 0.05 and 20. Find it on the validation part. A loss of each class
     by itself (bce, the sigmoid forms) teaches two logits the same twice: softmax of two classes is then overconfident

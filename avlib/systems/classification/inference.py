@@ -1,4 +1,4 @@
-"""A trained classifier for files, and evidence: which parts of a clip a prediction comes from."""
+"""A trained classifier for files; evidence of parts of a clip."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Classifier:
         splits: Any = None,
         device: torch.device | str | None = None,
     ) -> Classifier:
-        """Read a folder that `save` or a training wrote, and refuse a model of other labels, settings or splits.
+        """Read a folder that `save` or a training wrote.
 
         Raises:
             CheckpointError: a file is missing or damaged, or does not fit the others or what is given; see
@@ -136,7 +136,7 @@ class Classifier:
         method: str = "auto",
         **parts: float | int,
     ) -> Evidence:
-        """Find which parts of a clip speak for a class, in the part that training would have used.
+        """Find which parts of a clip speak for a class.
 
         Args:
             file: one clip; `word` and `age` as in `predict`.
@@ -233,7 +233,7 @@ def _for_each(name: str, value: Any, count: int) -> Sequence:
 
 
 class Evidence(NamedTuple):
-    """Evidence of each part of a clip for a class: above 0 for it, below 0 against it.
+    """Evidence of each part of a clip for (above 0) or against a class.
 
     values: `(bands, times)`, low bands first.
     times: `(times + 1,)`, edges of the parts in seconds.
@@ -258,7 +258,7 @@ class Evidence(NamedTuple):
 
 
 def contributions(model: nn.Module, clip: Example, samples: int, labels: Labels, number: int | None = None) -> Evidence:
-    """Split the score exactly over the frames. A frame of a transformer has attended to the others.
+    """Split the score exactly over the frames, for a linear head.
 
     The clip is no longer than a window of so many samples. A `number` of None takes the predicted class.
 
@@ -291,7 +291,7 @@ def occlusion(
     bands: int = 1,
     batch_size: int = 16,
 ) -> Evidence:
-    """Measure by how much the score falls when a part of the clip is silent, for any model.
+    """Measure how much the score falls when a part is silent, for any model.
 
     Parts are silenced in the spectrum (STFT), without clicks. They overlap: a value is the mean over all that cover it.
     Parts with the same evidence replace each other: then neither seems to matter.

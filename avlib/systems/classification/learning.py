@@ -1,4 +1,4 @@
-"""Loss, SpecAugment and the training step of a classifier; training through the shared loop and cache."""
+"""Loss, SpecAugment and training step; training through the shared loop and cache."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BETTER = {  # whether lower or higher figures of `validation` are better
 
 
 def build(settings: Settings, own: Parts | None = None, *, progress: bool = True) -> AudioClassifier:
-    """Build the untrained model of these settings and data; its random weights follow from the seed.
+    """Build the untrained model; its random weights follow from the seed.
 
     Raises:
         ParameterError: settings that do not go together.
@@ -102,7 +102,7 @@ def step(
 
 
 def loss_weights(own: Parts, settings: Settings) -> Float[Tensor, "words classes"] | None:
-    """Weights of clips in the loss by word and class, from the training part; None: all alike.
+    """Return weights of clips in the loss by word and class, or None.
 
     One row, for all words, where the weight is of the class alone ("class_balanced").
 
@@ -211,7 +211,7 @@ def augmented(features: Features, how: Augment) -> Features:
 
 
 class Rounds:
-    """Sampler of all items in each round, round after round: shuffled, or in the order of the table.
+    """Sampler of all items, round after round, shuffled or in order.
 
     An epoch is the whole batches that hold a round, and begins where the one before ended: with any batch size no item
     is taken more than once more often than another.
@@ -249,7 +249,7 @@ def sampler_of(own: Parts, settings: Settings) -> WordLabelSampler | Rounds:
 
 
 def plan(settings: Settings, own: Parts, sampler: WordLabelSampler | Rounds | None = None) -> training.Settings:
-    """Return the settings of the loop in steps, from epochs, the warm-up's share and the number of clips."""
+    """Return the loop's settings in steps, from epochs and the warm-up's share."""
     how, sampler = settings.training, sampler_of(own, settings) if sampler is None else sampler
     size, per_epoch = sampler.batch_size, len(sampler) // sampler.batch_size
     steps = min(how.steps, settings.epochs * per_epoch) if settings.epochs else how.steps
@@ -266,7 +266,7 @@ def plan(settings: Settings, own: Parts, sampler: WordLabelSampler | Rounds | No
 def trained(
     settings: Settings = tiny, *, device: torch.device | str | None = None, progress: bool = True, live: bool = False
 ) -> Trained:
-    """Return the model of these settings: trained once, then from the cache; with `test` the saved one.
+    """Train once, or return the model from the cache or `checkpoint`.
 
     See `systems.trained_by`. With `checkpoint` the result is copied there. With `progress` decisions are printed too.
 
@@ -341,7 +341,7 @@ def validation(
 
 
 def shapes(model: AudioClassifier, own: Parts, batch_size: int) -> str:
-    """Describe the shapes of a batch on its way through the model, a line for each."""
+    """Describe the shapes of a batch on its way through the model."""
     batch = own.train.collate([own.train[index] for index in range(min(len(own.train), batch_size))])
     with torch.no_grad(), training.evaluating(model):
         features = model.features(batch.waveform, batch.length)
@@ -358,7 +358,7 @@ def shapes(model: AudioClassifier, own: Parts, batch_size: int) -> str:
 
 
 def _summary(settings: Settings, own: Parts, how: training.Settings) -> list[str]:
-    """What a user should know before a training begins."""
+    """Lines on the training that is about to begin."""
     made, model = (own.train, own.valid, own.test), settings.model
     count = [len(part) if part else 0 for part in made]
     lines = [

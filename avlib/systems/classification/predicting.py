@@ -1,4 +1,4 @@
-"""Predictions of a model for clips, whole data sets and sliding windows, and those of simple baselines."""
+"""Predictions for clips, data sets and sliding windows; simple baselines."""
 
 from __future__ import annotations
 
@@ -42,10 +42,11 @@ class Windows(NamedTuple):
 
 
 def window_starts(samples: int, width: int, hop: int) -> list[int]:
-    """Return the first sample of each window over a clip: every `hop`, and one more that ends where the clip does.
+    """Return the first sample of each window over a clip.
 
-    So no window has padding, unless the clip is shorter than one, and the whole clip is covered. A hop of 0 gives the
-    first window alone; all arguments are in samples.
+    One begins at every `hop`, and one more ends where the clip does. So no window has padding, unless the clip is
+    shorter than one, and the whole clip is covered. A hop of 0 gives the first window alone; all arguments are in
+    samples.
 
     Raises:
         ParameterError: a width below 1, or a hop below 0 or above the width, which would leave gaps.
@@ -61,7 +62,7 @@ def window_starts(samples: int, width: int, hop: int) -> list[int]:
 def predict_windows(
     model: nn.Module, clips: Iterable[Example], *, samples: int, hop: int = 0, batch_size: int = 16
 ) -> Iterator[Windows]:
-    """Predict windows of clips, clip by clip; windows of several clips go through the model together.
+    """Predict windows of clips, clip by clip, in batches over several clips.
 
     A window is padded with zeros to `samples`, as in training, and its true length is passed on. The model's mode is
     kept.
@@ -233,7 +234,7 @@ class Prediction:
 
     @property
     def report(self) -> str:
-        """How many clips were left out, and why."""
+        """Number of clips that were left out, and the reasons."""
         return describe(self.skipped, len(self) + len(self.skipped))
 
     def to_csv(self, path: str | Path) -> None:
@@ -323,7 +324,7 @@ BASELINES = {"duration alone": slice(0, 1), "mel statistics": slice(1, None)}  #
 
 
 def baseline_features(waveform: Float[Tensor, " samples"]) -> Float[Tensor, " values"]:
-    """Return the duration in seconds, and mean and standard deviation over time of each of 80 mel rows.
+    """Return the duration, and mean and deviation of each of 80 mel rows.
 
     The waveform, `(samples,)` at 16 kHz, has no padding.
     """

@@ -1,4 +1,4 @@
-"""Settings of a training: data, model, loss, augmentation; names of the notes' README; `tiny` and `full`."""
+"""Settings of a training; names of the notes' README; `tiny` and `full`."""
 
 from __future__ import annotations
 
@@ -127,13 +127,13 @@ class Loss:
 
     @property
     def contrasts(self) -> bool:
-        """Whether clips of a batch are compared with each other."""
+        """True if clips of a batch are compared with each other."""
         return self.loss in ("contrastive", "pair_contrastive")
 
 
 @settings
 class Augment:
-    """SpecAugment on the mel rows of spectrograms, in training; masks are filled with the mean of the clip.
+    """SpecAugment on mel rows in training; masks take the mean of the clip.
 
     transform: both masks, of the README's width, unless a width is given.
     time_mask, freq_mask: limit of a mask's width in columns or mel rows; 0 for none. True: the README's width.
