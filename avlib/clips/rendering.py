@@ -9,12 +9,13 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .. import cache
 from ..errors import check_number
+from ..once import source_mark
 from ..workers import each
 from .scene import Scene
 
@@ -65,10 +66,10 @@ def place(sort: str, name: str, recipe: tuple, ending: str) -> Path:
     Args:
         sort: folder in the cache for clips of this sort.
         name: for people.
-        recipe: all settings of the clip; the source of this package is added.
+        recipe: all settings of the clip; the code of this package and of its imports is added.
         ending: suffix of the file, with its dot.
     """
-    mark = hashlib.sha256(f"{_recipe()} {' '.join(map(str, recipe))}".encode()).hexdigest()[:10]
+    mark = hashlib.sha256(f"{source_mark(('avlib.clips',))} {' '.join(map(str, recipe))}".encode()).hexdigest()[:10]
     return cache.folder(sort, f"{name}-{mark}") / f"{name}-{mark}{ending}"
 
 
@@ -124,12 +125,3 @@ def _path(scene: Scene, size: Sequence[int], frame_rate: float | int) -> Path:
     height, width = size
     name = f"{scene.kind}-{scene.seed}-{scene.seconds:g}s-{height}x{width}-{frame_rate:g}fps"
     return place("clips", name, (astuple(scene), height, width, frame_rate), ".mp4")
-
-
-@lru_cache(maxsize=1)
-def _recipe() -> str:
-    """A hash of this package's source, so that a changed recipe never serves old files."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -64,7 +64,7 @@ def test_rendered_once_and_anew_for_each_setting(own_cache, monkeypatch):
         [clips.Scene("rain", 0, 0.2, hue=0.1)], SIZE, progress=False
     )
     assert len({first.path, *(clip.path for clip in others)}) == 3
-    monkeypatch.setattr("avlib.clips.rendering._recipe", lambda: "another recipe")
+    monkeypatch.setattr("avlib.clips.rendering.source_mark", lambda _: "another recipe")
     assert clips.render([scene], SIZE, progress=False)[0].path != first.path
 
 
