@@ -32,9 +32,9 @@ def learned(settings: classification.Settings) -> dict[str, float]:
     model, history, _ = classification.trained(settings, progress=False)
     seconds = time.process_time() - begun
     own = classification.parts(settings, progress=False)
-    said = classification.predictions(model, own.test, progress=False)
+    found = classification.predict(model, own.test, progress=False)
     baselines = classification.baseline_predictions(own.train, own.test)
-    row = {"UAR": metrics.balanced_accuracy(said.predicted, said.targets)}
+    row = {"UAR": metrics.balanced_accuracy(found.predicted, found.targets)}
     row |= {name: metrics.balanced_accuracy(each.predicted, each.targets) for name, each in baselines.items()}
     row |= {"steps": history.rows[-1]["step"], "loss": history.rows[-1]["loss"], "CPU seconds": seconds}
     return {name: round(value, 3) for name, value in row.items()}

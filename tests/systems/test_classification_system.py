@@ -868,32 +868,32 @@ def test_the_command_line_judges_by_all_folds_where_there_is_no_test_part(table,
 
 
 def test_a_short_training_learns_two_words_of_other_speakers():
-    """A few seconds: two words, 16 speakers; the other eight are heard in the test. Chance is 0.5."""
+    """A few seconds: two words, 16 speakers; the other eight are in the test. Chance is 0.5."""
     few = {"num_words": 2, "speakers": 24, "seconds": 0.5, "hop_length": 320, "word": "heads"}
     short = {"epochs": 0, "steps": 120, "learning_rate": 3e-3, "evaluate_every": 0}
     settings = classification.changed(classification.tiny, few | short)
     own = parts(settings)
     model = classification.trained(settings, device="cpu", progress=False).model
-    said = classification.predictions(model, own.test)
-    assert not set(said.speakers) & {row.speaker for row in own.train.recordings}
-    assert metrics.balanced_accuracy(said.predicted, said.targets) > 0.75  # 0.89, 1.0, 0.89 with three seeds
+    found = classification.predict(model, own.test)
+    assert not set(found.speakers) & {row.speaker for row in own.train.recordings}
+    assert metrics.balanced_accuracy(found.predicted, found.targets) > 0.75  # 0.89, 1.0, 0.89 with three seeds
 
 
 @pytest.mark.long
-def test_tiny_hears_what_is_wrong_in_words_of_speakers_whom_it_never_heard():
-    """Trained for a minute as `tiny` says. Of the words it is told alone, no clip could be judged."""
+def test_tiny_judges_words_of_speakers_outside_its_training():
+    """Trained for a minute as `tiny` says. From the conditions alone no clip could be judged."""
     own = parts(classification.tiny)
     model = classification.trained(classification.tiny, device="cpu", progress=False).model
-    said = classification.predict(model, own.test)
-    assert len(said) > 200 and not set(said.speakers) & {row.speaker for row in own.train.recordings}
-    assert metrics.balanced_accuracy(said.predicted, said.targets) >= 0.9
-    by_word = classification.group_figures(said)
+    found = classification.predict(model, own.test)
+    assert len(found) > 200 and not set(found.speakers) & {row.speaker for row in own.train.recordings}
+    assert metrics.balanced_accuracy(found.predicted, found.targets) >= 0.9
+    by_word = classification.group_figures(found)
     assert len(by_word.names) == 8 and by_word.figures["UAR"].min() > 0.6
     # what is right of one word of a pair is wrong of the other
     asked = [replace(row, word=speech.PARTNER[row.word]) for row in own.test.recordings]
     other = ClassificationDataset(asked, own.labels, words=own.words, seconds=own.seconds)
-    answers = classification.predict(model, other)
-    assert metrics.balanced_accuracy(answers.predicted, answers.targets) < 0.5
+    turned = classification.predict(model, other)
+    assert metrics.balanced_accuracy(turned.predicted, turned.targets) < 0.5
 
 
 def test_two_processes_train_one_model(tmp_path):
