@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -79,42 +80,35 @@ def predict_windows(
     """
     if batch_size < 1:
         raise ParameterError("batch_size", f"{batch_size}", "1 or more")
-    pending: deque[tuple[list[int], list]] = deque()  # of each clip, the starts and the outputs until now
-    waiting: list[tuple[Example, Tensor, list]] = []
-    for clip in clips:
-        waveform = clip.waveform[: clip.length]
-        starts, found = window_starts(len(waveform), samples, hop), []
-        pending.append((starts, found))
-        waiting += [(clip, waveform[start : start + samples], found) for start in starts]
-        while len(waiting) >= batch_size:
-            _predict_batch(model, waiting[:batch_size], samples)
-            del waiting[:batch_size]
-        while pending and len(pending[0][0]) == len(pending[0][1]):
-            yield _windows(*pending.popleft())
-    if waiting:
-        _predict_batch(model, waiting, samples)
-    for clip in pending:
-        yield _windows(*clip)
+    starts: deque[list[int]] = deque()  # of clips whose windows are not all predicted yet
+
+    def pieces() -> Iterator[tuple[Example, Tensor]]:
+        for clip in clips:
+            starts.append(window_starts(clip.length, samples, hop))
+            for start in starts[-1]:
+                yield clip, clip.waveform[start : min(start + samples, clip.length)]
+
+    windows, pairs = pieces(), []
+    while batch := list(itertools.islice(windows, batch_size)):
+        for pair in _predict_batch(model, batch, samples):
+            pairs.append(pair)
+            if len(pairs) == len(starts[0]):
+                outputs = (torch.stack(part) for part in zip(*pairs, strict=True))
+                yield Windows(*outputs, torch.tensor(starts.popleft()))
+                pairs = []
 
 
 @torch.no_grad()
-def _predict_batch(model: nn.Module, windows: Sequence[tuple[Example, Tensor, list]], samples: int) -> None:
-    """Append logits and embedding of each window to its list."""
+def _predict_batch(model: nn.Module, windows: Sequence[tuple[Example, Tensor]], samples: int) -> Iterable:
+    """Pairs of logits and embedding."""
     device = device_of(model)
-    waveform = torch.stack([F.pad(window, (0, samples - len(window))) for _, window, _ in windows]).to(device)
-    lengths = torch.tensor([len(window) for _, window, _ in windows], device=device)
-    numbers = {
-        name: torch.tensor([getattr(clip, name) for clip, _, _ in windows], device=device) for name in model.needs
-    }
+    waveform = torch.stack([F.pad(window, (0, samples - len(window))) for _, window in windows]).to(device)
+    lengths = torch.tensor([len(window) for _, window in windows], device=device)
+    numbers = {name: torch.tensor([getattr(clip, name) for clip, _ in windows], device=device) for name in model.needs}
     with training.evaluating(model):
         out = model.read(model.features(waveform, lengths), **numbers)
     logits = out.logits.float().cpu().reshape(len(windows), -1)
-    for (_, _, found), *pair in zip(windows, logits, out.embedding.float().cpu(), strict=True):
-        found.append(pair)
-
-
-def _windows(starts: list[int], found: list) -> Windows:
-    return Windows(*(torch.stack(part) for part in zip(*found, strict=True)), torch.tensor(starts))
+    return zip(logits, out.embedding.float().cpu(), strict=True)
 
 
 def conditions_of(model: nn.Module, batch: Example) -> dict[str, Any]:
