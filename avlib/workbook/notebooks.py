@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import NotebookError
@@ -18,6 +18,7 @@ from .parameters import Parameter, parse
 FRONT = {"00": ("start_here", "Start here"), "01": ("shapes_side_by_side", "Shapes side by side")}
 PLANNED = {4: ("svc", "Singing-voice conversion"), 5: ("unit2av", "Units to speech and face")}  # rows to be built
 STAGES = ("preprocessing", "shapes", "training", "masking", "inference")  # the second digit
+PASSED, FAILED, INTERRUPTED, NOT_RUN = "passed", "failed", "interrupted", "not run"
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,28 @@ class Notebook:
         sources = (cell["source"] for cell in self.cells if cell["cell_type"] == "code")
         declared = (re.search(r'workbook\.check\(globals\(\), system="(\w+)"\)', source) for source in sources)
         return next((found[1] for found in declared if found), "")
+
+
+@dataclass
+class Result:
+    """The result of executing one notebook, in plain values for JSON."""
+
+    number: str
+    title: str
+    notebook: str
+    output: str
+    state: str = NOT_RUN
+    seconds: float = 0.0
+    reason: str = ""  # exception, kernel died, timeout, interrupted, or runner for anything else
+    message: str = ""
+    cell: int = 0  # the prompt of the cell that failed, as in `In [7]`
+    cell_id: str = ""
+    source: str = ""
+    traceback: str = ""
+    parameters: dict = field(default_factory=dict)
+    environment: dict = field(default_factory=dict)
+    claims: list = field(default_factory=list)
+    measured: list = field(default_factory=list)
 
 
 def folder() -> Path:

@@ -32,8 +32,7 @@ from traitlets.config import Config
 
 from .. import __version__
 from .kernel import SIGNS, inline
-from .notebooks import STAGES, Notebook, table
-from .run import FAILED, INTERRUPTED, NOT_RUN, PASSED, Result
+from .notebooks import FAILED, INTERRUPTED, NOT_RUN, PASSED, STAGES, Notebook, Result, table
 
 _SIGNS = {PASSED: "✓", FAILED: "✗", INTERRUPTED: "✗", NOT_RUN: "–", "not built yet": ""}
 _SHOWN = ("text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain")

@@ -21,15 +21,13 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import NotebookError, ParameterError
 from .kernel import MEDIA_TYPE
-from .notebooks import Notebook
+from .notebooks import FAILED, INTERRUPTED, PASSED, Notebook, Result
 from .parameters import own_names, refuse_unknown, resolve, writable_folder
 
-PASSED, FAILED, INTERRUPTED, NOT_RUN = "passed", "failed", "interrupted", "not run"
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 CELL_TIMEOUT = 1800  # seconds: a cell may train several models, on a machine that has other work to do
 # ipykernel's own launcher, with a queue of outputs that has no limit.
@@ -48,28 +46,6 @@ _PORT_TAKEN = "ZMQError: Address already in use"
 _SAVE_EVERY = 30.0  # seconds of outputs that are lost at most when the machine goes down
 
 Progress = Callable[[int, int], None]  # code cells begun, code cells in all
-
-
-@dataclass
-class Result:
-    """What came of one notebook: plain values only, so that it travels between processes and into JSON."""
-
-    number: str
-    title: str
-    notebook: str
-    output: str
-    state: str = NOT_RUN
-    seconds: float = 0.0
-    reason: str = ""  # exception, kernel died, timeout, interrupted, or runner for anything else
-    message: str = ""
-    cell: int = 0  # the prompt of the cell that failed, as in `In [7]`
-    cell_id: str = ""
-    source: str = ""
-    traceback: str = ""
-    parameters: dict = field(default_factory=dict)
-    environment: dict = field(default_factory=dict)
-    claims: list = field(default_factory=list)
-    measured: list = field(default_factory=list)
 
 
 class Kernels:
