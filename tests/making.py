@@ -150,3 +150,41 @@ def published_files(folder: Path) -> dict[str, Path]:
     torch.save(AudioTokenEmbedder(24, 12).state_dict(), folder / "embedder.bin")
     published_folder(folder / "sd")
     return {"checkpoint": folder / "beats.pt", "embedder": folder / "embedder.bin", "diffusion": folder / "sd"}
+
+
+def mae_weights(depth: int) -> dict[str, torch.Tensor]:
+    """Random weights of a small MAE (width 128, 64 x 64 pixels, patches of 16) under the names of MAE's ViT."""
+    torch.manual_seed(3)
+    block = {
+        "norm1.weight": (128,),
+        "norm1.bias": (128,),
+        "attn.qkv.weight": (384, 128),
+        "attn.qkv.bias": (384,),
+        "attn.proj.weight": (128, 128),
+        "attn.proj.bias": (128,),
+        "norm2.weight": (128,),
+        "norm2.bias": (128,),
+        "mlp.fc1.weight": (512, 128),
+        "mlp.fc1.bias": (512,),
+        "mlp.fc2.weight": (128, 512),
+        "mlp.fc2.bias": (128,),
+    }
+    shapes = {
+        "cls_token": (1, 1, 128),
+        "pos_embed": (1, 17, 128),
+        "mask_token": (1, 1, 64),
+        "decoder_pos_embed": (1, 17, 64),
+        "patch_embed.proj.weight": (128, 3, 16, 16),
+        "patch_embed.proj.bias": (128,),
+        "norm.weight": (128,),
+        "norm.bias": (128,),
+        "decoder_embed.weight": (64, 128),
+        "decoder_embed.bias": (64,),
+        "decoder_norm.weight": (64,),
+        "decoder_norm.bias": (64,),
+        "decoder_pred.weight": (768, 64),
+        "decoder_pred.bias": (768,),
+    }
+    shapes |= {f"blocks.{i}.{name}": shape for i in range(depth) for name, shape in block.items()}
+    shapes |= {f"decoder_blocks.0.{name}": tuple(side // 2 for side in shape) for name, shape in block.items()}
+    return {name: torch.randn(shape) for name, shape in shapes.items()}

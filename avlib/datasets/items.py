@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .. import checkpoints
 from ..errors import AvlibError, DatasetError, MediaError, ParameterError, check_choice
+from ..once import done_once
 from ..workers import POLICIES, describe, each
 
 _UNUSABLE = (MediaError, DatasetError)  # something is wrong with one item; a wrong parameter is wrong for all
@@ -123,6 +126,24 @@ class ItemDataset(Dataset):
                     memory[name][len(kept)] = tensor
             kept.append(index)
         return self._of(kept).with_memory({name: rows[: len(kept)] for name, rows in memory.items()})
+
+    def stored(self: _Items, name: str, recipe: Any, jobs: int | None = None, progress: bool = True) -> _Items:
+        """Return the data set in memory, from the cache or prepared now. For items that are all usable.
+
+        Args:
+            name: of the result in the cache.
+            recipe: the values that `contents` follow from, besides the code; see `done_once`.
+            jobs: see `avlib.workers.each`.
+            progress: see there.
+        """
+
+        def write(memory: Memory, path: Path) -> None:
+            checkpoints.save(path, {name: rows for name, rows in memory.items() if name not in self.ragged}, {})
+
+        path = done_once(
+            "arrays", name, recipe, lambda _: self.prepared(jobs, progress).memory, write, source=type(self).__module__
+        )
+        return self.with_memory(checkpoints.read(path).tensors)
 
     def with_memory(self: _Items, memory: Mapping[str, Tensor | list[Tensor]]) -> _Items:
         """Return the data set with the memory of one of the same items."""

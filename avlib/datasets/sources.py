@@ -270,3 +270,19 @@ def split(
     taken = {alike[int((number + 0.5) * len(items) / held_out)] for number in range(held_out)}
     train = [item for index, item in enumerate(items) if index not in taken]
     return train, [items[index] for index in sorted(taken)]
+
+
+def held_apart(
+    items: Sequence[_Item], held_out: int, seed: int = 0, by: Callable[[_Item], Any] = attrgetter("labels")
+) -> tuple[list[_Item], list[_Item]]:
+    """Items to train on, and others to measure with: those of the part "test", or a draw where there is none.
+
+    Args:
+        items: each with its part of the data set as `split`.
+        held_out: how many to measure with, at most.
+        seed: see `split`.
+        by: see `split`.
+    """
+    test = [item for item in items if item.split == "test"]
+    others = [item for item in items if item.split in ("train", "")]
+    return (others, test[:held_out]) if test else split(others, held_out, seed, by)

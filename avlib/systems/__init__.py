@@ -147,7 +147,7 @@ class Stage:
     plan: (settings) -> how to train; by default `settings.now.training`, or `settings.training`.
     validate: (model, settings) -> figures on held-out clips.
     better: for figures of `validate`, "lower" or "higher".
-    sampler: (settings) -> the order of items, see `training.fit`.
+    sampler: (settings, data set) -> the order of items, see `training.fit`.
     finish: (model, checkpoints' folder, settings) -> None; called when training has ended.
     """
 
@@ -161,7 +161,7 @@ class Stage:
     plan: Callable[[Any], training.Settings] = lambda settings: getattr(settings, "now", settings).training
     validate: Callable[..., Mapping[str, float]] | None = None
     better: Mapping[str, Literal["lower", "higher"]] | None = None
-    sampler: Callable[[Any], Any] = lambda settings: None
+    sampler: Callable[[Any, Any], Any] = lambda settings, dataset: None
     finish: Callable[..., None] = lambda model, folder, settings: None
 
     def trained(self, settings: Any, folder: Path, **how: Any) -> tuple[nn.Module, training.History]:
@@ -177,7 +177,7 @@ class Stage:
         model = self.build(settings, **how)
         history = training.fit(
             model, step, dataset, self.plan(settings), folder=folder, evaluate=self.validate and of(self.validate),
-            better=self.better, sampler=self.sampler(settings), **how,
+            better=self.better, sampler=self.sampler(settings, dataset), **how,
         )  # fmt: skip
         self.finish(model, folder, settings)
         return model, history

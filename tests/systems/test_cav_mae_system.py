@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
+from making import mae_weights
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
@@ -22,7 +23,7 @@ from avlib.errors import MediaError, ParameterError
 from avlib.models.cav_mae import OBJECTIVES, CAVMAEClassifier
 from avlib.models.patches import patchify
 from avlib.systems import cav_mae
-from avlib.systems.cav_mae.data import _items
+from avlib.systems.cav_mae.stages import _items
 
 # A few steps of a smaller model, on few clips.
 SMALL = {
@@ -207,6 +208,11 @@ def test_retrieval_without_labels_is_compared_with_chance(searched):
     assert figures["R@1 sound -> picture"][1:3] == (pytest.approx(1 / 64), "chance")
 
 
+def test_a_ratio_of_0_is_not_taken_for_none(searched, model):
+    with pytest.raises(ParameterError, match="mask_ratio_audio: nothing is removed"):
+        cav_mae.reconstruction(model, searched, small, mask_ratio=0.0, progress=False)
+
+
 def test_reconstruction_hides_as_it_is_told(searched, model):
     hidden = []
 
@@ -338,6 +344,72 @@ def test_the_users_clips_are_trained_on_and_a_changed_file_is_noticed(tmp_path):
         cav_mae.data(settings, progress=False)
     kept = cav_mae.data(cav_mae.changed(settings, {"on_error": "skip", "held_out": 0}), progress=False)
     assert len(kept) == 16 and "broken" in kept.report()
+
+
+def test_settings_that_change_no_weights_train_nothing_anew():
+    folder = cav_mae.trained(small, progress=False).folder
+    free = {"in_memory": False, "held_out": 128, "frames": 3, "workers": 0, "fine_tuning.loss": "bce"}
+    assert cav_mae.trained(cav_mae.changed(small, free), progress=False).folder == folder
+
+
+# What the published training has
+
+
+def test_it_begins_with_a_mae(tmp_path):
+    sizes = {"width": 128, "decoder_width": 64, "image_patch": 16, "initialize": str(tmp_path / "mae.pth")}
+    torch.save({"model": mae_weights(2)}, tmp_path / "mae.pth")
+    settings = cav_mae.changed(small, sizes)
+    first = cav_mae.build(settings).state_dict()["blocks_a.0.attn.qkv.weight"]
+    assert torch.equal(first, mae_weights(2)["blocks.0.attn.qkv.weight"])
+    begun = cav_mae.trained(settings, progress=False)
+    (tmp_path / "mae.pth").touch()
+    assert cav_mae.trained(settings, progress=False).folder != begun.folder, "another file"
+
+
+def test_rare_classes_are_drawn_as_often(tmp_path):
+    for clip in clips.render(clips.scenes(9, 7, 0.5), size=(64, 64), jobs=1, progress=False):
+        kind = "common" if clip.scene.kind != "bell" else "rare"
+        (tmp_path / kind).mkdir(exist_ok=True)
+        shutil.copy(clip.path, tmp_path / kind)
+    given = {"data": str(tmp_path), "held_out": 0, "stage": "fine_tuning", "balanced": True, "labelled": 0}
+    settings = cav_mae.changed(small, given)
+    dataset = cav_mae.data(settings, progress=False)
+    sampler = cav_mae.stages["fine_tuning"].sampler(settings, dataset)
+    rare = next(index for index, item in enumerate(dataset.items) if item.labels == ("rare",))
+    drawn = [index for epoch in range(40) for index, _ in (sampler.set_epoch(epoch), list(sampler))[1]]
+    assert drawn.count(rare) / len(drawn) == pytest.approx(0.5, abs=0.1)
+    tuned = cav_mae.trained(settings, progress=False)
+    plain = cav_mae.trained(cav_mae.changed(settings, {"balanced": False}), progress=False)
+    assert tuned.history.rows != plain.history.rows
+
+
+def test_the_audio_half_is_tuned_by_itself():
+    settings = cav_mae.changed(small, {"stage": "fine_tuning", "mode": "audioonly"})
+    model = cav_mae.trained(settings, progress=False).model
+    assert model.audio_only and not [name for name, _ in model.named_parameters() if name.startswith("blocks_v")]
+    assert "mAP, one frame" in cav_mae.classification(model, settings, ensemble=False, progress=False)
+
+
+def test_the_command_extracts_what_the_next_one_trains_on(tmp_path, capsys):
+    for clip in clips.render(clips.scenes(3, 7, 0.5), size=(64, 64), jobs=1, progress=False):
+        shutil.copy(clip.path, tmp_path / f"{clip.scene.kind}_000001.mp4")
+    kinds = [path.stem.split("_")[0] for path in sorted(tmp_path.glob("*.mp4"))]
+    rows = [f"{kind},1,{kind} sound,{part}" for kind, part in zip(kinds, ("test", "train", "train"), strict=True)]
+    (tmp_path / "vggsound.csv").write_text("\n".join([*rows, "gone,1,gone,test"]))
+    given = ["--data", str(tmp_path / "vggsound.csv"), "--out", str(tmp_path / "out"), "--jobs", "1"]
+    assert main(["extract", *given]) == 2 and "gone_000001.mp4: no such file" in capsys.readouterr().err
+    assert main(["extract", *given, "--on-error", "skip"]) == 0
+    printed = capsys.readouterr().out
+    assert "1 of 4 items left out" in printed
+    words = printed.splitlines()[-1].split()
+    assert words[:5] == ["avlib", "train", "cav_mae", "--data", str(tmp_path / "out" / "data.json")]
+    assert float(words[-1].removeprefix("std=")) > 0
+    settings = cav_mae.changed(small, {"data": words[4]} | dict(word.split("=") for word in words[6::2]))
+    assert len(cav_mae.data(cav_mae.changed(settings, {"held_out": 1}), progress=False)) == 2
+    table = cav_mae.changed(small, {"data": str(tmp_path / "vggsound.csv"), "on_error": "skip", "held_out": 2})
+    made = {name: getattr(cav_mae, name)(table, progress=False).items for name in ("data", "held_out")}
+    assert [item.split for item in made["data"]] == ["train", "train"]
+    assert [item.split for item in made["held_out"]] == ["test"]
 
 
 def command(*arguments, cache, cwd, processes=1, **options):

@@ -71,6 +71,12 @@ class Data:
     on_error: "raise" or "skip", for clips that cannot be used.
     """
 
+    @property
+    def FREE(self) -> tuple[str, ...]:
+        """Fields that change no weights; see `avlib.settings.recipe`."""
+        of_scenes = ("clips", "seconds", "training_frames")
+        return ("in_memory", *(of_scenes if self.data else ("folder", "labels", "held_out", "frames")))
+
     data: str = ""
     folder: str = ""
     labels: str = ""
@@ -253,7 +259,7 @@ class CAVMAEDataset(ItemDataset):
             return dice.permutation(self.reading.total_frames).tolist()
         return list(range(self.frame, -1, -1))  # as the published loader looks for another one
 
-    def _load(self, index: int, wanted: list[int]) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+    def _load(self, index: int, wanted: list[int]) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor]:
         """Sound, fbank if it is in memory, normalised image and labels."""
         smoothing = self.augmentation.label_smoothing if self.augmentation else 0.0
         labels = features.soft_labels(self._classes(index), len(self.table), smoothing)
@@ -262,8 +268,8 @@ class CAVMAEDataset(ItemDataset):
             waveform, (picture,) = self.items[index].read([frame], self.reading)
             fbank = None
         else:
-            sounds, fbanks, pictures = (self.memory[name] for name in ("sounds", "fbanks", "pictures"))
-            waveform, fbank, picture = sounds[index], fbanks[index], pictures[index, frame]
+            fbank, picture = self.memory["fbanks"][index], self.memory["pictures"][index, frame]
+            waveform = self.memory["sounds"][index] if "sounds" in self.memory else None
         return waveform, fbank, features.normalize_pictures(picture), labels
 
     def _first_there(self, index: int, wanted: list[int]) -> int:

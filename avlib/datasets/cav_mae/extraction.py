@@ -173,6 +173,7 @@ def _write_tables(
             "video_path": str(path.parent),
             "labels": ",".join(table.mids[index] for index in table.indices(item)),
         }
+        | ({"split": item.split} if item.split else {})
         for item, name in kept
     ]
     labels, weights = (path.with_name(path.stem + ending) for ending in ("_labels.csv", "_weight.csv"))

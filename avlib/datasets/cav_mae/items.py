@@ -235,7 +235,7 @@ def _json_items(path: Path, base: Path) -> Iterator[Item]:
     for number, entry in enumerate(entries):
         try:
             name, wav, pictures, mids = (entry[key] for key in ("video_id", "wav", "video_path", "labels"))
-            yield ExtractedItem(_mids(mids), name, base / wav, base / pictures)
+            yield ExtractedItem(_mids(mids), name, base / wav, base / pictures, split=entry.get("split", ""))
         except KeyError as error:
             raise DatasetError(f"{path}, entry {number}", f"lacks {error}", expected) from error
         except (TypeError, AttributeError) as error:

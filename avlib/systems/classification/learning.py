@@ -305,7 +305,7 @@ def trained(
         plan=lambda settings: how,
         validate=partial(validation, own=own, weights=weights) if own.valid else None,
         better=BETTER[settings.task] if own.valid else None,
-        sampler=lambda settings: sampler,
+        sampler=lambda settings, dataset: sampler,
     )
     result = trained_by({"classification": stage}, __name__)(settings, device=device, progress=progress, live=live)
     if settings.checkpoint and is_first():
