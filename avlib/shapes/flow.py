@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 
 from ..errors import ParameterError
@@ -81,7 +82,6 @@ class _Arrow:
     end: _Box
     info: TensorInfo
     trail: tuple[str, ...]  # operations on the way
-    guessed: bool = False
 
     @property
     def lines(self) -> list[tuple[str, str]]:
@@ -207,7 +207,7 @@ class _Graph:
     def output(self, name: str, info: TensorInfo) -> None:
         box = _Box("output", [(_called(name, "output"), "name")])
         self.takes(box, [info])
-        if box.above or not info.identity:
+        if box.above:
             self.boxes.append(box)
 
     def makes(self, box: _Box, infos: Iterable[TensorInfo]) -> None:
@@ -219,17 +219,6 @@ class _Graph:
         for info in infos:
             for source, trail in self.made.get(info.identity, ()):
                 self.connect(_Arrow(source, box, info, trail))
-        if not box.above and any(info.identity is None for info in infos):
-            self.guess(box, infos)
-
-    def guess(self, box: _Box, infos: Sequence[TensorInfo]) -> None:
-        """Guess the origin of a tensor that was not followed: the last stage with this shape, or the last stage."""
-        earlier = [other for other in self.boxes if other is not box and other.kind != "output"]
-        for info in infos[:1]:
-            same = [other for other in earlier if other.row and info.shape in {o.shape for o in other.row.outputs}]
-            if same or earlier:
-                source = (same or earlier)[-1]
-                self.connect(_Arrow(source, box, info, (), guessed=True))
 
     def connect(self, arrow: _Arrow) -> None:
         if arrow.start is arrow.end:
@@ -327,10 +316,10 @@ def _laid_out(graph: _Graph) -> list[list[_Box]]:
         layers[box.layer].append(box)
     labels: dict[tuple, _Box] = {}
     for arrow in graph.arrows:
-        key = (arrow.start, tuple(arrow.lines), arrow.guessed)
+        key = (arrow.start, tuple(arrow.lines))
         label = labels.get(key)
         if label is None:
-            label = labels[key] = _Box("label", arrow.lines, times=0 if arrow.guessed else 1)
+            label = labels[key] = _Box("label", arrow.lines)
             label.layer = arrow.start.layer + 1
             layers[label.layer].append(label)
             _join(arrow.start, label)
@@ -354,7 +343,7 @@ def _join(above: _Box, below: _Box) -> None:
 
 
 def _assign_layers(boxes: list[_Box]) -> None:
-    """Place boxes as far up as possible, and inputs directly above their first use."""
+    """Place boxes as far up as possible, inputs directly above their first use, and outputs at the bottom."""
     for box in boxes:  # each box comes after those above it
         box.layer = max((above.layer + 1 for above in box.above), default=0)
     for box in boxes:
@@ -463,30 +452,17 @@ def _lines(layers: list[list[_Box]]) -> tuple[list[list[_Box]], list[tuple[int, 
             for layer in layers
             for left, right in pairwise(layer)
         ]
-        order, crossing = _sorted(len(lines), bounds)
-        if not crossing:
-            rank = {line: i for i, line in enumerate(order)}
+        after: dict[int, list[int]] = {i: [] for i in range(len(lines))}
+        for left, right, _ in bounds:
+            after[right].append(left)
+        try:
+            rank = {line: i for i, line in enumerate(TopologicalSorter(after).static_order())}
             return lines, sorted(bounds, key=lambda bound: rank[bound[0]])
-        longest = max(crossing, key=lambda i: len(lines[i]))
+        except CycleError as error:  # some lines are both left and right of another
+            longest = max(error.args[1], key=lambda i: len(lines[i]))
         half = len(lines[longest]) // 2
         lines.append(lines[longest][half:])
         del lines[longest][half:]
-
-
-def _sorted(count: int, bounds: Sequence[tuple[int, int, float]]) -> tuple[list[int], list[int]]:
-    """An order from left to right, and the lines without one, which are both left and right of another."""
-    waits = [0] * count
-    after: list[list[int]] = [[] for _ in range(count)]
-    for left, right, _ in bounds:
-        after[left].append(right)
-        waits[right] += 1
-    order = [i for i in range(count) if not waits[i]]
-    for i in order:
-        for other in after[i]:
-            waits[other] -= 1
-            if not waits[other]:
-                order.append(other)
-    return order, [i for i in range(count) if waits[i]]
 
 
 def _keep_apart(
@@ -517,9 +493,7 @@ def _drawn(graph: _Graph, layers: list[list[_Box]]) -> str:
     boxes = [box for layer in layers for box in layer]
     width = max((box.x + box.width / 2 for box in boxes), default=240) + MARGIN
     height = max((box.y + box.height for box in boxes), default=20) + MARGIN
-    footer = "Dashed: guessed from shapes" if any(arrow.guessed for arrow in graph.arrows) else ""
-    if not graph.trace.rows:
-        footer = "Nothing was called"
+    footer = "" if graph.trace.rows else "Nothing was called"
     if footer:
         height += LINE
         width = max(width, text_width(footer, 11) + 2 * MARGIN)
@@ -569,7 +543,6 @@ def _lines_below(box: _Box) -> Iterator[dict]:
         yield {
             "path": f"M{box.x:.1f} {top:.1f}{path}",
             "colour": colour,
-            "guessed": "label" in (box.kind, below.kind) and 0 in (box.times, below.times),
             "head": " ".join(f"{x:.1f},{y:.1f}" for x, y in points) if head else "",
         }
 

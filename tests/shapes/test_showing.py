@@ -279,7 +279,7 @@ def test_streams_meet(streams):
         "head to scores",
     }
     assert text.count("#0072B2") and text.count("#D55E00") and text.count("#009E73")  # sound, picture, both
-    assert "flatten, transpose" in text and "(B, (H//16)*(W//16), 8)" in text and "Dashed" not in text
+    assert "flatten, transpose" in text and "(B, (H//16)*(W//16), 8)" in text
 
 
 class Skips(nn.Module):
@@ -324,12 +324,6 @@ def test_functions_show_what_changes_a_shape():
     check_layout(text)
     found = {arrow.partition(":")[0] for arrow in arrows(text)}
     assert {"ones to stft", "stft to transpose", "transpose to output"} <= found and "abs, pow, log" in text
-
-
-def test_what_was_not_followed_is_said_to_be_guessed():
-    text = flow.svg(encoder())
-    check_layout(text)
-    assert "Dashed: guessed from shapes" in text and "stroke-dasharray" in text
 
 
 def test_too_many_stages_are_shown_less_deep():
