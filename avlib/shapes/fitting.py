@@ -1,10 +1,4 @@
-"""From sizes that were seen to the formula that they follow: exact arithmetic, no least squares.
-
-A size that depends on one name is sought as `k*((p*n + c)//s) + m`: a far value tells the slope p/s as the simplest
-fraction that fits, the greatest common divisor of differences tells k, and halving tells c. Where that fails, as a
-floor of a floor. Sizes that depend on several names are sought as sums and products of what each name does alone.
-A formula that is found was compared with all that was seen, and is to be verified at sizes that were not.
-"""
+"""Formulas from the sizes that were seen in runs: exact arithmetic, no least squares."""
 
 from __future__ import annotations
 
@@ -12,14 +6,15 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
 from .formula import Formula
 
 FAR = (2**12, 2**22, 2**9, 2**7, 48, 2**24, 2**16)  # steps; some models take no more, some round at more
 NEAR = (1, 2, 3, 5, -1, -2, 11)
-STEPS = 64  # how many sizes in a row are tried to find a floor of a floor
+IN_A_ROW = 64  # steps that are tried to find a floor of a floor
 
-Seen = Callable[[int], "int | None"]  # what a size is at a number of steps; None where that cannot be
+Seen = Callable[[int], "int | None"]  # a size after a number of steps; None if it cannot be
 
 
 def fit(
@@ -29,14 +24,17 @@ def fit(
     known: Mapping[str, Formula] | None = None,
     far: Mapping[str, Sequence[int]] | None = None,
 ) -> Formula | None:
-    """The formula of a size that depends on several names.
+    """Return the formula of a size that depends on several names, to be checked at further sizes.
+
+    Along one name it is sought as `k*((p*n + c)//s) + m`, or as a floor of a floor; for several names as a sum or product
+    of what each does alone.
 
     Args:
-        seen: what the size is, by names; None where it was not reached.
-        base: sizes from which to go.
-        steps: by how much each name can change; names that cannot are left out.
-        known: for some names, how the size depends on that name alone.
-        far: for some names, how many steps away to look.
+        seen: the size, by names; None where it was not reached.
+        base: the sizes to start from.
+        steps: the smallest change of each name; names that cannot change are left out.
+        known: for some names, the formula along that name alone.
+        far: for some names, the distances in steps at which to look.
     """
     start = seen(base)
     if start is None:
@@ -47,31 +45,35 @@ def fit(
         def along(j: int, name: str = name, step: int = step) -> int | None:
             return seen({**base, name: base[name] + j * step}) if base[name] + j * step > 0 else None
 
-        alone = (known or {}).get(name) or fit_one(along, (far or {}).get(name, FAR))
+        alone = (known or {}).get(name)
         if alone is None:
-            return None
-        if name not in (known or {}):
-            alone = _in_name(alone, name, base[name], step)
+            alone = fit_one(along, (far or {}).get(name, FAR))
+            if alone is None:
+                return None
+            line = Formula(name) - base[name]
+            alone = alone.substitute(j=line) if step == 1 else _stretched(alone, line, step)
         if alone.constant is not None:
             continue
-        if not names:
-            found = alone
-        else:
-            found = _joined(seen, base, {n: steps[n] for n in [*names, name]}, found, alone, start)
-            if found is None:
-                return None
+        found = _joined(seen, base, {n: steps[n] for n in [*names, name]}, found, alone, start) if names else alone
+        if found is None:
+            return None
         names.append(name)
     return found
 
 
 def fit_one(seen: Seen, far: Sequence[int] = FAR, deeper: bool = True) -> Formula | None:
-    """The formula of what is seen at `j` steps from the start, in the name `j`."""
+    """Return the formula of a size after `j` steps, in the name `j`.
+
+    A far value gives the slope as the simplest fraction, the greatest common divisor of differences gives k, and
+    bisection gives c.
+    """
     values = {j: value for j in (0, *NEAR) if (value := seen(j)) is not None}
     if 0 not in values or len(values) < 3:
         return None
-    limits: dict[int, int] = {}  # values that are the same far away, where they are not those of the start
+    limits: dict[int, int] = {}  # equal values far away, unless they are those of the start
     for distance in far:
-        apart = {j: value for j in (distance, *_between(distance)) if (value := seen(j)) is not None}
+        places = distance, distance + 1, distance * 3 // 5, distance * 2 // 7, distance // 2 + 1
+        apart = {j: value for j in places if (value := seen(j)) is not None}
         if distance not in apart:
             continue
         if len(set(apart.values())) == 1 and apart[distance] != values[0]:
@@ -82,7 +84,7 @@ def fit_one(seen: Seen, far: Sequence[int] = FAR, deeper: bool = True) -> Formul
             return Formula(values[0])
         close = {j: values[j] for j in values if j in NEAR} | {0: values[0]} | apart if limits else values
         common = math.gcd(*(value - values[0] for value in close.values()))
-        # What all differences share may be more than k by chance.
+        # What all differences share may be more than k by chance
         for k in sorted((d for d in range(1, min(common, 4096) + 1) if common % d == 0), reverse=True)[:8]:
             found = _limited(_line(seen, close, distance, k), values, limits)
             if found is not None:
@@ -93,7 +95,7 @@ def fit_one(seen: Seen, far: Sequence[int] = FAR, deeper: bool = True) -> Formul
 
 
 def _limited(found: Formula | None, values: Mapping[int, int], limits: Mapping[int, int]) -> Formula | None:
-    """What was found, with the limit that it has far away, if that explains all that was seen."""
+    """A formula with its limit far away, if that explains all values."""
     if found is None or len(set(limits.values())) > 1:
         return None
     if limits:
@@ -102,12 +104,8 @@ def _limited(found: Formula | None, values: Mapping[int, int], limits: Mapping[i
     return found if all(found.value({"j": j}) == value for j, value in {**values, **limits}.items()) else None
 
 
-def _between(distance: int) -> tuple[int, ...]:
-    return distance + 1, distance * 3 // 5, distance * 2 // 7, distance // 2 + 1
-
-
 def _line(seen: Seen, values: dict[int, int], distance: int, k: int) -> Formula | None:
-    """`k*((p*j + c)//s) + start` through what was seen."""
+    """`k*((p*j + c)//s) + start` through the values."""
     start = values[0]
     if values[distance] < start:
         k = -k
@@ -116,7 +114,7 @@ def _line(seen: Seen, values: dict[int, int], distance: int, k: int) -> Formula 
         value = seen(j)
         return None if value is None or (value - start) % k else (value - start) // k
 
-    slope = _slope(floor, values, distance)
+    slope = _slope(floor, distance)
     if slope is None or slope <= 0:
         return None
     p, s = slope.numerator, slope.denominator
@@ -135,8 +133,8 @@ def _line(seen: Seen, values: dict[int, int], distance: int, k: int) -> Formula 
     return None
 
 
-def _slope(floor: Seen, values: Mapping[int, int], distance: int) -> Fraction | None:
-    """The mean step, as the simplest fraction that a far value allows; from two exact steps if that leaves several."""
+def _slope(floor: Seen, distance: int) -> Fraction | None:
+    """The mean step, as the simplest fraction that a far value allows; if several are left, from two exact steps."""
     grown = floor(distance)
     if grown is None:
         return None
@@ -151,23 +149,30 @@ def _slope(floor: Seen, values: Mapping[int, int], distance: int) -> Fraction | 
 
 
 def _sure(low: Fraction, high: Fraction) -> Fraction | None:
-    """The simplest fraction between two, where it is so simple that it is hardly there by chance."""
+    """The simplest fraction between two, if it is too simple to be there by chance."""
     found = _simplest(low, high)
     return found if 4 * found.denominator**2 * (high - low) < 1 else None
+
+
+def _simplest(low: Fraction, high: Fraction) -> Fraction:
+    """The fraction with the smallest denominator strictly between two; 0 below 0."""
+    if low < 0:
+        return Fraction(0)
+    whole = math.floor(low)
+    if whole + 1 < high:
+        return Fraction(whole + 1)
+    if low == whole:  # whole + 1/n with the smallest n that is below `high`
+        return whole + Fraction(1, math.floor(1 / (high - whole)) + 1)
+    return whole + 1 / _simplest(1 / (high - whole), 1 / (low - whole))
 
 
 def _step_after(floor: Seen, place: int, end: int) -> int | None:
     """The first j, from a place towards another, at which the floor has just stepped up."""
     way = 1 if end > place else -1
     here, reach = floor(place), 1
-    while reach <= abs(end - place):
-        there = floor(place + way * reach)
-        if there is None:
-            return None
-        if there != here:
-            break
+    while reach <= abs(end - place) and (there := floor(place + way * reach)) == here:
         reach *= 2
-    else:
+    if reach > abs(end - place) or there is None:
         return None
     near, far = reach // 2, reach  # the value changes between these
     while far - near > 1:
@@ -181,11 +186,9 @@ def _step_after(floor: Seen, place: int, end: int) -> int | None:
 
 def _two_floors(seen: Seen, far: Sequence[int]) -> Formula | None:
     """`outer(inner)` with `inner = (j + r)//s`: steps come only every s."""
-    values = [seen(j) for j in range(STEPS)]
-    if None in values:
-        return None
-    jumps = [j for j in range(1, STEPS) if values[j] != values[j - 1]]
-    if len(jumps) < 3:
+    values = [seen(j) for j in range(IN_A_ROW)]
+    jumps = [j for j in range(1, IN_A_ROW) if values[j] != values[j - 1]]
+    if None in values or len(jumps) < 3:
         return None
     s = math.gcd(*(b - a for a, b in itertools.pairwise(jumps)))
     if s == 1:
@@ -195,31 +198,22 @@ def _two_floors(seen: Seen, far: Sequence[int]) -> Formula | None:
     return None if outer is None else outer.substitute(j=(Formula("j") - first) // s)
 
 
-def _in_name(formula: Formula, name: str, base: int, step: int) -> Formula:
-    """A formula of steps as one of the name; exact at the sizes that whole steps reach."""
-    line = Formula(name) - base
-    return formula.substitute(j=line) if step == 1 else _stretched(formula, line, step)
-
-
 def _stretched(formula: Formula, line: Formula, step: int) -> Formula:
     """A formula of `j = line/step`: `(p*j + c)//s` is `(p*line + c*step)//(s*step)`."""
-    total = Formula(0)
-    for atoms, factor in formula.terms.items():
-        term = Formula(factor)
-        for atom in atoms:
-            if not isinstance(atom, str) and atom.function != "floor":
-                term = term * atom.rebuilt(lambda argument: _stretched(argument, line, step))
-                continue
-            top, bottom = (Formula("j"), Formula(1)) if isinstance(atom, str) else atom.arguments
-            slope, start = top.terms.get(("j",), 0), top.terms.get((), 0)
-            rest = top - slope * Formula("j") - start  # floors of j
-            term = term * ((slope * line + (start + _stretched(rest, line, step)) * step) // (bottom * step))
-        total = total + term
-    return total
+
+    def change(atom: Any) -> Formula:
+        if not isinstance(atom, str) and atom.function != "floor":
+            return atom.rebuilt(lambda argument: _stretched(argument, line, step))
+        top, bottom = (Formula("j"), Formula(1)) if isinstance(atom, str) else atom.arguments
+        slope, start = top.terms.get(("j",), 0), top.terms.get((), 0)
+        rest = top - slope * Formula("j") - start  # floors of j
+        return (slope * line + (start + _stretched(rest, line, step)) * step) // (bottom * step)
+
+    return formula.rebuilt(change)
 
 
 def _joined(seen, base, steps, left: Formula, right: Formula, start: int) -> Formula | None:
-    """What two sets of names do together, from what each does alone: a sum, or a product plus a number."""
+    """The formula of two sets of names, from each alone: a sum, or a product plus a number."""
     corners = []  # where both differ from the start
     for factor in (1, 3, 8, 64, 391, 1021, 4099):
         point = {n: base[n] + factor * steps[n] if n in steps else base[n] for n in base}
@@ -238,20 +232,4 @@ def _joined(seen, base, steps, left: Formula, right: Formula, start: int) -> For
             if not any(factor % (start - m) for factor in product.terms.values()):
                 whole = Formula.of_terms({atoms: factor // (start - m) for atoms, factor in product.terms.items()})
                 candidates.append(whole + m)
-    for candidate in candidates:
-        if all(candidate.value(point) == corner for point, corner, _, _ in corners):
-            return candidate
-    return None
-
-
-def _simplest(low: Fraction, high: Fraction) -> Fraction:
-    """The fraction with the smallest denominator strictly between two, which may be below 0."""
-    if low < 0:
-        return Fraction(0)
-    whole = math.floor(low)
-    if whole + 1 < high:
-        return Fraction(whole + 1) if low > 0 or whole + 1 < high else Fraction(0)
-    if low == whole:
-        # just above a whole number: whole + 1/n with the smallest n that is below `high`
-        return whole + Fraction(1, math.floor(1 / (high - whole)) + 1)
-    return whole + 1 / _simplest(1 / (high - whole), 1 / (low - whole))
+    return next((c for c in candidates if all(c.value(point) == corner for point, corner, _, _ in corners)), None)

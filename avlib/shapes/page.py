@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import math
 import uuid
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -13,14 +11,12 @@ from typing import Any
 
 import jinja2
 
-from . import palette
 from .outline import COLUMNS, Node, facts, headline, hidden_in, shortened, troubles, useful_columns
-from .rows import Picture, Recording, Row, TensorInfo, plural, together
-from .values import png
+from .palette import PAPER
+from .rows import Recording, Row, TensorInfo, plural, together
 
 ENTRIES = 1500  # the most rows of a page
 OPEN = 30  # the most rows that are seen at first
-PICTURES = 600_000  # the most characters of all pictures
 MEANINGS = 60  # the most formulas that are explained
 OUTPUTS = 8  # the most tensors that a row lists
 
@@ -30,7 +26,7 @@ def template(name: str) -> jinja2.Template:
     """Return a template that lies beside this file."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.globals["palette"] = palette
+    environment.globals["paper"] = PAPER
     return environment.get_template(name)
 
 
@@ -50,8 +46,8 @@ def html(trace: Recording) -> str:
 
     Nothing is fetched, and only the search box needs a script. Equal siblings share one entry.
     """
-    # Rows with statistics or pictures are shown one by one, unless that is too much
-    values = any(info.statistics or info.picture for row in trace.rows for info in row.outputs)
+    # Rows with statistics are shown one by one, unless that is too much
+    values = any(info.statistics for row in trace.rows for info in row.outputs)
     nodes, _ = shortened(trace, ENTRIES, ops=True, fold=not values or len(trace.rows) > ENTRIES)
     tree = _Tree(trace, nodes)
     left_out = []
@@ -59,8 +55,6 @@ def html(trace: Recording) -> str:
         left_out.append("Rows that are alike share one line, with the figures of one of them.")
     if hidden := hidden_in(nodes):
         left_out.append(f"Not shown: {plural(hidden, 'row')}; to_json() and table(depth=...) have them.")
-    if tree.unseen:
-        left_out.append(f"Left out, so that the page stays small: {plural(tree.unseen, 'picture')}.")
     return report(
         trace.name or "trace",
         [headline(trace)],
@@ -80,8 +74,7 @@ class _Tree:
     """The entries of a page as data for the template."""
 
     def __init__(self, trace: Recording, nodes: list[Node]):
-        self.bad, self.room, self.unseen = trace.first_bad, PICTURES, 0
-        self.shown: set[int | None] = set()  # tensors whose picture is on the page
+        self.bad = trace.first_bad
         outputs = [info for row in trace.rows for info in row.outputs]
         self.mixed = [name for name in ("dtype", "device") if len({getattr(info, name) for info in outputs}) > 1]
         sizes = {  # widths in em, such that most texts fit on one line
@@ -123,9 +116,7 @@ class _Tree:
     def entry(self, node: Node) -> dict:
         row = node.row
         kinds = ["o"] * (row.kind == "op") + ["e"] * (row.open or row is self.bad)
-        values = [self.values(info) for info in row.outputs[:OUTPUTS]]  # before those of the rows inside
-        values = [value for value in values if value["picture"] or value["text"]]
-        inner = self.listed(node.inner)
+        values = [f"{info.path} {info.statistics}".strip() for info in row.outputs[:OUTPUTS] if info.statistics]
         module = row.kind == "module"
         return {
             "css": " ".join(kinds),
@@ -138,7 +129,7 @@ class _Tree:
             "parts": self.parts(node),
             "whose": f"values of {node.name}: " if node.alike else "",
             "looks": values,
-            "inner": inner,
+            "inner": self.listed(node.inner),
         }
 
     def cells(self, node: Node) -> list[dict]:
@@ -184,34 +175,9 @@ class _Tree:
             found.append(("", "b", row.source.code))
         return found + ([("failed: ", "", row.error)] if row.error else [])
 
-    def values(self, info: TensorInfo) -> dict:
-        """The picture of a tensor, once on the page, and its statistics."""
-        picture = None
-        if info.picture and (info.identity is None or info.identity not in self.shown):
-            self.shown.add(info.identity)
-            picture = _picture(info.picture)
-            self.room -= sum(map(len, picture.values()))
-            if self.room < 0:
-                picture, self.unseen = None, self.unseen + 1
-        return {"picture": picture, "text": f"{info.path} {info.statistics}".strip() if info.statistics else ""}
-
 
 def _cell(text: str, css: str = "", title: str = "") -> dict[str, str]:
     return {"text": text, "css": css, "title": title}
-
-
-def _picture(picture: Picture) -> dict[str, str]:
-    height, width = picture.size
-    if not height or not width:
-        return {}
-    span = f"{picture.low:.3g} to {picture.high:.3g}" if math.isfinite(picture.low) else "no finite value"
-    found = {"title": f"{picture.kind}, {span}"}
-    if picture.kind == "curve":
-        step = 128 / max(1, width - 1)
-        points = (f"{i * step:.0f},{31 - v * 30 / 255:.0f}" for i, v in enumerate(picture.values[0]))
-        return found | {"points": " ".join(points)}
-    shown = {"width": str(max(24, min(128, 2 * width))), "height": str(max(24, min(64, 2 * height)))}
-    return found | shown | {"data": base64.b64encode(png(picture)).decode()}
 
 
 def _width(texts: Iterable[str], least: float | int, most: float | int) -> float | int:

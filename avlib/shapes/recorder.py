@@ -24,15 +24,13 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from . import fake
-from .flops import Work, work_of
+from .measuring import Work, statistics_of, work_of
 from .rows import Source
-from .values import Look
 
 Place = tuple[str, int] | None  # file and line
 
-# A tensor at the moment of recording. `shape` may hold symbols; `look` holds statistics and picture; `identity` is the
-# same number for the same tensor.
-Leaf = namedtuple("Leaf", "path shape dtype device look identity")
+# A tensor at the moment of recording. `shape` may hold symbols; `identity` is the same number for the same tensor.
+Leaf = namedtuple("Leaf", "path shape dtype device statistics identity")
 
 DEPTH = 6  # how deep an object of an unknown class is searched for tensors
 VIEWS = {"T", "H", "mT", "mH", "real", "imag"}  # attributes that are operations
@@ -103,7 +101,7 @@ class Recorder:
     Args:
         modules: the modules to hook before they are called, by name. Others are found when they are called; their
             keyword arguments are not seen the first time.
-        look: what to compute from the values of each tensor.
+        stats: compute statistics of each tensor.
         timed: measure the seconds of each row.
         replace: in symbolic runs, returns the tensor that takes the place of an operation's output.
         world: the fake tensors of the run.
@@ -112,13 +110,13 @@ class Recorder:
     def __init__(
         self,
         modules: Mapping[str, nn.Module],
-        look: Look | None = None,
+        stats: bool = False,
         timed: bool = False,
         replace: Callable[[Event, Any], Any] | None = None,
         world: fake.Fake | None = None,
     ):
         self.events: list[Event] = []
-        self.look, self.timed, self.replace, self.world = look, timed, replace, world
+        self.stats, self.timed, self.replace, self.world = stats, timed, replace, world
         self.paths: dict[int, str] = {}
         self.held: list[nn.Module] = []  # kept alive, so that no id is used twice
         self._calls: Counter[int] = Counter()
@@ -307,8 +305,8 @@ class Recorder:
         if known is None or known[0]() is not tensor:  # a tensor that is gone may have had the same id
             self._numbered += 1
             known = self._tensors[id(tensor)] = weakref.ref(tensor), self._numbered
-        look = self.look(tensor) if self.look else None
-        return Leaf(path, tuple(tensor.shape), tensor.dtype, tensor.device, look, known[1])
+        statistics = statistics_of(tensor) if self.stats else None
+        return Leaf(path, tuple(tensor.shape), tensor.dtype, tensor.device, statistics, known[1])
 
     @staticmethod
     def _is_fresh(output: Any, args: tuple, kwargs: dict[str, Any]) -> bool:

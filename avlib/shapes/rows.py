@@ -121,25 +121,6 @@ class Statistics:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A tensor as a small picture: at most 64 x 64 values from 0 to 255, the first row at the top.
-
-    `kind` is "curve" (one row), "spectrogram" (time from left to right, first bin at the bottom), "feature maps" (up to
-    four channels, side by side), "attention" (rows attend to columns) or "matrix".
-    """
-
-    kind: Literal["curve", "spectrogram", "feature maps", "attention", "matrix"]
-    values: tuple[bytes, ...]
-    low: float  # the value shown as 0
-    high: float  # the value shown as 255
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return len(self.values), len(self.values[0]) if self.values else 0
-
-
-@dataclass(frozen=True, slots=True)
 class TensorInfo:
     """One input or output tensor, without its values.
 
@@ -155,7 +136,6 @@ class TensorInfo:
     formulas: tuple[Formula | None, ...] | None = None
     bytes: int | None = 0
     statistics: Statistics | None = None
-    picture: Picture | None = None
     identity: int | None = None  # the same number for the same tensor of one trace; None if it was not followed
 
     @property
@@ -197,7 +177,7 @@ class TensorInfo:
         else:
             elements = math.prod(self.shape)
             size = self.bytes // elements * math.prod(shape) if elements else 0
-        return replace(self, shape=shape, bytes=size, statistics=None, picture=None)
+        return replace(self, shape=shape, bytes=size, statistics=None)
 
 
 def together(infos: Iterable[TensorInfo], short: bool = False) -> list[tuple[str, TensorInfo]]:

@@ -22,7 +22,6 @@ from ..errors import ParameterError
 from .fake import Fake
 from .formula import Formula, sizes
 from .recorder import Event, Place, Recorder, is_own, own_frame, raised_at, tensors_in
-from .values import Look
 
 Sizes = Mapping[str, Any]  # a number for each name, or a symbol
 Slot = tuple[tuple, int, str, int]  # key of a row, 0 for input and 1 for output, path of the tensor, axis
@@ -284,9 +283,9 @@ class Model:
                 self.modules = modules_of(self.fn, (), {})
         return self.fake
 
-    def as_given(self, look: Look | None, timed: bool) -> Run:
+    def as_given(self, stats: bool, timed: bool) -> Run:
         """Run with the very inputs that were given."""
-        return self._recorded(self.inputs.args, self.inputs.kwargs, Recorder(self.modules, look, timed))
+        return self._recorded(self.inputs.args, self.inputs.kwargs, Recorder(self.modules, stats, timed))
 
     def at(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import dataclasses
 import io
@@ -204,9 +203,9 @@ def _record(row: Row) -> dict[str, Any]:
 def to_json(trace: Recording, path: str | Path | None = None) -> str:
     """Return a trace as JSON, without how FLOPs follow from other sizes.
 
-    The keys are those of `Trace`, `Row`, `Source`, `Requirement`, `TensorInfo`, `Statistics` and `Picture`. An unknown
-    size is null, formulas are text, rows of pictures are base64; `output` nests `{"tuple": [...]}`, `{"list": [...]}`,
-    `{"dict": [[key, value], ...]}` and `{"tensor": {...}}`.
+    The keys are those of `Trace`, `Row`, `Source`, `Requirement`, `TensorInfo` and `Statistics`. An unknown size is
+    null, formulas are text; `output` nests `{"tuple": [...]}`, `{"list": [...]}`, `{"dict": [[key, value], ...]}` and
+    `{"tensor": {...}}`.
 
     Args:
         trace: the trace.
@@ -230,8 +229,6 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None  # JSON has no NaN and no infinity
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if hasattr(value, "_asdict"):

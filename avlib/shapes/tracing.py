@@ -18,7 +18,6 @@ from .fake import Fake, is_script
 from .recorder import DEPTH, Event, Leaf, Place, Recorder, at_line, fields_of, raised_at, source_of
 from .rows import Nest, Recording, Row, TensorInfo, total
 from .running import Inputs, Model, Run, named_path, parameter_names
-from .values import Look
 
 
 class Trace(Recording):
@@ -64,7 +63,6 @@ def trace(
     kwargs: Mapping[str, Any] | None = None,
     seconds: bool = False,
     stats: bool = False,
-    pictures: bool = False,
     **model_kwargs: Any,
 ) -> Trace:
     """Call a module or function as given, and record every module and every operation with all shapes.
@@ -77,11 +75,10 @@ def trace(
         fn: any module or callable; called once with the inputs as they are, whatever `dims` says.
         args: its positional arguments, nested in any way.
         dims: names of sizes, by argument: `{"wav": "B T"}`, `{0: "B T 80"}`; see `Inputs`.
-        fake: run without values: next to no memory and time, at any size, but without statistics and pictures.
+        fake: run without values: next to no memory and time, at any size, but without statistics.
         kwargs: arguments by name whose names are options here.
         seconds: measure each row.
         stats: range, mean, deviation and the first value that is not finite, of each tensor.
-        pictures: a small picture of each output tensor.
         model_kwargs: further arguments of `fn`.
 
     Raises:
@@ -92,7 +89,7 @@ def trace(
     if twice := model_kwargs.keys() & (kwargs or {}).keys():
         raise ParameterError("kwargs", f"{', '.join(sorted(twice))} given twice", "once")
     model = Model(fn, Inputs(fn, args, both, dims))
-    return _traced(model, fake, Look(stats, pictures) if stats or pictures else None, seconds)
+    return _traced(model, fake, stats, seconds)
 
 
 def trace_build(
@@ -122,11 +119,11 @@ def trace_build(
     model = Model(None, Inputs(builder, (), {}), builder)
     model.enter_fake()
     model.inputs = Inputs(model.fn, args, both, dims)
-    return _traced(model, True, None, False)
+    return _traced(model, True, False, False)
 
 
 @contextmanager
-def explain(*modules: nn.Module, seconds: bool = False, stats: bool = False, pictures: bool = False) -> Iterator[Trace]:
+def explain(*modules: nn.Module, seconds: bool = False, stats: bool = False) -> Iterator[Trace]:
     """Record what runs inside the context; on an error, add the shapes to it.
 
         with shapes.explain(model) as trace:
@@ -139,11 +136,9 @@ def explain(*modules: nn.Module, seconds: bool = False, stats: bool = False, pic
         modules: models that will be called; others are found when they are called.
         seconds: as in `trace`.
         stats: as in `trace`.
-        pictures: as in `trace`.
     """
-    look = Look(stats, pictures) if stats or pictures else None
     named = {"": modules[0]} if len(modules) == 1 else {str(i): module for i, module in enumerate(modules)}
-    recorder = Recorder(named, look, seconds)
+    recorder = Recorder(named, stats, seconds)
     found = Trace(name=type(modules[0]).__name__ if len(modules) == 1 else "")
     run = Run(recorder.events, recorder.held)
     try:
@@ -159,17 +154,17 @@ def explain(*modules: nn.Module, seconds: bool = False, stats: bool = False, pic
         run.error = None
 
 
-def _traced(model: Model, fake: bool, look: Look | None, timed: bool) -> Trace:
+def _traced(model: Model, fake: bool, stats: bool, timed: bool) -> Trace:
     found = Trace(name=model.name, dims=dict(model.inputs.sizes))
     if fake and model.is_lazy and model.builder is None:
         found.notes.append("Lazy modules get their sizes from values, so the model was run with real ones, not fake.")
         fake = False
-    base = model.at(model.inputs.sizes) if fake else model.as_given(look, timed)
+    base = model.at(model.inputs.sizes) if fake else model.as_given(stats, timed)
     if fake and base.error is not None and Fake.lacks_values(base.error) and model.builder is None:
         reason = str(base.error).partition("\n")[0][:160]
         at = at_line(base.raised_at)
         found.notes.append(f"The model looks at values{at} ({reason}), so it was run with real ones, not fake.")
-        fake, base = False, model.as_given(look, timed)
+        fake, base = False, model.as_given(stats, timed)
     found.fake = fake
     roots = [model.fn] if isinstance(model.fn, nn.Module) else list(model.modules.values())
     if base.error is not None:
@@ -289,10 +284,7 @@ def _info(leaf: Leaf, key: tuple, side: int, names: tuple[str, ...], formulas: M
         known = tuple(formulas.get((key, side, leaf.path, axis)) for axis in range(len(shape)))
     size = None if None in shape else math.prod(shape) * leaf.dtype.itemsize
     path = named_path(leaf.path, names) if names else leaf.path
-    statistics, picture = leaf.look or (None, None)
-    return TensorInfo(
-        path, shape, _word(leaf.dtype), _word(leaf.device), known, size, statistics, picture, leaf.identity
-    )
+    return TensorInfo(path, shape, _word(leaf.dtype), _word(leaf.device), known, size, leaf.statistics, leaf.identity)
 
 
 def _nest(value: Any, infos: Iterator[TensorInfo], depth: int = 0) -> Nest:

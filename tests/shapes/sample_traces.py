@@ -7,7 +7,7 @@ from torch import nn
 
 from avlib import shapes
 from avlib.shapes.formula import sizes
-from avlib.shapes.rows import Picture, Requirement, Row, Source, Statistics, TensorInfo, total
+from avlib.shapes.rows import Requirement, Row, Source, Statistics, TensorInfo, total
 from avlib.shapes.tracing import Trace
 
 STRANGE = """enc<script>alert("x")</script>'&|`한국"""
@@ -78,8 +78,6 @@ def awkward() -> dict[str, Trace]:
     """Traces with everything that is rare."""
     nan = Statistics(None, None, None, None, nan=6, first_bad=(0, 0))
     fine = Statistics(-1.5, 2.0, 0.25, 1.0)
-    picture = Picture("spectrogram", (bytes(range(0, 250, 50)), bytes(5)), -1.5, 2.0)
-    empty = Picture("matrix", (), math.nan, math.nan)
     values = Trace(
         [
             Row(0, "", 1, "module", "Net", None, 0, outputs=(plain("", 2, 3, statistics=nan),), seconds=0.5),
@@ -92,11 +90,9 @@ def awkward() -> dict[str, Trace]:
                 0,
                 1,
                 Source("a.py", 3),
-                outputs=(plain("", 2, 3, statistics=nan, picture=empty),),
+                outputs=(plain("", 2, 3, statistics=nan),),
             ),
-            Row(
-                2, "", 1, "op", "exp", 0, 1, outputs=(plain("", 2, 5, statistics=fine, picture=picture),), seconds=2e-5
-            ),
+            Row(2, "", 1, "op", "exp", 0, 1, outputs=(plain("", 2, 5, statistics=fine),), seconds=2e-5),
         ],
         "Net",
     )

@@ -15,9 +15,8 @@ from avlib.errors import CacheError, ParameterError
 from avlib.shapes import flow, page, table
 from avlib.shapes.flow import text_width
 from avlib.shapes.outline import COLUMNS, outline
-from avlib.shapes.rows import Picture, Row, count, memory, width
+from avlib.shapes.rows import Row, count, memory, width
 from avlib.shapes.tracing import Trace
-from avlib.shapes.values import png
 
 KINDS = list(awkward())
 
@@ -205,29 +204,15 @@ def test_pages_do_not_clash(streams):
         assert re.fullmatch(r"av-\w+", name)
 
 
-def test_pictures_and_statistics_where_the_trace_has_them():
-    trace = shapes.trace(nn.Linear(8, 3), torch.tensor([[1.0] * 7 + [float("nan")]] * 5), stats=True, pictures=True)
+def test_statistics_where_the_trace_has_them():
+    trace = shapes.trace(nn.Linear(8, 3), torch.tensor([[1.0] * 7 + [float("nan")]] * 5), stats=True)
     tags = Tags(page.html(trace))
-    images = [attributes for tag, attributes in tags.found if tag == "img"]
-    assert images and all(image["src"].startswith("data:image/png;base64,") and image["alt"] for image in images)
     assert "15 NaN" in tags.text and "first value that is not finite: linear" in tags.text
 
 
 def test_depth_of_what_is_open(streams):
     opened = ["open" in attributes for tag, attributes in Tags(page.html(streams)).found if tag == "details"]
     assert opened[0] and sum(opened) == 1  # the modules directly inside the whole are seen at once
-
-
-def test_small_pictures_are_pngs(tmp_path):
-    from PIL import Image
-
-    for kind, low, high in (("matrix", -1.0, 3.0), ("spectrogram", 0.0, 1.0)):
-        picture = Picture(kind, (bytes([0, 64, 128]), bytes([191, 255, 0])), low, high)
-        (tmp_path / "a.png").write_bytes(png(picture))
-        image = Image.open(tmp_path / "a.png").convert("RGB")
-        assert image.size == (3, 2)
-        dark, light = image.getpixel((0, 0)), image.getpixel((1, 1))
-        assert (sum(dark) < sum(light)) if kind == "spectrogram" else (light[0] > light[2] and dark[2] > dark[0])
 
 
 # the flow

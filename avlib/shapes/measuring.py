@@ -1,0 +1,232 @@
+"""The FLOPs of an operation from its shapes, and the statistics of a tensor.
+
+A multiply-add is two FLOPs. Counted are products of matrices, convolutions, attention, recurrent networks and Fourier
+transforms (5 n log2 n for n complex values, half of that for real ones). As in `torch.utils.flop_counter`, element-wise
+work (sums, norms, activations, copies) counts as 0. An unknown number is None, never 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import flop_registry
+
+from .fake import is_fake
+from .rows import Statistics
+
+Shape = tuple[int, ...]
+Work = Callable[[Sequence[Shape], Sequence[Shape]], "int | None"]
+Rule = Callable[[Mapping[str, Shape], Sequence[Shape]], "int | None"]  # inputs by path, outputs
+
+# Parts of names of operations whose work no rule here gives.
+UNKNOWN = (
+    *("linalg_", "fft_", "svd", "qr", "lu_", "cholesky", "eig", "lstsq", "pinverse", "matrix_exp", "lobpcg", "geqrf"),
+    *("triangular_solve", "cdist", "pdist", "bilinear", "_trilinear", "chain_matmul", "kron", "sparse", "ctc_loss"),
+    *("_transformer_encoder", "_native_multi_head", "flex_attention", "lfilter"),
+)
+
+
+def work_of(function: Any, name: str, args: tuple, kwargs: Mapping[str, Any], paths: Sequence[str]) -> Work | None:
+    """Return a function from the shapes of a call to its FLOPs; None if they are unknown.
+
+    Args:
+        function: the operation.
+        name: the name of its row.
+        args: its arguments, of which only numbers and text are kept.
+        kwargs: its keyword arguments, likewise.
+        paths: the paths of the tensors among them, as they are recorded.
+    """
+    if hasattr(function, "_schema") or hasattr(function, "overloads"):  # torch.ops.*: custom operations too
+        packet = getattr(function, "overloadpacket", function)
+        if packet in flop_registry:
+            return partial(_registered, packet, tuple(paths), len(args))
+        if not str(packet).startswith("aten."):
+            return None
+    else:
+        module = getattr(function, "__module__", None)
+        if module is not None and module != "torch" and not module.startswith(("torch.", "builtins")):
+            return None
+    name = name.rstrip("_") if not name.startswith("__") else name
+    if name in RULES:
+        constants = CONSTANTS[name](args, kwargs) if name in CONSTANTS else {}
+        return partial(_by_rule, partial(RULES[name], **constants), tuple(paths))
+    return None if any(part in name for part in UNKNOWN) else _no_work
+
+
+def _no_work(inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
+    return 0
+
+
+def _by_rule(rule: Rule, paths: Sequence[str], inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int | None:
+    return rule(dict(zip(paths, inputs, strict=True)), outputs)
+
+
+def _registered(packet, paths, count, inputs, outputs) -> int | None:
+    """The FLOPs by a formula that torch, or the author of a custom operation, registered for shapes."""
+    named = dict(zip(paths, inputs, strict=True))
+    try:
+        by_place = [named.get(f"[{i}]") for i in range(count)]
+        by_name = {path: shape for path, shape in named.items() if not path.startswith("[")}
+        return flop_registry[packet](*by_place, **by_name, out_val=outputs[0] if len(outputs) == 1 else tuple(outputs))
+    except Exception:  # a registered formula may expect tensors where it gets shapes
+        return None
+
+
+# rules
+
+
+def _argument(named: Mapping[str, Shape], place: int, *names: str) -> Shape:
+    return next(named[key] for key in (f"[{place}]", *names) if key in named)
+
+
+def _product(named, outputs, place: int = 0, names: Sequence[str] = ("input", "self")) -> int:
+    """A product of matrices, from the output and the last axis of one operand."""
+    return 2 * math.prod(outputs[0]) * _argument(named, place, *names)[-1]
+
+
+def _added_product(named, outputs) -> int:
+    left = _argument(named, 1, "batch1", "mat1", "mat")
+    batches = left[0] if len(left) == 3 and len(outputs[0]) == 2 else 1  # addbmm sums over them
+    return 2 * math.prod(outputs[0]) * left[-1] * batches
+
+
+def _contraction(named, outputs) -> int:
+    """Products summed over the axes that the output no longer has: `dot`, `tensordot`."""
+    left, right = list(named.values())[:2]
+    ratio = math.prod(left) * math.prod(right) // max(1, math.prod(outputs[0]))
+    return 2 * math.prod(outputs[0]) * math.isqrt(ratio)
+
+
+def _convolution(named, outputs, transposed: bool = False) -> int:
+    weight = _argument(named, 1, "weight")
+    moved = _argument(named, 0, "input") if transposed else outputs[0]
+    return 2 * math.prod(moved) * math.prod(weight[1:])
+
+
+def _query_key_value(named) -> list[Shape]:
+    return [_argument(named, i, name) for i, name in enumerate(("query", "key", "value"))]
+
+
+def _attention(named, outputs) -> int:
+    query, key, value = _query_key_value(named)
+    pairs = math.prod(query[:-1]) * key[-2]  # kernels may or may not use that a causal mask leaves out half of them
+    return 2 * pairs * (query[-1] + value[-1])
+
+
+def _multi_head_attention(named, outputs) -> int:
+    query, key, value = _query_key_value(named)
+    batch, width = (query[1] if len(query) == 3 else 1), query[-1]
+    projected = (2 * math.prod(query) + math.prod(key) + math.prod(value)) * width
+    return 2 * (projected + 2 * batch * query[0] * key[0] * width)
+
+
+def _recurrent(named, outputs) -> int:
+    """Each step multiplies by every matrix; the weights are the only list of matrices."""
+    packed = len(named["[1]"]) == 1 if "[1]" in named else False  # the second argument is `batch_sizes`
+    weights = [s for path, s in named.items() if path.startswith("[3][" if packed else "[2][") and len(s) == 2]
+    return 2 * math.prod(named["[0]"][:-1]) * sum(map(math.prod, weights))
+
+
+def _recurrent_cell(named, outputs) -> int:
+    weights = [shape for path, shape in named.items() if path in ("[2]", "[3]")]
+    return 2 * math.prod(named["[0]"][:-1]) * sum(map(math.prod, weights))
+
+
+def _einsum(named, outputs, equation: str | None = None) -> int | None:
+    operands = list(named.values())
+    if len(operands) == 1:
+        return 0  # a sum or a transposition
+    if equation is None or len(operands) > 2:
+        return None  # the order of three or more products is the library's choice
+    size: dict[str, int] = {}
+    for side, shape in zip(equation.replace(" ", "").split("->")[0].split(","), operands, strict=True):
+        before, dots, after = side.partition("...")
+        more = range(len(shape) - len(before) - len(after), 0, -1) if dots else ()
+        for name, length in zip([*before, *map(str, more), *after], shape, strict=True):
+            size[name] = max(length, size.get(name, 1))
+    return 2 * math.prod(size.values())
+
+
+def _transform(named, outputs, factor: float, n: int | None = None, dim: int = -1) -> int:
+    inside, outside = next(iter(named.values())), outputs[0]
+    n = n or max(inside[dim], outside[dim])
+    rows = math.prod(outside) // max(1, outside[dim])
+    return int(rows * factor * n * math.log2(n)) if n > 1 else 0
+
+
+def _stft(named, outputs, n_fft: int, inverse: bool = False) -> int:
+    spectrum = next(iter(named.values())) if inverse else outputs[0]
+    if not inverse and spectrum[-1] == 2 and len(spectrum) > 3:  # real and imaginary part
+        spectrum = spectrum[:-1]
+    return int(math.prod(spectrum) // (n_fft // 2 + 1) * 2.5 * n_fft * math.log2(n_fft))
+
+
+RULES: dict[str, Callable] = {
+    "linear": partial(_product, place=1, names=("weight",)),
+    **dict.fromkeys(("matmul", "__matmul__", "mm", "bmm", "mv", "_int_mm"), _product),
+    "__rmatmul__": partial(_product, place=1),
+    **dict.fromkeys(("addmm", "addbmm", "baddbmm", "addmv"), _added_product),
+    **dict.fromkeys(("dot", "vdot", "inner", "tensordot"), _contraction),
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution", "conv_tbc"), _convolution),
+    **{f"conv_transpose{d}d": partial(_convolution, transposed=True) for d in (1, 2, 3)},
+    "scaled_dot_product_attention": _attention,
+    "multi_head_attention_forward": _multi_head_attention,
+    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
+    **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), _recurrent_cell),
+    "einsum": _einsum,
+    **dict.fromkeys(("fft_fft", "fft_ifft"), partial(_transform, factor=5.0)),
+    **dict.fromkeys(("fft_rfft", "fft_irfft"), partial(_transform, factor=2.5)),
+    "stft": _stft,
+    "istft": partial(_stft, inverse=True),
+}
+
+
+def _equation(args: tuple, kwargs: Mapping) -> dict[str, str | None]:
+    first = args[0] if args else kwargs.get("equation")
+    return {"equation": first if isinstance(first, str) else None}
+
+
+def _n_fft(args: tuple, kwargs: Mapping) -> dict[str, int]:
+    return {"n_fft": int(args[1] if len(args) > 1 else kwargs["n_fft"])}
+
+
+def _length_and_axis(args: tuple, kwargs: Mapping) -> dict[str, int | None]:
+    n = args[1] if len(args) > 1 else kwargs.get("n")
+    dim = args[2] if len(args) > 2 else kwargs.get("dim", -1)
+    return {"n": n if n is None else int(n), "dim": -1 if dim is None else int(dim)}
+
+
+# Arguments that a rule needs beside the shapes.
+CONSTANTS: dict[str, Callable[[tuple, Mapping], dict[str, Any]]] = {
+    "einsum": _equation,
+    **dict.fromkeys(("stft", "istft"), _n_fft),
+    **dict.fromkeys(("fft_fft", "fft_ifft", "fft_rfft", "fft_irfft"), _length_and_axis),
+}
+
+
+@torch.no_grad()
+def statistics_of(tensor: Tensor) -> Statistics | None:
+    """Return statistics of a tensor, of the magnitudes of a complex one; None if it has no values."""
+    if tensor.layout is not torch.strided or is_fake(tensor) or tensor.numel() == 0:
+        return None
+    try:
+        values = tensor.detach()
+        numbers = (values.abs() if values.is_complex() else values).reshape(-1).to(torch.float64)
+        bad = ~numbers.isfinite()
+        nan, first = int(numbers.isnan().sum()), None
+        if bool(bad.any()):
+            first = tuple(int(i) for i in torch.unravel_index(bad.to(torch.uint8).argmax(), values.shape))
+            numbers = numbers[~bad]
+        counts = nan, int(bad.sum()) - nan, first
+        if not numbers.numel():
+            return Statistics(None, None, None, None, *counts)
+        low, high = numbers.aminmax()
+        std, mean = torch.std_mean(numbers, correction=0)
+        return Statistics(float(low), float(high), float(mean), float(std), *counts)
+    except (RuntimeError, NotImplementedError):  # a tensor without values of its own, as under vmap
+        return None
