@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 from ..errors import ParameterError, ShapeError
 from .formula import Formula, sizes
-from .page import report
+from .rendering import WIDTH, cut, report, wrapped
 from .rows import Recording, Row, Statistics, TensorInfo, count, plural, together, width
-from .table import WIDTH, cut, wrapped
 
 SHOWN = 40  # changes that are listed
 ALIGNED = 400  # operations of one call that are aligned by their longest common order; more, by counting each name

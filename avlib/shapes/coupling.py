@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import ParameterError
 from .formula import Call, Formula
-from .page import report
+from .rendering import report
 
 LIMIT = 2**25  # the largest size that is tried
 CHUNK = 2**16

@@ -31,19 +31,7 @@ _lock = threading.RLock()  # probing puts names into modules for a moment; one t
 
 
 class Derivation:
-    """The formulas of a run.
-
-    Args:
-        model: the model with its inputs.
-        base: the run at the given sizes, which are the truth.
-
-    Attributes:
-        formulas: for each size of `base` its formula; sizes without one are absent.
-        requires: the conditions of the formulas.
-        notes: fallbacks and limits.
-        checked: for each name the sizes at which formulas were compared.
-        unknown: names of sizes that depend on data, and the operations they come from.
-    """
+    """The formulas of a run, its requirements, the sizes checked, and the names of sizes that depend on data."""
 
     def __init__(self, model: Model, base: Run):
         self.base, self.probes = base, Probes(model, base)
@@ -199,10 +187,7 @@ class Derivation:
         return self._holds(slot, formula)
 
     def _padded(self, slot: Slot, candidate: Formula | None) -> Formula | None:
-        """The formula for all sizes, from one for the sizes that the model pads to a multiple.
-
-        `8*(T//8) + 8` is the next multiple of 8 unless T is one; `8*((T - 1)//8) + 8` is it always.
-        """
+        """The formula for all sizes: `8*((T - 1)//8) + 8`, from `8*(T//8) + 8` for sizes padded to a multiple."""
         if candidate is None or not self._is_of_names(candidate):
             return None
         for whole, number in self.probes.paddings():
@@ -246,11 +231,7 @@ class Derivation:
         return found if self._holds_elsewhere(slot, found, ELSEWHERE, True) else None
 
     def _edges(self, formula: Formula) -> Iterator[dict[str, int]]:
-        """Sizes up to the given one at which one more window just fits, or just does not.
-
-        A length that a model computes in floating point is exact for short inputs and rounded for long ones: a formula
-        found at a long one may be wrong by one for some short ones, and only there.
-        """
+        """Sizes at which one more window just fits: float lengths are exact when short, rounded when long."""
         window = formula.window
         if window is None or self.probes.steps.get(window.name) != 1:
             return

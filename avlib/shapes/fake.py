@@ -75,8 +75,8 @@ class _Env(ShapeEnv):
     def evaluate_expr(self, orig_expr, hint=None, *args, **kwargs):
         """Return the value of an expression at the hints, and note the question.
 
-        Torch would first try to prove the answer, which takes ten times as long as the rest, and then learn from it: a
-        symbol that was compared with 1000, only to see whether it is long enough, would be 1000 from there on.
+        Torch would try to prove the answer, which takes ten times as long as the rest, and learn from it: a symbol
+        that was compared with 1000, to see whether it is long enough, would be 1000 from there on.
         """
         if orig_expr in self._answers:
             return self._answers[orig_expr]
@@ -105,11 +105,7 @@ class _Env(ShapeEnv):
 class Fake:
     """A context in which tensors have sizes and no values; sizes may be symbols.
 
-    Args:
-        user_frame: finds, from a frame outwards, the frame of the user's or the model's own code.
-
-    Raises:
-        ParameterError: this version of torch lacks the parts that are needed.
+    `user_frame` finds, from a frame outwards, the frame of the user's or the model's own code.
     """
 
     def __init__(self, user_frame: Callable[[FrameType | None], FrameType | None]):
@@ -149,13 +145,10 @@ class Fake:
 
     @staticmethod
     def keep_real(function: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any], Any] | None:
-        """Prevent an operation from changing a tensor that has values; None if it would change none.
+        """Return how to run an operation so that it changes no tensor with values; None if it changes none.
 
-        Models change buffers in place, and give tensors new data. Only the shape of such a tensor is of interest here,
-        and a change in place keeps it.
-
-        Returns:
-            Arguments, keywords, and the output if the operation must not run at all.
+        Only the shape of such a tensor matters. Returns arguments, keywords, and the output of an operation that
+        must not run.
         """
         if kwargs.get("out") is not None and not _all_fake(kwargs["out"]):
             return args, {name: value for name, value in kwargs.items() if name != "out"}, None
@@ -275,10 +268,7 @@ def is_script(module: nn.Module) -> bool:
 
 
 def recurrent(name: str, args: tuple) -> Callable[..., Any] | None:
-    """Return a function that gives the shapes of a recurrent network; None for other operations.
-
-    Torch's own version takes a step for each frame, which turns sizes into numbers. Not for packed sequences.
-    """
+    """Return a function for the shapes of a recurrent network, which torch would step through; None for others."""
     if name not in ("lstm", "gru", "rnn_tanh", "rnn_relu") or len(args) != 9:
         return None
 
@@ -314,11 +304,9 @@ EXACT = 16  # the largest divisor by which quotients must be exact
 
 
 class Scalars:
-    """Computes with single numbers that models hold in tensors: a stride, a length.
+    """Computes with single numbers that models hold in tensors, and keeps the symbols they follow from beside them.
 
-    What is computed from such numbers alone is computed as numbers; if a symbolic size takes part, the symbol is kept
-    beside the number. So a padding that a model finds with `torch.ceil(length / self.stride)` has a value at every
-    size, and a formula.
+    So a padding from `torch.ceil(length / self.stride)` has a value at every size, and a formula.
     """
 
     def __init__(self):

@@ -26,13 +26,13 @@ def fit(
 ) -> Formula | None:
     """Return the formula of a size that depends on several names, to be checked at further sizes.
 
-    Along one name it is sought as `k*((p*n + c)//s) + m`, or as a floor of a floor; for several names as a sum or product
-    of what each does alone.
+    Along one name it is sought as `k*((p*n + c)//s) + m`, or as a floor of a floor; for several names as a sum or
+    product of what each does alone.
 
     Args:
         seen: the size, by names; None where it was not reached.
         base: the sizes to start from.
-        steps: the smallest change of each name; names that cannot change are left out.
+        steps: the smallest change of each name that can change.
         known: for some names, the formula along that name alone.
         far: for some names, the distances in steps at which to look.
     """

@@ -34,12 +34,7 @@ UNKNOWN = (
 def work_of(function: Any, name: str, args: tuple, kwargs: Mapping[str, Any], paths: Sequence[str]) -> Work | None:
     """Return a function from the shapes of a call to its FLOPs; None if they are unknown.
 
-    Args:
-        function: the operation.
-        name: the name of its row.
-        args: its arguments, of which only numbers and text are kept.
-        kwargs: its keyword arguments, likewise.
-        paths: the paths of the tensors among them, as they are recorded.
+    `name` is the name of its row, `paths` are the paths of its tensors; numbers and text among the arguments are kept.
     """
     if hasattr(function, "_schema") or hasattr(function, "overloads"):  # torch.ops.*: custom operations too
         packet = getattr(function, "overloadpacket", function)

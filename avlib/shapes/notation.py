@@ -217,11 +217,7 @@ def _sum(parts: list[Any], text: object) -> Any:
 
 
 class Reader:
-    """Reads formulas.
-
-    Args:
-        kind: their class, with its arithmetic, `of_atom`, `extreme`, `truncated_product` and `constant`.
-    """
+    """Reads formulas of a class with their arithmetic, `of_atom`, `extreme`, `truncated_product` and `constant`."""
 
     def __init__(self, kind: type):
         self.kind = kind

@@ -59,11 +59,8 @@ class Node:
 def outline(trace: Recording, depth: int | None = None, ops: bool = False, fold: bool = True) -> list[Node]:
     """Return the outermost rows of a trace, each with the rows inside it.
 
-    Args:
-        trace: the trace.
-        depth: the deepest level; the first row has depth 0. None for everything.
-        ops: with operations; a failed operation is always there.
-        fold: let equal siblings share an entry.
+    `depth` is the deepest level; `ops` adds operations (a failed one is always there); `fold` lets equal siblings share
+    an entry.
     """
     nodes: dict[int, Node] = {}
     roots: list[Node] = []
@@ -99,8 +96,7 @@ def shortened(
 ) -> tuple[list[Node], int]:
     """Return the outline down to the level at which it has at most so many entries, and that level.
 
-    If the rows directly inside the outermost are more, the first and the last of them are kept. With a depth, return
-    everything down to there.
+    If the rows directly inside the outermost are more, the first and the last are kept. A depth keeps everything.
     """
     nodes = outline(trace, depth, ops, fold)
     if depth is not None:

@@ -107,19 +107,14 @@ def divided(guard: fake.Guard, world: fake.Fake | None) -> tuple[Formula, int] |
 
 
 class Probes:
-    """The runs of a model at other sizes than the given ones.
-
-    Args:
-        model: the model with its inputs.
-        base: the run at the given sizes.
+    """The runs of a model at other sizes than the given ones, of which `base` is the run.
 
     Attributes:
         runs: by sizes, in the order of their names.
         steps: the smallest change of each name at which the model still runs.
         fixed: names that cannot change, and a run that shows it.
         guards: comparisons of sizes in the last symbolic run.
-        real: run with values, since the model needs them.
-        notes: the reason.
+        real: run with values, since the model needs them, as `notes` says.
     """
 
     def __init__(self, model: Model, base: Run):
@@ -177,11 +172,7 @@ class Probes:
         return run
 
     def _would_take(self, point: tuple[int, ...], same: float = 0.0) -> float:
-        """The extra seconds of a run, from runs at smaller sizes that took longer than usual.
-
-        A run without values takes the same time at any size, unless it loops in Python. `same` is the weight of a run
-        at the same sizes.
-        """
+        """The extra seconds of a run, from smaller runs that took longer than usual; `same` weighs the same sizes."""
         usual = median(self._spent.values()) if len(self._spent) > 3 else float("inf")
         longest = 0.0
         for other, spent in self._spent.items():
@@ -307,9 +298,7 @@ class Probes:
     def symbolic(self, overrides: Overrides | None = None) -> tuple[Run, bool]:
         """Run with symbols, with formulas in place of some sizes; the run may end early.
 
-        Returns:
-            The run, and whether another would find more: if this one came to `len`, `int` or such, the next one
-            replaces them by versions that keep symbols.
+        Returns the run, and whether another would find more: it replaces `int` and such where this one met them.
         """
         world = self.model.enter_fake()
         symbols = {name: world.symbol(name, hint) for name, hint in self._generic().items()}
@@ -332,11 +321,7 @@ class Probes:
         return run, bool(new)
 
     def _generic(self) -> dict[str, int]:
-        """The values of symbols where a model must decide something.
-
-        Not the given sizes, which may be special: those that the model was built for, or a batch of 1, which would be
-        broadcast. Nor sizes at which the model does less than at others, as where nothing is padded.
-        """
+        """The values of symbols where a model must decide something: neither the given sizes nor special ones."""
         runs = {steps: self.moved(steps) for steps in (7, 12)}
         ran = [steps for steps, run in runs.items() if run is not None and run.error is None]
         if not ran and (run := self.moved(1)) is not None and run.error is None:

@@ -99,8 +99,7 @@ class Recorder:
     """Records the modules and operations of one thread, and changes nothing about either.
 
     Args:
-        modules: the modules to hook before they are called, by name. Others are found when they are called; their
-            keyword arguments are not seen the first time.
+        modules: the modules to hook, by name; others are found when they are called, without their keyword arguments.
         stats: compute statistics of each tensor.
         timed: measure the seconds of each row.
         replace: in symbolic runs, returns the tensor that takes the place of an operation's output.

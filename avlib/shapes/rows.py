@@ -139,15 +139,6 @@ class TensorInfo:
     identity: int | None = None  # the same number for the same tensor of one trace; None if it was not followed
 
     @property
-    def axes(self) -> tuple[str, ...]:
-        """For each axis the names in its formula, "" for a fixed or unknown size."""
-        return tuple(" ".join(formula.names) if formula is not None else "" for formula in self._formulas)
-
-    @property
-    def _formulas(self) -> tuple[Formula | None, ...]:
-        return (None,) * len(self.shape) if self.formulas is None else self.formulas
-
-    @property
     def size(self) -> str:
         """The shape as text: `(2, 496, 768)`, `?` for an unknown size."""
         return bracketed(self.shape)

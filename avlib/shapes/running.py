@@ -143,11 +143,7 @@ class Inputs:
             raise ParameterError("dims", found, "one size for each name", "Give another name, or another input.")
 
     def made(self, new: Sizes, make: Callable[[Tensor, dict[int, Any]], Tensor]) -> tuple[tuple, dict[str, Any]]:
-        """Return the arguments at other sizes: tensors by `make`, from a tensor and sizes by axis; the rest copied.
-
-        Raises:
-            ParameterError: something cannot be copied, such as a generator.
-        """
+        """Return the arguments at other sizes: tensors by `make`, from a tensor and sizes by axis; the rest copied."""
         memo: dict[int, Any] = {}
         for tensor in self._tensors.values():
             axes = {axis: formula.value(new) for axis, formula in self.axes.get(id(tensor), {}).items()}
@@ -250,13 +246,7 @@ def event_key(event: Event, counts: collections.Counter[tuple]) -> tuple:
 
 
 class Model:
-    """A callable with its inputs, to be run as often as needed.
-
-    Args:
-        fn: any module or callable.
-        inputs: its arguments.
-        builder: builds `fn` from fake tensors; `fn` itself is not used then.
-    """
+    """A callable with its inputs, to be run as often as needed; a `builder` builds it from fake tensors."""
 
     def __init__(self, fn: Callable | None, inputs: Inputs, builder: Callable[[], Callable] | None = None):
         self.fn, self.inputs, self.builder = fn, inputs, builder
@@ -375,9 +365,8 @@ def _referred(name: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
 def preserved(modules: list[nn.Module], values: bool = False) -> Iterator[None]:
     """Restore attributes, gradients and buffers of modules, and all random states.
 
-    Models count, cache and build things while they run, `num_batches_tracked` or the positions of the last length. An
-    extra run must leave none of that; least of all a tensor without values. `values` restores the values of buffers
-    too, which only a run with values can change.
+    Models count, cache and build things while they run; an extra run must leave none of that, least of all a tensor
+    without values. `values` restores the values of buffers too, which only a run with values can change.
     """
     state = _State(modules, values)
     numpy = sys.modules.get("numpy")

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import ParameterError
-from . import compare, flow, page, table
+from . import compare, flow, rendering
 from .deriving import Derivation
 from .fake import Fake, is_script
 from .recorder import DEPTH, Event, Leaf, Place, Recorder, at_line, fields_of, raised_at, source_of
@@ -24,8 +24,8 @@ class Trace(Recording):
     """The record of a run: rows, sizes, formulas. Made by `shapes.trace`, `trace_build` and `explain`."""
 
     def table(self, depth: int | None = None, columns: Sequence[str] | None = None, ops: bool | None = None) -> str:
-        """Return a table for a terminal; see `avlib.shapes.table.text`."""
-        return table.text(self, depth=depth, columns=columns, ops=ops)
+        """Return a table for a terminal; see `avlib.shapes.rendering.table`."""
+        return rendering.table(self, depth=depth, columns=columns, ops=ops)
 
     def diff(self, other: Recording) -> compare.Diff:
         """Return the differences of another trace; see `avlib.shapes.compare.diff`."""
@@ -37,21 +37,21 @@ class Trace(Recording):
 
     def to_json(self, path: Any = None) -> str:
         """Return JSON, and write it to a file if a path is given."""
-        return table.to_json(self, path)
+        return rendering.to_json(self, path)
 
     def to_csv(self, path: Any = None) -> str:
         """Return CSV, and write it to a file if a path is given."""
-        return table.to_csv(self, path)
+        return rendering.to_csv(self, path)
 
     def to_svg(self, depth: int = 1) -> str:
         """Return a picture of the flow; see `avlib.shapes.flow.svg`."""
         return flow.svg(self, depth=depth)
 
     def _repr_html_(self) -> str:
-        return page.html(self)
+        return rendering.html(self)
 
     def __repr__(self) -> str:
-        return table.text(self)
+        return rendering.table(self)
 
 
 def trace(
@@ -123,7 +123,7 @@ def trace_build(
 
 
 @contextmanager
-def explain(*modules: nn.Module, seconds: bool = False, stats: bool = False) -> Iterator[Trace]:
+def explain(*modules: nn.Module) -> Iterator[Trace]:
     """Record what runs inside the context; on an error, add the shapes to it.
 
         with shapes.explain(model) as trace:
@@ -134,11 +134,9 @@ def explain(*modules: nn.Module, seconds: bool = False, stats: bool = False) -> 
 
     Args:
         modules: models that will be called; others are found when they are called.
-        seconds: as in `trace`.
-        stats: as in `trace`.
     """
     named = {"": modules[0]} if len(modules) == 1 else {str(i): module for i, module in enumerate(modules)}
-    recorder = Recorder(named, stats, seconds)
+    recorder = Recorder(named)
     found = Trace(name=type(modules[0]).__name__ if len(modules) == 1 else "")
     run = Run(recorder.events, recorder.held)
     try:
@@ -192,13 +190,7 @@ def _annotate(error: BaseException, found: Trace) -> None:
 
 
 def failure(found: Recording, place: Place = None, rows: int = 12) -> str:
-    """Describe a failure: the operation, its shapes, its line, and the rows up to there.
-
-    Args:
-        found: a trace that an error ended.
-        place: file and line of the own code that raised.
-        rows: how many rows before the failure to show.
-    """
+    """Describe a failure: the operation, its shapes, its line, and some rows up to there."""
     broken = [row for row in found.rows if row.open]
     last = broken[-1] if broken else None
     lines = []

@@ -12,8 +12,8 @@ from torch import nn
 
 from avlib import shapes
 from avlib.errors import CacheError, ParameterError
-from avlib.shapes import flow, page, table
-from avlib.shapes.flow import text_width
+from avlib.shapes import flow, rendering
+from avlib.shapes.layout import text_width
 from avlib.shapes.outline import COLUMNS, outline
 from avlib.shapes.rows import Row, count, memory, width
 from avlib.shapes.tracing import Trace
@@ -64,16 +64,16 @@ class Tags(HTMLParser):
 def test_tables_of_every_kind(kinds, kind):
     trace = kinds[kind]
     for depth, ops in ((None, None), (0, False), (1, True), (9, True)):
-        lines = table.text(trace, depth=depth, ops=ops).splitlines()
+        lines = rendering.table(trace, depth=depth, ops=ops).splitlines()
         assert lines and max(map(width, lines)) <= 120
-    everything = table.text(trace, columns=list(COLUMNS))
+    everything = rendering.table(trace, columns=list(COLUMNS))
     assert max(map(width, everything.splitlines())) <= 180  # more than fits, each column as narrow as it can be
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pages_of_every_kind(kinds, kind):
     trace = kinds[kind]
-    text = page.html(trace)
+    text = rendering.html(trace)
     tags = Tags(text)
     assert not re.search(r"https?:", text) and (trace.name or "trace") in tags.text
     assert sum(tag == "script" for tag, _ in tags.found) == bool(trace.rows)
@@ -88,14 +88,14 @@ def test_flows_of_every_kind(kinds, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_exports_of_every_kind(kinds, kind):
     trace = kinds[kind]
-    content = json.loads(table.to_json(trace))
+    content = json.loads(rendering.to_json(trace))
     assert [row["name"] for row in content["rows"]] == [row.name for row in trace.rows]
-    assert len(table.to_csv(trace).splitlines()) >= len(trace.rows) + 1
+    assert len(rendering.to_csv(trace).splitlines()) >= len(trace.rows) + 1
 
 
 def test_names_cannot_become_markup(kinds):
     trace = kinds["strange"]
-    tags = Tags(page.html(trace))
+    tags = Tags(rendering.html(trace))
     assert STRANGE in tags.text and [tag for tag, _ in tags.found].count("script") == 1
     root = ElementTree.fromstring(flow.svg(trace))
     assert any(element.text == STRANGE for element in root.iter("{http://www.w3.org/2000/svg}text"))
@@ -105,7 +105,7 @@ def test_names_cannot_become_markup(kinds):
 
 
 def test_alike_siblings_share_a_line():
-    text = table.text(encoder())
+    text = rendering.table(encoder())
     assert "layers.0 … layers.11 (12 alike)" in text and "layers.3" not in text
     assert "the figures of one of them" in text and "valid when T >= 400 @ net.py:11" in text
     assert "(B, (T - 400)//320 + 1, 768)" in text and "net.py:20" in text and "float32" in text.splitlines()[0]
@@ -140,11 +140,11 @@ def test_what_repeats_in_turn_and_calls_that_repeat():
 def test_outputs_that_are_alike_share_a_line():
     caches = [plain(f"layers[{i}].{name}", 2, 4) for i in range(6) for name in ("keys", "values")]
     row = Row(0, "", 1, "module", "Net", None, 0, outputs=(plain("state", 2), *caches, plain("layers[6].keys", 2, 5)))
-    text = table.text(Trace([row], "Net"))
+    text = rendering.table(Trace([row], "Net"))
     assert "layers[0].keys ×6 (2, 4)" in text and "layers[0].values ×6 (2, 4)" in text and "(2, 5)" in text
-    assert "layers[0].keys … layers[5].keys (2, 4)" in page.html(Trace([row], "Net"))
+    assert "layers[0].keys … layers[5].keys (2, 4)" in rendering.html(Trace([row], "Net"))
     row.outputs = tuple(plain("", i) for i in range(40))
-    assert "and 28 more" in table.text(Trace([row], "Net"))
+    assert "and 28 more" in rendering.table(Trace([row], "Net"))
 
 
 def test_layers_with_a_cache_that_grows_are_alike():
@@ -158,28 +158,30 @@ def test_layers_with_a_cache_that_grows_are_alike():
 
 def test_operations_on_request_and_columns():
     trace = encoder()
-    assert "conv1d" not in table.text(trace) and "Not shown: 25 rows" in table.text(trace)
-    assert "conv1d" in table.text(trace, ops=True) and "unknown" in table.text(trace, ops=True)
-    head = table.text(trace, columns=["class", "input", "seconds"]).splitlines()
+    assert "conv1d" not in rendering.table(trace) and "Not shown: 25 rows" in rendering.table(trace)
+    assert "conv1d" in rendering.table(trace, ops=True) and "unknown" in rendering.table(trace, ops=True)
+    head = rendering.table(trace, columns=["class", "input", "seconds"]).splitlines()
     assert any(re.match(r"\s+class\s+input\s+time", line) for line in head)
     with pytest.raises(ParameterError, match="'size'; expected some of input, output"):
-        table.text(trace, columns=["size"])
+        rendering.table(trace, columns=["size"])
     with pytest.raises(ParameterError, match="depth"):
-        table.text(trace, depth=-1)
+        rendering.table(trace, depth=-1)
 
 
 def test_failures_are_told_with_their_operands(kinds):
-    text = " ".join(table.text(kinds["broken"]).split())
+    text = " ".join(rendering.table(kinds["broken"]).split())
     assert "✗ linear in 1.1 failed at" in text and "[0] (2, 5, 24); [1] (4, 12); [2] (4,)" in text
-    assert "first value that is not finite: log, a.py:3, at (0, 0) (6 NaN, 0 infinite)" in table.text(kinds["values"])
+    assert "first value that is not finite: log, a.py:3, at (0, 0) (6 NaN, 0 infinite)" in rendering.table(
+        kinds["values"]
+    )
 
 
 def test_ten_thousand_rows_are_short():
     trace = flat(10_000)
-    text = table.text(trace)
+    text = rendering.table(trace)
     assert len(text.splitlines()) < 100 and "… 9,909 rows …" in text and "op9999" in text
-    assert len(table.text(flat(400), depth=1).splitlines()) > 400  # all of them where a depth is asked for
-    text = page.html(trace)
+    assert len(rendering.table(flat(400), depth=1).splitlines()) > 400  # all of them where a depth is asked for
+    text = rendering.html(trace)
     assert len(text) < 400_000 and "… 8,499 rows …" in text and len(flow.svg(trace)) < 5_000
 
 
@@ -187,7 +189,7 @@ def test_ten_thousand_rows_are_short():
 
 
 def test_page_shows_sizes_beside_formulas(streams):
-    text = page.html(streams)
+    text = rendering.html(streams)
     tags = Tags(text)
     assert "(2, 114, 8)" in tags.text and "(B, 8, (T - 400)//160 + 1)" in tags.text
     titles = [attributes.get("title", "") for _, attributes in tags.found]
@@ -206,12 +208,12 @@ def test_pages_do_not_clash(streams):
 
 def test_statistics_where_the_trace_has_them():
     trace = shapes.trace(nn.Linear(8, 3), torch.tensor([[1.0] * 7 + [float("nan")]] * 5), stats=True)
-    tags = Tags(page.html(trace))
+    tags = Tags(rendering.html(trace))
     assert "15 NaN" in tags.text and "first value that is not finite: linear" in tags.text
 
 
 def test_depth_of_what_is_open(streams):
-    opened = ["open" in attributes for tag, attributes in Tags(page.html(streams)).found if tag == "details"]
+    opened = ["open" in attributes for tag, attributes in Tags(rendering.html(streams)).found if tag == "details"]
     assert opened[0] and sum(opened) == 1  # the modules directly inside the whole are seen at once
 
 
