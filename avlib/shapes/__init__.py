@@ -9,18 +9,10 @@ from __future__ import annotations
 import importlib
 
 _HOMES = {
-    "check": "compare",
-    "couple": "coupling",
-    "diff": "compare",
-    "explain": "tracing",
-    "Formula": "formula",
-    "Requirement": "rows",
-    "Row": "rows",
-    "Source": "rows",
-    "TensorInfo": "rows",
-    "Trace": "tracing",
-    "trace": "tracing",
-    "trace_build": "tracing",
+    **dict.fromkeys(("check", "diff"), "compare"),
+    **{"couple": "coupling", "Formula": "formula"},
+    **dict.fromkeys(("Requirement", "Row", "Source", "TensorInfo"), "rows"),
+    **dict.fromkeys(("explain", "Trace", "trace", "trace_build"), "tracing"),
 }
 
 __all__ = list(_HOMES)

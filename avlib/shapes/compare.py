@@ -330,9 +330,12 @@ def check(trace: Recording, expected: Mapping[Any, Any]) -> None:
         if info is None:
             called = any(row.full_path == name for row in trace.modules)
             found = "it gave no tensor" if called else "no module of this path was called"
-            wrong.append((name, found, text, _near_paths(name, outputs)))
         elif reason := _mismatch(axes, info, trace, dict(bound), bound):
-            wrong.append((name or trace.name, f"{_described(info)}: {reason}", text, _near(axes, name, outputs, trace)))
+            found = f"{_described(info)}: {reason}"
+        else:
+            continue
+        shown = name if info is None else name or trace.name
+        wrong.append((shown, found, text, _nearest(axes, name, outputs, trace)))
     if wrong:
         (name, found, text, near), *others = wrong
         also = "".join(f" Also {n or 'the whole'}: {f}; expected {t}." for n, f, t, _ in others[:10])
@@ -413,26 +416,20 @@ def _described(info: TensorInfo) -> str:
     return info.formula + (f" = {info.size}" if info.formula != info.size else "")
 
 
-def _near_paths(name: str, outputs: Mapping[str, TensorInfo]) -> str:
-    last = name.rsplit(".", 1)[-1].lower()
-    close = difflib.get_close_matches(name, outputs, 3, 0.6)
-    close = close or [path for path in outputs if last and last in path.lower()] or list(outputs)
-    return _listed(close, outputs, "Nearest")
-
-
-def _near(axes: Sequence[Any], name: str, outputs: Mapping[str, TensorInfo], trace: Recording) -> str:
-    """Other modules with the expected shape; otherwise the neighbours of this one."""
-    fitting = [path for path, info in outputs.items() if path != name and not _mismatch(axes, info, trace, {})]
-    paths = list(outputs)
-    at = paths.index(name)
-    around = [path for path in paths[max(0, at - 1) : at + 2] if path != name]
-    return _listed(fitting or around, outputs, "This shape is that of" if fitting else "Nearest")
-
-
-def _listed(paths: Sequence[str], outputs: Mapping[str, TensorInfo], title: str) -> str:
+def _nearest(axes: Sequence[Any], name: str, outputs: Mapping[str, TensorInfo], trace: Recording) -> str:
+    """Other modules with the expected shape; otherwise those next to this one, or with a similar path."""
+    fitting, paths = [], list(outputs)
+    if name in outputs:
+        fitting = [path for path, info in outputs.items() if path != name and not _mismatch(axes, info, trace, {})]
+        at = paths.index(name)
+        near = [path for path in paths[max(0, at - 1) : at + 2] if path != name]
+    else:
+        last = name.rsplit(".", 1)[-1].lower()
+        near = difflib.get_close_matches(name, paths, 3, 0.6)
+        near = near or [path for path in paths if last and last in path.lower()] or paths
     distinct: dict[int, str] = {}
-    for path in paths:
+    for path in fitting or near:
         distinct.setdefault(id(outputs[path]), path)
-    first = list(distinct.values())[:3]
-    texts = "; ".join(f"{path or 'the whole'} {_described(outputs[path])}" for path in first)
-    return f"{title}: {texts}." if texts else ""
+    texts = [f"{path or 'the whole'} {_described(outputs[path])}" for path in list(distinct.values())[:3]]
+    title = "This shape is that of" if fitting else "Nearest"
+    return f"{title}: {'; '.join(texts)}." if texts else ""

@@ -217,10 +217,6 @@ def _each(text: Callable[[TensorInfo], str]) -> Callable[[Node], list[str]]:
     return lines
 
 
-def _statistic(text: Callable) -> Callable[[Node], list[str]]:
-    return _each(lambda info: text(info.statistics) if info.statistics and info.statistics.min is not None else "")
-
-
 def _parameters(node: Node) -> str:
     """The parameters of a module with everything inside; `shared` if all have been counted before."""
     if node.row.kind == "op" or not (node.parameters or node.row.shared):
@@ -229,19 +225,15 @@ def _parameters(node: Node) -> str:
 
 
 COLUMNS = {
-    "input": Column("input", lambda node: list(map(str, node.row.inputs)) or ["no tensor"], 14),
     "output": Column("output", _outputs, 20),
     "formula": Column("formula", _each(lambda info: info.formula), 30),
-    "class": Column("class", lambda node: [node.row.name if node.row.kind == "module" else ""], 10),
     "dtype": Column("dtype", _each(lambda info: info.dtype), 7),
     "device": Column("device", _each(lambda info: info.device), 6),
     "parameters": Column("params", lambda node: [_parameters(node)]),
     "flops": Column("FLOPs", lambda node: [node.row.flops_text]),
     "memory": Column("memory", lambda node: [memory(node.row.bytes)]),
     "seconds": Column("time", lambda node: [seconds(node.row.seconds)]),
-    "range": Column("range", _statistic(lambda values: values.range), 12),
-    "mean": Column("mean", _statistic(lambda values: f"{values.mean:.4g}")),
-    "std": Column("std", _statistic(lambda values: f"{values.std:.4g}")),
+    "range": Column("range", _each(lambda info: info.statistics.range if info.statistics else ""), 12),
     "bad": Column("NaN, Inf", _each(lambda info: info.statistics.bad if info.statistics else ""), 8),
     "source": Column("source", lambda node: [node.row.source.short if node.row.source else ""], 12, cut_left=True),
 }

@@ -205,17 +205,19 @@ class Recorder:
                 event.outputs = self._leaves((("", output),))
             self._stop(event)
 
-    @contextmanager
-    def calling(self, name: str, args: tuple, kwargs: Mapping[str, Any], names: Sequence[str]) -> Iterator[Event]:
-        """Record a call of a callable that is no module; pass its output to `returned`."""
+    def call(self, name: str, run: Callable[[], Any], inputs: Sequence[tuple[str, Any]]) -> Any:
+        """Run a callable that is no module, and record it as one with these named inputs."""
         with fake.unseen():
             event = self._begun("module", "", 1, name)
             event.work = _no_work
-            event.inputs = self._leaves((*zip(names, args, strict=True), *kwargs.items()))
+            event.inputs = self._leaves(inputs)
             self._open.append(event)
             event.started = self._now()
         try:
-            yield event
+            output = run()
+            with fake.unseen():
+                event.outputs = self._leaves((("", output),))
+            return output
         except BaseException as error:
             event.error = _error_text(error)
             raise
@@ -223,10 +225,6 @@ class Recorder:
             while event in self._open:
                 self._open.pop()
             self._stop(event)
-
-    def returned(self, event: Event, output: Any) -> None:
-        with fake.unseen():
-            event.outputs = self._leaves((("", output),))
 
     # operations
 
@@ -290,7 +288,7 @@ class Recorder:
         self.events.append(event)
         return event
 
-    def _leaves(self, values: tuple[tuple[str, Any], ...]) -> list[Leaf]:
+    def _leaves(self, values: Sequence[tuple[str, Any]]) -> list[Leaf]:
         found = []
         for path, value in values:
             if isinstance(value, Tensor):

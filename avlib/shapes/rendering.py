@@ -37,30 +37,24 @@ OUTPUTS = 8  # the most tensors that a row lists
 NAME = Column("", lambda node: [], 24)
 
 
-def table(
-    trace: Recording, depth: int | None = None, columns: Sequence[str] | None = None, ops: bool | None = None
-) -> str:
+def table(trace: Recording, depth: int | None = None, ops: bool | None = None) -> str:
     """Return a table of at most 120 columns, modules indented by depth.
 
     Args:
         trace: the trace.
         depth: the deepest level; the first row has depth 0. By default as deep as some 90 lines allow.
-        columns: some of `COLUMNS`; by default those in which the rows have something to show.
         ops: show operations; by default only if there are no modules.
 
     Raises:
-        ParameterError: an unknown column, or a negative depth.
+        ParameterError: the depth is negative.
     """
-    for name in columns or ():
-        if name not in COLUMNS:
-            raise ParameterError("columns", repr(name), f"some of {', '.join(COLUMNS)}")
-    chosen = useful_columns(trace) if columns is None else list(columns)
     if depth is not None and depth < 0:
         raise ParameterError("depth", str(depth), "0 or more")
     if ops is None:
         ops = not any(row.kind == "module" for row in trace.rows[1:])
     nodes, level = shortened(trace, LINES, depth, ops)
     flat = [inner for node in nodes for inner in node.walk()]
+    chosen = useful_columns(trace)
     head = f"{trace.name or 'trace'}: {headline(trace)}"
     for name in ("dtype", "device"):
         values = {getattr(info, name) for row in trace.rows for info in row.outputs}

@@ -299,10 +299,9 @@ class Model:
                 if isinstance(self.fn, nn.Module):
                     run.output = _drawn(self.fn(*args, **kwargs))
                 else:
-                    names = [self.inputs.name(i) for i in range(len(args))]
-                    with recorder.calling(self.name, args, kwargs, names) as event:
-                        run.output = _drawn(self.fn(*args, **kwargs))
-                        recorder.returned(event, run.output)
+                    inputs = [(self.inputs.name(i), value) for i, value in enumerate(args)]
+                    call = functools.partial(self.fn, *args, **kwargs)
+                    run.output = recorder.call(self.name, lambda: _drawn(call()), [*inputs, *kwargs.items()])
             except Exception as error:
                 run.error = error
         run.modules = recorder.held

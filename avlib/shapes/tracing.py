@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from types import FunctionType
@@ -23,9 +23,9 @@ from .running import Inputs, Model, Run, named_path, parameter_names
 class Trace(Recording):
     """The record of a run: rows, sizes, formulas. Made by `shapes.trace`, `trace_build` and `explain`."""
 
-    def table(self, depth: int | None = None, columns: Sequence[str] | None = None, ops: bool | None = None) -> str:
+    def table(self, depth: int | None = None, ops: bool | None = None) -> str:
         """Return a table for a terminal; see `avlib.shapes.rendering.table`."""
-        return rendering.table(self, depth=depth, columns=columns, ops=ops)
+        return rendering.table(self, depth=depth, ops=ops)
 
     def diff(self, other: Recording) -> compare.Diff:
         """Return the differences of another trace; see `avlib.shapes.compare.diff`."""
