@@ -153,44 +153,37 @@ def diff(a: Recording, b: Recording) -> Diff:
     found = Diff((a.name or "trace", b.name or "trace"))
     found.dims = {n: (a.dims.get(n), b.dims.get(n)) for n in names if a.dims.get(n) != b.dims.get(n)}
     found.first_bad = (a.first_bad, b.first_bad)
-    changed: list[tuple[int, Change]] = []
-    for pair in _Alignment(a, b).pairs:
-        if pair.row is None:
-            differences = (Difference("added", "", _gist(pair.other)),)
-        elif pair.other is None:
-            differences = (Difference("missing", _gist(pair.row), ""),)
+    alignment = _Alignment(a, b)
+    changes: dict[int, Change] = {}
+    for number, (row, other) in enumerate(alignment.pairs):
+        inside = 0
+        if row is None:
+            differences, inside = (Difference("added", "", _gist(other)),), len(b.within(other))
+        elif other is None:
+            differences, inside = (Difference("missing", _gist(row), ""),), len(a.within(row))
         else:
             found.rows += 1
-            differences = tuple(_differences(pair.row, pair.other))
+            differences = tuple(_differences(row, other))
         if differences:
-            changed.append((pair.done, Change(pair.row, pair.other, differences, pair.inside)))
-    found.changes = [change for _, change in changed]
-    found.first = min(changed, key=lambda entry: entry[0], default=(0, None))[1]
+            changes[number] = Change(row, other, differences, inside)
+    found.changes = list(changes.values())
+    found.first = next((changes[number] for number in alignment.done if number in changes), None)
     return found
-
-
-@dataclass(slots=True)
-class _Pair:
-    row: Row | None
-    other: Row | None
-    inside: int = 0  # rows inside, if one of the two is None
-    done: int = 0  # rank of its end among all pairs
 
 
 class _Alignment:
     """Pairs of rows of two traces, in the order in which they began."""
 
     def __init__(self, a: Recording, b: Recording):
-        self.traces = a, b
         self.inner: tuple[dict, dict] = defaultdict(list), defaultdict(list)  # the rows directly inside each row
-        for trace, inner in zip(self.traces, self.inner, strict=True):
+        for trace, inner in zip((a, b), self.inner, strict=True):
             for row in trace.rows:
                 inner[row.parent].append(row)
         # A module that is called elsewhere, or in another order, is still the same call
         self.calls = tuple({(r.path, r.call): r for r in t.modules if r.parent is not None} for t in (a, b))
         self.taken: set[int] = set()  # rows of the second that have their partner
-        self.pairs: list[_Pair] = []
-        self.done = 0
+        self.pairs: list[tuple[Row | None, Row | None]] = []
+        self.done: list[int] = []  # indices of the pairs, in the order of their ends
         self.align(None, None)
 
     def align(self, parent: int | None, other_parent: int | None) -> None:
@@ -202,16 +195,12 @@ class _Alignment:
                 continue
             if row is None and other.kind == "module" and (other.path, other.call) in self.calls[0]:
                 continue  # it comes when its partner does
-            pair = _Pair(row, other)
-            self.pairs.append(pair)
-            if row is None or other is None:
-                trace = self.traces[row is None]
-                pair.inside = len(trace.within(row or other))
-            else:
+            number = len(self.pairs)
+            self.pairs.append((row, other))
+            if row is not None and other is not None:
                 self.taken.add(other.index)
                 self.align(row.index, other.index)
-            self.done += 1
-            pair.done = self.done
+            self.done.append(number)
 
 
 def _in_order(rows: list[Row], others: list[Row]) -> Iterator[tuple[Row | None, Row | None]]:

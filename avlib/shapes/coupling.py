@@ -22,10 +22,9 @@ GAPS = 5  # differences of 0, 1, ... whole frames whose first length is found
 
 @dataclass(frozen=True)
 class Pair:
-    """A length beside the first one.
+    """A length beside the first one, with the `ratio` of frames of the first for one of this.
 
-    `ratio` is the number of frames of the first for one of this. `parts` has, for 0, 1, 2, ... whole frames, the first
-    size at which this one differs by more from the first, divided by the ratio; None if it never does.
+    `parts` has, for 0, 1, 2, ... frames, the first size at which they differ by more; None if they never do.
     """
 
     name: str

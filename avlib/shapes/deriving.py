@@ -15,8 +15,8 @@ from fractions import Fraction
 from typing import Any
 
 from .formula import Formula
-from .probing import Probes, Relation, first_line
-from .recorder import at_line, file_name
+from .probing import Probes, Relation
+from .recorder import at_line, error_text, file_name
 from .rows import Requirement
 from .running import Model, Run, Slot
 
@@ -28,8 +28,6 @@ NEAR = (1, 2, 3, 5, -1, -2, 11)
 IN_A_ROW = 64  # steps that are tried to find a floor of a floor
 
 Seen = Callable[[int], "int | None"]  # a size after a number of steps; None if it cannot be
-
-Candidates = dict[Slot, Formula | None]
 
 _lock = threading.RLock()  # probing puts names into modules for a moment; one thread at a time
 
@@ -43,7 +41,6 @@ class Derivation:
         self.formulas: dict[Slot, Formula] = {}
         self.requires: list[Requirement] = []
         self.unknown: dict[str, str] = {}
-        self._by_values: set[Slot] = set()
         self._known: list[Formula] = []  # of other sizes
         self._fits: dict[tuple, Formula] = {}  # by the sizes that were seen
         self._values: dict[str, dict[int, int | None]] = {}  # of each formula in each run
@@ -56,17 +53,16 @@ class Derivation:
     def _derive(self) -> None:
         probes = self.probes
         start = probes.at(self.sizes)
-        if not probes.real and not probes.as_expected(start):
+        if not probes.real and start.error is not None and type(start.error) is not type(self.base.error):
             probes.fall_back(start.error)
         probes.find_steps()
         symbolic, again, passes = None, not probes.real, 0
         while again and passes < MOST_PASSES:
             (symbolic, again), passes = probes.symbolic(), passes + 1
         probes.explore()
-        if probes.real:
-            self._by_values = probes.by_values()
-            if self._by_values:
-                probes.notes.append("Some sizes depend on values, as lengths or masks do: they have no formula.")
+        self._by_values = probes.by_values() if probes.real else set()
+        if self._by_values:
+            probes.notes.append("Some sizes depend on values, as lengths or masks do: they have no formula.")
         candidates = self._read(symbolic) if symbolic is not None else {}
         if symbolic is not None:
             self._replace_wrong(candidates)
@@ -76,11 +72,9 @@ class Derivation:
         self._find_requirements()
         self._note_other_paths()
 
-    def _read(self, run: Run) -> Candidates:
+    def _read(self, run: Run) -> dict[Slot, Formula | None]:
         formula = self.probes.model.fake.formula
         return {slot: formula(size) for slot, size in run.sizes.items() if slot in self.base.sizes}
-
-    # checking
 
     def _holds(self, slot: Slot, formula: Formula | None) -> bool:
         """Whether a formula agrees with every run that has this size, and with at least one at other sizes."""
@@ -108,7 +102,7 @@ class Derivation:
         sizes = (run.sizes.get(slot) for _, run in self.probes.points())
         return tuple(size if isinstance(size, int) else None for size in sizes)
 
-    def _keep(self, candidates: Candidates) -> None:
+    def _keep(self, candidates: dict[Slot, Formula | None]) -> None:
         """Keep the formulas that hold; a size that no run at another size of a name reached is a number."""
         fixed = {name: self.sizes[name] for name in self.probes.fixed}
         reached = {name: self.probes.reached(name) for name in self.sizes}
@@ -128,9 +122,7 @@ class Derivation:
             elif isinstance(size, int) and not self.probes.steps and not any(slot in seen for seen in reached.values()):
                 self.formulas[slot] = Formula(size)
 
-    # fitting
-
-    def _replace_wrong(self, candidates: Candidates) -> None:
+    def _replace_wrong(self, candidates: dict[Slot, Formula | None]) -> None:
         """Fit the outputs of the operations at which wrong sizes begin, and repeat the symbolic run with them."""
         overrides: dict[tuple, dict[tuple[str, int], Formula]] = {}
         while len(overrides) < MOST_OVERRIDES:
@@ -149,7 +141,7 @@ class Derivation:
                 return
             candidates |= self._read(self.probes.symbolic(overrides)[0])
 
-    def _fit_the_rest(self, candidates: Candidates) -> None:
+    def _fit_the_rest(self, candidates: dict[Slot, Formula | None]) -> None:
         """Fit the sizes that no symbolic run explains, equal ones together."""
         self._known = _distinct(self.formulas.values())
         groups: dict[tuple, list[Slot]] = {}
@@ -254,8 +246,6 @@ class Derivation:
                 self.unknown[names[old]] = f"depends on values: given by {event.name}{at_line(event.place)}"
             self.formulas[slot] = Formula(names[old])
 
-    # requirements
-
     def _find_requirements(self) -> None:
         """Find the model's comparisons of sizes without which a run raises."""
         kept: list[Relation] = []
@@ -267,12 +257,14 @@ class Derivation:
             broken = self._broken(need, kept)
             if broken is not None and broken.error is not None:
                 kept.append(need)
-                self.requires.append(Requirement(need.text, file_name(guard.file), guard.line, _reason(broken)))
+                self._require(need.text, (guard.file, guard.line), broken)
         texts = " ".join(need.text for need in kept)
         for name, run in self.probes.fixed.items():
             if f"{name} ==" not in texts and run.raised_at is not None:
-                text, (file, line) = f"{name} == {self.sizes[name]}", run.raised_at
-                self.requires.append(Requirement(text, file_name(file), line, _reason(run)))
+                self._require(f"{name} == {self.sizes[name]}", run.raised_at, run)
+
+    def _require(self, text: str, place: tuple[str, int], broken: Run) -> None:
+        self.requires.append(Requirement(text, file_name(place[0]), place[1], error_text(broken.error)[:160]))
 
     def _broken(self, need: Relation, kept: list[Relation]) -> Run | None:
         """A run at sizes that break only this relation, with all other names unchanged."""
@@ -290,17 +282,13 @@ class Derivation:
             for sizes, run in self.probes.alone(name):
                 more, fewer = len(set(run.keys) - rows), len(rows - set(run.keys))
                 if run.error is None and (more or fewer):
-                    change = f"at {name}={sizes[name]} {more} rows more, {fewer} fewer"
-                    self.probes.notes.append(f"The flow depends on {name}: {change}.")
+                    text = f"The flow depends on {name}: at {name}={sizes[name]} {more} rows more, {fewer} fewer."
+                    self.probes.notes.append(text)
                     break
 
 
 def _distinct(formulas: Any) -> list[Formula]:
     return list({formula._key: formula for formula in formulas if formula is not None}.values())
-
-
-def _reason(run: Run) -> str:
-    return f"{type(run.error).__name__}: {first_line(run.error)}"
 
 
 # from values at many sizes to a formula: exact arithmetic, no least squares
@@ -315,15 +303,9 @@ def fit(
 ) -> Formula | None:
     """Return the formula of a size that depends on several names, to be checked at further sizes.
 
-    Along one name it is sought as `k*((p*n + c)//s) + m`, or as a floor of a floor; for several names as a sum or
-    product of what each does alone.
-
-    Args:
-        seen: the size, by names; None where it was not reached.
-        base: the sizes to start from.
-        steps: the smallest change of each name that can change.
-        known: for some names, the formula along that name alone.
-        far: for some names, the distances in steps at which to look.
+    `seen` gives the size at other sizes of the names, from `base` in whole `steps`; `known` are formulas along one
+    name, `far` the distances at which to look. Along one name `k*((p*n + c)//s) + m` or a floor of a floor is sought,
+    for several names a sum or product of what each does alone.
     """
     start = seen(base)
     if start is None:
@@ -339,8 +321,7 @@ def fit(
             alone = fit_one(along, (far or {}).get(name, FAR))
             if alone is None:
                 return None
-            line = Formula(name) - base[name]
-            alone = alone.substitute(j=line) if step == 1 else _stretched(alone, line, step)
+            alone = _stretched(alone, Formula(name) - base[name], step)
         if alone.constant is not None:
             continue
         found = _joined(seen, base, {n: steps[n] for n in [*names, name]}, found, alone, start) if names else alone
@@ -351,11 +332,7 @@ def fit(
 
 
 def fit_one(seen: Seen, far: Sequence[int] = FAR, deeper: bool = True) -> Formula | None:
-    """Return the formula of a size after `j` steps, in the name `j`.
-
-    A far value gives the slope as the simplest fraction, the greatest common divisor of differences gives k, and
-    bisection gives c.
-    """
+    """Return the formula of a size after `j` steps: far values give the slope, differences k, bisection c."""
     values = {j: value for j in (0, *NEAR) if (value := seen(j)) is not None}
     if 0 not in values or len(values) < 3:
         return None

@@ -67,15 +67,20 @@ class _Graph:
                 continue
             for info in root.inputs:
                 if info.identity not in self.made:
-                    self.input(info)
+                    box = Box("input", [(_called(info.path, "input"), "name")], streams=_streams(info))
+                    self.boxes.append(box)
+                    self.makes(box, [info])
             if depth == 0 or not trace.children(root):
                 self.stage(root)
             else:
                 self.inside(root, depth, ops_alone)
         for name, info in together(roots[-1].outputs):
-            self.output(name, info)
+            box = Box("output", [(_called(name, "output"), "name")])
+            self.takes(box, [info])
+            self.boxes += [box] * bool(box.above)
         self.contract()
-        self.colour()
+        for box in self.boxes:  # each box comes after those above it
+            box.streams = box.streams.union(*(above.streams for above in box.above))
 
     def inside(self, row: Row, depth: int, ops_alone: bool) -> None:
         """Add the stages inside a row."""
@@ -89,11 +94,6 @@ class _Graph:
                 self.inside(inner, depth, ops_alone)
             else:
                 self.stage(inner)
-
-    def input(self, info: TensorInfo) -> None:
-        box = Box("input", [(_called(info.path, "input"), "name")], streams=_streams(info))
-        self.boxes.append(box)
-        self.makes(box, [info])
 
     def stage(self, row: Row) -> None:
         box = Box("stage", row=row, alike=(re.sub(r"\d+", "#", row.path), self.kinds[row.index]))
@@ -130,12 +130,6 @@ class _Graph:
                 if info.identity is not None and sources:
                     name = _NAMES.get(row.name, row.name)
                     self.made[info.identity] = [(box, (*trail, name)) for box, trail in sources.items()]
-
-    def output(self, name: str, info: TensorInfo) -> None:
-        box = Box("output", [(_called(name, "output"), "name")])
-        self.takes(box, [info])
-        if box.above:
-            self.boxes.append(box)
 
     def makes(self, box: Box, infos: Iterable[TensorInfo]) -> None:
         for info in infos:
@@ -193,11 +187,6 @@ class _Graph:
             if arrow.end not in into:  # arrows between stages that share a block go
                 arrow.start = into.get(arrow.start, arrow.start)
                 self.connect(arrow)
-
-    def colour(self) -> None:
-        for box in self.boxes:  # each box comes after those above it
-            for above in box.above:
-                box.streams |= above.streams
 
 
 def _parameters(number: int) -> list[str]:

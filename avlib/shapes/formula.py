@@ -485,9 +485,6 @@ def _floor_by_formula(top: Formula, bottom: Formula) -> Formula:
     return outside + Formula.of_atom(Call("floor", top, bottom)) if top.terms else outside
 
 
-# words
-
-
 def _short(number: float) -> str:
     """Three digits, cut off rather than rounded, so that a limit is not overstated."""
     if number >= 100 or number == int(number):

@@ -101,7 +101,14 @@ def _broken(text: str, most: int = 46) -> list[str]:
 
 def _laid_out(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[list[Box]]:
     """Place every box; return the layers, alternately of blocks and of texts on arrows."""
-    _assign_layers(boxes)
+    for box in boxes:  # as far up as possible
+        box.layer = max((above.layer + 1 for above in box.above), default=0)
+    deepest = max((box.layer for box in boxes), default=0)
+    for box in boxes:
+        if box.kind == "input" and box.below:  # directly above its first use
+            box.layer = min(below.layer for below in box.below) - 1
+        elif box.kind == "output":
+            box.layer = deepest
     layers: list[list[Box]] = [[] for _ in range(2 * max((box.layer for box in boxes), default=0) + 1)]
     for box in boxes:
         box.layer *= 2
@@ -133,19 +140,6 @@ def _laid_out(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[list[Box]]:
 def _join(above: Box, below: Box) -> None:
     above.below.append(below)
     below.above.append(above)
-
-
-def _assign_layers(boxes: list[Box]) -> None:
-    """Place boxes as far up as possible, inputs directly above their first use, and outputs at the bottom."""
-    for box in boxes:  # each box comes after those above it
-        box.layer = max((above.layer + 1 for above in box.above), default=0)
-    for box in boxes:
-        if box.kind == "input" and box.below:
-            box.layer = min(below.layer for below in box.below) - 1
-    deepest = max((box.layer for box in boxes), default=0)
-    for box in boxes:
-        if box.kind == "output":
-            box.layer = deepest
 
 
 _SIZES = {"name": 13, "kind": 11, "failed": 11, "join": 12, "size": 12, "formula": 12, "way": 11}

@@ -21,7 +21,6 @@ from .rows import Statistics
 
 Shape = tuple[int, ...]
 Work = Callable[[Sequence[Shape], Sequence[Shape]], "int | None"]
-Rule = Callable[[Mapping[str, Shape], Sequence[Shape]], "int | None"]  # inputs by path, outputs
 
 # Parts of names of operations whose work no rule here gives.
 UNKNOWN = (
@@ -50,14 +49,15 @@ def work_of(function: Any, name: str, args: tuple, kwargs: Mapping[str, Any], pa
     if name in RULES:
         constants = CONSTANTS[name](args, kwargs) if name in CONSTANTS else {}
         return partial(_by_rule, partial(RULES[name], **constants), tuple(paths))
-    return None if any(part in name for part in UNKNOWN) else _no_work
+    return None if any(part in name for part in UNKNOWN) else no_work
 
 
-def _no_work(inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
+def no_work(inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
+    """Return 0: the FLOPs of element-wise work, and of a module without the operations inside."""
     return 0
 
 
-def _by_rule(rule: Rule, paths: Sequence[str], inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int | None:
+def _by_rule(rule: Callable, paths: Sequence[str], inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int | None:
     return rule(dict(zip(paths, inputs, strict=True)), outputs)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from . import fake
 from .formula import Formula
-from .recorder import Event, at_line, raised_at, raising
+from .recorder import Event, at_line, error_text, raised_at, raising
 from .rows import COMPARISONS
 from .running import Model, Run, Slot, event_key
 
@@ -44,18 +44,11 @@ class Relation(NamedTuple):
     holds: Callable[[Mapping[str, int]], bool]
 
 
-_SIGNS = {  # by sympy's names
-    **{"Equality": "==", "Unequality": "!=", "StrictLessThan": "<", "LessThan": "<="},
-    **{"StrictGreaterThan": ">", "GreaterThan": ">="},
-}
-
-
 def _sides(guard: fake.Guard, world: fake.Fake | None) -> tuple[str, Formula, Formula] | None:
-    relation = guard.relation
-    sign = _SIGNS.get(type(relation).__name__)
+    sign = getattr(guard.relation, "rel_op", None)  # of sympy: "==", "<="
     if sign is None or world is None:
         return None
-    left, right = world.read(relation.lhs), world.read(relation.rhs)
+    left, right = world.read(guard.relation.lhs), world.read(guard.relation.rhs)
     return None if left is None or right is None else (sign, left, right)
 
 
@@ -330,17 +323,12 @@ class Probes:
             return self._sizes_of(max(ran, key=lambda steps: len(runs[steps].events)))
         return {name: size if size > 1 else 3 for name, size in self.sizes.items()}
 
-    def as_expected(self, run: Run) -> bool:
-        """Whether a run went as far as the given one."""
-        return run.error is None or type(run.error) is type(self.base.error)
-
     def fall_back(self, error: BaseException) -> None:
         """Continue with real tensors, and note why."""
         self.real = True
         self.runs.clear()
-        at = at_line(raised_at(error.__traceback__))
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        self.notes.append(f"The model looks at values{at} ({reason}), so runs at other sizes had real ones.")
+        where = f"{at_line(raised_at(error.__traceback__))} ({error_text(error)[:160]})"
+        self.notes.append(f"The model looks at values{where}, so runs at other sizes had real ones.")
 
     def by_values(self) -> set[Slot]:
         """Return the sizes that depend on the values of the inputs, which runs at other sizes do not show."""
@@ -348,11 +336,6 @@ class Probes:
         if run.error is not None:
             return set()
         return {slot for slot, size in self.base.sizes.items() if run.sizes.get(slot, size) != size}
-
-
-def first_line(error: BaseException, most: int = 160) -> str:
-    """Return the beginning of a message."""
-    return str(error).strip().partition("\n")[0][:most]
 
 
 def _replaced(event: Event, output: Any, changed: Mapping[tuple[str, int], Formula], symbols: dict, world: Any) -> Any:

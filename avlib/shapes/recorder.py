@@ -24,7 +24,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from . import fake
-from .measuring import Work, statistics_of, work_of
+from .measuring import Work, no_work, statistics_of, work_of
 from .rows import Source
 
 Place = tuple[str, int] | None  # file and line
@@ -181,7 +181,7 @@ class Recorder:
             self._calls[id(module)] += 1
             path = self.paths[id(module)]
             event = self._begun("module", path, self._calls[id(module)], type(module).__name__)
-            event.module, event.work = module, _no_work if not fake.is_script(module) else None
+            event.module, event.work = module, no_work if not fake.is_script(module) else None
             event.place = calling_line(3)
             event.inputs = self._leaves((*((f"[{i}]", value) for i, value in enumerate(args)), *kwargs.items()))
             self._open.append(event)
@@ -200,7 +200,7 @@ class Recorder:
                 event = self._open.pop()
                 before, event.error = event.error, None
                 if raised is not None and raised is not before:
-                    event.error = _error_text(raised)  # a hook that always runs sees None instead of an output
+                    event.error = error_text(raised)  # a hook that always runs sees None instead of an output
             if event.error is None:
                 event.outputs = self._leaves((("", output),))
             self._stop(event)
@@ -209,7 +209,7 @@ class Recorder:
         """Run a callable that is no module, and record it as one with these named inputs."""
         with fake.unseen():
             event = self._begun("module", "", 1, name)
-            event.work = _no_work
+            event.work = no_work
             event.inputs = self._leaves(inputs)
             self._open.append(event)
             event.started = self._now()
@@ -219,7 +219,7 @@ class Recorder:
                 event.outputs = self._leaves((("", output),))
             return output
         except BaseException as error:
-            event.error = _error_text(error)
+            event.error = error_text(error)
             raise
         finally:
             while event in self._open:
@@ -253,7 +253,7 @@ class Recorder:
                 return None  # it changes no shape
             with fake.unseen():
                 event = self._operation(function, name, args, kwargs)
-                event.error = _error_text(error)
+                event.error = error_text(error)
             raise
         if not isinstance(output, Tensor | tuple | list) and name != "__setitem__":
             return output  # a size, a flag, a number
@@ -336,12 +336,8 @@ class _Mode(TorchFunctionMode):
         return self.recorder.operation(func, args, kwargs or {})
 
 
-def _no_work(inputs, outputs) -> int:
-    """The FLOPs of a module without the operations inside."""
-    return 0
-
-
-def _error_text(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
+    """Return the class and the first line of the message."""
     message = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 

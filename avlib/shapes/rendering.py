@@ -352,12 +352,8 @@ def _meanings(trace: Recording) -> Mapping[str, Any]:
 def to_csv(trace: Recording, path: str | Path | None = None) -> str:
     """Return a trace as CSV, one line per row; tensors are separated by semicolons, unknown values are empty.
 
-    Args:
-        trace: the trace.
-        path: a file to write to as well.
-
     Raises:
-        CacheError: the file cannot be written.
+        CacheError: the file of `path` cannot be written.
     """
     found = io.StringIO()
     writer = csv.DictWriter(found, list(_record(Row(0, "", 1, "op", "", None, 0))), lineterminator="\n")
@@ -388,12 +384,8 @@ def to_json(trace: Recording, path: str | Path | None = None) -> str:
     null, formulas are text; `output` nests `{"tuple": [...]}`, `{"list": [...]}`, `{"dict": [[key, value], ...]}` and
     `{"tensor": {...}}`.
 
-    Args:
-        trace: the trace.
-        path: a file to write to as well.
-
     Raises:
-        CacheError: the file cannot be written.
+        CacheError: the file of `path` cannot be written.
     """
     content = {"format": FORMAT} | _fields(trace) | {"output": _nest(trace.output)}
     return _saved(json.dumps(content, ensure_ascii=False, allow_nan=False), path)

@@ -19,14 +19,8 @@ from .formula import Formula
 Shape = tuple[int | None, ...]  # None for an unknown size
 Nest = Any  # tuples, lists and dicts of TensorInfo; None in the place of anything that is no tensor
 
-COMPARISONS = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<=": operator.le,
-    ">=": operator.ge,
-    "<": operator.lt,
-    ">": operator.gt,
-}
+COMPARISONS = {"==": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge}
+COMPARISONS |= {"<": operator.lt, ">": operator.gt}
 
 # numbers as text
 
@@ -124,9 +118,8 @@ class Statistics:
 class TensorInfo:
     """One input or output tensor, without its values.
 
-    `path` is its place in the nest: "hidden_states[3]", "[0]", "" for a tensor by itself; the path of an input begins
-    with the name of the argument. `formulas` has a formula for each axis, or None where none is verified; it is None as
-    a whole in a trace without named sizes.
+    `path` is its place in the nest: "hidden_states[3]", "[0]", "" for a tensor by itself; for inputs it begins with the
+    argument. `formulas` has None for an axis without a verified formula; it is None in a trace without named sizes.
     """
 
     path: str
@@ -172,10 +165,7 @@ class TensorInfo:
 
 
 def together(infos: Iterable[TensorInfo], short: bool = False) -> list[tuple[str, TensorInfo]]:
-    """Group tensors that differ only in the numbers of their paths; return a name and one tensor for each group.
-
-    The name is `layers[0].keys … layers[31].keys`, or short `layers[0].keys ×32`, cut at the left.
-    """
+    """Group tensors that differ only in the numbers of their paths; return a name and one tensor of each group."""
     groups: dict[tuple, list[TensorInfo]] = {}
     for info in infos:
         groups.setdefault(info.kind, []).append(info)
@@ -304,15 +294,12 @@ class Requirement(NamedTuple):
     reason: str = ""  # the exception where it does not hold
 
     def __str__(self) -> str:
-        return f"{self.formula} @ {self.file}:{self.line}{self._because}"
+        return f"{self.formula} @ {self.file}:{self.line}" + (f" ({self.reason})" if self.reason else "")
 
     @property
     def short(self) -> str:
-        return f"{self.formula} @ {PurePath(self.file).name}:{self.line}{self._because}"
-
-    @property
-    def _because(self) -> str:
-        return f" ({self.reason})" if self.reason else ""
+        """The text without folders."""
+        return str(self._replace(file=PurePath(self.file).name))
 
     def holds(self, sizes: Mapping[str, int]) -> bool:
         """Whether it holds at these sizes; True if it cannot be read."""

@@ -108,7 +108,7 @@ def trace_build(
         builder: returns the module or callable.
         args: its positional arguments.
         dims: names of sizes, as in `trace`; names of arguments are those of the model.
-        kwargs: arguments by name whose names are options here.
+        kwargs: as in `trace`.
         model_kwargs: further arguments.
 
     Raises:
