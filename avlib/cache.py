@@ -1,4 +1,4 @@
-"""The one folder outside the checkout that avlib writes to: rendered clips and trained models.
+"""The cache folder, for rendered clips and trained models.
 
 A file in it is either whole or absent, also when a process is killed or two work at once: it is written under another
 name and moved into place.

@@ -1,4 +1,4 @@
-"""Reading and writing weights. Nothing in a file is executed, and none is loaded in part silently."""
+"""Reading and writing weights. Nothing in a file is executed."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Differences(NamedTuple):
 
 
 def read(path: Path | str) -> Checkpoint:
-    """Read weights from a PyTorch file, a safetensors file, or a folder that `save` wrote.
+    """Read weights from a PyTorch or safetensors file, or a saved folder.
 
     A PyTorch file is read with `weights_only=True`. Tensors under "model" or "state_dict" are taken from there, without
     the prefix `module.` of DataParallel.

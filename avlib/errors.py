@@ -49,7 +49,7 @@ class ParameterError(AvlibError, ValueError):
 
 
 class DatasetError(AvlibError):
-    """A table or folder of a data set, or one item of it, cannot be used."""
+    """A table, folder or item of a data set cannot be used."""
 
 
 class CacheError(AvlibError):
@@ -57,7 +57,7 @@ class CacheError(AvlibError):
 
 
 class NotebookError(AvlibError):
-    """A notebook is missing, is not in the form of the workbook, or failed while it ran."""
+    """A notebook is missing, not in the workbook's form, or failed."""
 
 
 class CheckpointError(AvlibError):

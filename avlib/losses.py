@@ -56,7 +56,7 @@ def contrastive_loss(
     both_directions: bool = False,
     gather: bool = True,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """InfoNCE on cosines: each picture picks its own sound among all sounds of the batch.
+    """InfoNCE on cosines: each picture picks its own sound.
 
     For picture j, loss = -log(exp(s_jj / t) / sum_i exp(s_ij / t)), s_ij the cosine between sound i and picture j:
     Source: CAV-MAE, `forward_contrastive`.
@@ -98,7 +98,7 @@ def supervised_contrastive_loss(
     *,
     gather: bool = True,
 ) -> Float[Tensor, ""]:
-    """Contrast each item with the others of the batch; those of its label are positives.
+    """Contrast each item with the batch; its label's items are positives.
 
     For item i, with s the cosines over the temperature, P the other items of its label, A all other items:
     -1 / |P| sum over p of log(exp(s_ip) / sum over a of exp(s_ia)); the mean over items that have a P, or 0.
@@ -133,9 +133,10 @@ def supervised_contrastive_loss(
 
 
 class Partners(NamedTuple):
-    """For each item, another of its word and label (`same`), and one of its word with another label (`other`).
+    """Partners of each item with the same and another label.
 
-    Each `(batch,)`, numbers of items. Where there is none, the number is the item's own and `has_...` is False.
+    `same` has its word and label, `other` its word and another label: indices `(batch,)`. Without such a partner, it is
+    the item's own and `has_...` is False.
     """
 
     same: Int[Tensor, " batch"]
@@ -149,14 +150,13 @@ def draw_partners(
     words: Int[Tensor, " batch"] | None = None,
     noise: Float[Tensor, "batch batch"] | None = None,
 ) -> Partners:
-    """Draw for each item a partner of its word and label, and one of another label.
+    """Draw partners of each item with the same and another label.
 
     Without `words`, all items may be compared. The highest `noise` in an item's row wins; it is uniform, by default
     drawn here, in training by `training.uniform(batch, batch)`, so that it follows from the seed and the step.
     """
     count = len(labels)
-    noise = torch.rand(count, count) if noise is None else noise
-    noise = noise.to(labels.device)
+    noise = (torch.rand(count, count) if noise is None else noise).to(labels.device)
     comparable, alike = _comparable(words, labels), _equal(labels)
     own = torch.arange(count, device=labels.device)
     drawn = []
@@ -175,7 +175,7 @@ def pair_contrastive_loss(
     has_positive: Bool[Tensor, " batch"] | None = None,
     has_negative: Bool[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, ""]:
-    """1 minus the cosine to a positive, plus the cosine to a negative above a margin.
+    """1 - cosine to a positive + cosine to a negative above a margin.
 
     Each is a mean over the items that have that partner, or 0. Gradients reach the partners too.
 
@@ -259,8 +259,7 @@ def cross_entropy_loss(
     Raises:
         ParameterError: shapes that do not fit, an unknown class or reduction.
     """
-    logits, target = _checked(logits, target)
-    losses = F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
+    losses = F.cross_entropy(*_checked(logits, target), reduction="none", label_smoothing=label_smoothing)
     return _reduced(losses, weights, reduction)
 
 
@@ -272,7 +271,7 @@ def focal_loss(
     form: str = "softmax",
     reduction: str = "mean",
 ) -> Float[Tensor, "*batch"]:
-    """Cross entropy that counts an item less, the surer the model is of its class.
+    """Cross entropy that counts confidently correct items less.
 
     With "softmax", (1 - p_y)^gamma times -log p_y. With "sigmoid", the sum over classes, each a question of its own,
     of -a (1 - pt)^gamma log pt, where pt is the probability of the right answer: Lin et al., "Focal Loss for Dense
@@ -402,10 +401,10 @@ def _reduced(losses: Tensor, weights: Tensor | None, reduction: str, count: Tens
 def class_balanced_weights(
     counts: Int[Tensor, " classes"] | Float[Tensor, " classes"] | Sequence[int], beta: float | int = 0.999
 ) -> Float[Tensor, " classes"]:
-    """A weight for each class: (1 - beta) / (1 - beta^n), scaled to sum to the classes.
+    """A weight for each class by its effective number of examples.
 
-    One over the effective number of examples: with `beta` 0 all weigh 1, towards 1 they approach 1 / n. `counts` are of
-    the training split. Cui et al., arXiv:1901.05555, equation 2; there `beta` is from 0.9 to 0.9999.
+    (1 - beta) / (1 - beta^n), scaled to sum to the classes; `counts` n are of the training split. With `beta` 0 all
+    weigh 1, near 1 they approach 1 / n. Cui et al., arXiv:1901.05555, equation 2; there `beta` is from 0.9 to 0.9999.
 
     Raises:
         ParameterError: a class without examples, no classes, or a `beta` outside [0, 1).
@@ -442,7 +441,7 @@ def balancing_weights(
     laplace: float | int = 0,
     cap: float | int | None = 10.0,
 ) -> Float[Tensor, "words classes"]:
-    """A weight for each word and class, so that the classes of a word count alike.
+    """Weights of words and classes that balance the classes of a word.
 
     With N_wy clips of word w and class y, N_w of word w, and K_w classes that this word has: N_w / (K_w N_wy) in the
     form "balanced", whose mean over the clips of a word is 1; N_w / N_wy in the form "inverse" of the notes' README.
@@ -475,9 +474,10 @@ def difficulty_weights(
     labels: Int[Tensor, " batch"] | Sequence[int],
     strength: float | int = 1.0,
 ) -> Float[Tensor, " batch"]:
-    """A weight for each clip: 1 + s (d - 1/2) if normal, 1 - s (d - 1/2) if abnormal.
+    """Weights of clips by label and difficulty of their words.
 
-    s is `strength`, d the difficulty of its word, from 0 (a score of 2 or less) to 1 (11 or more).
+    1 + s (d - 1/2) if normal, 1 - s (d - 1/2) if abnormal; s is `strength`, d the difficulty of its word, from 0 (a
+    score of 2 or less) to 1 (11 or more).
 
     Args:
         difficulty: `(batch,)`, of each clip's word; see `features.word_difficulty`.

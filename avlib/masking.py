@@ -67,7 +67,9 @@ def kept_count(patches: int, ratio: float | int) -> int:
 def whole_strips(
     grid: tuple[int, int], ratio: float | int, mode: str = "unstructured", *, exact: bool = True
 ) -> tuple[int, int]:
-    """Number of whole columns and rows that a mode masks: (48, 0) for `time` at 0.75 of 8 x 64.
+    """Number of whole columns and rows that a mode masks.
+
+    (48, 0) for `time` at 0.75 of 8 x 64 patches.
 
     `tf` as published asks for `int(64 * 0.75 * 0.7) = 33` columns and 4 rows. These are 388 patches, but only 384 may
     go: which four come back depends on how a sort orders equal numbers. Exact counts take away columns until all fit:

@@ -133,7 +133,7 @@ def patch_grid(axes: Axes, width: float, height: float, patch_width: float, patc
 
 
 def pictures(frames: UInt8[Tensor, "frames 3 height width"], labels: Sequence[str], *, columns: int = 5) -> Figure:
-    """Draw pictures in rows, each with its label above; values in [0, 1] or uint8."""
+    """Draw labelled pictures in rows; values in [0, 1] or uint8."""
     rows = -(-len(frames) // columns)
     height, width = frames.shape[-2:]
     drawn, grid = figure(rows, columns, height=9 / columns * height / width + 0.25, squeeze=False)
@@ -154,7 +154,7 @@ def show(drawn: Figure) -> None:
 
 
 def time_axis(axes: Axes, seconds: float) -> None:
-    """Label the time axis and limit it to `seconds`, so that several axes line up."""
+    """Label the time axis and limit it to `seconds`."""
     axes.set_xlim(0, seconds)
     axes.set_xlabel("time (s)")
 

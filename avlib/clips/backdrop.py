@@ -1,4 +1,4 @@
-"""The background of a scene and silent movers, drawn independently of the kind and its attributes.
+"""The background of a scene and silent movers, independent of the kind.
 
 All colours here are pale or greyish; only the sounding thing is brightly coloured.
 """

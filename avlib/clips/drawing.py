@@ -1,4 +1,4 @@
-"""Drawing: shapes are signed distances, painted from back to front onto a canvas, each inside its own box.
+"""Shapes as signed distances, painted from back to front onto a canvas.
 
 The stage is one unit high and wide (the shorter side of the frame); x runs from the middle to the right, y from the
 bottom upwards. Per pixel only + - * / sqrt, comparisons, minimum and maximum are used, which every machine rounds
@@ -39,7 +39,7 @@ def hue_colour(hue: float | int) -> Colour:
 
 
 def lit(colour: Colour, depth: float | int = 1.0) -> Paint:
-    """The two ends of a soft shade, `depth` apart: warm light above, cool shadow below."""
+    """A soft shade: warm light above, cool shadow below, `depth` apart."""
     return mix(colour, (1.0, 0.96, 0.86), 0.22 * depth), mix(colour, (0.14, 0.12, 0.30), 0.30 * depth)
 
 
@@ -92,7 +92,7 @@ def disc(radius: Length) -> Shape:
 
 
 def oval(across: Length, up: Length) -> Shape:
-    """An ellipse with the half axes `across` and `up`; its distance is exact near the outline."""
+    """An ellipse with half axes `across` and `up`, exact near the outline."""
 
     def distance(x, y):
         x, y = x * (1 / across), y * (1 / up)
@@ -105,7 +105,7 @@ def oval(across: Length, up: Length) -> Shape:
 
 
 def bar(x0: Length, y0: Length, x1: Length, y1: Length, start: Length, end: Length | None = None) -> Shape:
-    """A round-ended line from (x0, y0) to (x1, y1), its half width from `start` to `end`."""
+    """A round-ended line, its half width from `start` to `end`."""
     end = start if end is None else end
     along, rise = x1 - x0, y1 - y0
     scale = 1 / max(along * along + rise * rise, 1e-12)
@@ -170,7 +170,7 @@ def join(*shapes: Shape, melt: Length = 0.0) -> Shape:
 
 
 class Canvas:
-    """A picture of `size` (height, width) in pixels, and its frame of reference for drawing."""
+    """A picture of `size` (height, width) in pixels, with a coordinate system."""
 
     def __init__(self, size: tuple[int, int]):
         height, width = size
@@ -189,7 +189,7 @@ class Canvas:
         return other
 
     def at(self, x: Length, y: Length, scale: Length = 1.0, facing: int = 1, turn: Length = 0.0) -> Canvas:
-        """The same canvas with its origin at (x, y) on the stage and lengths in units of `scale`.
+        """The same canvas with origin (x, y) and unit `scale`.
 
         Shapes are turned by `turn` (radians, counter-clockwise), then mirrored if `facing` is -1.
         """
@@ -198,7 +198,7 @@ class Canvas:
         return other
 
     def place(self, position: Length) -> float:
-        """Stage x of a position in [0, 1]; a fifth of the width stays free on both sides."""
+        """Stage x of a position in [0, 1], a fifth from both sides."""
         return (position - 0.5) * 0.6 * (2 * self.half_width)
 
     def fill(self, shape: Shape, paint: Colour | Paint, x=0.0, y=0.0, angle=0.0, opacity=1.0, soft=0.0) -> None:

@@ -1,4 +1,4 @@
-"""Clips as files: each is rendered once into the cache, with its truth beside it.
+"""Clips as files in the cache, each rendered once, with its truth.
 
 `render` is for scenes; `place`, `render_missing` and `publish` are for clips of any sort.
 """
@@ -22,7 +22,7 @@ from .scene import Scene
 
 @dataclass(frozen=True)
 class Clip:
-    """A rendered scene; the truth lies beside the mp4 file as `.json` and is in its metadata."""
+    """A rendered scene; the truth is in its metadata and a `.json` beside it."""
 
     path: Path
     scene: Scene
@@ -35,7 +35,7 @@ def render(
     jobs: int | None = None,
     progress: bool = True,
 ) -> list[Clip]:
-    """Render scenes that are not in the cache yet to mp4 files with 48 kHz stereo sound.
+    """Render scenes to mp4 files in the cache, with 48 kHz stereo sound.
 
     Args:
         scenes: to render.
@@ -61,7 +61,7 @@ def render(
 
 
 def place(sort: str, name: str, recipe: tuple, ending: str) -> Path:
-    """Return the path of a clip in a folder of its own, whose name depends on its recipe.
+    """Return the path of a clip in a folder named by its recipe.
 
     Args:
         sort: folder in the cache for clips of this sort.

@@ -25,7 +25,7 @@ _ATTRIBUTES = ("position", "size", "hue", "rate")
 
 @dataclass(frozen=True)
 class Truth:
-    """The truth of a scene, for any size of its picture and sample rate of its sound.
+    """The truth of a scene, independent of picture size and sample rate.
 
     kind, seed, seconds: of the scene.
     position, size, hue, rate: the four attributes in [0, 1]: left to right, small to large, dark blue to yellow,
@@ -131,9 +131,9 @@ class Scene:
 
     @cached_property
     def beats(self) -> tuple[list[float], list[float], list[float]]:
-        """Time (s), loudness and pitch (Hz) of every onset, from before the clip to after the longest one.
+        """Time (s), loudness and pitch (Hz) of every onset.
 
-        The longer the wait, the harder the strike.
+        They reach from before the clip to after the longest one. The longer the wait, the harder the strike.
         """
         kind = BY_NAME[self.kind]
         count = int(6 + 2 * _LEAD + LONGEST) * 5
@@ -153,7 +153,7 @@ class Scene:
         return last, time - times[last], times[last + 1] - time
 
     def around(self, time: float, before: float, after: float) -> list[tuple[int, float]]:
-        """Number and age (seconds; negative: in the future) of the onsets from `before` ago to `after` ahead."""
+        """Number and age (s, negative: in the future) of onsets around `time`."""
         times = self.beats[0]
         first, end = bisect_right(times, time - before), bisect_right(times, time + after)
         return [(number, time - times[number]) for number in range(first, end)]
@@ -236,7 +236,9 @@ class Scene:
 
 
 def scenes(count: int, seed: int = 0, seconds: float | int = 10.0, kinds: Sequence[str] = KINDS) -> list[Scene]:
-    """Make `count` different scenes, the kinds in turn; a longer list begins with a shorter one.
+    """Make `count` different scenes, the kinds in turn.
+
+    A longer list begins with a shorter one.
 
     Args:
         count: number of scenes.

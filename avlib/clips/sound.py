@@ -1,4 +1,4 @@
-"""Sounds of scenes: notes as sums of decaying partials, noise in a band, and a small room.
+"""Sounds of scenes: notes, noise in a band, and a small room.
 
 Everything is a function of time in seconds. A lower sample rate gives the same sound without the frequencies above half
 of it: such partials are left out, and noise is made in the frequency domain.
@@ -20,7 +20,7 @@ _ECHOES = (  # delays and gains, first of both channels, then of the left and of
 
 
 def dice(*purpose: object) -> np.random.Generator:
-    """A random stream of its own for each purpose; only its `random`, which never changes, is used."""
+    """A random stream for a purpose; use only `random`, which never changes."""
     digest = hashlib.sha256(" ".join(map(str, purpose)).encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little")))
 
@@ -51,7 +51,7 @@ def ring(
 
 
 def glide(frequency: np.ndarray, level: np.ndarray, overtones: Sequence[float | int], sample_rate: int) -> np.ndarray:
-    """A tone with a frequency (Hz) and level per sample; levels of its harmonics are `overtones`."""
+    """A tone with frequency (Hz) and level per sample, and levels of harmonics."""
     turns = np.cumsum(frequency) - (frequency + frequency[0]) / 2  # by trapezoids: the same at every sample rate
     phase = turns * (2 * math.pi / sample_rate)
     waveform = np.zeros_like(phase)

@@ -1,4 +1,4 @@
-"""Built-in speech: words by speakers of different age, pronounced normally or not, in noise, with their truth.
+"""Built-in speech: words by speakers of different age, in noise.
 
     words and phones -> `Spoken(word, speaker, pronunciation, seed, snr)` -> its `truth`, its `sound()`
     `corpus(words, speakers, takes)` -> many of them, balanced -> `render` -> wav files and their table
@@ -99,7 +99,7 @@ def corpus(
 
 
 def render(spoken: Iterable[Spoken], jobs: int | None = None, progress: bool = True) -> Path:
-    """Render spoken words to wav files (16 kHz, mono, 16 bit) with their truth as `.json`.
+    """Render spoken words to 16 kHz, 16-bit mono wav files with their truth.
 
     Args:
         spoken: words to render; those in the cache are kept.

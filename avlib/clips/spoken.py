@@ -143,9 +143,10 @@ _TRACT_SPREAD, _F0_SPREAD, _PACE_SPREAD, _VOICE_SPREAD = 0.04, 0.10, 0.12, 0.03
 
 @dataclass(frozen=True)
 class Speaker:
-    """A speaker. Age is audible: older children have longer vocal tracts, lower voices, faster speech.
+    """A speaker, whose age is audible.
 
-    `Speaker(seed, age=...)` is, for the same seed, the same speaker at another age.
+    Older children have longer vocal tracts, lower voices and faster speech. `Speaker(seed, age=...)` is, for the same
+    seed, the same speaker at another age.
 
     Args:
         seed: number of the speaker, not negative.
@@ -249,7 +250,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Spoken:
-    """A word by a speaker with known truth, decided at once and rendered on demand.
+    """A word by a speaker with known truth, rendered on demand.
 
     An abnormal pronunciation takes one phone for another, so that the word becomes its partner in `PAIRS`: "ring"
     sounds as "wing", and "wing" as "ring". Random draws depend on the pair, the speaker and the seed alone. So an

@@ -40,7 +40,7 @@ def mask_bands(
     time_width: int = 0,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "*batch frames mels"]:
-    """SpecAugment as in torchaudio: one band of mel bins and one of frames become 0.
+    """SpecAugment as in torchaudio: zero a band of bins and of frames.
 
     The width of each is uniform from 0 to below the given one, its start uniform where it fits, the same for the whole
     batch. CAV-MAE masks before it normalises, so the bands end up at the level of the padding, +1.13.
@@ -85,7 +85,7 @@ def random_band(
 def add_noise(
     fbank: Float[Tensor, "frames mels"], generator: torch.Generator | None = None
 ) -> Float[Tensor, "frames mels"]:
-    """CAV-MAE's noise: uniform in [0, 1) in each bin, times one uniform number over 10."""
+    """Add CAV-MAE's noise: uniform per bin, times a uniform number over 10."""
     noise = torch.rand(fbank.shape, generator=generator) * torch.rand(1, generator=generator) / 10
     return fbank + noise.to(fbank)
 
@@ -99,7 +99,7 @@ def roll_time(
 
 
 def soft_labels(positives: Sequence[int], num_classes: int, smoothing: float = 0.0) -> Float[Tensor, " classes"]:
-    """Smooth labels of one clip as published: s / N everywhere, 1 - s at positives.
+    """Smooth one clip's labels as published: s / N, but 1 - s at positives.
 
     Raises:
         ParameterError: `smoothing` outside [0, 1), or a positive outside the classes.

@@ -58,7 +58,7 @@ def check_finite(waveform: Float[Tensor, "batch samples"]) -> None:
 
 
 def all_hold(conditions: Bool[Tensor, "*shape"]) -> bool:
-    """True if all are true; assumed in a trace with symbolic sizes, where an `if` on values would fail."""
+    """True if all are true; traces with symbolic sizes assume it."""
     holds = conditions.all().item()
     try:
         torch._check(holds)

@@ -1,4 +1,4 @@
-"""Spectrograms: Kaldi's filterbank energies, step by step, as CAV-MAE and BEATs take them, and Whisper's log-mel."""
+"""Kaldi's filterbank energies, step by step, and Whisper's log-mel spectrograms."""
 
 from __future__ import annotations
 
@@ -323,7 +323,7 @@ def resnet_log_mel(
 
 
 def resnet_hop_length(samples: int, columns: int = RESNET_SIZE) -> int:
-    """The largest hop that gives at least `columns` columns; 215 for 3 s at 16 kHz.
+    """The largest hop that gives `columns` columns; 215 for 3 s.
 
     Raises:
         TooShortError: fewer columns even with a hop of one sample.

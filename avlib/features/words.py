@@ -26,7 +26,7 @@ _SILENT_E = re.compile(r"(?<=[aeiouy][b-df-hj-np-tvz])e$")
 
 
 def word_difficulty(word: str, table: Mapping[str, float | int] | None = None) -> float:
-    """Score how hard a word is to say, from a table of scores or else by a rule.
+    """Score a word's difficulty by a table of scores or a rule.
 
     Korean: syllables + 2 x final consonants + tense + aspirated + diphthongs + 1 if there is a liquid. Else the number
     of phonemes, guessed from English spelling.

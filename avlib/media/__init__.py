@@ -1,4 +1,4 @@
-"""Sound and video files to tensors and back, through the FFmpeg that PyAV brings along.
+"""Sound and video files to tensors and back, through PyAV's FFmpeg.
 
 A file is decoded once, in order: frame 57 is the 57th picture that a player shows, whatever the header counts. A file
 that ends before its header promises is refused, not padded. Times are in seconds.

@@ -151,7 +151,7 @@ def check_reading(start: float, seconds: float | None, sample_rate: int | None) 
 
 
 def best_stream(container: InputContainer, kind: str) -> av.AudioStream | av.VideoStream | None:
-    """Return the stream that players choose; the cover picture of a song is no video."""
+    """Return the stream that players choose; a cover picture is no video."""
     stream = container.streams.best(kind)
     return None if stream is None or stream.disposition & Disposition.attached_pic else stream
 
@@ -177,7 +177,7 @@ def _require_stream(container: InputContainer, path: str | Path, kind: str, advi
 
 @dataclass
 class Span:
-    """Times at which the packets of one stream are shown, and the end of the last one."""
+    """Times of one stream's packets, and the end of the last."""
 
     times: list[float] = field(default_factory=list)
     end: float = 0.0
@@ -212,7 +212,7 @@ def scan(container: InputContainer, streams: list, seconds: float | None = None)
 
 
 def check_complete(path: str | Path, stream: av.stream.Stream, end: float, seconds: float | None) -> None:
-    """Refuse a stream that ends before its header promises, or before `seconds` where that is less."""
+    """Refuse a stream that ends before its header promises, or before `seconds`."""
     if stream.duration is None or not stream.container.format.name.startswith(_KNOWN_LENGTH):
         return
     promised = float((stream.duration + (stream.start_time or 0)) * stream.time_base) - zero_of(stream.container)
@@ -244,7 +244,7 @@ def _promised_by_wav(path: str | Path) -> float:
 
 
 def decode(packet: av.Packet, *, lenient: bool = False) -> list:
-    """Decode a packet; with `lenient` a broken one, as after a seek, gives no frames."""
+    """Decode a packet; with `lenient` a broken one gives no frames."""
     try:
         return packet.decode()
     except av.error.InvalidDataError:
@@ -259,7 +259,7 @@ def zero_of(container: InputContainer) -> float:
 
 
 def time_of(frame: av.VideoFrame, stream: av.VideoStream, position: int) -> float:
-    """Seconds from the beginning to a picture; from its position if it carries no time."""
+    """Seconds from the beginning to a picture, by its time or position."""
     if frame.pts is None:
         return position / frame_rate_of(stream)
     return float(frame.pts * frame.time_base) - zero_of(stream.container)

@@ -57,7 +57,7 @@ def read_audio(
 
 
 class SoundReader:
-    """Decodes packets of a sound stream to mono at one sample rate, from a start to an end."""
+    """Decodes part of a sound stream to mono at one sample rate."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class SoundReader:
         return self.taken >= self.wanted
 
     def decode(self, packet: av.Packet) -> list[np.ndarray]:
-        """The next samples, each piece `(samples,)` float32; the last packet of a stream gives what is still held."""
+        """Decode a packet to float32 pieces `(samples,)`; the last packet flushes the resampler."""
         if self.complete:
             return []
         frames = decode(packet, lenient=self.sought and not self.end)
@@ -103,7 +103,7 @@ class SoundReader:
         return [piece for frame in resampled if len(piece := self._trim(self._mono(frame)))]
 
     def check_end(self) -> None:
-        """Raise if what came is nothing, or less than the header promises, or not finite."""
+        """Raise if there are no samples, or fewer than the header promises."""
         if not self.complete:
             check_complete(self.path, self.stream, self.end + self.zero - zero_of(self.stream.container), None)
         if not self.taken:

@@ -1,4 +1,4 @@
-"""Chosen pictures of a video, alone or with its sound, in one pass through the file."""
+"""Chosen pictures of a video, alone or with its sound."""
 
 from __future__ import annotations
 

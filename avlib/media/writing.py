@@ -25,7 +25,7 @@ def write_video(
     sample_rate: int = 48000,
     metadata: dict[str, str] | None = None,
 ) -> None:
-    """Write pictures, and sound if there is any, as mp4 (h264 and aac) that browsers play.
+    """Write pictures and sound as mp4 (h264, aac) that browsers play.
 
     Args:
         path: the file to write; its folder must exist.

@@ -1,4 +1,4 @@
-"""One class, several classes or one number for each clip: how often right, how surely, for whom.
+"""Figures for predictions of classes and numbers, by split and by group.
 
 CAV-MAE's figures are those of its `utilities/stats.py`, except where two scores are equal, a class has no positives, or
 something is NaN.
@@ -103,7 +103,7 @@ def _precision_and_auc(scores: np.ndarray, true: np.ndarray) -> tuple[float, flo
 
 
 class Calibration(NamedTuple):
-    """Mean confidence and accuracy of clips in bins of confidence; NaN in bins without clips.
+    """Confidence and accuracy in bins of confidence; NaN in empty bins.
 
     `edges` is `(bins + 1,)`, all others `(bins,)`. `confidence` is the mean of the highest probability.
     """
@@ -115,7 +115,7 @@ class Calibration(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Expected calibration error: mean distance of the two, by how many clips are in a bin."""
+        """Expected calibration error: mean distance of the two over clips."""
         filled = self.count > 0
         distance = np.abs(self.accuracy - self.confidence)[filled]
         return float((self.count[filled] * distance).sum() / self.count.sum())
@@ -144,7 +144,7 @@ def confusion(predicted: Numbers, targets: Numbers, num_classes: int) -> Int[np.
 
 
 def balanced_accuracy(predicted: Numbers, targets: Numbers) -> float:
-    """UAR, unweighted average recall, over the classes that the clips have. Chance is 1 / classes.
+    """UAR, unweighted average recall, over the classes of the targets.
 
     Raises:
         ParameterError: no clips, or unequal lengths.
@@ -289,7 +289,7 @@ class GroupTable(NamedTuple):
 
     @property
     def spread(self) -> dict[str, float]:
-        """The best group minus the worst, for each figure; groups without the figure are left out."""
+        """The best group minus the worst, for each figure; NaN is ignored."""
         found = {name: values[~np.isnan(values)] for name, values in self.figures.items()}
         return {name: float(np.ptp(values)) if len(values) else math.nan for name, values in found.items()}
 

@@ -32,11 +32,11 @@ class Ranking(NamedTuple):
 
     @property
     def ranks(self) -> Float[Tensor, " queries"]:
-        """1 is the best; among equals the mean of the ranks that they share, which is what a random order gives."""
+        """Rank of each query's own from 1; the mean rank among equals."""
         return 1 + self.better + self.equal / 2
 
     def hits(self, k: int = 1) -> Float[Tensor, " queries"]:
-        """1 for queries with their own among the first k, else 0; among equals the share of their orders."""
+        """1 if a query's own is among the first k; fractions among equals."""
         return ((k - self.better) / (self.equal + 1)).clamp(0, 1)
 
     def recall(self, k: int = 1) -> float:
@@ -95,7 +95,7 @@ def ranking(
     tolerance: float = 1e-6,
     own: Int[Tensor, " queries"] | None = None,
 ) -> Ranking:
-    """Rank candidates for each query; its own has the query's number, unless another is given.
+    """Rank the candidates of each query; its own is at its index by default.
 
     Equal ones are counted fairly: where all are, R@1 is chance. The published code sorts, and so gives a query every
     rank at which its own similarity stands: of equal vectors it says R@1 = 1.
@@ -199,7 +199,7 @@ class Similarity(NamedTuple):
         return middle, middle - half, middle + half
 
     def figures(self) -> dict[str, float]:
-        """Mean cosine, that of the wrong pairs, R@1 with its lower bound and chance, median rank."""
+        """Cosine, its baseline, R@1 with lower bound and chance, median rank."""
         return {
             "cosine": self.mean,
             "cosine of wrong pairs": self.baseline,
@@ -211,7 +211,7 @@ class Similarity(NamedTuple):
 
 
 class Content(NamedTuple):
-    """How often pictures show the labels of their sounds.
+    """Agreement of pictures with the labels of their sounds.
 
     `ranking` ranks each label among the `classes`. `constant` is the share of the most frequent label, which a model
     gets that always paints the same. `similarity` is of the predicted class with the label, of each picture with the
@@ -238,7 +238,7 @@ class Content(NamedTuple):
         return 1 / self.classes
 
     def figures(self) -> dict[str, float]:
-        """The share with its lower bound, chance and the constant answer, the median rank; cosines if there are any."""
+        """The share with lower bound, chance and constant answer, and cosines."""
         found = {
             "AIC": self.share,
             "AIC at least": self.low,
