@@ -20,7 +20,7 @@ from pathlib import Path
 from . import __version__, cache
 from .errors import AvlibError, CacheError, ParameterError
 from .workbook import answers
-from .workbook.notebooks import Notebook, choose
+from .workbook.notebooks import FAILED, INTERRUPTED, NOT_RUN, PASSED, Notebook, Result, choose
 from .workbook.parameters import read_settings, writable_folder
 
 _RUN_HELP = """\
@@ -261,7 +261,7 @@ def _run(options: argparse.Namespace) -> int:
     began = time.monotonic()
     progress = _Progress(len(notebooks))
 
-    def update(results: list[run.Result], latest: run.Result | None) -> None:
+    def update(results: list[Result], latest: Result | None) -> None:
         progress.finished(latest)
         if latest:  # after each notebook, so that a run which is killed leaves a report
             report.write_report(folder, results, facts | {"seconds": round(time.monotonic() - began, 2)})
@@ -271,8 +271,8 @@ def _run(options: argparse.Namespace) -> int:
         results = run.run_many(notebooks, given, folder, **limits, progress=progress.cell, update=update)
         progress.close()
         states = {result.state for result in results}
-        stopped = states & {run.INTERRUPTED, run.NOT_RUN}
-        facts["state"] = run.INTERRUPTED if stopped else run.FAILED if run.FAILED in states else run.PASSED
+        stopped = states & {INTERRUPTED, NOT_RUN}
+        facts["state"] = INTERRUPTED if stopped else FAILED if FAILED in states else PASSED
         facts["seconds"] = round(time.monotonic() - began, 2)
         index = report.write_report(folder, results, facts)
     except OSError as error:
@@ -280,7 +280,7 @@ def _run(options: argparse.Namespace) -> int:
     _print_failures(results)
     _print_table(results)
     print(f"\n{index}")
-    return {run.PASSED: 0, run.FAILED: 1, run.INTERRUPTED: 130}[facts["state"]]
+    return {PASSED: 0, FAILED: 1, INTERRUPTED: 130}[facts["state"]]
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -96,5 +96,5 @@ def check_whole(name: str, value: object, lowest: int, highest: float | int = ma
 
 def did_you_mean(name: object, known: Iterable, count: int = 1) -> str:
     """Suggest up to `count` similar known names; "" if none is similar."""
-    near = difflib.get_close_matches(str(name), list(known), count)
+    near = difflib.get_close_matches(str(name), [each for each in known if isinstance(each, str)], count)
     return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
