@@ -1,12 +1,18 @@
 """Who may import whom, and what importing costs: read from the source, so that nothing slips in."""
 
 import ast
+import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
+from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+
+from avlib import systems
 
 # The house, from the ground up: a part may import from the parts before it, and from third parties.
 # fmt: off
@@ -86,3 +92,93 @@ def test_names_are_reached_from_the_top():
     assert avlib.features.cav_mae_fbank and "media" in dir(avlib)
     with pytest.raises(AttributeError, match="nothing"):
         _ = avlib.nothing
+
+
+# Small, in plain English, without circles
+
+MOST_LINES, MOST_FILES, LONGEST_FILE = 25_000, 110, 500
+RIDDLES = {"What", "Whether", "Of", "By", "How", "Where", "Who", "Which"}
+
+
+def lines_of(path: Path) -> int:
+    return path.read_text().count("\n")
+
+
+def test_avlib_keeps_its_budget():
+    assert sum(map(lines_of, SOURCES)) <= MOST_LINES
+    assert len(SOURCES) <= MOST_FILES
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_is_long(path):
+    assert lines_of(path) <= LONGEST_FILE
+
+
+def test_docstrings_begin_with_a_verb_or_a_noun():
+    summaries = [
+        text.splitlines()[0]
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node))
+    ]
+    odd = [line for line in summaries if line.split()[0] in RIDDLES]
+    assert len(summaries) > 1000 and len(odd) <= 0.02 * len(summaries), odd
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_modules(path: Path, modules: set[str]) -> set[str]:
+    """The modules of avlib that one imports, at its head or inside a function."""
+    name, found = module_name(path), set()
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = resolve_name("." * node.level + (node.module or ""), package)
+            targets = {f"{base}.{alias.name}" if f"{base}.{alias.name}" in modules else base for alias in node.names}
+            found |= (targets & modules) - {name, "avlib"}
+    return found
+
+
+def test_no_import_leads_back():
+    modules = {module_name(path): path for path in SOURCES}
+    imports = {name: imported_modules(path, set(modules)) for name, path in modules.items()}
+    assert {"avlib.errors", "avlib.cache"} <= imports["avlib.once"] | imports["avlib.cache"]
+    with pytest.raises(CycleError):
+        TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
+    TopologicalSorter(imports).prepare()  # a CycleError names the circle
+
+
+def test_the_tour_names_what_is_there():
+    text = (ROOT / "avlib/README.md").read_text()
+    named = set(re.findall(r"`(avlib(?:\.\w+)+)`", text))
+    assert {f"avlib.{part}" for part in HOUSE if part not in ("extract", "__main__")} <= named
+    for name in sorted(named):
+        resolve(name)
+    table = [re.findall(r"`([\w.]+)`", line) for line in text.splitlines() if line.startswith("| `avlib.")]
+    for line in table:
+        homes = [name for name in line if name.startswith("avlib.")]
+        for name in set(line) - {*homes, "Config", "Data"}:
+            assert any(has(home, name) for home in homes), f"{homes}: {name}"
+    order = [name.removeprefix("avlib.") for line in table for name in line if name.startswith("avlib.")]
+    assert order == [part for part in HOUSE if part not in ("extract", "__main__")]
+
+
+def resolve(name: str):
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found = import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            found = getattr(found, part)
+        return found
+    raise AssertionError(name)
+
+
+def has(home: str, name: str) -> bool:
+    """Return whether a part has the name, or of systems each module."""
+    rows = [f"{home}.{row}" for row in systems.names()] if home == "avlib.systems" else [home]
+    return all(hasattr(import_module(row), name) for row in rows)
