@@ -71,15 +71,3 @@ from .spectrograms import (
     window_function,
 )
 from .words import word_difficulty
-
-__all__ = [
-    "BEATS_MEAN", "BEATS_MELS", "BEATS_SAMPLE_RATE", "BEATS_SCALE", "BEATS_SHORTEST", "BEATS_STD", "CAV_MAE_FRAMES",
-    "CAV_MAE_MEAN", "CAV_MAE_MELS", "CAV_MAE_STD", "FILTERS", "IMAGE_MEAN", "IMAGE_STD", "LOG_FLOOR", "RESNET_N_FFT",
-    "RESNET_SIZE", "SAMPLE_RATE", "WHISPER_HOP", "WHISPER_MELS", "WHISPER_N_FFT", "WHISPER_SAMPLE_RATE", "Moments",
-    "add_noise", "all_hold", "beats_fbank", "cav_mae_fbank", "cav_mae_frame_indices", "cav_mae_image", "check_finite",
-    "check_lengths", "crop_pictures", "cut_frames", "denormalize_pictures", "empty_filters", "floored_log",
-    "frame_geometry", "kaldi_fbank", "mask_bands", "mel_filters", "mix", "mix_waveforms", "normalize_pictures",
-    "power_spectrum", "preemphasize", "random_band", "remove_mean", "resnet_hop_length", "resnet_log_mel", "roll_time",
-    "soft_labels", "spectrogram_filters", "valid_mask", "whisper_log_mel", "window_function", "without_padding",
-    "word_difficulty",
-]  # fmt: skip

@@ -13,17 +13,3 @@ from .container import AudioStream, MediaInfo, VideoStream, probe
 from .sound import read_audio
 from .video import Clip, iterate_frames, read_clip, read_frames
 from .writing import write_video, write_wav
-
-__all__ = [
-    "AudioStream",
-    "Clip",
-    "MediaInfo",
-    "VideoStream",
-    "iterate_frames",
-    "probe",
-    "read_audio",
-    "read_clip",
-    "read_frames",
-    "write_video",
-    "write_wav",
-]

@@ -31,10 +31,3 @@ from .retrieval import (
     ranking,
     retrieval,
 )
-
-__all__ = [
-    "Calibration", "GroupTable", "Ranking", "accuracy", "audio_image_content", "audio_image_similarity",
-    "balanced_accuracy", "bootstrap_interval", "calibration", "classification_figures", "concordance", "confusion",
-    "correct", "ensemble", "group_table", "image_image_similarity", "lower_bound", "mean_average_precision", "ranking",
-    "regression_figures", "retrieval", "sensitivity_at_specificity",
-]  # fmt: skip

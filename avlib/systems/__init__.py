@@ -27,24 +27,6 @@ if TYPE_CHECKING:
 
     from .. import training
 
-__all__ = [
-    "Figure",
-    "Report",
-    "Stage",
-    "Trained",
-    "changed",
-    "commands",
-    "described",
-    "device_of",
-    "done_once",
-    "is_first",
-    "names",
-    "own_names",
-    "processes",
-    "trained_by",
-    "written",
-]
-
 
 def names() -> list[str]:
     """Return the names of all systems."""

@@ -15,20 +15,3 @@ from .loop import chosen_device, evaluating, fit, normal, uniform
 from .settings import OPTIMIZERS, SCHEDULES, Settings, build_optimizer, parameter_groups
 from .sharpness import perturbed
 from .stopping import average, saved
-
-__all__ = [
-    "OPTIMIZERS",
-    "SCHEDULES",
-    "History",
-    "Settings",
-    "average",
-    "build_optimizer",
-    "chosen_device",
-    "evaluating",
-    "fit",
-    "normal",
-    "parameter_groups",
-    "perturbed",
-    "saved",
-    "uniform",
-]

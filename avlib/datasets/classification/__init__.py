@@ -14,27 +14,3 @@ from ...clips.speech import AGES
 from .dataset import UNKNOWN, ClassificationDataset, Data, Example, Statistics, statistics
 from .splits import PARTS, Splits, folds, given_splits, split, splits_of_column
 from .table import TASKS, Labels, Recording, age_index, filter_words, read_recordings, word_index, word_list
-
-__all__ = [
-    "AGES",
-    "PARTS",
-    "TASKS",
-    "UNKNOWN",
-    "ClassificationDataset",
-    "Data",
-    "Example",
-    "Labels",
-    "Recording",
-    "Splits",
-    "Statistics",
-    "age_index",
-    "filter_words",
-    "folds",
-    "given_splits",
-    "read_recordings",
-    "split",
-    "splits_of_column",
-    "statistics",
-    "word_index",
-    "word_list",
-]

@@ -19,18 +19,3 @@ from .backbones import Features, encode_whisper, whisper_layers
 from .config import BACKBONES, KINDS, Config, ResolvedConfig
 from .layers import age_values, word_keys
 from .model import AudioClassifier, Contributions, Output
-
-__all__ = [
-    "BACKBONES",
-    "KINDS",
-    "AudioClassifier",
-    "Config",
-    "Contributions",
-    "Features",
-    "Output",
-    "ResolvedConfig",
-    "age_values",
-    "encode_whisper",
-    "whisper_layers",
-    "word_keys",
-]
