@@ -119,14 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         "run", help="execute notebooks and report", description=_RUN_HELP, epilog=_RUN_EXAMPLES, formatter_class=form
     )
     run.add_argument("numbers", nargs="*", metavar="NUMBER", help="a number, a row's digit, or a notebook's path")
-    run.add_argument(
-        "-p",
-        dest="parameters",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a parameter, as `list` shows them, for all chosen notebooks; may be repeated",
-    )
+    _add_values(run, "a parameter, as `list` shows them, for all chosen notebooks; may be repeated")
     run.add_argument(
         "--jobs", type=int, choices=(1, 2), default=2, help="notebooks at a time, which share the cores (default: 2)"
     )
@@ -142,14 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("-h", "--help", action=_TrainHelp, help="this; behind SYSTEM, what its settings can choose too")
     train.add_argument("system", metavar="SYSTEM", help=", ".join(systems.names()))
     train.add_argument("--settings", metavar="FILE", help="a JSON or YAML file of settings; -p goes before it")
-    train.add_argument(
-        "-p",
-        dest="parameters",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a setting; may be repeated",
-    )
+    _add_values(train, "a setting; may be repeated")
     train.add_argument("--data", metavar="PATH", help="a folder of clips, or a table that lists them")
     train.add_argument("--out", metavar="DIR", help="an empty or new folder for the trained model")
 
@@ -162,8 +148,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_values(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help=text)
+
+
 def _train_help() -> str:
-    """The help of `train`, with what each system says of its settings."""
+    """The help of `train`, with the help of each system."""
     from . import systems
 
     described = {name: systems.described(name) for name in systems.names()}
@@ -174,7 +164,7 @@ def _train_help() -> str:
 
 
 class _TrainHelp(argparse.Action):
-    """Help that lists a system's choices, for which that is loaded, where one is named."""
+    """Help that loads a named system and lists its choices."""
 
     def __init__(self, **how):
         super().__init__(nargs=0, **how)
@@ -372,7 +362,7 @@ def _output_folder(out: str | None) -> Path:
 
 
 class _Progress:
-    """One live line on a terminal; anywhere else a line when a notebook begins, at each quarter, and when it ends."""
+    """A live line on a terminal; elsewhere a line as a notebook begins, at each quarter and as it ends."""
 
     def __init__(self, total: int):
         self.total, self.done = total, 0
@@ -380,7 +370,7 @@ class _Progress:
         self.running: dict[str, tuple[int, int, float]] = {}
 
     def cell(self, notebook: Notebook, begun: int, cells: int) -> None:
-        """A code cell begins. Called from the threads of the runner, hence one print for each line."""
+        """Note that a code cell begins. The runner's threads call this, hence one print for each line."""
         _, _, since = self.running.get(notebook.number, (0, 0, time.monotonic()))
         self.running[notebook.number] = (begun, cells, since)
         quarter = 4 * begun // cells > 4 * (begun - 1) // cells
@@ -388,7 +378,7 @@ class _Progress:
             self._print(f"{notebook.number}  cell {begun} of {cells}" + (f"  {notebook.title}" if begun == 1 else ""))
 
     def finished(self, result) -> None:
-        """A notebook ended; without one, a second has gone by."""
+        """Note that a notebook ended or, without one, that a second has gone by."""
         if result:
             self.running.pop(result.number, None)
             self.done += 1

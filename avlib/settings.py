@@ -222,7 +222,7 @@ def _flat(values: Mapping[str, Any], tables: set[str], above: str = "") -> Itera
 
 
 def _leads_to(words: Sequence[str], path: tuple[str, ...]) -> bool:
-    """Whether the words are in the path, in their order, the last one last."""
+    """Return whether the words are in the path in their order, the last one last."""
     rest = iter(path)
     return words[-1] == path[-1] and all(word in rest for word in words)
 

@@ -24,7 +24,7 @@ _BelowOne = Annotated[float | int, Field(ge=0, lt=1)]
 
 @settings
 class Settings:
-    """How to train.
+    """Settings of a training.
 
     steps: optimiser steps in all.
     batch_size: items in one step, over all processes and parts. The end of an epoch that does not fill a batch is
@@ -115,12 +115,12 @@ class Settings:
 
     @property
     def chooses(self) -> bool:
-        """Whether evaluations decide when training ends or which weights it keeps."""
+        """True if evaluations decide when training ends or which weights it keeps."""
         return bool(self.patience or self.best)
 
     @property
     def sharp(self) -> bool:
-        """Whether each step takes two passes."""
+        """True if each step takes two passes."""
         return self.optimizer in ("sam", "asam")
 
     def rate(self, step: int, epoch: int = 0) -> float:

@@ -339,7 +339,7 @@ def _blank(notebook: Notebook, output: Path) -> Result:
 
 
 def _death(processes: list) -> str:
-    """How a kernel's process ended, in words."""
+    """Describe how a kernel's process ended."""
     code = processes[-1].poll() if processes else None
     if code == -9:
         return "it was killed, probably because it ran out of memory"
