@@ -1,4 +1,4 @@
-"""The shapes inside a model: traces, formulas for every size, and their meaning. Needs torch alone.
+"""The shapes inside a model: traces, and formulas for every size.
 
 `trace` runs any module or callable and records each call and each operation; with names for sizes, it finds the
 formulas that shapes follow.

@@ -40,7 +40,7 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A changed row; without a `row` it was added, without an `other` it is missing."""
+    """A changed row, with None for `row` or `other` if missing there."""
 
     row: Row | None
     other: Row | None
@@ -58,7 +58,7 @@ class Change:
 
 @dataclass(repr=False)
 class Diff:
-    """The differences of two traces, row by row, in the order of the run."""
+    """The differences of two traces in the order of the run."""
 
     names: tuple[str, str]
     dims: dict[str, tuple[int | None, int | None]] = field(default_factory=dict)  # named sizes that differ
@@ -107,7 +107,7 @@ class Diff:
 
     @property
     def _listed(self) -> list[tuple[str, Change]]:
-        """Changed modules, and operations whose module did not change; similar changes share an entry."""
+        """Changed modules, and operations outside them; similar changes share an entry."""
         modules = {change.row.index for change in self.changes if change.row and change.row.kind == "module"}
         found: dict[tuple, tuple[list[str], Change]] = {}
         for change in self.changes:
@@ -144,7 +144,7 @@ class Diff:
 
 
 def diff(a: Recording, b: Recording) -> Diff:
-    """Return the differences of `b`: two lengths, with and without padding or a mask, two checkpoints.
+    """Return the differences of `b` from `a`.
 
     Modules are aligned by path and call number, the operations inside one call by their order. Values are compared if
     both traces have statistics. Times, lines and files are not compared.
@@ -172,7 +172,7 @@ def diff(a: Recording, b: Recording) -> Diff:
 
 
 class _Alignment:
-    """Pairs of rows of two traces, in the order in which they began."""
+    """Pairs of rows of two traces, in the order of their beginnings."""
 
     def __init__(self, a: Recording, b: Recording):
         self.inner: tuple[dict, dict] = defaultdict(list), defaultdict(list)  # the rows directly inside each row
@@ -221,7 +221,7 @@ def _in_order(rows: list[Row], others: list[Row]) -> Iterator[tuple[Row | None, 
 
 
 def _in_turn(rows: list[Row], others: list[Row]) -> Iterator[tuple[Row | None, Row | None]]:
-    """Pair the first `add` with the first `add`, the second with the second: less exact, but fast."""
+    """Pair siblings of the same name by count: less exact, but fast."""
     waiting: dict[tuple, list[Row]] = defaultdict(list)
     for other in reversed(others):
         waiting[_key(other)].append(other)
@@ -267,7 +267,7 @@ def _differences(row: Row, other: Row) -> Iterator[Difference]:
 
 
 def _follows(one: TensorInfo, two: TensorInfo) -> bool:
-    """Whether two shapes are those of the same formulas at other sizes."""
+    """Return True if two shapes follow the same formulas at other sizes."""
     known = one.formulas is not None and one.formulas == two.formulas
     return known and all(f is not None or a == b for f, a, b in zip(one.formulas, one.shape, two.shape, strict=True))
 
@@ -332,7 +332,7 @@ def check(trace: Recording, expected: Mapping[Any, Any]) -> None:
 
 
 def _axes(value: Any) -> list[Any]:
-    """The expected sizes: formulas, None for any size and `...` for any number of sizes."""
+    """The expected sizes: formulas, None for any size, `...` for any number."""
     if isinstance(value, str):
         try:
             parsed = sizes(value.replace("...", " ELLIPSIS "))
@@ -356,7 +356,7 @@ def _axes(value: Any) -> list[Any]:
 def _mismatch(
     axes: Sequence[Any], info: TensorInfo, trace: Recording, trial: dict[str, Any], bound: dict[str, Any] | None = None
 ) -> str:
-    """The reason why a tensor is not as expected; empty if it is, and new names are then added to `bound`."""
+    """The reason for a mismatch, empty without one; extends `bound`."""
     count = len(info.shape)
     if ... in axes:
         at = axes.index(...)
@@ -406,7 +406,7 @@ def _described(info: TensorInfo) -> str:
 
 
 def _nearest(axes: Sequence[Any], name: str, outputs: Mapping[str, TensorInfo], trace: Recording) -> str:
-    """Other modules with the expected shape; otherwise those next to this one, or with a similar path."""
+    """Other modules with the expected shape, or close by."""
     fitting, paths = [], list(outputs)
     if name in outputs:
         fitting = [path for path, info in outputs.items() if path != name and not _mismatch(axes, info, trace, {})]

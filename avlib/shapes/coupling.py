@@ -1,4 +1,4 @@
-"""Lengths that belong together: whether they stay compatible at every length of their input."""
+"""The compatibility of lengths at every size of their input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GAPS = 5  # differences of 0, 1, ... whole frames whose first length is found
 
 @dataclass(frozen=True)
 class Pair:
-    """A length beside the first one, with the `ratio` of frames of the first for one of this.
+    """A length beside the first, at a `ratio` of frames to one.
 
     `parts` has, for 0, 1, 2, ... frames, the first size at which they differ by more; None if they never do.
     """
@@ -210,7 +210,7 @@ def _pair(first: Formula, name: str, formula: Formula, of: str, start: int, limi
 
 
 def _rounded(ratio: Fraction) -> Fraction:
-    """The whole number, or one divided by it, that is near; otherwise the ratio itself."""
+    """The whole number, or one divided by it, nearest to a ratio."""
     for turned in (ratio, 1 / ratio):
         near = Fraction(round(turned))
         if near and abs(turned / near - 1) <= NEAR:

@@ -33,7 +33,7 @@ _lock = threading.RLock()  # probing puts names into modules for a moment; one t
 
 
 class Derivation:
-    """The formulas of a run, its requirements, the sizes checked, and the names of sizes that depend on data."""
+    """The formulas of a run, with their requirements and unknown sizes."""
 
     def __init__(self, model: Model, base: Run):
         self.base, self.probes = base, Probes(model, base)
@@ -77,7 +77,7 @@ class Derivation:
         return {slot: formula(size) for slot, size in run.sizes.items() if slot in self.base.sizes}
 
     def _holds(self, slot: Slot, formula: Formula | None) -> bool:
-        """Whether a formula agrees with every run that has this size, and with at least one at other sizes."""
+        """Return True if a formula agrees with all runs and several sizes."""
         if formula is None or slot in self._by_values or not self._is_of_names(formula):
             return False
         compared, values = False, self._values.setdefault(formula._key, {})
@@ -103,7 +103,7 @@ class Derivation:
         return tuple(size if isinstance(size, int) else None for size in sizes)
 
     def _keep(self, candidates: dict[Slot, Formula | None]) -> None:
-        """Keep the formulas that hold; a size that no run at another size of a name reached is a number."""
+        """Keep the formulas that hold; unreached sizes are numbers."""
         fixed = {name: self.sizes[name] for name in self.probes.fixed}
         reached = {name: self.probes.reached(name) for name in self.sizes}
         for slot, size in self.base.sizes.items():
@@ -123,7 +123,7 @@ class Derivation:
                 self.formulas[slot] = Formula(size)
 
     def _replace_wrong(self, candidates: dict[Slot, Formula | None]) -> None:
-        """Fit the outputs of the operations at which wrong sizes begin, and repeat the symbolic run with them."""
+        """Fit operations at which wrong sizes begin, and derive later sizes again."""
         overrides: dict[tuple, dict[tuple[str, int], Formula]] = {}
         while len(overrides) < MOST_OVERRIDES:
             self._known = _distinct(candidates.values())
@@ -167,7 +167,7 @@ class Derivation:
         return found
 
     def _holds_elsewhere(self, slot: Slot, formula: Formula | None, steps: tuple[int, ...], edges: bool) -> bool:
-        """Whether a formula also holds in new runs, steps away and at edges of its window."""
+        """Return True if a formula also holds in new runs."""
         if formula is None:
             return False
         for step in steps:
@@ -177,7 +177,7 @@ class Derivation:
         return self._holds(slot, formula)
 
     def _padded(self, slot: Slot, candidate: Formula | None) -> Formula | None:
-        """The formula for all sizes: `8*((T - 1)//8) + 8`, from `8*(T//8) + 8` for sizes padded to a multiple."""
+        """The formula for all sizes, from one for padded sizes."""
         if candidate is None or not self._is_of_names(candidate):
             return None
         for whole, number in self.probes.paddings():
@@ -189,7 +189,7 @@ class Derivation:
         return None
 
     def _like_another(self, slot: Slot) -> Formula | None:
-        """A number, a name or the formula of another size; a multiple of it, or its sum with a number."""
+        """A formula similar to that of another size."""
         size = self.base.sizes[slot]
         for formula in (Formula(size), *map(Formula, self.sizes), *self._known):
             here = formula.value_at(self.sizes) if self._is_of_names(formula) else None
@@ -221,7 +221,7 @@ class Derivation:
         return found if self._holds_elsewhere(slot, found, ELSEWHERE, True) else None
 
     def _edges(self, formula: Formula) -> Iterator[dict[str, int]]:
-        """Sizes at which one more window just fits: float lengths are exact when short, rounded when long."""
+        """Sizes at which one more window just fits, or just does not."""
         window = formula.window
         if window is None or self.probes.steps.get(window.name) != 1:
             return
@@ -234,7 +234,7 @@ class Derivation:
                         break
 
     def _number_unknowns(self) -> None:
-        """Name sizes that depend on data u0, u1 and so on in the order of rows, and note where they come from."""
+        """Name sizes that depend on data u0, u1 and so on."""
         events = dict(zip(self.base.keys, self.base.events, strict=True))
         slots = [slot for slot, formula in self.formulas.items() if not self._is_of_names(formula)]
         names: dict[str, str] = {}
@@ -267,7 +267,7 @@ class Derivation:
         self.requires.append(Requirement(text, file_name(place[0]), place[1], error_text(broken.error)[:160]))
 
     def _broken(self, need: Relation, kept: list[Relation]) -> Run | None:
-        """A run at sizes that break only this relation, with all other names unchanged."""
+        """A run at sizes that break only this relation."""
         for sizes, run in self.probes.points():
             others = all(sizes[name] == size for name, size in self.sizes.items() if name not in need.names)
             if others and not need.holds(sizes) and all(other.holds(sizes) for other in kept):
@@ -282,8 +282,8 @@ class Derivation:
             for sizes, run in self.probes.alone(name):
                 more, fewer = len(set(run.keys) - rows), len(rows - set(run.keys))
                 if run.error is None and (more or fewer):
-                    text = f"The flow depends on {name}: at {name}={sizes[name]} {more} rows more, {fewer} fewer."
-                    self.probes.notes.append(text)
+                    change = f"at {name}={sizes[name]} {more} rows more, {fewer} fewer"
+                    self.probes.notes.append(f"The flow depends on {name}: {change}.")
                     break
 
 
@@ -301,7 +301,7 @@ def fit(
     known: Mapping[str, Formula] | None = None,
     far: Mapping[str, Sequence[int]] | None = None,
 ) -> Formula | None:
-    """Return the formula of a size that depends on several names, to be checked at further sizes.
+    """Return the formula of a size that depends on several names.
 
     `seen` gives the size at other sizes of the names, from `base` in whole `steps`; `known` are formulas along one
     name, `far` the distances at which to look. Along one name `k*((p*n + c)//s) + m` or a floor of a floor is sought,
@@ -332,7 +332,7 @@ def fit(
 
 
 def fit_one(seen: Seen, far: Sequence[int] = FAR, deeper: bool = True) -> Formula | None:
-    """Return the formula of a size after `j` steps: far values give the slope, differences k, bisection c."""
+    """Return the formula of a size after `j` steps."""
     values = {j: value for j in (0, *NEAR) if (value := seen(j)) is not None}
     if 0 not in values or len(values) < 3:
         return None
@@ -400,7 +400,7 @@ def _line(seen: Seen, values: dict[int, int], distance: int, k: int) -> Formula 
 
 
 def _slope(floor: Seen, distance: int) -> Fraction | None:
-    """The mean step, as the simplest fraction that a far value allows; if several are left, from two exact steps."""
+    """The mean step as the simplest fraction that a far value allows."""
     grown = floor(distance)
     if grown is None:
         return None
@@ -415,7 +415,7 @@ def _slope(floor: Seen, distance: int) -> Fraction | None:
 
 
 def _sure(low: Fraction, high: Fraction) -> Fraction | None:
-    """The simplest fraction between two, if it is too simple to be there by chance."""
+    """The simplest fraction between two, None if it may be chance."""
     found = _simplest(low, high)
     return found if 4 * found.denominator**2 * (high - low) < 1 else None
 
@@ -433,7 +433,7 @@ def _simplest(low: Fraction, high: Fraction) -> Fraction:
 
 
 def _step_after(floor: Seen, place: int, end: int) -> int | None:
-    """The first j, from a place towards another, at which the floor has just stepped up."""
+    """The first j on a way at which the floor steps up."""
     way = 1 if end > place else -1
     here, reach = floor(place), 1
     while reach <= abs(end - place) and (there := floor(place + way * reach)) == here:
@@ -479,7 +479,7 @@ def _stretched(formula: Formula, line: Formula, step: int) -> Formula:
 
 
 def _joined(seen, base, steps, left: Formula, right: Formula, start: int) -> Formula | None:
-    """The formula of two sets of names, from each alone: a sum, or a product plus a number."""
+    """A sum or product of the formulas of two sets of names."""
     corners = []  # where both differ from the start
     for factor in (1, 3, 8, 64, 391, 1021, 4099):
         point = {n: base[n] + factor * steps[n] if n in steps else base[n] for n in base}

@@ -1,4 +1,4 @@
-"""Runs on tensors without values, whose sizes may be symbols: all that is used of torch's private parts.
+"""Runs on tensors without values, by torch's private parts.
 
 Torch changes these parts without notice. Where they are missing or behave otherwise, `AVAILABLE` is False or a run
 fails, and formulas come from runs at several sizes alone.
@@ -45,7 +45,7 @@ SEVERAL = 7  # the value assumed for a number that depends on data
 
 
 class Guard(NamedTuple):
-    """A fact about sizes that a symbolic run assumed, and the line that made it do so."""
+    """A fact about sizes that a symbolic run assumed, and its line."""
 
     relation: Any  # of sympy
     file: str
@@ -55,7 +55,7 @@ class Guard(NamedTuple):
 
 
 class _Env(ShapeEnv):
-    """Sizes that stay symbols whatever a model compares them with, and a list of the comparisons."""
+    """Sizes that stay symbols, and a list of their comparisons."""
 
     def __init__(self, user_frame: Callable[[FrameType | None], FrameType | None]):
         super().__init__()
@@ -66,14 +66,14 @@ class _Env(ShapeEnv):
 
     @staticmethod
     def _asked_by(user: FrameType | None) -> bool:
-        """Whether own code, not torch, converted a symbol: by a method of `torch.SymInt` and such."""
+        """Return True if own code, not torch, converted a symbol."""
         frame, before = sys._getframe(1), None
         while frame is not None and frame is not user:
             frame, before = frame.f_back, frame
         return before is not None and before.f_code.co_filename == torch.__file__
 
     def evaluate_expr(self, orig_expr, hint=None, *args, **kwargs):
-        """Return the value of an expression at the hints, and note the question.
+        """Evaluate an expression at the hints, and note the question.
 
         Torch would try to prove the answer, which takes ten times as long as the rest, and learn from it: a symbol
         that was compared with 1000, to see whether it is long enough, would be 1000 from there on.
@@ -103,7 +103,7 @@ class _Env(ShapeEnv):
 
 
 class Fake:
-    """A context in which tensors have sizes and no values; sizes may be symbols.
+    """A context of tensors without values, whose sizes may be symbols.
 
     `user_frame` finds, from a frame outwards, the frame of the user's or the model's own code.
     """
@@ -136,7 +136,7 @@ class Fake:
 
     @contextlib.contextmanager
     def doing(self, name: str) -> Iterator[None]:
-        """Run an operation; if it converts a tensor to a truth value, no answer is assumed."""
+        """Run an operation; a truth value of a tensor is not assumed."""
         self.env.deciding = name == "__bool__"
         try:
             yield
@@ -145,7 +145,7 @@ class Fake:
 
     @staticmethod
     def keep_real(function: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any], Any] | None:
-        """Return how to run an operation so that it changes no tensor with values; None if it changes none.
+        """Keep an operation from changing a real tensor; None if none changes.
 
         Only the shape of such a tensor matters. Returns arguments, keywords, and the output of an operation that
         must not run.
@@ -164,18 +164,18 @@ class Fake:
 
     @staticmethod
     def lacks_values(error: BaseException) -> bool:
-        """Whether a run failed for lack of values, not because of its inputs."""
+        """Return True if a run failed for lack of values."""
         return any(kind in type(error).__name__ for kind in _KINDS) or any(text in str(error) for text in _MESSAGES)
 
     def symbol(self, name: str, hint: int) -> torch.SymInt:
-        """Return a size that stays a symbol, and counts as `hint` when a model must decide something."""
+        """Return a size that stays a symbol, with `hint` for decisions."""
         source = ConstantSource(f"size_{name}")
         made = self.env.create_symbol(hint, source, dynamic_dim=DimDynamic.DYNAMIC)
         self.names[str(made)] = name
         return self.env.create_symintnode(made, hint=hint, source=source)
 
     def formula(self, size: int | torch.SymInt) -> Formula | None:
-        """Return the formula of a size, None if there is none; sizes that depend on data are names such as `u0`."""
+        """Return the formula of a size; None if there is none."""
         if isinstance(size, int):
             return Formula(size)
         return self.read(size.node._expr)  # as it was made, before anything was learned about its symbols
@@ -192,7 +192,7 @@ class Fake:
         return self._read[expression]
 
     def like(self, tensor: Tensor, sizes: Mapping[int, int | torch.SymInt]) -> Tensor:
-        """Return a fake tensor like a real one, with other sizes on some axes."""
+        """Return a fake tensor like a real one, with other sizes."""
         with unseen():
             order = sorted(range(tensor.dim()), key=lambda axis: -tensor.stride(axis))  # channels last stays so
             shape = [sizes.get(axis, tensor.shape[axis]) for axis in order]
@@ -207,12 +207,12 @@ def _all_fake(value: Any) -> bool:
 
 
 def is_fake(tensor: Tensor) -> bool:
-    """Whether a tensor has no values."""
+    """Return True if a tensor has no values."""
     return isinstance(tensor, FakeTensor) or tensor.is_meta
 
 
 class _WhileAny:
-    """A process-wide setting: changed by the first thread that needs it, and restored by the last."""
+    """A process-wide setting that is restored when no thread needs it."""
 
     def __init__(self, changed: Callable[[], contextlib.AbstractContextManager]):
         self.changed, self.lock, self.inside, self.stack = changed, threading.Lock(), 0, contextlib.ExitStack()
@@ -255,7 +255,7 @@ unchecked = _WhileAny(_unchecked)  # type checkers refuse a symbol for an `int`
 
 
 def memory(tensor: Tensor) -> int:
-    """Return a key of the memory of a tensor: its storage if it has one."""
+    """Return a key of the memory of a tensor."""
     try:
         return tensor.untyped_storage()._cdata
     except (RuntimeError, NotImplementedError):
@@ -263,12 +263,12 @@ def memory(tensor: Tensor) -> int:
 
 
 def is_script(module: nn.Module) -> bool:
-    """Whether a module runs outside Python, where nothing can be seen."""
+    """Return True if a module runs outside Python, where nothing is seen."""
     return isinstance(module, torch.jit.ScriptModule)
 
 
 def recurrent(name: str, args: tuple) -> Callable[..., Any] | None:
-    """Return a function for the shapes of a recurrent network, which torch would step through; None for others."""
+    """Return a function for the shapes of a recurrent network, or None."""
     if name not in ("lstm", "gru", "rnn_tanh", "rnn_relu") or len(args) != 9:
         return None
 
@@ -304,7 +304,7 @@ EXACT = 16  # the largest divisor by which quotients must be exact
 
 
 class Scalars:
-    """Computes with single numbers that models hold in tensors, and keeps the symbols they follow from beside them.
+    """Single numbers that models hold in tensors, and the symbols behind them.
 
     So a padding from `torch.ceil(length / self.stride)` has a value at every size, and a formula.
     """
@@ -318,7 +318,7 @@ class Scalars:
     def prepared(
         self, function: Callable, name: str, args: tuple, kwargs: dict[str, Any]
     ) -> tuple[Callable, tuple, dict[str, Any]]:
-        """Return what to run instead of an operation on such numbers; any other operation as it is."""
+        """Return the operation and arguments to run on such numbers."""
         leaves = list(_leaves((*args, *kwargs.values())))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         symbolic = any(isinstance(leaf, torch.SymInt | torch.SymFloat) for leaf in leaves)
@@ -343,7 +343,7 @@ class Scalars:
 
     @staticmethod
     def _is_known(tensor: Tensor, most: int = 1) -> bool:
-        """Whether a tensor is a few known numbers that are not learned."""
+        """Return True for a tensor of a few known, unlearned numbers."""
         if isinstance(tensor, FakeTensor):
             return tensor.constant is not None and tensor.numel() == 1
         plain = type(tensor) in (Tensor, nn.Buffer) and tensor.device.type == "cpu"
@@ -364,7 +364,7 @@ class Scalars:
             return self._number(leaf).item()
 
     def _within(self, value: Any) -> Any:
-        """A list, tuple or slice of sizes with numbers in place of tensors."""
+        """A nest of sizes with numbers in place of tensors."""
         if isinstance(value, slice):
             return slice(*map(self._within, (value.start, value.stop, value.step)))
         if type(value) in (tuple, list):
@@ -396,7 +396,7 @@ class Scalars:
         return made
 
     def _symbolic(self, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """The result with symbols; None if no symbol takes part, or it is unknown."""
+        """The result with symbols; None if none takes part."""
         leaves = [*args, *kwargs.values()]
         if not any(isinstance(leaf, torch.SymInt | torch.SymFloat) or id(leaf) in self._symbols for leaf in leaves):
             return None

@@ -1,4 +1,4 @@
-"""A trace as a picture of its flow: stages as blocks, with shapes and formulas on the arrows between them.
+"""A trace as a picture of its flow, with shapes between stages.
 
 Arrows follow the tensors themselves: a stage is drawn below the stage that made its input. Operations between stages
 are named on the arrows, and drawn as blocks where streams meet.
@@ -23,7 +23,7 @@ _NAMES = {"__getitem__": "index", "__add__": "add", "__mul__": "mul", "__sub__":
 
 
 def svg(trace: Recording, depth: int = 1) -> str:
-    """Return the flow of a trace as SVG, at most 9 inches wide.
+    """Return the flow of a trace as SVG.
 
     Sound is blue, pictures are vermilion, and what comes of both is green, by the names of the inputs. Equal stages in
     a row share one block.
@@ -109,7 +109,7 @@ class _Graph:
         self.makes(box, row.outputs)
 
     def operation(self, row: Row, alone: bool) -> None:
-        """Add an operation between stages: a block where streams meet, otherwise a word on an arrow."""
+        """Add an operation: a block where streams meet, otherwise a word."""
         sources: dict[Box, tuple[str, ...]] = {}
         for info in row.inputs:
             for box, trail in self.made.get(info.identity, ()):
@@ -199,7 +199,7 @@ def _called(path: str, what: str) -> str:
 
 
 def _streams(info: TensorInfo) -> frozenset[str]:
-    """The stream of an input by its name: sound or picture; masks and numbers are neither."""
+    """The stream of an input, sound or picture, by its name."""
     if info.dtype == "bool" or "mask" in info.path:
         return frozenset()
     if _AUDIO.search(info.path):

@@ -34,7 +34,7 @@ class Window(NamedTuple):
 
 
 class Call:
-    """An atom that is not a name: `floor` of a quotient, `max`, `min`, or `int` of a float times a formula."""
+    """An atom that is no name: `floor`, `max`, `min` or `int`."""
 
     __slots__ = ("arguments", "function", "key")
 
@@ -89,7 +89,7 @@ class Call:
 
 
 class Formula:
-    """A whole number that depends on named sizes, which are positive whole numbers.
+    """A whole number that depends on named, positive whole sizes.
 
     Formulas can be added, subtracted, multiplied, divided with `//` and `%`, and compared: `==` tests whether two give
     the same number at every size, whatever their form.
@@ -124,7 +124,7 @@ class Formula:
 
     @classmethod
     def extreme(cls, function: str, items: Iterable[Formula]) -> Formula:
-        """Return the `max` or `min` of formulas, without those that can never be it."""
+        """Return the `max` or `min` of formulas, without those never reached."""
         kept: list[Formula] = []
         sign = 1 if function == "max" else -1
         for item in items:
@@ -138,7 +138,7 @@ class Formula:
         return cls.of_atom(Call(function, *sorted(kept, key=lambda item: item._key)))
 
     def truncated_product(self, factor: float) -> Formula:
-        """`int(factor*self)`; an exact floor if the factor is a short sum of powers of two."""
+        """`int(factor*self)`; an exact floor if the factor is a dyadic fraction."""
         exact = Fraction(factor)
         if exact.denominator <= DYADIC and exact > 0:
             return (self * exact.numerator) // exact.denominator
@@ -172,12 +172,12 @@ class Formula:
 
     @property
     def is_name(self) -> bool:
-        """Whether it is one name and nothing else."""
+        """True for one name and nothing else."""
         return str(self).isidentifier()
 
     @property
     def least(self) -> int | None:
-        """A lower bound for sizes of at least 1; None if none is known."""
+        """A lower bound for sizes of at least 1, or None."""
         total = 0
         for atoms, factor in self.terms.items():
             lowest = [1 if isinstance(atom, str) else atom.least for atom in atoms]
@@ -204,7 +204,7 @@ class Formula:
             raise ParameterError("sizes", f"{self} divides by 0 at {sizes}", "larger sizes") from None
 
     def value(self, sizes: Mapping[str, Any]) -> Any:
-        """Return its value at sizes that may be symbols of torch, without the checks of `evaluate`."""
+        """Return its value at sizes, which may be torch's symbols."""
         total = 0
         for atoms, factor in self.terms.items():
             for atom in atoms:
@@ -213,7 +213,7 @@ class Formula:
         return total
 
     def value_at(self, sizes: Mapping[str, int]) -> int | None:
-        """Return its value at sizes; None if one is missing or a divisor is 0."""
+        """Return its value; None without a size, or for division by 0."""
         try:
             return self.value(sizes)
         except (ZeroDivisionError, KeyError):
@@ -288,14 +288,14 @@ class Formula:
     # comparison
 
     def __eq__(self, other: object) -> bool:
-        """Compare at every size of a whole period, which is a proof; if that is too much, at some thousand sizes."""
+        """Compare at every size of a period, or at thousands."""
         if not isinstance(other, int | Formula):
             return NotImplemented
         difference = self - other
         return difference._vanishes() if difference.names else not difference.terms
 
     def __hash__(self) -> int:
-        """Hash the values at a few sizes, since equal formulas may differ in form."""
+        """Hash the values at a few sizes, whatever the form."""
         if self.constant is not None:
             return hash(self.constant)
         return hash(tuple(self._at_points(range(3))))
@@ -307,7 +307,7 @@ class Formula:
             yield self.value_at({name: 2 + zlib.crc32(f"{name}{i}".encode()) % most for name in self.names})
 
     def _vanishes(self) -> bool:
-        """Whether it is 0 at every size."""
+        """True if it is 0 at every size."""
         if any(self._at_points(range(32))):
             return False
         period, degree = self.period
@@ -318,7 +318,7 @@ class Formula:
 
     @property
     def period(self) -> tuple[int, int]:
-        """The number of sizes after which the floors repeat, 0 if unknown; and the degree."""
+        """The period of the floors, 0 if unknown; and the degree."""
         period, degree = 1, 0
         for atoms in self.terms:
             degree = max(degree, len(atoms))
@@ -342,7 +342,7 @@ class Formula:
 
     @cached_property
     def window(self) -> Window | None:
-        """The window that moves along one name, if the formula has that form; a plain name is a window of 1."""
+        """The window that moves along one name, or None."""
         atoms = self._atoms
         if len(self.names) != 1 or any(len(term) > 1 for term in self.terms) or len(atoms) > 2:
             return None
@@ -365,7 +365,7 @@ class Formula:
         return Window(name, count, length, hop, factor, constant)
 
     def meaning(self, sample_rate: float | int | None = None, unit: str = "token") -> str:
-        """Describe the window in time as a sentence, empty if the formula is no window.
+        """Describe the window in time as a sentence; empty without one.
 
         At 16 kHz `(T - 400)//320 + 1` is "one token per 20 ms; the first needs 25 ms; ...".
 
@@ -431,7 +431,7 @@ def _formula(value: object) -> Formula:
 
 
 def _floor(top: Formula, bottom: Formula) -> Formula:
-    """`top // bottom`, with everything that can be taken out of the floor outside it."""
+    """`top // bottom`, with what can be taken out of the floor outside."""
     divisor = bottom.constant
     if divisor is None:
         return _floor_by_formula(top, bottom)
@@ -467,7 +467,7 @@ def _floor(top: Formula, bottom: Formula) -> Formula:
 
 
 def _floor_by_formula(top: Formula, bottom: Formula) -> Formula:
-    """`top // bottom` for a positive divisor that depends on sizes, with its exact multiples taken out."""
+    """`top // bottom` for a positive divisor that depends on sizes."""
     if len(bottom.terms) == 1:
         ((below, divisor),) = bottom.terms.items()
         whole, rest = {}, {}
@@ -486,7 +486,7 @@ def _floor_by_formula(top: Formula, bottom: Formula) -> Formula:
 
 
 def _short(number: float) -> str:
-    """Three digits, cut off rather than rounded, so that a limit is not overstated."""
+    """Three digits, cut off so that a limit is not overstated."""
     if number >= 100 or number == int(number):
         return str(int(number))
     digits = 2 - math.floor(math.log10(number))

@@ -37,7 +37,7 @@ _ADVANCE = 0.603  # of the widest usual monospaced font, in its size
 
 
 def text_width(text: str, size: float | int, mono: bool = False, bold: bool = False) -> float:
-    """Return the largest width of a line in the usual fonts, in the unit of `size`."""
+    """Return the largest width of a line in the usual fonts."""
     total = 0.0
     for sign in text:
         if unicodedata.east_asian_width(sign) in "WF":
@@ -49,7 +49,7 @@ def text_width(text: str, size: float | int, mono: bool = False, bold: bool = Fa
 
 @dataclass(slots=True, eq=False)
 class Box:
-    """A block, the text on an arrow (a label), or a point that an arrow passes."""
+    """A block, a text on an arrow, or a point of it."""
 
     kind: str  # "stage", "input", "output", "join" where streams meet; "label", "passing"
     lines: list[tuple[str, str]] = field(default_factory=list)  # text and style
@@ -90,7 +90,7 @@ class Arrow:
 
 
 def _broken(text: str, most: int = 46) -> list[str]:
-    """A formula in lines of at most so many signs, broken at commas."""
+    """A formula in lines of a length, broken at commas."""
     lines = [""]
     for part in re.findall(r"[^,]+,?\s*", text):
         if lines[-1] and len(lines[-1]) + len(part.rstrip()) > most:
@@ -100,7 +100,7 @@ def _broken(text: str, most: int = 46) -> list[str]:
 
 
 def _laid_out(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[list[Box]]:
-    """Place every box; return the layers, alternately of blocks and of texts on arrows."""
+    """Place every box; return layers of blocks and arrow texts in turn."""
     for box in boxes:  # as far up as possible
         box.layer = max((above.layer + 1 for above in box.above), default=0)
     deepest = max((box.layer for box in boxes), default=0)
@@ -160,7 +160,7 @@ def _measure(box: Box) -> None:
 
 
 def _order(layers: list[list[Box]]) -> None:
-    """Order the boxes of each layer such that few arrows cross: each near the mean of its neighbours."""
+    """Order the boxes of each layer such that few arrows cross."""
     place: dict[Box, float] = {}
 
     def number(layer: list[Box]) -> None:
@@ -181,7 +181,7 @@ def _order(layers: list[list[Box]]) -> None:
 
 
 def _place(layers: list[list[Box]]) -> None:
-    """Set the coordinates: each box as near to those above and below as its neighbours allow."""
+    """Set the coordinates, as near to neighbours above and below as possible."""
     lines, bounds = _lines(layers)
     number = {box: i for i, line in enumerate(lines) for box in line}
     tied = [
@@ -219,7 +219,7 @@ def _place(layers: list[list[Box]]) -> None:
 
 
 def _lines(layers: list[list[Box]]) -> tuple[list[list[Box]], list[tuple[int, int, float]]]:
-    """Lines of boxes directly above one another, crossing ones split, and the least distances of neighbours."""
+    """Straight lines of boxes, and the least distances of neighbours."""
     lines: list[list[Box]] = []
     of: dict[Box, list[Box]] = {}
     for box in (box for layer in layers for box in layer):
@@ -252,7 +252,7 @@ def _lines(layers: list[list[Box]]) -> tuple[list[list[Box]], list[tuple[int, in
 def _keep_apart(
     places: list[float], mass: Sequence[int], bounds: Sequence[tuple[int, int, float]], exactly: bool = False
 ) -> None:
-    """Move apart neighbours that are too near, the heavier one less; `exactly` moves only the right one."""
+    """Move apart neighbours; `exactly` moves only the right one."""
     for left, right, distance in bounds:
         lacks = distance - (places[right] - places[left])
         if lacks > 0:
@@ -274,7 +274,7 @@ _STYLES = {
 
 
 def svg(name: str, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> str:
-    """Return a picture of boxes and arrows, at most 9 inches wide; a box comes after those above it."""
+    """Return a picture; a box must come after those above it."""
     texts = (f"{a.start.lines[0][0]} to {a.end.lines[0][0]}: {a.info.size} {a.info.formula}" for a in arrows)
     described = "; ".join(texts)
     boxes = [box for layer in _laid_out(boxes, arrows) for box in layer]
@@ -306,7 +306,7 @@ def _edge(box: Box) -> str:
 
 
 def _lines_below(box: Box) -> Iterator[dict]:
-    """The line through a box if one passes, and lines to the boxes below, with heads at blocks."""
+    """The line through a passing box, and lines to boxes below."""
     colour = _edge(box)
     if box.kind == "passing":
         yield {"path": f"M{box.x:.1f} {box.y:.1f}V{box.y + box.height:.1f}", "colour": colour}

@@ -1,4 +1,4 @@
-"""The FLOPs of an operation from its shapes, and the statistics of a tensor.
+"""The FLOPs of an operation, and the statistics of a tensor.
 
 A multiply-add is two FLOPs. Counted are products of matrices, convolutions, attention, recurrent networks and Fourier
 transforms (5 n log2 n for n complex values, half of that for real ones). As in `torch.utils.flop_counter`, element-wise
@@ -31,7 +31,7 @@ UNKNOWN = (
 
 
 def work_of(function: Any, name: str, args: tuple, kwargs: Mapping[str, Any], paths: Sequence[str]) -> Work | None:
-    """Return a function from the shapes of a call to its FLOPs; None if they are unknown.
+    """Return a function from shapes to FLOPs; None if they are unknown.
 
     `name` is the name of its row, `paths` are the paths of its tensors; numbers and text among the arguments are kept.
     """
@@ -53,7 +53,7 @@ def work_of(function: Any, name: str, args: tuple, kwargs: Mapping[str, Any], pa
 
 
 def no_work(inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
-    """Return 0: the FLOPs of element-wise work, and of a module without the operations inside."""
+    """Return 0, as for element-wise work."""
     return 0
 
 
@@ -62,7 +62,7 @@ def _by_rule(rule: Callable, paths: Sequence[str], inputs: Sequence[Shape], outp
 
 
 def _registered(packet, paths, count, inputs, outputs) -> int | None:
-    """The FLOPs by a formula that torch, or the author of a custom operation, registered for shapes."""
+    """The FLOPs by a formula registered with torch."""
     named = dict(zip(paths, inputs, strict=True))
     try:
         by_place = [named.get(f"[{i}]") for i in range(count)]
@@ -80,7 +80,7 @@ def _argument(named: Mapping[str, Shape], place: int, *names: str) -> Shape:
 
 
 def _product(named, outputs, place: int = 0, names: Sequence[str] = ("input", "self")) -> int:
-    """A product of matrices, from the output and the last axis of one operand."""
+    """A product of matrices, by its output and one operand."""
     return 2 * math.prod(outputs[0]) * _argument(named, place, *names)[-1]
 
 
@@ -91,7 +91,7 @@ def _added_product(named, outputs) -> int:
 
 
 def _contraction(named, outputs) -> int:
-    """Products summed over the axes that the output no longer has: `dot`, `tensordot`."""
+    """Products summed over lost axes: `dot`, `tensordot`."""
     left, right = list(named.values())[:2]
     ratio = math.prod(left) * math.prod(right) // max(1, math.prod(outputs[0]))
     return 2 * math.prod(outputs[0]) * math.isqrt(ratio)
@@ -121,7 +121,7 @@ def _multi_head_attention(named, outputs) -> int:
 
 
 def _recurrent(named, outputs) -> int:
-    """Each step multiplies by every matrix; the weights are the only list of matrices."""
+    """Each step multiplies by every matrix of the weights."""
     packed = len(named["[1]"]) == 1 if "[1]" in named else False  # the second argument is `batch_sizes`
     weights = [s for path, s in named.items() if path.startswith("[3][" if packed else "[2][") and len(s) == 2]
     return 2 * math.prod(named["[0]"][:-1]) * sum(map(math.prod, weights))
@@ -206,7 +206,7 @@ CONSTANTS: dict[str, Callable[[tuple, Mapping], dict[str, Any]]] = {
 
 @torch.no_grad()
 def statistics_of(tensor: Tensor) -> Statistics | None:
-    """Return statistics of a tensor, of the magnitudes of a complex one; None if it has no values."""
+    """Return statistics of a tensor; None if it has no values."""
     if tensor.layout is not torch.strided or is_fake(tensor) or tensor.numel() == 0:
         return None
     try:

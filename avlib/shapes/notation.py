@@ -1,4 +1,4 @@
-"""The text form of formulas: writing, and reading from text and from torch's symbolic expressions.
+"""The text form of formulas: writing and reading.
 
 Nothing here knows the class of formulas: `written` takes one, and a `Reader` is given the class it makes.
 """
@@ -26,7 +26,7 @@ def order(atom: Any) -> tuple[bool, str]:
 
 
 def written(formula: Any) -> str:
-    """Write a formula as a sum of products; terms that share an atom are factored."""
+    """Write a formula as a sum of products, factored by shared atoms."""
     terms = dict(formula.terms)
     constant = terms.pop((), 0)
     parts: list[str] = []
@@ -49,7 +49,7 @@ def _is_floor(atom: Any) -> bool:
 
 
 def _groups(terms: Mapping[tuple, int]) -> list[dict[tuple, int]]:
-    """Group terms that share an atom, or a name and its floor; the widest term of a group is first."""
+    """Group terms that share an atom, or a name and its floor."""
     groups: list[tuple[set, dict]] = []
     for atoms, factor in sorted(terms.items(), key=lambda term: (-len(term[0]), [order(atom) for atom in term[0]])):
         found, held = set(atoms), {atoms: factor}
@@ -110,7 +110,7 @@ def _shifted(atom: Any, shift: int) -> str:
 
 
 def _floor_written(top: Any, hop: int, factor: int, constant: int, alone: bool) -> tuple[str, int]:
-    """Write `factor*(top//hop)`, in window form if the constant allows it; also return the rest of the constant."""
+    """Write `factor*(top//hop)`; also return the rest of the constant."""
     start = top.terms.get((), 0)
     steps, rest = divmod(constant, factor)
     length = hop - start - steps * hop  # of the window: factor*((x - length)//hop + 1)
@@ -123,7 +123,7 @@ def _floor_written(top: Any, hop: int, factor: int, constant: int, alone: bool) 
 
 
 def _product(factor: int, texts: list[str]) -> str:
-    """Write a product, with brackets around each factor that has an operator outside brackets."""
+    """Write a product, with brackets around sums."""
     if len(texts) == 1 and factor == 1:
         return texts[0]
     powers = [
@@ -135,7 +135,7 @@ def _product(factor: int, texts: list[str]) -> str:
 
 
 def _factor(text: str) -> str:
-    """Put brackets around a text unless it can stand in a product as it is."""
+    """Put brackets around a text if a product needs them."""
     depth = 0
     for place, sign in enumerate(text if not (text.isidentifier() or text.isdigit()) else ""):
         depth += (sign == "(") - (sign == ")")
@@ -217,7 +217,7 @@ def _sum(parts: list[Any], text: object) -> Any:
 
 
 class Reader:
-    """Reads formulas of a class with their arithmetic, `of_atom`, `extreme`, `truncated_product` and `constant`."""
+    """Reads formulas of a class, from text and torch's symbols."""
 
     def __init__(self, kind: type):
         self.kind = kind
@@ -233,7 +233,7 @@ class Reader:
             raise _no_formula(f"{text!r}, which divides by 0") from None
 
     def symbolic(self, expression: Any) -> Any:
-        """Read an expression of torch's symbolic sizes; functions are known by name, so nothing is imported."""
+        """Read an expression of torch's symbols, by the names of its functions."""
         return _whole(self._read_symbolic(expression), expression)
 
     def _read(self, node: ast.expr) -> Any:

@@ -1,4 +1,4 @@
-"""A trace as an outline: modules in modules, one entry for equal siblings, and each entry as columns of text.
+"""A trace as an outline, and its entries as columns of text.
 
 Siblings share an entry only if everything about them is equal, and everything inside them: sizes, formulas, dtypes,
 parameters, FLOPs, bytes and source lines; except for numbers in names, and the number of similar tensors they are
@@ -21,7 +21,7 @@ MOST = 12  # groups of outputs of one row that are listed
 
 @dataclass(slots=True)
 class Node:
-    """A row, with the rows that it stands for and those inside it."""
+    """A row, with equal siblings and the rows inside it."""
 
     row: Row
     name: str  # relative to its parent: `layers.0`
@@ -57,7 +57,7 @@ class Node:
 
 
 def outline(trace: Recording, depth: int | None = None, ops: bool = False, fold: bool = True) -> list[Node]:
-    """Return the outermost rows of a trace, each with the rows inside it.
+    """Return the outermost rows, each with the rows inside it.
 
     `depth` is the deepest level; `ops` adds operations (a failed one is always there); `fold` lets equal siblings share
     an entry.
@@ -94,7 +94,7 @@ def outline(trace: Recording, depth: int | None = None, ops: bool = False, fold:
 def shortened(
     trace: Recording, most: int, depth: int | None = None, ops: bool = False, fold: bool = True
 ) -> tuple[list[Node], int]:
-    """Return the outline down to the level at which it has at most so many entries, and that level.
+    """Return an outline of at most so many entries, and its depth.
 
     If the rows directly inside the outermost are more, the first and the last are kept. A depth keeps everything.
     """
@@ -159,7 +159,7 @@ def _folded(nodes: list[Node], kinds: dict[int, int]) -> list[Node]:
 
 
 def kinds_of(trace: Recording) -> dict[int, int]:
-    """Return a number for each row, the same for rows that are equal with everything inside them."""
+    """Return a number for each row, the same for equal ones."""
     numbers: dict[tuple, int] = {}
     tensors: dict[int, tuple] = {}
     inside: dict[int, list[tuple]] = {}
@@ -190,7 +190,7 @@ def kinds_of(trace: Recording) -> dict[int, int]:
 
 
 class Column(NamedTuple):
-    """A column: its title, its lines for an entry, and how it can be narrowed."""
+    """A column: its title, its lines for an entry, its least width."""
 
     title: str
     lines: Callable[[Node], list[str]]
@@ -218,7 +218,7 @@ def _each(text: Callable[[TensorInfo], str]) -> Callable[[Node], list[str]]:
 
 
 def _parameters(node: Node) -> str:
-    """The parameters of a module with everything inside; `shared` if all have been counted before."""
+    """The parameters with everything inside; `shared` if counted before."""
     if node.row.kind == "op" or not (node.parameters or node.row.shared):
         return ""
     return count(node.parameters) if node.parameters else "shared"
@@ -240,7 +240,7 @@ COLUMNS = {
 
 
 def useful_columns(trace: Recording) -> list[str]:
-    """Return the columns in which the rows of a trace have something to show."""
+    """Return the columns in which a trace has something to show."""
     outputs = [info for row in trace.rows for info in row.outputs]
     useful = {
         "output": True,
@@ -276,7 +276,7 @@ def headline(trace: Recording) -> str:
 
 
 def facts(trace: Recording) -> list[tuple[str, str]]:
-    """Return titles and texts for above a table: sizes, checks and conditions of the formulas, notes."""
+    """Return titles and texts on sizes, conditions and notes."""
     found = [("sizes", ", ".join(f"{name} = {size}" for name, size in trace.dims.items()))] if trace.dims else []
     if trace.checked:
         texts = (f"{name} = {', '.join(map(str, sizes))}" for name, sizes in trace.checked.items())
@@ -288,7 +288,7 @@ def facts(trace: Recording) -> list[tuple[str, str]]:
 
 
 def troubles(trace: Recording) -> list[str]:
-    """Return sentences on the row that failed and its operands, and on the first value that is not finite."""
+    """Return sentences on the failure and the first non-finite value."""
     found = []
     if failed := [row for row in trace.rows if row.open]:
         row = failed[-1]  # the innermost; those around it are open because of it

@@ -1,4 +1,4 @@
-"""One meaning, one colour, in every picture of the workbook. All pairs are told apart by colour-blind readers.
+"""The colours of all pictures, one for each meaning, for colour-blind readers.
 
 The hues are those of Okabe and Ito, "Color Universal Design" (2008).
 """

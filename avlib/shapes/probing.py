@@ -1,4 +1,4 @@
-"""Runs of a model at other sizes and with symbols, and the facts about sizes that a model relied on."""
+"""Runs of a model at other sizes and with symbols."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Overrides = Mapping[tuple, Mapping[tuple[str, int], Formula]]  # of rows: by pat
 
 
 class Relation(NamedTuple):
-    """A guard as text, `T % 16 == 0`, its names, and a test of it at other sizes."""
+    """A comparison as text, `T % 16 == 0`, with a test of it."""
 
     text: str
     names: frozenset[str]
@@ -53,7 +53,7 @@ def _sides(guard: fake.Guard, world: fake.Fake | None) -> tuple[str, Formula, Fo
 
 
 def relation_of(guard: fake.Guard, world: fake.Fake | None) -> Relation | None:
-    """Return a guard as a relation; None if it is not between formulas."""
+    """Return a guard as a relation; None if it has no formulas."""
     sides = _sides(guard, world)
     if sides is None:
         return None
@@ -73,13 +73,13 @@ def relation_of(guard: fake.Guard, world: fake.Fake | None) -> Relation | None:
 
 
 def modulus(guard: fake.Guard, name: str, world: fake.Fake | None) -> int:
-    """Return m of a guard `name % m == 0` or `!= 0`; 0 for any other guard."""
+    """Return m of a guard `name % m == 0` or `!= 0`, otherwise 0."""
     found = divided(guard, world)
     return found[1] if found is not None and found[0] == Formula(name) else 0
 
 
 def divided(guard: fake.Guard, world: fake.Fake | None) -> tuple[Formula, int] | None:
-    """Return x and m of a guard `x % m == 0` or `!= 0`; None for any other guard."""
+    """Return x and m of a guard `x % m == 0` or `!= 0`, otherwise None."""
     sides = _sides(guard, world)
     if sides is None or sides[0] not in ("==", "!="):
         return None
@@ -100,7 +100,7 @@ def divided(guard: fake.Guard, world: fake.Fake | None) -> tuple[Formula, int] |
 
 
 class Probes:
-    """The runs of a model at other sizes than the given ones, of which `base` is the run.
+    """The runs of a model at other sizes than those of `base`.
 
     Attributes:
         runs: by sizes, in the order of their names.
@@ -131,7 +131,7 @@ class Probes:
     # with numbers
 
     def at(self, sizes: Mapping[str, int]) -> Run | None:
-        """Return the run at these sizes; None if it would take too long."""
+        """Return the run at these sizes; None if too long."""
         point = tuple(sizes[name] for name in self.sizes)
         if point in self.runs:
             return self.runs[point]
@@ -165,7 +165,7 @@ class Probes:
         return run
 
     def _would_take(self, point: tuple[int, ...], same: float = 0.0) -> float:
-        """The extra seconds of a run, from smaller runs that took longer than usual; `same` weighs the same sizes."""
+        """The extra seconds of a run, from smaller ones that took longer."""
         usual = median(self._spent.values()) if len(self._spent) > 3 else float("inf")
         longest = 0.0
         for other, spent in self._spent.items():
@@ -177,7 +177,7 @@ class Probes:
         return longest
 
     def moved(self, steps: int) -> Run | None:
-        """Return the run with every name moved by so many steps, and a few more for each."""
+        """Return the run with every name moved by so many steps."""
         return self.at(self._sizes_of(steps))
 
     def _sizes_of(self, steps: int) -> dict[str, int]:
@@ -193,7 +193,7 @@ class Probes:
 
     @property
     def far(self) -> dict[str, tuple[int, ...]]:
-        """Distances in steps at which to look, for names whose reach is limited."""
+        """Distances in steps for names whose reach is limited."""
         found = {name: (48, 24) for name in self._grows}
         for name, step in self.steps.items() if self.real else ():
             most = (self.limit(name) - self.sizes[name]) // step
@@ -201,7 +201,7 @@ class Probes:
         return found
 
     def points(self) -> Iterator[tuple[dict[str, int], Run]]:
-        """Yield all runs with their sizes, the run at the given sizes first."""
+        """Yield all runs with their sizes, the given run first."""
         yield self.sizes, self.base
         for point, run in self.runs.items():
             yield dict(zip(self.sizes, point, strict=True)), run
@@ -217,7 +217,7 @@ class Probes:
         return {slot for sizes, run in self.points() if sizes[name] != self.sizes[name] for slot in run.sizes}
 
     def find_steps(self) -> None:
-        """Find the smallest change of each size at which the model still runs."""
+        """Find the smallest possible change of each size."""
         start = self.at(self.sizes)
         for name, size in self.sizes.items():
             for step in (1, 2, 4, 8, 16, 32, 64, size):
@@ -238,7 +238,7 @@ class Probes:
                 self.fixed.pop(name, None)
 
     def explore(self) -> None:
-        """Run at smaller and larger sizes, odd and even, alone and together, and at other answers to comparisons."""
+        """Run at varied sizes, and at other answers to comparisons."""
         for name, step in self.steps.items():
             multiples = {modulus(guard, name, self.model.fake) for guard in self.guards}
             for multiple in sorted(m for m in multiples if 0 < m < step):
@@ -289,7 +289,7 @@ class Probes:
     # with symbols, and with other values
 
     def symbolic(self, overrides: Overrides | None = None) -> tuple[Run, bool]:
-        """Run with symbols, with formulas in place of some sizes; the run may end early.
+        """Run with symbols, with formulas in place of some sizes.
 
         Returns the run, and whether another would find more: it replaces `int` and such where this one met them.
         """
@@ -314,7 +314,7 @@ class Probes:
         return run, bool(new)
 
     def _generic(self) -> dict[str, int]:
-        """The values of symbols where a model must decide something: neither the given sizes nor special ones."""
+        """The values of symbols where a model must decide something."""
         runs = {steps: self.moved(steps) for steps in (7, 12)}
         ran = [steps for steps, run in runs.items() if run is not None and run.error is None]
         if not ran and (run := self.moved(1)) is not None and run.error is None:
@@ -331,7 +331,7 @@ class Probes:
         self.notes.append(f"The model looks at values{where}, so runs at other sizes had real ones.")
 
     def by_values(self) -> set[Slot]:
-        """Return the sizes that depend on the values of the inputs, which runs at other sizes do not show."""
+        """Return the sizes that depend on the values of the inputs."""
         run = self.model.at(self.sizes, real=True, other_values=True)
         if run.error is not None:
             return set()
@@ -353,7 +353,7 @@ def _replaced(event: Event, output: Any, changed: Mapping[tuple[str, int], Formu
 
 
 def _keeping(plain: type, convert: Callable) -> type:
-    """A class that behaves as `int` or `float`, but converts a symbol to a symbol."""
+    """A class that behaves as `int` or `float`, but keeps symbols."""
 
     class Meta(type):
         def __instancecheck__(cls, value: Any) -> bool:
@@ -396,14 +396,14 @@ _CALLS = re.compile(rf"\b({'|'.join(SHIMS)})\(")
 
 
 def _makes_numbers(file: str, line: int | None = None) -> bool:
-    """Whether a line, or any line of a file, calls one of these functions."""
+    """True if a line, or a file, calls one of these functions."""
     lines = linecache.getlines(file) if line is None else [linecache.getline(file, line)]
     return any(_CALLS.search(code) for code in lines)
 
 
 @contextlib.contextmanager
 def _shims(scopes: Any) -> Iterator[None]:
-    """Put these functions into modules, given by their globals; all other code keeps Python's."""
+    """Put these functions into modules, given by their globals."""
     changed = []
     try:
         for scope in list(scopes):

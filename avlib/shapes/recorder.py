@@ -1,4 +1,4 @@
-"""Recording of one run: every module call, every operation, and the line of own code behind each."""
+"""The record of one run: modules, operations, and lines of own code."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Event:
 
 
 def fields_of(value: Any) -> list[str]:
-    """Return the names of the attributes of an object in which tensors are looked for; none of a callable."""
+    """Return the attributes of an object that may hold tensors."""
     if isinstance(value, _CLOSED) or callable(value):
         return []
     if dataclasses.is_dataclass(value) and (names := [f.name for f in dataclasses.fields(value)]):
@@ -76,7 +76,7 @@ def fields_of(value: Any) -> list[str]:
 
 
 def tensors_in(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of a nest with their paths: "hidden_states[3]", "batch.audio", "" for a tensor by itself."""
+    """Yield the tensors of a nest with their paths: "hidden_states[3]"."""
     if isinstance(value, Tensor):
         yield path, value
     elif isinstance(value, ATOMS) or depth > DEPTH:
@@ -96,7 +96,7 @@ def tensors_in(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str
 
 
 class Recorder:
-    """Records the modules and operations of one thread, and changes nothing about either.
+    """Records the modules and operations of one thread without changing them.
 
     Args:
         modules: the modules to hook, by name; others are found when they are called, without their keyword arguments.
@@ -206,7 +206,7 @@ class Recorder:
             self._stop(event)
 
     def call(self, name: str, run: Callable[[], Any], inputs: Sequence[tuple[str, Any]]) -> Any:
-        """Run a callable that is no module, and record it as one with these named inputs."""
+        """Run a callable that is no module, and record it as one."""
         with fake.unseen():
             event = self._begun("module", "", 1, name)
             event.work = no_work
@@ -229,7 +229,7 @@ class Recorder:
     # operations
 
     def operation(self, function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """Run an operation, and record it if it takes or returns tensors that have a shape of their own."""
+        """Run an operation, and record it if it concerns shapes."""
         if self.world is not None and (kept := self.world.keep_real(function, args, kwargs)) is not None:
             args, kwargs, output = kept
             if output is not None:
@@ -307,7 +307,7 @@ class Recorder:
 
     @staticmethod
     def _is_fresh(output: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
-        """Whether the output is in new memory: neither an input nor a view of one."""
+        """True if the output is in new memory."""
         if isinstance(output, Tensor) and output._base is None and not output.is_inference():
             return not any(output is value for value in args)  # no view at all: the usual case, and fast
         made = {fake.memory(tensor) for _, tensor in tensors_in(output)}
@@ -378,7 +378,7 @@ _known: dict[str, bool] = {}
 
 
 def is_own(code: CodeType) -> bool:
-    """Whether code is the user's or a model's: not torch, a helper, Python's library or this package."""
+    """Return True for code of the user or a model."""
     own = _known.get(code.co_filename)
     if own is None:
         own = _known[code.co_filename] = _is_own(code.co_filename)
@@ -409,12 +409,12 @@ def calling_line(depth: int = 2) -> Place:
 
 
 def source_of(place: Place) -> Source | None:
-    """Return a place with the text of its line as it is now; a notebook's cell may be gone later."""
+    """Return a place with the present text of its line."""
     return None if place is None else Source(file_name(place[0]), place[1], linecache.getline(*place).strip())
 
 
 def file_name(file: str) -> str:
-    """Return the name of a file for the reader; a notebook's cell is `cell [3]`, or `<cell>` without a number."""
+    """Return the name of a file; a notebook's cell is `cell [3]`."""
     found = _CELL.search(file)
     if found is None:
         return file
@@ -438,7 +438,7 @@ def raised_at(trace: TracebackType | None) -> Place:
 
 
 def raising(trace: TracebackType | None) -> TracebackType | None:
-    """Return the part of a traceback that is in the innermost own code."""
+    """Return the traceback's part in the innermost own code."""
     found = None
     while trace is not None:
         if is_own(trace.tb_frame.f_code):

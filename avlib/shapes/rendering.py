@@ -1,4 +1,4 @@
-"""A trace as a table for a terminal, a page, CSV and JSON.
+"""A trace as a table, a page, CSV and JSON.
 
 The page is one string of HTML that reads without scripts, on a light and on a dark page.
 """
@@ -129,7 +129,7 @@ def _name(node: Node) -> str:
 
 
 def _fitted(text: str, size: int, column: Column) -> list[str]:
-    """A text in lines of a width: broken after commas if that is enough, otherwise cut with …."""
+    """A text in lines of a width, wrapped or cut."""
     if width(text) <= size:
         return [text]
     if column.cut_left:
@@ -155,7 +155,7 @@ def cut(text: str, size: int = WIDTH) -> str:
 
 
 def _parts(text: str, size: int) -> list[str]:
-    """A text in parts: after commas, and before `+` and `-` outside brackets; inside too if a part is too wide."""
+    """A text in parts: after commas, before `+` and `-` outside brackets."""
     for deepest in (1, len(text)):
         parts, depth = [""], 0
         for word in re.split(r"(?<= )", text):
@@ -182,12 +182,12 @@ def template(name: str) -> jinja2.Template:
 
 
 def report(title: str, sentences: Iterable[str], **more: Any) -> str:
-    """Return HTML with its own colours, light and dark: a title, sentences, and what the template takes besides."""
+    """Return HTML with its own colours: a title, sentences, tables."""
     return template("page.html.j2").render(title=title, sentences=sentences, **more)
 
 
 def html(trace: Recording) -> str:
-    """Return a trace as HTML: a tree that folds, with sizes beside formulas, and what they need and mean.
+    """Return a trace as HTML: a tree that folds, with formulas.
 
     Nothing is fetched, and only the search box needs a script. Equal siblings share one entry.
     """
@@ -239,7 +239,7 @@ class _Tree:
         self.entries = self.listed(nodes)
 
     def listed(self, nodes: list[Node]) -> list[dict]:
-        """Entries in order; more than two operations in a row between modules share one that opens."""
+        """Entries in order; several operations in a row share one."""
         modules = any(node.row.kind == "module" for node in nodes)
         found = []
         for aside, group in groupby(nodes, lambda node: modules and self.is_aside(node)):
@@ -255,7 +255,7 @@ class _Tree:
         return found
 
     def is_aside(self, node: Node) -> bool:
-        """Whether it is an operation without an error."""
+        """True for an operation without an error."""
         return node.row.kind == "op" and not node.row.open and node.row is not self.bad and not node.skipped
 
     def entry(self, node: Node) -> dict:
@@ -296,7 +296,7 @@ class _Tree:
         return found
 
     def tensor_cells(self, info: TensorInfo) -> list[dict]:
-        """Size and, if the page has formulas, formula with its meaning as a title."""
+        """Size and, if the page has formulas, formula."""
         if "formula" not in self.columns:
             return [_cell(info.size)]
         meanings = [
@@ -330,7 +330,7 @@ def _em(texts: Iterable[str], least: float | int, most: float | int) -> float | 
 
 
 def _meanings(trace: Recording) -> Mapping[str, Any]:
-    """A table of each formula with its size here, its meaning, and where it is first seen."""
+    """A table of each formula with its size and meaning."""
     found: dict[str, tuple[Any, int | None, Row]] = {}
     for row in trace.rows:
         for info in row.outputs:
@@ -350,7 +350,7 @@ def _meanings(trace: Recording) -> Mapping[str, Any]:
 
 
 def to_csv(trace: Recording, path: str | Path | None = None) -> str:
-    """Return a trace as CSV, one line per row; tensors are separated by semicolons, unknown values are empty.
+    """Return a trace as CSV, one line per row.
 
     Raises:
         CacheError: the file of `path` cannot be written.

@@ -1,4 +1,4 @@
-"""The data of a trace: one row per module call and operation, its tensors, and their short texts."""
+"""The data of a trace: rows, tensors, and their short texts."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def width(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Statistics of a tensor; the first four are of its finite values, None if there are none."""
+    """Statistics of a tensor, the first four of its finite values."""
 
     min: float | None
     max: float | None
@@ -147,11 +147,11 @@ class TensorInfo:
 
     @property
     def kind(self) -> tuple:
-        """What similar tensors share: everything but the numbers in their paths."""
+        """A key of similar tensors: all but the numbers in paths."""
         return re.sub(r"\d+", "#", self.path), self.shape, self.dtype, self.device, self.formula
 
     def at(self, sizes: Mapping[str, int]) -> TensorInfo:
-        """Return the tensor at other sizes, from its formulas; its values are unknown there."""
+        """Return the tensor at other sizes, from its formulas."""
         if self.formulas is None:
             return self
         values = [None if formula is None else formula.value_at(sizes) for formula in self.formulas]
@@ -165,7 +165,7 @@ class TensorInfo:
 
 
 def together(infos: Iterable[TensorInfo], short: bool = False) -> list[tuple[str, TensorInfo]]:
-    """Group tensors that differ only in the numbers of their paths; return a name and one tensor of each group."""
+    """Group tensors that differ only in the numbers of their paths."""
     groups: dict[tuple, list[TensorInfo]] = {}
     for info in infos:
         groups.setdefault(info.kind, []).append(info)
@@ -183,7 +183,7 @@ def together(infos: Iterable[TensorInfo], short: bool = False) -> list[tuple[str
 
 
 class Source(NamedTuple):
-    """The line of the user's or the model's own code that led to an operation."""
+    """The line of own code that led to an operation."""
 
     file: str
     line: int
@@ -228,7 +228,7 @@ class Row:
 
     @property
     def open(self) -> bool:
-        """Whether an error left it without an output."""
+        """True if an error left it without an output."""
         return self.error is not None
 
     @property
@@ -261,7 +261,7 @@ class Row:
         return f"≥ {count(self.flops_at_least)}" if self.flops is None and self.flops_at_least else count(self.flops)
 
     def measure(self) -> None:
-        """Set FLOPs and bytes from the shapes, in place; of a module, without what is inside."""
+        """Set its own FLOPs and bytes from the shapes, in place."""
         shapes = [info.shape for info in self.inputs], [info.shape for info in self.outputs]
         if self.open:
             self.flops = 0
@@ -275,7 +275,7 @@ class Row:
 
 
 def total(rows: Sequence[Row]) -> None:
-    """Add FLOPs and bytes of the rows inside to each module, in place."""
+    """Add FLOPs and bytes of inner rows to modules, in place."""
     for row in reversed(rows):  # rows inside come later, so each row is complete before its parent takes it
         if row.parent is None:
             continue
@@ -286,7 +286,7 @@ def total(rows: Sequence[Row]) -> None:
 
 
 class Requirement(NamedTuple):
-    """A condition of the formulas: elsewhere the model raises, or takes another path."""
+    """A condition of the formulas; elsewhere the model differs or raises."""
 
     formula: str  # "T == 3000", "H % 16 == 0"
     file: str
@@ -302,7 +302,7 @@ class Requirement(NamedTuple):
         return str(self._replace(file=PurePath(self.file).name))
 
     def holds(self, sizes: Mapping[str, int]) -> bool:
-        """Whether it holds at these sizes; True if it cannot be read."""
+        """Return True if it holds at these sizes, or cannot be read."""
         try:
             left, sign, right = re.split(r" (==|!=|<=|>=|<|>) ", self.formula)
             return COMPARISONS[sign](Formula(left).evaluate(**sizes), Formula(right).evaluate(**sizes))
@@ -312,7 +312,7 @@ class Requirement(NamedTuple):
 
 @dataclass(repr=False)
 class Recording:
-    """The rows of a run, with named sizes and what is known of them. See `shapes.Trace`, which also shows them.
+    """The rows of a run, with named sizes and their requirements.
 
     `trace["encoder.layers.3"]` is the first row of that module, `trace["encoder.layers.3", 2]` that of its second call,
     `trace[17]` the row with that index.
@@ -374,7 +374,7 @@ class Recording:
 
     @property
     def root(self) -> Row:
-        """The row of the traced module or function; forward pre-hooks of the user may run before it."""
+        """The row of the traced module or function."""
         return next((row for row in self.rows if row.parent is None and row.kind != "op"), self.rows[0])
 
     @property
@@ -383,17 +383,17 @@ class Recording:
 
     @property
     def flops(self) -> int | None:
-        """FLOPs of the whole run; None if those of some operation are unknown."""
+        """FLOPs of the whole run; None if some are unknown."""
         return self.root.flops if self.rows else 0
 
     @property
     def output_shape(self) -> Nest:
-        """The nesting of the output with a tuple of int for each tensor; an unknown size is None."""
+        """The nesting of the output with a tuple for each tensor."""
         return _mapped(self.output, lambda info: info.shape)
 
     @property
     def first_bad(self) -> Row | None:
-        """The first operation or module with an output that is not finite; needs `stats=True`."""
+        """The first row with a non-finite output; needs `stats=True`."""
         found = [row for row in self.rows if any(o.statistics and not o.statistics.finite for o in row.outputs)]
         # A module begins before the operations in it, but its output comes from one of them.
         return next((row for row in found if row.kind == "op"), found[0] if found else None)
@@ -409,7 +409,7 @@ class Recording:
         return {path: info.formula for _, path, info in self.named_outputs()}
 
     def at(self, **dims: int) -> Recording:
-        """Return the same table at other sizes, from the formulas; sizes that are not given stay.
+        """Return the same table at other sizes, from the formulas.
 
         Raises:
             ParameterError: an unknown name, or a size that is not a positive whole number.

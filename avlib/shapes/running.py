@@ -1,4 +1,4 @@
-"""Runs of a model on its inputs, at any size, with or without values, that leave no mark on the model."""
+"""Runs of a model at any size, which leave it unchanged."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def parameter_names(function: Any) -> tuple[str, ...]:
 
 
 def named_path(path: str, names: tuple[str, ...]) -> str:
-    """Replace the position at the start of a path, `[0].x`, by the name of that parameter: `wav.x`."""
+    """Replace the position in a path, `[0].x`, by its name: `wav.x`."""
     place, bracket, rest = path[1:].partition("]")
     if not path.startswith("[") or not bracket or not place.isdigit():
         return path
@@ -110,7 +110,7 @@ class Inputs:
             raise ParameterError("dims", repr(dims), "names by argument", 'For example dims={"wav": "B T"}.')
 
     def _named(self, path: str, text: str) -> list[tuple[str, int, Formula, int]]:
-        """Take the names in one argument's text; return the formulas, with path, axis and size."""
+        """Take the names in one argument's text; return its formulas."""
         tensor = self._tensors.get(path)
         if tensor is None:
             return self._number_named(path, text)
@@ -143,7 +143,7 @@ class Inputs:
             raise ParameterError("dims", found, "one size for each name", "Give another name, or another input.")
 
     def made(self, new: Sizes, make: Callable[[Tensor, dict[int, Any]], Tensor]) -> tuple[tuple, dict[str, Any]]:
-        """Return the arguments at other sizes: tensors by `make`, from a tensor and sizes by axis; the rest copied."""
+        """Return the arguments at other sizes, with tensors by `make`."""
         memo: dict[int, Any] = {}
         for tensor in self._tensors.values():
             axes = {axis: formula.value(new) for axis, formula in self.axes.get(id(tensor), {}).items()}
@@ -177,7 +177,7 @@ def _modules_in(value: Any) -> Iterator[nn.Module]:
 
 
 def resized(tensor: Tensor, axes: dict[int, int]) -> Tensor:
-    """Return a real tensor of other sizes; its values are repeated or cut off, so that they stay plausible."""
+    """Return a real tensor of other sizes, its values repeated or cut."""
     with torch.no_grad():
         new = tensor.detach()
         for axis, size in axes.items():
@@ -188,7 +188,7 @@ def resized(tensor: Tensor, axes: dict[int, int]) -> Tensor:
 
 
 def revalued(tensor: Tensor, axes: dict[int, int]) -> Tensor:
-    """Return a real tensor of other plausible values: random, halved whole numbers, or inverted truth values."""
+    """Return a real tensor of other plausible values."""
     with torch.no_grad():
         if tensor.dtype is torch.bool:
             new = ~tensor
@@ -239,14 +239,14 @@ class Run:
 
 
 def event_key(event: Event, counts: collections.Counter[tuple]) -> tuple:
-    """Return the key of the next event of a run; `counts` tells similar ones apart."""
+    """Return the key of the next event of a run."""
     key = (event.kind, event.path, event.call, event.name, event.place)
     counts[key] += 1
     return *key, counts[key]
 
 
 class Model:
-    """A callable with its inputs, to be run as often as needed; a `builder` builds it from fake tensors."""
+    """A callable with its inputs, to be run repeatedly."""
 
     def __init__(self, fn: Callable | None, inputs: Inputs, builder: Callable[[], Callable] | None = None):
         self.fn, self.inputs, self.builder = fn, inputs, builder
@@ -260,11 +260,11 @@ class Model:
 
     @property
     def is_lazy(self) -> bool:
-        """Whether some weights have no shape yet."""
+        """True if some weights have no shape yet."""
         return any(nn.parameter.is_lazy(p) for module in self.known for p in module._parameters.values())
 
     def enter_fake(self) -> Fake:
-        """Return the fake tensors' context of this model, and build the model in it if needed."""
+        """Return the fake context of this model, built if needed."""
         if self.fake is None:
             self.fake = Fake(own_frame)
             if self.builder is not None:
@@ -284,7 +284,7 @@ class Model:
         replace: Callable[[Event, Any], Any] | None = None,
         other_values: bool = False,
     ) -> Run:
-        """Run at other sizes, or with symbols for them; the model and the random state stay as they were."""
+        """Run at other sizes or with symbols; restore the model."""
         symbolic = any(not isinstance(size, int) for size in sizes.values())
         fake = None if real else self.enter_fake()
         with preserved(self.known, values=real):
@@ -311,12 +311,12 @@ class Model:
 
 
 def _drawn(output: Any) -> Any:
-    """The items of a generator as a list: nothing else will draw from it."""
+    """The items of a generator as a list."""
     return list(output) if isinstance(output, types.GeneratorType) else output
 
 
 def modules_of(fn: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None) -> dict[str, nn.Module]:
-    """Return the modules that a callable is, holds or refers to, by the names that it has for them."""
+    """Return the modules that a callable is, holds or refers to."""
     if isinstance(fn, nn.Module):
         return {"": fn}
     found: dict[str, nn.Module] = {}
@@ -386,7 +386,7 @@ def preserved(modules: list[nn.Module], values: bool = False) -> Iterator[None]:
 
 
 class _State:
-    """The contents of modules, and of the containers and objects that they hold, at one time."""
+    """The contents of modules and of their containers at one time."""
 
     def __init__(self, modules: list[nn.Module], values: bool):
         self.classes = [(module, type(module)) for module in modules]

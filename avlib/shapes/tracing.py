@@ -21,7 +21,7 @@ from .running import Inputs, Model, Run, named_path, parameter_names
 
 
 class Trace(Recording):
-    """The record of a run: rows, sizes, formulas. Made by `shapes.trace`, `trace_build` and `explain`."""
+    """The record of a run: rows, sizes, formulas."""
 
     def table(self, depth: int | None = None, ops: bool | None = None) -> str:
         """Return a table for a terminal; see `avlib.shapes.rendering.table`."""
@@ -36,11 +36,11 @@ class Trace(Recording):
         compare.check(self, expected)
 
     def to_json(self, path: Any = None) -> str:
-        """Return JSON, and write it to a file if a path is given."""
+        """Return JSON, and write it to `path` if given."""
         return rendering.to_json(self, path)
 
     def to_csv(self, path: Any = None) -> str:
-        """Return CSV, and write it to a file if a path is given."""
+        """Return CSV, and write it to `path` if given."""
         return rendering.to_csv(self, path)
 
     def to_svg(self, depth: int = 1) -> str:
@@ -65,7 +65,7 @@ def trace(
     stats: bool = False,
     **model_kwargs: Any,
 ) -> Trace:
-    """Call a module or function as given, and record every module and every operation with all shapes.
+    """Call a module or function as given, and record all shapes.
 
     With named sizes, each size also gets its formula: `trace(model, wav, dims={"wav": "B T"})` finds that HuBERT gives
     `(B, (T - 400)//320 + 1, 768)`. Formulas are found in further runs, on tensors without values, which leave no mark
@@ -100,7 +100,7 @@ def trace_build(
     kwargs: Mapping[str, Any] | None = None,
     **model_kwargs: Any,
 ) -> Trace:
-    """Build a model whose weights have no values, and trace it: no memory at any size.
+    """Build a model without values in its weights, and trace it.
 
     `trace_build(lambda: WhisperModel(config), mel, decoder_input_ids=ids)` takes a second for 1.5 billion parameters.
 
@@ -124,7 +124,7 @@ def trace_build(
 
 @contextmanager
 def explain(*modules: nn.Module) -> Iterator[Trace]:
-    """Record what runs inside the context; on an error, add the shapes to it.
+    """Record what runs inside; add the shapes to an error.
 
         with shapes.explain(model) as trace:
             model(x)
@@ -190,7 +190,7 @@ def _annotate(error: BaseException, found: Trace) -> None:
 
 
 def failure(found: Recording, place: Place = None, rows: int = 12) -> str:
-    """Describe a failure: the operation, its shapes, its line, and some rows up to there."""
+    """Describe a failure: operation, shapes, line, and rows before it."""
     broken = [row for row in found.rows if row.open]
     last = broken[-1] if broken else None
     lines = []
