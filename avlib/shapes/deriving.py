@@ -250,10 +250,9 @@ class Derivation:
         """Find the model's comparisons of sizes without which a run raises."""
         kept: list[Relation] = []
         for guard, need in self.probes.relations():
-            if not (guard.direct or " == " in need.text) or any(need.text == other.text for other in kept):
+            minor = " != " in need.text or not (guard.direct or " == " in need.text)
+            if minor or any(need.text == other.text for other in kept):
                 continue  # torch's kernels compare sizes often, mostly without consequences
-            if " != " in need.text:
-                continue
             broken = self._broken(need, kept)
             if broken is not None and broken.error is not None:
                 kept.append(need)

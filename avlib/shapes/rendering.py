@@ -28,7 +28,6 @@ from .rows import Nest, Recording, Row, TensorInfo, plural, together, width
 
 WIDTH = 120  # columns of a terminal
 LINES = 90  # the most rows of a table if no depth is given
-FORMAT = "avlib.shapes 1"
 ENTRIES = 1500  # the most rows of a page
 OPEN = 30  # the most rows that are seen at first
 MEANINGS = 60  # the most formulas that are explained
@@ -387,7 +386,7 @@ def to_json(trace: Recording, path: str | Path | None = None) -> str:
     Raises:
         CacheError: the file of `path` cannot be written.
     """
-    content = {"format": FORMAT} | _fields(trace) | {"output": _nest(trace.output)}
+    content = {"format": "avlib.shapes 1"} | _fields(trace) | {"output": _nest(trace.output)}
     return _saved(json.dumps(content, ensure_ascii=False, allow_nan=False), path)
 
 

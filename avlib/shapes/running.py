@@ -26,8 +26,6 @@ from .recorder import Event, Place, Recorder, is_own, own_frame, raised_at, tens
 Sizes = Mapping[str, Any]  # a number for each name, or a symbol
 Slot = tuple[tuple, int, str, int]  # key of a row, 0 for input and 1 for output, path of the tensor, axis
 
-# the inputs
-
 
 @functools.lru_cache(maxsize=512)
 def parameter_names(function: Any) -> tuple[str, ...]:
