@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from ...clips.speech import AGES
 from ...errors import DatasetError, MediaError, ParameterError, ShapeError, check_choice
 from ...features import Moments, valid_mask
-from ...settings import Number, Positive, settings
+from ...settings import Natural, Number, Positive, settings
 from ..items import ItemDataset
 from ..sources import SAMPLE_RATE, FileReader, from_int16, read_window, to_int16
 from .table import Labels, Recording, age_index, word_index
@@ -71,8 +71,8 @@ class Data:
     splitted_data_files: bool | None = None
     test_size: _Part = 0.3
     valid_size: _Part = 0.2
-    k_fold: int = 0
-    fold: int = 0
+    k_fold: Natural = 0
+    fold: Natural = 0
     shuffle: bool = True
     split_seed: int | None = None
     seconds: Positive = 3.0
@@ -100,9 +100,9 @@ class Data:
         if self.test_size + self.valid_size >= 1:
             found = f"{self.test_size} and {self.valid_size}"
             raise ParameterError("test_size, valid_size", found, "less than 1 together", "The rest is trained on.")
-        if self.k_fold < 0 or self.k_fold == 1:
+        if self.k_fold == 1:
             raise ParameterError("k_fold", f"{self.k_fold}", "2 or more, or 0 for none")
-        if not 0 <= self.fold < max(1, self.k_fold):
+        if self.fold >= max(1, self.k_fold):
             raise ParameterError("fold", f"{self.fold}", f"0 to {max(1, self.k_fold) - 1}")
         if bool(self.train_file) != bool(self.test_file):
             lacking = "test_file" if self.train_file else "train_file"
@@ -137,22 +137,19 @@ class Example(NamedTuple):
 class ClassificationDataset(ItemDataset):
     """Recordings as waveforms of one length, mono at 16 kHz, with numbers.
 
-    Channels are averaged after resampling, which is linear: averaging before gives the same. Random crops follow from
-    (seed, epoch, index) alone, in any process. Use it with any DataLoader and `collate_fn=dataset.collate`.
+    Random crops follow from (seed, epoch, index) alone, in any process. Use any DataLoader, with
+    `collate_fn=dataset.collate`.
 
     Args:
         recordings: from `read_recordings`.
         labels: targets as numbers; None for inference without targets.
-        seconds: length of every item; see `Data`, as for `crop`, `ages` and `on_error`.
-        crop: see `Data`.
-        words: of the model, in the order of their numbers; () needs none, and any clip will do.
-        ages: see `Data`; () needs none.
+        seconds: length of every item.
+        crop, ages, on_error: see `Data`; ages of () take any clip.
+        words: of the model, in the order of their numbers; () takes any clip.
         seed: of random crops.
-        on_error: see `Data`; `report` tells what was left out.
 
     Raises:
         DatasetError: no recordings; with `on_error="raise"` also an unknown target or word, or an age beyond `ages`.
-        ParameterError: a number or choice out of range.
     """
 
     ragged = ("sounds",)
@@ -184,10 +181,7 @@ class ClassificationDataset(ItemDataset):
         return self._attempt(self._example, index)
 
     def collate(self, examples: list[Example | None]) -> Example:
-        """Return a batch of the items that are not left out.
-
-        `(batch, samples)` and five of `(batch,)`, int64 apart from the target of a regression, which is float32.
-        """
+        """Return a batch of the items that are not left out; numbers are int64, targets of a regression float32."""
         kept = [example for example in examples if example is not None]
         waveform = torch.stack([example.waveform for example in kept]) if kept else torch.empty(0, self.samples)
         length, target, word, age, index = ([example[place] for example in kept] for place in range(1, 6))
@@ -247,15 +241,14 @@ class ClassificationDataset(ItemDataset):
         held = self.memory["sounds"][index] if self.memory is not None else []
         if len(held) and self.crop != "random":
             return from_int16(held)
-        reader, wanted = FileReader(self.items[index].path), round(self.seconds * SAMPLE_RATE)
+        reader = FileReader(self.items[index].path)
 
         def begin(samples: int) -> int:
-            room = max(samples - wanted, 0)
+            room = max(samples - self.samples, 0)
             return room // 2 if self.crop == "centre" else int(self._dice(index).integers(room + 1))
 
         if len(held):
-            waveform = from_int16(held)
-            return waveform[(start := begin(len(waveform))) : start + wanted]
+            return from_int16(held)[begin(len(held)) :][: self.samples]
         if self.crop == "start":
             return reader.sound(seconds=self.seconds)
         if not reader.seconds:
@@ -264,16 +257,13 @@ class ClassificationDataset(ItemDataset):
 
 
 class Statistics(NamedTuple):
-    """Statistics over all valid values of all clips; `std` with n - 1 as divisor.
-
-    `seconds` are of the items, after cropping, by quantile: 0 is the shortest, 0.5 the median, 1 the longest.
-    """
+    """Statistics over all valid values of all clips."""
 
     mean: float
-    std: float
+    std: float  # with n - 1 as divisor
     minimum: float
     maximum: float
-    seconds: dict[float, float]
+    seconds: dict[float, float]  # of the items, after cropping, by quantile: 0.5 is the median
     clips: int
 
 
@@ -282,14 +272,8 @@ def statistics(
 ) -> Statistics:
     """Measure mean, deviation and range of a data set's features over valid columns.
 
-    Args:
-        dataset: one of `prepared` is fast.
-        features: takes waveforms `(batch, samples)` and lengths `(batch,)`; returns values `(batch, ..., columns)` and
-            their lengths in columns, or None if all columns are valid. `model.features` is one.
-
-    Raises:
-        DatasetError: no clip can be used.
-        ShapeError: more valid columns than there are.
+    `features`, as `model.features`, takes waveforms `(batch, samples)` and lengths `(batch,)`; it returns values
+    `(batch, ..., columns)` and their lengths in columns, or None if all columns are valid.
     """
     moments, lowest, highest = Moments(), math.inf, -math.inf
     lengths: list[Tensor] = []

@@ -12,12 +12,12 @@ import hashlib
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from ...errors import DatasetError, ParameterError
+from ...errors import DatasetError, ParameterError, check_whole
 from .table import Labels, Recording, argument, first_three
 
 PARTS = ("train", "valid", "test")
@@ -37,8 +37,7 @@ _FAR = 0.05  # of all clips; a part that is further from its size is warned of
 class Splits:
     """Indices of the recordings in each part, ascending.
 
-    hashes: a short hash of each part, of its clips' names in their table (`Recording.name`), targets and speakers. A
-        model that is tested later can tell the same part by it, also where the folder was moved.
+    hashes: of each part, from its clips' names in their table, targets and speakers; moving the folder keeps them.
     """
 
     train: tuple[int, ...]
@@ -74,19 +73,10 @@ def split(
 ) -> Splits:
     """Divide recordings by ratio: groups apart, classes in the same shares.
 
-    Each draw takes groups as long as they bring a part nearer to its size and shares; the best has the smallest error
-    of sizes plus that of the shares of the classes (of five ranges of equally many targets for a regression). A class
-    comes into every part if that is possible. One warning names what is not as asked: no groups, a part without one of
-    the classes, a size that is more than 0.05 off.
-
-    Args:
-        recordings: with `group` for all or for none of them.
-        test_size: share of all clips; 0 leaves that part empty. Published 0.3.
-        valid_size: likewise, of all clips, not of those left. Published 0.2.
-        seed: of the draws.
-        shuffle: False takes groups from the end of the table, by the same rule.
-        draws: number of draws.
-        labels: of the task; None takes the targets for classes.
+    Sizes are shares of all clips; 0 leaves a part empty. The best draw has the smallest error of sizes plus that
+    of the shares of the classes (of five ranges of equally many targets for a regression). A class comes into every
+    part if that is possible. One warning names what is not as asked. Without `shuffle` groups are taken from the end of
+    the table, by the same rule; without `labels` targets are classes.
 
     Raises:
         DatasetError: a class with one clip or group only, which cannot be both trained and tested; an empty part; some
@@ -150,31 +140,19 @@ def folds(
 
 
 def given_splits(
-    train: Sequence[Recording],
-    test: Sequence[Recording],
-    valid: Sequence[Recording] | None = None,
-    *,
-    valid_size: float | int = 0.2,
-    seed: int = 42,
-    shuffle: bool = True,
-    labels: Labels | None = None,
+    train: Sequence[Recording], test: Sequence[Recording], valid: Sequence[Recording] | None = None, **options: Any
 ) -> tuple[list[Recording], Splits]:
     """Join given parts; return all recordings and their division.
 
-    A validation part that is not given is drawn from the training part, as in `split`: valid_size * N_all / N_train of
-    it.
-
-    Raises:
-        DatasetError: a group (speaker) or a clip in two parts, a class that is missing from one, an empty part.
+    `options` are those of `splits_of_column`, as are the errors; a given part may not be empty.
     """
-    recordings, parts = [], []
-    for number, (name, given) in enumerate(zip(PARTS, (train, valid, test), strict=True)):
-        if given is not None:
-            if not given:
-                raise DatasetError(name, "no clips", "at least one")
-            recordings += given
-            parts += [number] * len(given)
-    return recordings, _completed(recordings, parts, valid_size, seed, shuffle, labels)
+    recordings, named = [], []
+    for name, given in zip(PARTS, (train, valid, test), strict=True):
+        if given is not None and not given:
+            raise DatasetError(name, "no clips", "at least one")
+        recordings += given or ()
+        named += [replace(recording, split=name) for recording in given or ()]
+    return recordings, splits_of_column(named, **options)
 
 
 def splits_of_column(
@@ -187,38 +165,26 @@ def splits_of_column(
 ) -> Splits:
     """Divide recordings by the column `split` of their table.
 
+    A missing validation part is drawn from the training part, as in `split`: valid_size * N_all / N_train of it.
+
     Raises:
-        DatasetError: an unknown name, or none; see `given_splits`, whose arguments these are.
+        DatasetError: an unknown name, a part that is missing, or lacks a class; a group (speaker) or clip in two parts.
     """
-    parts = []
     for recording in recordings:
-        name = _NAMES.get(recording.split.lower())
-        if name is None:
+        if recording.split.lower() not in _NAMES:
             expected = f"one of {', '.join(_NAMES)}"
             raise DatasetError(recording, f"split {recording.split!r}", expected, "Fill in the column `split`.")
-        parts.append(PARTS.index(name))
+    parts = np.array([PARTS.index(_NAMES[recording.split.lower()]) for recording in recordings])
     for part in (TRAIN, TEST):
         if part not in parts:
             raise DatasetError("split", f"no clip in {PARTS[part]!r}", "clips to train and clips to test with")
-    return _completed(recordings, parts, valid_size, seed, shuffle, labels)
-
-
-def _completed(
-    recordings: Sequence[Recording],
-    given: Sequence[int],
-    valid_size: float | int,
-    seed: int,
-    shuffle: bool,
-    labels: Labels | None,
-) -> Splits:
-    """Check given parts, and draw a validation part from the training part if there is none."""
-    parts, pool = np.array(given), _Pool(recordings, labels)
-    for kind, name in (("speaker or group", "group"), ("clip", "path")):
-        where: dict[str | Path, set[int]] = defaultdict(set)
-        for recording, part in zip(recordings, given, strict=True):
-            key = getattr(recording, name)
-            where[key.resolve() if isinstance(key, Path) else key].add(part)
-        shared = sorted(str(key) for key, inside in where.items() if key and len(inside) > 1)
+    pool = _Pool(recordings, labels)
+    groups, files = [one.group for one in recordings], [str(one.path.resolve()) for one in recordings]
+    for kind, keys in (("speaker or group", groups), ("clip", files)):
+        where: dict[str, set[int]] = defaultdict(set)
+        for key, part in zip(keys, parts, strict=True):
+            where[key].add(part)
+        shared = sorted(key for key, inside in where.items() if key and len(inside) > 1)
         if shared:
             found = f"{len(shared)} in two parts or more: {first_three(shared)}"
             advice = "A model that knows the voice looks better than it is. Divide anew, by speaker."
@@ -229,7 +195,7 @@ def _completed(
             raise DatasetError(PARTS[part], f"no clip of {missing}", "every class in every part", "Divide anew.")
     _check_sizes(valid_size=valid_size)
     inside = np.flatnonzero(parts == TRAIN)
-    share = 0 if VALID in given else valid_size * len(recordings) / len(inside)
+    share = 0 if VALID in parts else valid_size * len(recordings) / len(inside)
     if share >= 1:
         found = f"{valid_size:g}, {valid_size * len(recordings):g} of {len(recordings)} clips"
         raise ParameterError("valid_size", found, f"less than there are to train with, {len(inside)}")
@@ -274,13 +240,9 @@ class _Pool:
         return first_three(repr(self.classes[number]) for number in lacking)
 
     def drawn(self, sizes: Mapping[int, float | int], seed: int, shuffle: bool, draws: int = DRAWS) -> np.ndarray:
-        """`(clips,)`: the number of each clip's part, in the best draw.
-
-        Each part is drawn for the best few divisions so far; the best one alone may leave little choice.
-        """
-        for name, value, least in (("draws", draws, 1), ("seed", seed, 0)):
-            if value < least:
-                raise ParameterError(name, f"{value}", f"{least} or more")
+        """`(clips,)`: the number of each clip's part, in the best draw."""
+        check_whole("draws", draws, 1)
+        check_whole("seed", seed, 0)
         counts = np.zeros((self.groups.max() + 1, max(self.strata.max() + 1, len(self.classes))), dtype=np.int64)
         np.add.at(counts, (self.groups, self.strata), 1)  # (groups, strata): clips
         rng, forward = np.random.default_rng(seed), np.arange(len(counts))
@@ -290,6 +252,7 @@ class _Pool:
             if not size:
                 continue
             different = np.unique(parts, axis=0, return_index=True)[1].tolist()
+            # Not for the best division alone: it may leave little choice to the next part.
             best = sorted(different, key=errors.__getitem__)[:_FEW]
             parts, errors = np.repeat(parts[best], repeats, axis=0), np.repeat(errors[best], repeats, axis=0)
             orders = np.broadcast_to(forward[::-1], parts.shape)
@@ -343,12 +306,10 @@ class _Pool:
 
 
 def _steered(counts: np.ndarray, orders: np.ndarray, free: np.ndarray, size: float, keep: bool) -> np.ndarray:
-    """`(draws, groups)`: the free groups that each draw takes into a part.
-
-    In the order of the draw a group is taken if it brings the number of clips, and of clips of each class, nearer to
-    what is wanted, and leaves something to train with. With `keep` groups with a class that the part lacks come first,
-    whatever the size, and the last group to train a class with is never taken.
-    """
+    """`(draws, groups)`: the free groups that each draw takes into a part."""
+    # In the order of the draw a group is taken if it brings the number of clips, and of clips of each class, nearer to
+    # what is wanted. With `keep` groups with a class that the part lacks come first, whatever the size, and the last
+    # group to train a class with is never taken.
     rows, total = np.arange(len(orders)), counts.sum(axis=0)
     wanted = size * total
     left = free.astype(np.int64) @ counts  # (draws, strata)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import difflib
+import itertools
 import math
 import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 from ...clips.speech import AGES
@@ -18,7 +18,7 @@ from ...errors import DatasetError, ParameterError, check_choice, did_you_mean
 from ...workers import POLICIES
 from ..sources import SOUND_SUFFIXES, VIDEO_SUFFIXES, existing, files_in
 
-DEFAULT_COLUMNS = {"word": "word", "age": "age", "speaker": "speaker"}  # read where they are, not missed elsewhere
+OPTIONAL = ("word", "age", "speaker")  # columns that are read where they are, and not missed elsewhere
 TASKS = ("classification", "regression")
 _DECIMAL = re.compile(r"^([+-]?\d*),(\d+)$")
 
@@ -63,27 +63,17 @@ def read_recordings(
     folder: str | Path = "",
     on_error: str = "raise",
 ) -> list[Recording]:
-    """Read the recordings of a table, or of a folder of classes.
+    """Read the recordings of a table, in its order, or of a folder of classes, sorted by path.
 
     - A `.csv` (or `.tsv`) in UTF-8 with a header: `path`, the target, and other columns. Cells are separated by commas,
-      semicolons or tabs, whichever the header has most of; with semicolons 0,5 is read as 0.5.
+      semicolons or tabs, whichever the header has most of; with semicolons 0,5 is read as 0.5. NaN counts as empty.
     - A folder: its sounds and videos are labelled with the sub-folder that they are in, however deep; columns are
       `path` and `label`.
 
-    Args:
-        path: table or folder.
-        target: column of the target.
-        word: column of the word; likewise `age` (years) and `speaker`. Columns of these three names may be missing; a
-            column of another name has to be there. "" reads none; NaN counts as empty.
-        age: see `word`.
-        speaker: see `word`.
-        group: column whose clips are kept together when the data is divided; "" takes the speaker's, unless that is
-            the target; "path" takes each clip for itself.
-        folder: base of relative paths; "" takes the folder of the table.
-        on_error: "raise"; "skip" keeps missing files in the list, for the data set to leave out and report.
-
-    Returns:
-        A recording for each row, in the order of the table; of a folder, sorted by path.
+    `word`, `age` (in years) and `speaker` name columns, "" none; a missing one is refused unless it has its default
+    name. Clips with one value in the column `group` are kept together when the data is divided: "" takes the speaker's,
+    unless that is the target, "path" each clip alone. Relative paths begin at `folder`; "" takes that of the table.
+    `on_error="skip"` keeps missing files in the list, for the data set to leave out and report.
 
     Raises:
         DatasetError: no such table, folder or column, an unreadable table, an empty path, target or `group`, an age
@@ -97,20 +87,22 @@ def read_recordings(
     named = {"target": target, "word": word, "age": age, "speaker": speaker, "group": group}
     for name, column in {"path": "path", **named}.items():
         if column and column not in columns:
-            if DEFAULT_COLUMNS.get(name) != column:
-                raise _no_column(path, column, columns, name)
+            if name != column or name not in OPTIONAL:
+                expected = f"one of {', '.join(map(repr, columns))}"
+                advice = "" if name == "path" else f"Name the column by {argument(name)}."
+                raise DatasetError(path, f"no column {column!r}", expected, did_you_mean(column, columns, 3) or advice)
             named[name] = ""
     if not group and speaker != target:  # speakers as classes are in every part
         named["group"] = named["speaker"]
     for column in filter(None, ("path", target, named["group"] if group else "")):
-        lines = [line for line, row in rows if not row[column] or _is_nan(row[column])]
+        lines = [line for line, row in rows if not row[column]]
         if lines:
             found = f"{len(lines)} of {len(rows)} rows have nothing in {column!r}, or NaN (line {first_three(lines)})"
             raise DatasetError(path, found, "a value in each", "Fill them in, or take these rows out of the table.")
     base = Path(folder) if folder else path if path.is_dir() else path.parent
     recordings = []
     for line, row in rows:
-        known = {name: row[column] if column and not _is_nan(row[column]) else "" for name, column in named.items()}
+        known = {name: row[column] if column else "" for name, column in named.items()}
         years = _number(known["age"])
         if known["age"] and (years is None or years < 0):
             found, expected = f"{known['age']!r} in {named['age']!r}", "an age in years, or nothing"
@@ -132,13 +124,8 @@ def read_recordings(
 
 
 def filter_words(recordings: Sequence[Recording], words: str | Iterable[str]) -> list[Recording]:
-    """Return the recordings of these words; of all, if none is named.
-
-    Raises:
-        DatasetError: no clip has one of the words; names the nearest.
-    """
-    words = [words] if isinstance(words, str) else list(words)
-    words = [word for word in words if word]
+    """Return the recordings of these words; of all, if none is named. A word without clips is refused."""
+    words = [word for word in ([words] if isinstance(words, str) else words) if word]
     there = set(word_list(recordings))
     for word in words:
         if word not in there:
@@ -177,8 +164,7 @@ class Labels:
         they are steps of equal size, i / (K - 1) for the i-th of K.
 
         Raises:
-            DatasetError: fewer than two classes or steps, a target that is not in `order`; in a regression, numbers and
-                other targets together, or a comma in place of the point.
+            DatasetError: one value only, a target that is not in `order`, numbers and other targets in a regression.
         """
         recordings = list(recordings)
         there = {recording.target for recording in recordings}
@@ -208,11 +194,7 @@ class Labels:
         return labels
 
     def number(self, recording: Recording) -> int | float:
-        """Return the class number of a recording, or the target of a regression.
-
-        Raises:
-            DatasetError: an unknown target.
-        """
+        """Return the class number of a recording, or the target of a regression; an unknown one is refused."""
         if not self.names:
             number = _number(recording.target)
             if number is None:
@@ -226,11 +208,7 @@ class Labels:
 
 
 def word_index(recording: Recording, words: Sequence[str]) -> int:
-    """Return the number of a clip's word; -1 without one.
-
-    Raises:
-        DatasetError: a word that is not among them; names the nearest.
-    """
+    """Return the number of a clip's word, -1 without one; a word that is not among them is refused."""
     if not words or not recording.word:
         return -1
     if recording.word not in words:
@@ -242,13 +220,11 @@ def word_index(recording: Recording, words: Sequence[str]) -> int:
 def age_index(age: float | int, ages: Sequence[float | int] = AGES) -> int:
     """Return the number of the nearest age in years, the younger of two.
 
-    Raises:
-        DatasetError: an age beyond the first or the last by more than half a step.
-        ParameterError: no ages, or not ascending.
+    An age beyond the first or the last by more than half a step is refused.
     """
-    if not len(ages) or any(later <= earlier for earlier, later in pairwise(ages)):
+    if not len(ages) or any(later <= earlier for earlier, later in itertools.pairwise(ages)):
         raise ParameterError("ages", f"{list(ages)}", "at least one age, each older than the one before")
-    steps = [later - earlier for earlier, later in pairwise(ages)] or [0]
+    steps = [later - earlier for earlier, later in itertools.pairwise(ages)] or [0]
     if not ages[0] - steps[0] / 2 <= age <= ages[-1] + steps[-1] / 2:
         advice = "Give the ages of the table as `ages`, or none if the model is not conditioned on the age."
         raise DatasetError("age", f"{age:g} years", f"from {ages[0]:g} to {ages[-1]:g}", advice)
@@ -267,7 +243,7 @@ def first_three(things: Iterable[object]) -> str:
 
 def argument(column: str) -> str:
     """Name the argument and the setting of a column, for messages."""
-    return f"`{column}` (setting: {column}_column)" if column in DEFAULT_COLUMNS else f"`{column}`"
+    return f"`{column}` (setting: {column}_column)" if column in OPTIONAL else f"`{column}`"
 
 
 def such_as(wanted: str, there: Iterable[str]) -> str:
@@ -275,12 +251,6 @@ def such_as(wanted: str, there: Iterable[str]) -> str:
     there = sorted(there)
     near = difflib.get_close_matches(wanted, there, 3, cutoff=0.5)
     return f"one that is there, such as {', '.join(map(repr, near or there[:10]))}" if there else ""
-
-
-def _no_column(path: Path, column: str, columns: Sequence[str], name: str) -> DatasetError:
-    expected = f"one of {', '.join(map(repr, columns))}"
-    advice = did_you_mean(column, columns, 3) or ("" if name == "path" else f"Name the column by {argument(name)}.")
-    return DatasetError(path, f"no column {column!r}", expected, advice)
 
 
 def _in_folder(folder: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -322,15 +292,8 @@ def _listed(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
             raise DatasetError(f"{path}, line {line}", f"{len(cells)} cells", f"{len(columns)}, as the header", advice)
     if separator == ";":  # as spreadsheets write it where a number has a comma
         rows = [(line, [_DECIMAL.sub(r"\1.\2", cell) for cell in cells]) for line, cells in rows]
-    filled = [(line, cells + [""] * (len(columns) - len(cells))) for line, cells in rows]
-    return columns, [(line, dict(zip(columns, cells, strict=True))) for line, cells in filled]
-
-
-def _is_nan(text: str) -> bool:
-    try:
-        return math.isnan(float(text))
-    except ValueError:
-        return False
+    rows = [(line, ["" if cell.lower() == "nan" else cell for cell in cells]) for line, cells in rows]
+    return columns, [(line, dict(itertools.zip_longest(columns, cells, fillvalue=""))) for line, cells in rows]
 
 
 def _number(text: str) -> float | None:
