@@ -17,5 +17,4 @@ README, on classifying pronunciations.
 
 from .backbones import Features, encode_whisper, whisper_layers
 from .config import BACKBONES, KINDS, Config, ResolvedConfig
-from .layers import age_values, word_keys
-from .model import AudioClassifier, Contributions, Output
+from .model import AudioClassifier, Contributions, Output, age_values, word_keys

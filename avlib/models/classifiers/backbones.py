@@ -18,6 +18,7 @@ from ...errors import ParameterError, ShapeError, TooShortError
 from ...features import (
     BEATS_MEAN,
     BEATS_SCALE,
+    BEATS_SHORTEST,
     BEATS_STD,
     RESNET_SIZE,
     SAMPLE_RATE,
@@ -36,20 +37,20 @@ from .config import SMALL_LAYERS, ResolvedConfig
 SMALL_WIDTH, SMALL_HEADS = 64, 4
 AST_MEAN, AST_STD = -4.2677393, 4.5689974  # of AudioSet, with which the published AST was trained
 
+LogMel = Float[Tensor, "batch mels columns"]
+Positions = Float[Tensor, "batch positions width"]
+Lengths = Int[Tensor, " clips"] | Sequence[int] | None
+
 
 class Features(NamedTuple):
-    """Input of a network.
+    """Input of a network."""
 
-    values: spectrograms `(B, rows, T)`, low bands first, or waveforms `(B, samples)`.
-    lengths: `(B,)`, valid columns or samples.
-    """
-
-    values: Float[Tensor, "batch ..."]
-    lengths: Int[Tensor, " batch"]
+    values: Float[Tensor, "batch ..."]  # spectrograms (B, rows, T), low bands first, or waveforms (B, samples)
+    lengths: Int[Tensor, " batch"]  # valid columns or samples
 
 
 class Layers(NamedTuple):
-    """Hidden states `(B, N, d)` of layers, and the mask `(B, N)` of valid frames."""
+    """Hidden states of layers, and the mask of valid frames."""
 
     states: list[Float[Tensor, "batch frames width"]]
     mask: Bool[Tensor, "batch frames"]
@@ -58,18 +59,12 @@ class Layers(NamedTuple):
 class Backbone(nn.Module):
     """A published network with its features and its mask.
 
-    Attributes:
-        network: of the published class, with its names of parameters.
-        width: of its frames.
-        bands: frames for one time.
-        min_samples: of the shortest clip; shorter ones are padded with zeros.
-
-    A subclass defines `min_samples`; `features(waveform, lengths)`, of waveforms that are zero beyond their lengths and
-    at least `min_samples` long; `encode(features)`, which returns the last layer, or with `layer_sum` all of them; and
-    `parts()`, first convolutions and layers, which can be frozen separately.
+    A subclass defines `min_samples`, to which shorter clips are padded; `features(waveform, lengths)`, of waveforms
+    that are zero beyond their lengths; `encode(features)`, which returns the last layer, or with `layer_sum` all of
+    them; and `parts()`, first convolutions and layers, which can be frozen separately.
     """
 
-    bands = 1
+    bands = 1  # frames for one time
 
     def __init__(self, config: ResolvedConfig, network: nn.Module, width: int):
         super().__init__()
@@ -92,7 +87,7 @@ def sizes(config: ResolvedConfig) -> tuple[int, int, int, int]:
     return facts.width, facts.layers, facts.heads, 4 * facts.width
 
 
-def log_mel(waveform: Float[Tensor, "batch samples"], config: ResolvedConfig) -> Float[Tensor, "batch mels columns"]:
+def log_mel(waveform: Float[Tensor, "batch samples"], config: ResolvedConfig) -> LogMel:
     """Return Whisper's spectrogram without its last column, or torchaudio's with it."""
     make = whisper_log_mel if config.mel == "whisper" else resnet_log_mel
     return make(waveform, config.n_mels, hop_length=config.hop_length, n_fft=config.n_fft)
@@ -140,44 +135,42 @@ class Whisper(Backbone):
         return [self.network.conv1, self.network.conv2], list(self.network.layers)
 
 
-def encode_whisper(
-    encoder: nn.Module,
-    log_mel: Float[Tensor, "batch mels columns"],
-    lengths: Int[Tensor, " clips"] | Sequence[int] | None = None,
-) -> Float[Tensor, "batch positions width"]:
+def encode_whisper(encoder: nn.Module, log_mel: LogMel, lengths: Lengths = None) -> Positions:
     """Encode spectrograms of any length with a Whisper encoder; return its last hidden states.
 
     A shorter input takes the beginning of the encoder's table of positions; for a longer one the table is continued by
     Whisper's sinusoids, of which it is made.
 
     Args:
-        encoder: any WhisperEncoder of transformers; it is not changed.
+        encoder: any WhisperEncoder of transformers.
         log_mel: `(B, 80, T)`, of `features.whisper_log_mel`; T may be odd.
         lengths: valid columns of right-padded rows. Padding is then zero before each convolution and masked in
             attention, so that each clip gets the values that it has alone. None: all columns are valid.
 
     Returns:
         `(B, ceil(T / 2), d)`; positions beyond `ceil(length / 2)` mean nothing.
-
-    Raises:
-        ShapeError, TooShortError: other mel rows than the encoder was made for, or no column.
-        ParameterError: lengths that do not fit the batch.
     """
     return whisper_layers(encoder, log_mel, lengths)[-1]
 
 
-def whisper_layers(
-    encoder: nn.Module,
-    log_mel: Float[Tensor, "batch mels columns"],
-    lengths: Int[Tensor, " clips"] | Sequence[int] | None = None,
-) -> list[Float[Tensor, "batch positions width"]]:
+def whisper_layers(encoder: nn.Module, log_mel: LogMel, lengths: Lengths = None) -> list[Positions]:
     """Return the input of the first layer and the output of each; see `encode_whisper`."""
-    lengths = None if lengths is None else torch.as_tensor(lengths)
-    _check_whisper(encoder, log_mel, lengths)
-    columns = log_mel.shape[-1]
+    from transformers.models.whisper.modeling_whisper import sinusoids
+
+    batch, rows, columns = log_mel.shape
+    if rows != (expected := encoder.conv1.in_channels):
+        advice = "Make the spectrogram with so many mel bins, or fill it up with rows of conditions."
+        raise ShapeError("log_mel", f"{rows} rows", f"{expected}, as the encoder was made for", advice)
+    if columns < 1:
+        raise TooShortError("log_mel", "no column", "at least one", "Give a longer clip.")
     valid = mask = None
     if lengths is not None:
-        lengths = lengths.to(log_mel.device)
+        lengths = torch.as_tensor(lengths).to(log_mel.device)
+        if lengths.shape != (batch,):
+            raise ParameterError("lengths", f"shape {tuple(lengths.shape)}", f"({batch},), one number for each clip")
+        if not all_hold((lengths >= 1) & (lengths <= columns)):
+            found = f"{int(lengths.min())} to {int(lengths.max())} columns"
+            raise ParameterError("lengths", found, f"1 to {columns}, those of log_mel")
         valid = valid_mask(lengths, columns)  # (B, T)
         mask = whisper_mask(columns, lengths)  # (B, T / 2)
         log_mel = log_mel.where(valid[:, None], log_mel.new_zeros(()))
@@ -186,7 +179,11 @@ def whisper_layers(
     if valid is not None:
         x = x.masked_fill(~valid[:, None], 0)
     x = F.gelu(encoder.conv2(x)).transpose(1, 2)  # (B, T / 2, d)
-    x = x + _whisper_positions(encoder, x.shape[1])
+    count, positions = x.shape[1], encoder.embed_positions.weight
+    if count > len(positions):
+        longer = sinusoids(count, positions.shape[1])[len(positions) :]
+        positions = torch.cat([positions, longer.to(positions)])
+    x = x + positions[:count]
     x = F.dropout(x, encoder.dropout, encoder.training)
 
     bias = None if mask is None else _attention_bias(mask, x)[:, None, None]  # (B, 1, 1, T / 2)
@@ -209,32 +206,10 @@ def _attention_bias(mask: Bool[Tensor, "batch tokens"], like: Tensor) -> Float[T
     return bias.masked_fill(~mask, torch.finfo(like.dtype).min)
 
 
-def _whisper_positions(encoder: nn.Module, count: int) -> Float[Tensor, "count width"]:
-    from transformers.models.whisper.modeling_whisper import sinusoids
-
-    table = encoder.embed_positions.weight
-    if count <= len(table):
-        return table[:count]
-    return torch.cat([table, sinusoids(count, table.shape[1])[len(table) :].to(table)])
-
-
-def _check_whisper(encoder: nn.Module, log_mel: Tensor, lengths: Tensor | None) -> None:
-    batch, rows, columns = log_mel.shape
-    expected = encoder.conv1.in_channels
-    if rows != expected:
-        advice = "Make the spectrogram with so many mel bins, or fill it up with rows of conditions."
-        raise ShapeError("log_mel", f"{rows} rows", f"{expected}, as the encoder was made for", advice)
-    if columns < 1:
-        raise TooShortError("log_mel", "no column", "at least one", "Give a longer clip.")
-    if lengths is not None and lengths.shape != (batch,):
-        raise ParameterError("lengths", f"shape {tuple(lengths.shape)}", f"({batch},), one number for each clip")
-    if lengths is not None and not all_hold((lengths >= 1) & (lengths <= columns)):
-        found = f"{int(lengths.min())} to {int(lengths.max())} columns"
-        raise ParameterError("lengths", found, f"1 to {columns}, those of log_mel")
-
-
 class Wave(Backbone):
     """Wav2Vec2 or HuBERT of transformers, on waveforms of zero mean and unit deviation."""
+
+    min_samples = 400  # for one frame
 
     def __init__(self, config: ResolvedConfig):
         from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model
@@ -263,18 +238,6 @@ class Wave(Backbone):
                 stacklevel=3,
             )
 
-    @property
-    def min_samples(self) -> int:
-        samples = 1
-        for kernel, stride in reversed(self._convolutions):
-            samples = (samples - 1) * stride + kernel
-        return samples  # 400
-
-    @property
-    def _convolutions(self) -> list[tuple[int, int]]:
-        settings = self.network.config
-        return list(zip(settings.conv_kernel, settings.conv_stride, strict=True))
-
     def features(self, waveform: Tensor, lengths: Tensor) -> Features:
         mean = waveform.sum(dim=1, keepdim=True) / lengths[:, None]
         centred = without_padding(waveform - mean, lengths)
@@ -286,10 +249,8 @@ class Wave(Backbone):
         attention_mask = valid_mask(lengths, values.shape[1]).long() if self.masks_padding else None
         all_layers = self.config.layer_sum
         outputs = self.network(values, attention_mask=attention_mask, output_hidden_states=all_layers)
-        for kernel, stride in self._convolutions:
-            lengths = (lengths - kernel) // stride + 1
         last = outputs.last_hidden_state
-        mask = valid_mask(lengths, last.shape[1])
+        mask = valid_mask(self.network._get_feat_extract_output_lengths(lengths), last.shape[1])
         # With layer norms the network normalises after its last layer, which is not among the hidden states.
         return Layers([*outputs.hidden_states[:-1], last] if all_layers else [last], mask)
 
@@ -339,13 +300,8 @@ class ResNet(Backbone):
 class Patches(Backbone):
     """Networks on 16 x 16 patches of Kaldi's fbank."""
 
-    patch = 16
+    patch, min_samples = 16, BEATS_SHORTEST
     window, scale, mean, deviation = "hanning", 1.0, AST_MEAN, 2 * AST_STD
-
-    @property
-    def min_samples(self) -> int:
-        width, hop, _ = frame_geometry(SAMPLE_RATE)
-        return width + hop * (self.patch - 1)  # 2,800
 
     def features(self, waveform: Tensor, lengths: Tensor) -> Features:
         width, hop, _ = frame_geometry(SAMPLE_RATE)
@@ -376,32 +332,27 @@ class AST(Patches):
         network, stride = self.network, self.network.config.time_stride
         x = network.embeddings.patch_embeddings(values.transpose(1, 2))  # (B, 12 * W, d), time fastest
         times = x.shape[1] // self.bands
-        x = x + self._positions(times)
+        positions = network.embeddings.position_embeddings
+        plane = positions[:, 2:].transpose(1, 2).unflatten(2, (self.bands, self.table))  # (1, d, 12, 101)
+        if times > self.table:
+            plane = F.interpolate(plane, (self.bands, times), mode="bilinear")
+        x = x + plane[..., :times].flatten(2).transpose(1, 2)
         tokens = torch.cat([network.embeddings.cls_token, network.embeddings.distillation_token], dim=1)
-        tokens = tokens + network.embeddings.position_embeddings[:, :2]
+        tokens = tokens + positions[:, :2]
         x = network.embeddings.dropout(torch.cat([tokens.expand(len(x), -1, -1), x], dim=1))
 
         valid = valid_mask((lengths - self.patch) // stride + 1, times)  # (B, W)
-        bias = _attention_bias(valid.repeat(1, self.bands), x)  # (B, 12 * W)
-        bias = F.pad(bias, (2, 0))[:, None, None]
+        bias = F.pad(_attention_bias(valid.repeat(1, self.bands), x), (2, 0))[:, None, None]  # (B, 1, 1, 2 + 12 * W)
         states = [x]
         for layer in network.layers:
             states.append(layer(states[-1], bias))
         states[-1] = network.layernorm(states[-1])
-        by_time = [
-            state[:, 2:].unflatten(1, (self.bands, -1)).transpose(1, 2).flatten(1, 2) for state in self._chosen(states)
-        ]
+        planes = (state[:, 2:].unflatten(1, (self.bands, -1)) for state in self._chosen(states))
+        by_time = [plane.transpose(1, 2).flatten(1, 2) for plane in planes]
         return Layers(by_time, valid.repeat_interleave(self.bands, dim=1))
 
     def parts(self) -> tuple[list[nn.Module], list[nn.Module]]:
         return [self.network.embeddings], list(self.network.layers)
-
-    def _positions(self, times: int) -> Float[Tensor, "1 tokens width"]:
-        table = self.network.embeddings.position_embeddings
-        plane = table[:, 2:].transpose(1, 2).unflatten(2, (self.bands, self.table))  # (1, d, 12, 101)
-        if times > self.table:
-            plane = F.interpolate(plane, (self.bands, times), mode="bilinear")
-        return plane[..., :times].flatten(2).transpose(1, 2)
 
 
 class Beats(Patches):
@@ -410,15 +361,13 @@ class Beats(Patches):
     window, scale, mean, deviation = "povey", BEATS_SCALE, BEATS_MEAN, 2 * BEATS_STD
 
     def __init__(self, config: ResolvedConfig):
-        settings = BEATsConfig(finetuned_model=False, encoder_layerdrop=0.0)
-        if config.small:
-            width, layers, heads, hidden = sizes(config)
-            settings = BEATsConfig(
-                encoder_layers=layers, encoder_embed_dim=width, encoder_ffn_embed_dim=hidden,
-                encoder_attention_heads=heads, conv_pos=32, conv_pos_groups=4, embed_dim=width, finetuned_model=False,
-                encoder_layerdrop=0.0,
-            )  # fmt: skip
-        super().__init__(config, BEATs(settings), settings.encoder_embed_dim)
+        width, layers, heads, hidden = sizes(config)
+        settings = BEATsConfig(
+            encoder_layers=layers, encoder_embed_dim=width, encoder_ffn_embed_dim=hidden, encoder_attention_heads=heads,
+            finetuned_model=False, encoder_layerdrop=0.0,
+            **({"conv_pos": 32, "conv_pos_groups": 4, "embed_dim": width} if config.small else {}),
+        )  # fmt: skip
+        super().__init__(config, BEATs(settings), width)
         self.bands = config.facts.rows // self.patch  # 8
 
     def encode(self, features: Features) -> Layers:

@@ -64,35 +64,28 @@ class Config:
     """Choices for an `AudioClassifier`.
 
     Args:
-        backbone: one of `BACKBONES`.
         small: a network of the same layout that a CPU trains in a minute.
-        word: how the model is conditioned on the number of the word: "row" (a constant row under the mel rows, as in
-            the notes' README), "one_hot_rows" (a row for each word), "embedding" (a learned vector beside the pooled
-            features, and a non-linear layer over both), "film" (a learned scale and shift of the pooled features),
-            "heads" (an output layer for each word); "" not at all. "auto", in a training: "heads" where the table has
-            several words.
+        word: conditioning on the number of the word: "row" (a constant row under the mel rows, as in the notes'
+            README), "one_hot_rows" (a row for each word), "embedding" (a learned vector beside the pooled features, and
+            a non-linear layer over both), "film" (a learned scale and shift of the pooled features), "heads" (an output
+            layer for each word); "" none. "auto", in a training: "heads" where the table has several words.
         age: likewise for the number of the speaker's age.
         n_mels: mel rows. None: as many as the backbone takes, less the rows of conditions. More are cut to that, with
             a warning. Rows that are left are filled with the age.
-        hop_length: samples per column. None: 160 for Whisper; for ResNet the hop that makes 224 columns. Other
-            backbones have their own.
-        n_fft: likewise; None: 400 for Whisper, 1024 for ResNet.
+        hop_length: samples per column. None: 160 for Whisper; for ResNet the hop that makes 224 columns.
+        n_fft: None: 400 for Whisper, 1024 for ResNet.
         mel: filters, "whisper" (what Whisper was trained on) or "torchaudio" (its defaults); "": the backbone's own.
         pooling: over frames, "mean" or "attention" (attentive statistics: weighted mean and deviation).
         layer_sum: a learned weighted sum of all layers in place of the last one.
         projection: width of the embedding between pooling and output.
-        activation: after the projection: "" (as published, so that the head is one linear map), "gelu" or "relu".
+        activation: after the projection; "" as published, so that the head is one linear map.
         dropout: of the embedding, in training.
-        age_momentum: factor of the age's row or rows.
-        word_scale: factor of the word's row or rows.
+        age_momentum, word_scale: factors of the rows of age and word.
         min_max: scale each spectrogram to 0 to 1, before rows are added. ResNet's include the padding.
         standardize: bring each mel row to the mean 0 and deviation 1 that it has over the training part; for networks
             that are trained from random weights. Spectrograms only.
         freeze: "" nothing, "all" the backbone, "features" its first convolutions, n these and the first n layers.
-        norm: of the first convolutions of a small Wav2Vec2 or HuBERT, "group" or "layer"; "": as the full one has.
-
-    Raises:
-        ParameterError: an unknown value or a number out of range.
+        norm: of the first convolutions of a small Wav2Vec2 or HuBERT; "": as the full one has.
     """
 
     backbone: Literal[*BACKBONES] = "wav2vec2-base"
@@ -136,15 +129,10 @@ class ResolvedConfig(Config):
 
     Args:
         num_outputs: classes; None is 2. A regressor has 1.
-        task: "classification" or "regression".
-        num_words: words that a condition knows.
-        num_ages: likewise ages; 14 half years in the notes' README.
+        num_words, num_ages: numbers that a condition knows; 14 half years in the notes' README.
         seconds: length to which clips are padded; ResNet's columns depend on it.
         condition_width: of an embedded condition.
         masked: leave padding out where `lengths` are given, as far as the backbone can.
-
-    Raises:
-        ParameterError: see `Config`; or settings that do not go together.
     """
 
     num_outputs: Count | None = None
@@ -168,16 +156,20 @@ class ResolvedConfig(Config):
             if kind in ("row", "one_hot_rows") and not self.facts.rows:
                 found = f"{kind!r} with {self.backbone}, which takes the waveform"
                 raise ParameterError(name, found, "embedding, film or heads", "It has no rows.")
-        self._resolve_features()
-        if self.facts.family in ("wav2vec2", "hubert"):
+        self._refuse_foreign()
+        if self.facts.rows:
+            self._resolve_rows()
+        if (family := self.facts.family) in ("whisper", "resnet"):
+            whisper = family == "whisper"
+            hop = WHISPER_HOP if whisper else resnet_hop_length(round(self.seconds * SAMPLE_RATE))
+            self._set("hop_length", self.hop_length or hop)
+            self._set("n_fft", self.n_fft or (WHISPER_N_FFT if whisper else RESNET_N_FFT))
+            self._set("mel", self.mel or ("whisper" if whisper else "torchaudio"))
+        elif family in ("wav2vec2", "hubert"):
             if self.norm not in ("", self.facts.norm) and not self.small:
-                found = f"{self.norm!r} with {self.backbone}"
-                raise ParameterError(
-                    "norm", found, f"{self.facts.norm!r}, as published", "Only a small one can choose."
-                )
+                found, expected = f"{self.norm!r} with {self.backbone}", f"{self.facts.norm!r}, as published"
+                raise ParameterError("norm", found, expected, "Only a small one can choose.")
             self._set("norm", self.norm or self.facts.norm)
-        elif self.norm:
-            raise ParameterError("norm", f"{self.norm!r} with {self.backbone}", "nothing: it has no such choice")
         depth = SMALL_LAYERS if self.small and self.facts.family != "resnet" else self.facts.layers
         known = 0 <= self.freeze <= depth if isinstance(self.freeze, int) else self.freeze in ("", "all", "features")
         if not known:
@@ -209,33 +201,23 @@ class ResolvedConfig(Config):
         kinds = self.conditions.items()
         return sum({"row": 1, "one_hot_rows": self.count(name)}.get(kind, 0) for name, kind in kinds)
 
-    def _resolve_features(self) -> None:
-        facts, whisper = self.facts, self.facts.family == "whisper"
-        own = ("hop_length", "n_fft", "mel") if facts.family not in ("whisper", "resnet") else ()
-        for name in own:
-            if getattr(self, name):
-                found = f"{getattr(self, name)!r} with {self.backbone}"
-                raise ParameterError(name, found, "nothing: this backbone has its own", "Leave it out.")
-        for name in () if facts.rows else ("n_mels", "min_max", "standardize"):
-            if getattr(self, name):
-                found = f"{getattr(self, name)} with {self.backbone}, which takes the waveform"
+    def _refuse_foreign(self) -> None:
+        """Refuse settings that the backbone does not have."""
+        family, takes = self.facts.family, "spectrogram" if self.facts.rows else "waveform"
+        names = () if family in ("whisper", "resnet") else ("hop_length", "n_fft", "mel")
+        names += () if family in ("wav2vec2", "hubert") else ("norm",)
+        names += () if self.facts.rows else ("n_mels", "min_max", "standardize")
+        for name in names:
+            if value := getattr(self, name):
+                found = f"{value!r} with {self.backbone}, which takes the {takes}"
                 raise ParameterError(name, found, "nothing", "Leave it out, or take another backbone.")
-        if facts.rows:
-            self._resolve_rows()
-        if not own:
-            hop = WHISPER_HOP if whisper else resnet_hop_length(round(self.seconds * SAMPLE_RATE))
-            self._set("hop_length", self.hop_length or hop)
-            self._set("n_fft", self.n_fft or (WHISPER_N_FFT if whisper else RESNET_N_FFT))
-            self._set("mel", self.mel or ("whisper" if whisper else "torchaudio"))
 
     def _resolve_rows(self) -> None:
         """Mel rows and rows of conditions together are as many as the backbone takes."""
         rows, extra = self.facts.rows, self._condition_rows()
         if extra >= rows:
-            raise ParameterError(
-                "word, age", f"{extra} rows of words and ages", f"fewer than the {rows} rows of {self.backbone}",
-                "Take fewer words, or another kind of condition.",
-            )  # fmt: skip
+            found, expected = f"{extra} rows of words and ages", f"fewer than the {rows} rows of {self.backbone}"
+            raise ParameterError("word, age", found, expected, "Take fewer words, or another kind of condition.")
         if self.n_mels is None:
             self._set("n_mels", rows - extra)
         elif self.n_mels > rows:
@@ -245,6 +227,5 @@ class ResolvedConfig(Config):
         both = {"row", "one_hot_rows"}.issuperset((self.word, self.age))
         if self.n_mels + extra > rows or (both and self.n_mels + extra < rows):
             found = f"{self.n_mels} mel rows and {extra} rows of conditions are {self.n_mels + extra}"
-            raise ParameterError(
-                "n_mels", found, f"together the {rows} of {self.backbone}", f"Set n_mels={rows - extra}."
-            )
+            expected = f"together the {rows} of {self.backbone}"
+            raise ParameterError("n_mels", found, expected, f"Set n_mels={rows - extra}.")

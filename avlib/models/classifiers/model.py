@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,40 +15,171 @@ from torch.nn import functional as F
 
 from ... import checkpoints
 from ...errors import CheckpointError, ParameterError
-from ...features import Moments, check_finite, check_lengths, valid_mask, without_padding
+from ...features import Moments, all_hold, check_finite, check_lengths, valid_mask, without_padding
 from .backbones import FAMILIES, Features
 from .config import ResolvedConfig
-from .layers import AttentivePooling, Film, Heads, Joined, LayerSum, MeanPooling, Rows, check_numbers
+from .published import load_backbone
 
 # Of a mel row, whose values are from about -1 to 1.5: a row that is always the same, as above the highest frequency of
 # a telephone, is not amplified.
 _LEAST_DEVIATION = 0.05
 
+Numbers = Int[Tensor, " clips"]  # of words or ages, or lengths
+Pooled = Float[Tensor, "batch width"]
+Frames = Float[Tensor, "batch frames width"]
+Mask = Bool[Tensor, "batch frames"]  # True = valid
 
-class Output(NamedTuple):
-    """Output of a classifier.
+# Parts of the head: conditions, and pooling of layers and frames
 
-    logits: `(B, num_outputs)`; of a regressor `(B,)`.
-    embedding: `(B, P)`, after the projection.
-    frames: `(B, N, d)` of the backbone, by time and then by band.
-    mask: `(B, N)`, True = valid.
+
+def word_keys(count: int) -> Float[Tensor, " count"]:
+    """Return the README's keys of words: `2 j / (count - 1) - 1`, to three decimals."""
+    if count == 1:
+        return torch.zeros(1)
+    return torch.tensor([round(2 * j / (count - 1) - 1, 3) for j in range(count)])
+
+
+def age_values(count: int, momentum: float | int = 1.0) -> Float[Tensor, " count"]:
+    """Return the README's values of ages: `i / (count - 1)` times the momentum."""
+    return torch.tensor([i / max(1, count - 1) * momentum for i in range(count)])
+
+
+class Rows(nn.Module):
+    """Rows under a spectrogram: from the bottom the word's, the age's, the age again."""
+
+    def __init__(self, config: ResolvedConfig):
+        super().__init__()
+        self.config = config
+        self.register_buffer("word_keys", config.word_scale * word_keys(config.num_words), persistent=False)
+        self.register_buffer("age_values", age_values(config.num_ages, config.age_momentum), persistent=False)
+
+    def forward(
+        self, values: Float[Tensor, "batch mels columns"], numbers: Mapping[str, Int[Tensor, " batch"]]
+    ) -> Float[Tensor, "batch rows columns"]:
+        rows = []
+        if self.config.fill_rows:
+            rows.append(self.age_values[numbers["age"]][:, None].expand(-1, self.config.fill_rows))
+        scales = {"age": self.config.age_momentum, "word": self.config.word_scale}
+        for name, keys in (("age", self.age_values), ("word", self.word_keys)):
+            kind = self.config.conditions.get(name)
+            if kind == "row":
+                rows.append(keys[numbers[name]][:, None])
+            elif kind == "one_hot_rows":
+                rows.append(scales[name] * F.one_hot(numbers[name], self.config.count(name)))
+        if not rows:
+            return values
+        below = torch.cat([row.to(values) for row in rows], dim=1)  # (B, rows)
+        return torch.cat([values, below[..., None].expand(-1, -1, values.shape[-1])], dim=1)
+
+
+class Film(nn.Module):
+    """Feature-wise linear modulation (Perez et al., 2018): `(1 + scale) x + shift`."""
+
+    def __init__(self, count: int, width: int, condition_width: int):
+        super().__init__()
+        self.table, self.terms_of = nn.Embedding(count, condition_width), nn.Linear(condition_width, 2 * width)
+
+    def terms(self, number: Int[Tensor, " batch"]) -> tuple[Pooled, Pooled]:
+        """Factor and shift of the features."""
+        scale, shift = self.terms_of(self.table(number)).chunk(2, dim=1)
+        return 1 + scale, shift
+
+    def forward(self, x: Pooled, number: Int[Tensor, " batch"]) -> Pooled:
+        scale, shift = self.terms(number)
+        return scale * x + shift
+
+
+class Joined(nn.Module):
+    """Learned vectors beside the features, and a layer with GELU over both.
+
+    Without that layer a vector could only shift the logits: in a linear head no word could turn the meaning of a sound
+    around.
     """
 
-    logits: Float[Tensor, "batch ..."]
-    embedding: Float[Tensor, "batch projected"]
-    frames: Float[Tensor, "batch frames width"]
-    mask: Bool[Tensor, "batch frames"]
+    def __init__(self, width: int, counts: Mapping[str, int], condition_width: int):
+        super().__init__()
+        self.tables = nn.ModuleDict({name: nn.Embedding(count, condition_width) for name, count in counts.items()})
+        self.mix = nn.Linear(width + len(counts) * condition_width, width)
+
+    def forward(self, x: Pooled, numbers: Mapping[str, Int[Tensor, " batch"]]) -> Pooled:
+        vectors = [table(numbers[name]) for name, table in self.tables.items()]
+        return F.gelu(self.mix(torch.cat([x, *vectors], dim=1)))
+
+
+class Heads(nn.Module):
+    """An output layer for each word or age, with weights `(count, outputs, width)`."""
+
+    def __init__(self, count: int, width: int, outputs: int):
+        super().__init__()
+        bound = width**-0.5  # as nn.Linear begins
+        self.weight = nn.Parameter(torch.empty(count, outputs, width).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(count, outputs).uniform_(-bound, bound))
+
+    def forward(self, x: Pooled, number: Int[Tensor, " batch"]) -> Float[Tensor, "batch outputs"]:
+        return torch.einsum("bow,bw->bo", self.weight[number], x) + self.bias[number]
+
+
+class MeanPooling(nn.Module):
+    """The mean of valid frames."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.out_width = width
+
+    def forward(self, frames: Frames, mask: Mask) -> Pooled:
+        return (frames * self.weights(mask).to(frames)[..., None]).sum(dim=1)
+
+    @staticmethod
+    def weights(mask: Mask) -> Float[Tensor, "batch frames"]:
+        """Weight of each frame: 1 over the number of valid ones, or 0."""
+        return mask / mask.sum(dim=1, keepdim=True)
+
+
+class AttentivePooling(nn.Module):
+    """Attentive statistics: mean and standard deviation of valid frames, weighted by a learned attention.
+
+    Source: Okabe et al., "Attentive Statistics Pooling for Deep Speaker Embedding", Interspeech 2018.
+    """
+
+    def __init__(self, width: int, hidden: int = 64):
+        super().__init__()
+        self.out_width = 2 * width
+        self.score = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+
+    def forward(self, frames: Frames, mask: Mask) -> Float[Tensor, "batch both"]:
+        score = self.score(frames).squeeze(-1).masked_fill(~mask, -math.inf)
+        weights = score.softmax(dim=1)[..., None]  # (B, N, 1)
+        frames = frames.masked_fill(~mask[..., None], 0)
+        mean = (weights * frames).sum(dim=1)
+        variance = (weights * (frames - mean[:, None]).square()).sum(dim=1)
+        return torch.cat([mean, variance.clamp(min=1e-9).sqrt()], dim=1)  # the root has no slope at 0
+
+
+class LayerSum(nn.Module):
+    """A sum of layers, weighted by a softmax of learned scores (SUPERB, 2021)."""
+
+    def __init__(self, layers: int):
+        super().__init__()
+        self.scores = nn.Parameter(torch.zeros(layers))
+
+    def forward(self, states: list[Frames]) -> Frames:
+        return sum(weight * state for weight, state in zip(self.scores.softmax(dim=0), states, strict=True))
+
+
+class Output(NamedTuple):
+    """Output of a classifier."""
+
+    logits: Float[Tensor, "batch ..."]  # (B, num_outputs); of a regressor (B,)
+    embedding: Float[Tensor, "batch projected"]  # after the projection
+    frames: Frames  # of the backbone, by time and then by band
+    mask: Mask
 
 
 class Contributions(NamedTuple):
-    """Share of each frame in each logit, and the rest; their sum is the logits.
+    """Share of each frame in each logit, and the rest; their sum is the logits."""
 
-    values: `(B, outputs, bands, times)`, low bands first, 0 in the padding.
-    constant: `(B, outputs)`, logits without any sound.
-    """
-
-    values: Float[Tensor, "batch outputs bands times"]
-    constant: Float[Tensor, "batch outputs"]
+    values: Float[Tensor, "batch outputs bands times"]  # low bands first, 0 in the padding
+    constant: Float[Tensor, "batch outputs"]  # logits without any sound
 
 
 class AudioClassifier(nn.Module):
@@ -57,13 +189,7 @@ class AudioClassifier(nn.Module):
               -> (FiLM) -> (embedding, GELU) -> projection, P -> (activation) -> output, or heads
 
     Args:
-        backbone: one of `BACKBONES`.
-        num_outputs: classes; None is 2, or 1 for a regression.
-        task: "classification" or "regression".
-        settings: all others of `Config` and `ResolvedConfig`, by name.
-
-    Raises:
-        ParameterError: see `ResolvedConfig`; or there is no such setting.
+        backbone, num_outputs, task, settings: those of `Config` and `ResolvedConfig`.
     """
 
     def __init__(
@@ -75,8 +201,9 @@ class AudioClassifier(nn.Module):
     ):
         super().__init__()
         config = ResolvedConfig(backbone=backbone, num_outputs=num_outputs, task=task, **settings)
-        self.settings = config
+        self.settings, self.needs = config, config.needs  # inputs of `read` besides features
         self.backbone = FAMILIES[config.facts.family](config)
+        self.min_samples = self.backbone.min_samples  # of the shortest clip; a shorter one is padded with zeros
         if config.standardize:
             self.register_buffer("mel_mean", torch.zeros(config.n_mels))
             self.register_buffer("mel_std", torch.ones(config.n_mels))
@@ -102,23 +229,11 @@ class AudioClassifier(nn.Module):
 
     @property
     def config(self) -> dict:
-        """All settings, as a plain dict from which the class makes the same model."""
+        """All settings by name, from which the class makes the same model."""
         return asdict(self.settings)
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Inputs of `read` besides features, of "word" and "age"."""
-        return self.settings.needs
-
-    @property
-    def min_samples(self) -> int:
-        """Samples of the shortest clip; a shorter one is padded with zeros to that."""
-        return self.backbone.min_samples
-
     @torch.no_grad()
-    def features(
-        self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " clips"] | None = None
-    ) -> Features:
+    def features(self, waveform: Float[Tensor, "batch samples"], lengths: Numbers | None = None) -> Features:
         """Return the backbone's input; SpecAugment comes between this and `read`.
 
         Args:
@@ -128,10 +243,6 @@ class AudioClassifier(nn.Module):
         Returns:
             Spectrograms `(B, n_mels, T)`, still without rows of conditions, or normalised waveforms `(B, samples)`; and
             the lengths in their columns or samples.
-
-        Raises:
-            TooShortError: a clip without a sample.
-            ParameterError: samples that are not finite, or lengths that do not fit.
         """
         batch, samples = waveform.shape
         check_lengths(lengths, waveform.shape)
@@ -143,19 +254,20 @@ class AudioClassifier(nn.Module):
         waveform = F.pad(waveform, (0, max(0, self.min_samples - samples)))
         values, lengths = self.backbone.features(waveform, lengths.clamp(min=self.min_samples))
         if self.settings.min_max:
-            values = _min_max(values, lengths if self.settings.masked else None)
+            padding = ~valid_mask(lengths, values.shape[-1])[:, None] & self.settings.masked
+            low = values.masked_fill(padding, torch.inf).amin(dim=(1, 2), keepdim=True)
+            high = values.masked_fill(padding, -torch.inf).amax(dim=(1, 2), keepdim=True)
+            # A clip that is the same everywhere becomes 0.
+            values = (values - low) / (high - low).clamp(min=torch.finfo(values.dtype).tiny)
         if self.settings.standardize:
             values = (values - self.mel_mean[:, None].to(values)) / self.mel_std[:, None].to(values)
         return Features(values, lengths)
 
     @torch.no_grad()
     def standardize(self, clips: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Measure mean and deviation of each mel row for `features`.
+        """Measure mean and deviation of each mel row for `features`; they are saved with the weights.
 
-        They are saved with the weights. `clips` are batches of waveforms `(B, samples)` and their lengths `(B,)`.
-
-        Raises:
-            ParameterError: the model was made without `standardize`, or there are no clips.
+        `clips` are batches of waveforms `(B, samples)` and their lengths `(B,)`.
         """
         if not self.settings.standardize:
             raise ParameterError("standardize", "False", "True", "Make the model with standardize=True.")
@@ -170,23 +282,14 @@ class AudioClassifier(nn.Module):
         self.mel_mean.copy_(moments.mean)
         self.mel_std.copy_(moments.std().clamp(min=_LEAST_DEVIATION))
 
-    def read(
-        self,
-        features: Features,
-        *,
-        word: Int[Tensor, " clips"] | None = None,
-        age: Int[Tensor, " clips"] | None = None,
-    ) -> Output:
+    def read(self, features: Features, *, word: Numbers | None = None, age: Numbers | None = None) -> Output:
         """Compute logits, embeddings and frames of features, augmented or not.
 
         Rows of conditions are added here, so that no mask hides them. `word` and `age` are the numbers of each clip,
         where a condition needs them.
-
-        Raises:
-            ParameterError: a condition lacks its numbers, or one is out of range.
         """
         values, lengths = features
-        numbers = check_numbers({"word": word, "age": age}, self.settings, len(values), values.device)
+        numbers = self._numbers(word, age, values)
         values = values.to(self.projection.weight.dtype)
         if self.settings.facts.rows:
             values = self.rows(values, numbers)  # (B, rows, T)
@@ -206,10 +309,10 @@ class AudioClassifier(nn.Module):
     def forward(
         self,
         waveform: Float[Tensor, "batch samples"],
-        lengths: Int[Tensor, " clips"] | None = None,
+        lengths: Numbers | None = None,
         *,
-        word: Int[Tensor, " clips"] | None = None,
-        age: Int[Tensor, " clips"] | None = None,
+        word: Numbers | None = None,
+        age: Numbers | None = None,
     ) -> Float[Tensor, "batch ..."]:
         """Logits `(B, num_outputs)`, of a regressor `(B,)`; see `features` and `read`."""
         return self.read(self.features(waveform, lengths), word=word, age=age).logits
@@ -223,20 +326,12 @@ class AudioClassifier(nn.Module):
 
     @torch.no_grad()
     def contributions(
-        self,
-        features: Features,
-        *,
-        word: Int[Tensor, " clips"] | None = None,
-        age: Int[Tensor, " clips"] | None = None,
+        self, features: Features, *, word: Numbers | None = None, age: Numbers | None = None
     ) -> Contributions:
         """Split each logit of a linear head exactly into shares of frames.
 
         A frame of a transformer has attended to the others, and one of a ResNet has seen its surroundings: these are
-            shares of
-        the answer, not of the cause.
-
-        Raises:
-            ParameterError: the head is not linear: attentive pooling, an activation, or an embedded condition.
+        shares of the answer, not of the cause. An attentive pooling, an activation or an embedded condition is refused.
         """
         config = self.settings
         for name in self.nonlinear:
@@ -244,7 +339,7 @@ class AudioClassifier(nn.Module):
             expected = 'pooling="mean", no activation and no embedded condition'
             raise ParameterError(name, found, expected, "Occlude parts of the clip instead.")
         output = self.read(features, word=word, age=age)
-        numbers = check_numbers({"word": word, "age": age}, config, len(output.frames), output.frames.device)
+        numbers = self._numbers(word, age, output.frames)
         shares = output.frames * self.pooling.weights(output.mask).to(output.frames)[..., None]  # (B, N, d)
         shift = torch.zeros_like(shares[:, 0])
         for name, film in self.films.items():
@@ -267,8 +362,6 @@ class AudioClassifier(nn.Module):
 
     def load_backbone(self, source: Path | str) -> None:
         """Load published weights of the backbone; see `published.load_backbone`."""
-        from .published import load_backbone
-
         load_backbone(self.backbone, source)
 
     def save(self, folder: Path | str) -> None:
@@ -278,11 +371,7 @@ class AudioClassifier(nn.Module):
 
     @classmethod
     def from_checkpoint(cls, folder: Path | str) -> AudioClassifier:
-        """Build a model from a folder that `save` wrote. Every parameter must fit.
-
-        Raises:
-            CheckpointError: no such folder, no settings of an `AudioClassifier` in it, or weights that do not fit them.
-        """
+        """Build a model from a folder that `save` wrote. Every parameter must fit."""
         tensors, content = checkpoints.read(folder)
         settings = content.get("settings")
         if content.get("model") != cls.__name__ or not isinstance(settings, Mapping):
@@ -302,6 +391,24 @@ class AudioClassifier(nn.Module):
             return self.classifier(embedding)
         return sum(head(embedding, numbers[name]) for name, head in self.heads.items())
 
+    def _numbers(self, word: Tensor | None, age: Tensor | None, clips: Tensor) -> dict[str, Int[Tensor, " batch"]]:
+        """The numbers that conditions need, checked, on the device of the clips."""
+        found, batch, given = {}, len(clips), {"word": word, "age": age}
+        for name in self.needs:
+            numbers, count = given[name], self.settings.count(name)
+            if numbers is None:
+                kind = self.settings.conditions.get(name, "rows that no mel bin fills")
+                advice = f"Hand over {name}=, a number from 0 to {count - 1} for each clip."
+                raise ParameterError(name, "not given", f"the {name} of each clip, for {kind!r}", advice)
+            if numbers.shape != (batch,):
+                raise ParameterError(name, f"shape {tuple(numbers.shape)}", f"({batch},), one number for each clip")
+            found[name] = numbers = numbers.to(clips.device)
+            if not all_hold((numbers >= 0) & (numbers < count)):
+                wrong = numbers[(numbers < 0) | (numbers >= count)].unique().tolist()
+                advice = f"-1 stands for an unknown one. Leave these clips out, or set num_{name}s."
+                raise ParameterError(name, f"{wrong}", f"numbers from 0 to {count - 1}", advice)
+        return found
+
     def _frozen(self) -> list[nn.Module]:
         freeze = self.settings.freeze
         if freeze == "":
@@ -310,15 +417,3 @@ class AudioClassifier(nn.Module):
             return [self.backbone]
         first, layers = self.backbone.parts()
         return first if freeze == "features" else [*first, *layers[:freeze]]
-
-
-def _min_max(
-    values: Float[Tensor, "batch mels columns"], lengths: Int[Tensor, " batch"] | None
-) -> Float[Tensor, "batch mels columns"]:
-    """Scale each clip's valid columns to 0 to 1; a clip that is the same everywhere becomes 0."""
-    low = high = values
-    if lengths is not None:
-        padding = ~valid_mask(lengths, values.shape[-1])[:, None]
-        low, high = values.masked_fill(padding, torch.inf), values.masked_fill(padding, -torch.inf)
-    low, high = low.amin(dim=(1, 2), keepdim=True), high.amax(dim=(1, 2), keepdim=True)
-    return (values - low) / (high - low).clamp(min=torch.finfo(values.dtype).tiny)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ... import checkpoints
 from ...errors import CheckpointError
@@ -16,11 +16,8 @@ from ..beats import BEATs
 from .backbones import Backbone
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_LAYOUTS = {
-    "whisper": "a folder of transformers' Whisper",
-    "wav2vec2": "a folder of transformers' Wav2Vec2",
-    "hubert": "a folder of transformers' HuBERT",
-    "ast": "a folder of transformers' AST",
+_NAMES = {"whisper": "Whisper", "wav2vec2": "Wav2Vec2", "hubert": "HuBERT", "ast": "AST"}
+_LAYOUTS = {family: f"a folder of transformers' {name}" for family, name in _NAMES.items()} | {
     "resnet": "a ResNet50 of timm or torchvision (.safetensors, .pth)",
     "beats": 'a BEATs file: {"cfg": ..., "model": ...}',
 }
@@ -43,41 +40,30 @@ def load_backbone(backbone: Backbone, source: Path | str) -> None:
     """Load published weights, which must fit exactly, without a head.
 
     Args:
-        backbone: changed in place; device, dtype and what is frozen stay.
+        backbone: device, dtype and what is frozen stay.
         source: a file, a folder, or an id on the hub, such as openai/whisper-base, which is fetched. For Whisper,
             Wav2Vec2, HuBERT and AST a folder of transformers, with a head or without; for ResNet50 a state dict of
             timm or torchvision, whose first convolution is summed over colours; for BEATs a published file.
-
-    Raises:
-        CheckpointError: it is missing, unreadable, of another network, or does not fit.
     """
     family = backbone.config.facts.family
     path = Path(source)
     if not path.exists():
         path = _fetched(str(source), family)
     if family == "resnet":
-        tensors, ignored = _picture_weights(path, backbone.network), ("fc.",)
+        tensors = checkpoints.read(path).tensors
+        first = tensors.get("conv1.weight")
+        if first is not None and first.ndim == 4 and first.shape[1] == 3:
+            tensors["conv1.weight"] = first.sum(dim=1, keepdim=True)  # as for a grey picture in all three colours
     elif family == "beats":
-        tensors, ignored = _beats_weights(path, backbone.network), ()
+        model = BEATs.from_checkpoint(path)
+        found, own = asdict(model.config), asdict(backbone.network.config)
+        _require_agreement(path, found, own, [name for name in own if name not in _TRAINING])
+        tensors = model.state_dict()
     else:
-        tensors, ignored = _transformers_weights(path, backbone), ("masked_spec_embed",)
+        tensors = _transformers_weights(path, backbone)
+    # A classifier or predictor, and the vector for masked frames, are not part of a backbone.
+    ignored = {"resnet": ("fc.",), "beats": ("predictor.",)}.get(family, ("masked_spec_embed",))
     checkpoints.load(backbone.network, path, tensors, ignored=ignored)
-
-
-def _picture_weights(path: Path, network: nn.Module) -> dict[str, Tensor]:
-    tensors = dict(checkpoints.read(path).tensors)
-    first = tensors.get("conv1.weight")
-    if first is not None and first.ndim == 4 and first.shape[1] == 3:
-        tensors["conv1.weight"] = first.sum(dim=1, keepdim=True)  # as for a grey picture in all three colours
-    return tensors
-
-
-def _beats_weights(path: Path, network: BEATs) -> dict[str, Tensor]:
-    model = BEATs.from_checkpoint(path)
-    own, found = asdict(network.config), asdict(model.config)
-    wrong = {name: (found[name], own[name]) for name in own if name not in _TRAINING and found[name] != own[name]}
-    _require_agreement(path, wrong)
-    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("predictor.")}
 
 
 def _transformers_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
@@ -85,12 +71,9 @@ def _transformers_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
     import transformers
 
     family = backbone.config.facts.family
-    config, model = {
-        "whisper": (transformers.WhisperConfig, transformers.WhisperModel),
-        "wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2Model),
-        "hubert": (transformers.HubertConfig, transformers.HubertModel),
-        "ast": (transformers.ASTConfig, transformers.ASTModel),
-    }[family]
+    own = backbone.network.config
+    config = type(own)
+    model = transformers.WhisperModel if family == "whisper" else type(backbone.network)
     if not (path / checkpoints.CONFIG).is_file():
         seems = "" if path.is_dir() else f"It seems to be {checkpoints.seems_to_be(checkpoints.read(path).tensors)}."
         raise CheckpointError(path, f"has no {checkpoints.CONFIG}", _LAYOUTS[family], seems)
@@ -99,18 +82,13 @@ def _transformers_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
         if kind != config.model_type:
             raise CheckpointError(path, f"is {kind!r}", f"{config.model_type!r}: {_LAYOUTS[family]}")
         found = config.from_pretrained(path, local_files_only=True)
-    except CheckpointError:
-        raise
-    except Exception as error:  # of any class: see below
-        raise _unreadable(path, error, family) from error
-    own = backbone.network.config
-    silent = {name: (getattr(found, name), getattr(own, name)) for name in _SILENT[family]}
-    _require_agreement(path, {name: pair for name, pair in silent.items() if _plain(pair[0]) != _plain(pair[1])})
-    try:
+        _require_agreement(path, found.to_dict(), own.to_dict(), _SILENT[family])
         with quiet():
             loaded, report = model.from_pretrained(path, local_files_only=True, output_loading_info=True)
+    except CheckpointError:
+        raise
     except Exception as error:  # of any class: a damaged file may trip the library anywhere
-        raise _unreadable(path, error, family) from error
+        raise CheckpointError(path, f"cannot be read ({_reason(error)})", _LAYOUTS[family]) from error
     encoder, prefix = (loaded.encoder, "encoder.") if family == "whisper" else (loaded, "")
     missing = sorted(name for name in report["missing_keys"] if name.startswith(prefix))
     if missing:
@@ -119,18 +97,11 @@ def _transformers_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
     return encoder.state_dict()
 
 
-def _require_agreement(path: Path, wrong: Mapping[str, tuple[object, object]]) -> None:
+def _require_agreement(path: Path, found: Mapping, own: Mapping, names: Iterable[str]) -> None:
+    plain = {name: [list(v) if isinstance(v, tuple) else v for v in (found[name], own[name])] for name in names}
+    wrong = [f"{name} is {value!r} for {ours!r}" for name, (value, ours) in plain.items() if value != ours]
     if wrong:
-        listed = ", ".join(f"{name} is {found!r} for {own!r}" for name, (found, own) in wrong.items())
-        raise CheckpointError(path, f"is of another network: {listed}", "the settings of the backbone")
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _unreadable(path: Path, error: Exception, family: str) -> CheckpointError:
-    return CheckpointError(path, f"cannot be read ({_reason(error)})", _LAYOUTS[family])
+        raise CheckpointError(path, f"is of another network: {', '.join(wrong)}", "the settings of the backbone")
 
 
 def _reason(error: Exception) -> str:
