@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import metrics
-from ...errors import ParameterError, check_choice
+from ...errors import ParameterError, check_choice, check_whole
 from ...tables import html_table
 from .. import Figure, Report, Trained
 from .data import again
@@ -32,43 +32,33 @@ _FEW = 30  # clips, below which the report says how little they prove
 # Figures
 
 
-def evaluate(model: nn.Module, settings: Settings, *, draws: int = 300, progress: bool = True) -> dict[str, Figure]:
-    """Compute all figures on the test part, beside chance and two baselines.
-
-    Raises:
-        ParameterError: there is no test part.
-        DatasetError, MediaError: see `parts` and `predict`.
-    """
+def evaluate(model: nn.Module, settings: Settings, *, progress: bool = True) -> dict[str, Figure]:
+    """Compute all figures on the test part, beside chance and two baselines."""
     own = again(settings, progress=progress)
     if own.test is None:
         raise ParameterError("test_size", f"{settings.data.test_size:g}", "more than 0: no clips are left to test on")
     found = predict(model, own.test, progress=progress)
-    return figures(found, baseline_predictions(own.train, own.test), draws=draws)
+    return figures(found, baseline_predictions(own.train, own.test))
 
 
 def figures(
-    prediction: Prediction, baselines: Mapping[str, Prediction] | None = None, *, draws: int = 300, seed: int = 0
+    prediction: Prediction, baselines: Mapping[str, Prediction] | None = None, *, draws: int = 300
 ) -> dict[str, Figure]:
     """Compute figures over all clips at once, each beside chance.
 
     Of classes: accuracy, UAR, AUROC, AP, and of two also the sensitivity at a specificity of 0.9. Of numbers: MSE, MAE,
-        R2,
-    CCC and Pearson's r, beside always predicting the mean of these clips. AUROC's lower end is by the number of clips
-    alone; AP, errors and r have none. The means of R2 or CCC over batches would be other numbers.
+    R2, CCC and Pearson's r, beside always predicting the mean of these clips. AUROC's lower end is by the number of
+    clips alone; AP, errors and r have none. The means of R2 or CCC over batches would be other numbers.
 
     Args:
         prediction: with targets.
         baselines: of the same clips; their figures follow the first ones of the model, as "UAR, duration alone".
         draws: of the bootstrap over speakers.
-        seed: of the draws.
-
-    Raises:
-        ParameterError: logits that are not finite.
     """
     compute = _of_numbers if prediction.task == "regression" else _of_classes
-    found = compute(prediction, draws, seed)
+    found = compute(prediction, draws)
     shown = ("R2", "CCC", "MAE") if prediction.task == "regression" else ("accuracy", "UAR", "AUROC")
-    others = {name: compute(other, draws, seed) for name, other in (baselines or {}).items()}
+    others = {name: compute(other, draws) for name, other in (baselines or {}).items()}
     result = {}
     for name, figure in found.items():
         result[name] = figure
@@ -76,7 +66,7 @@ def figures(
     return result
 
 
-def _of_classes(prediction: Prediction, draws: int, seed: int) -> dict[str, Figure]:
+def _of_classes(prediction: Prediction, draws: int) -> dict[str, Figure]:
     targets, count = prediction.targets, prediction.logits.shape[1]
     number = torch.bincount(targets, minlength=count)
     shares = number[number > 0].double() / len(prediction)
@@ -103,7 +93,7 @@ def _of_classes(prediction: Prediction, draws: int, seed: int) -> dict[str, Figu
         "AUROC": _wilson(found["AUROC"], int(number[number > 0].min())),
         "sensitivity at 0.9": _wilson(found.get("sensitivity at 0.9", math.nan), int(number[-1])),
     }
-    lows = {name: _bootstrap(figure, prediction, draws, seed) for name, figure in drawn.items() if name in found}
+    lows = {name: _bootstrap(figure, prediction, draws) for name, figure in drawn.items() if name in found}
     result = {}
     for name, value in found.items():
         ends = [low for low in (lows.get(name), counted.get(name)) if low is not None and not math.isnan(low)]
@@ -111,7 +101,7 @@ def _of_classes(prediction: Prediction, draws: int, seed: int) -> dict[str, Figu
     return result
 
 
-def _of_numbers(prediction: Prediction, draws: int, seed: int) -> dict[str, Figure]:
+def _of_numbers(prediction: Prediction, draws: int) -> dict[str, Figure]:
     truth = prediction.targets.double()
     found = metrics.regression_figures(prediction.predicted, truth)
     mean = metrics.regression_figures(truth.mean().expand(len(truth)), truth)
@@ -120,16 +110,16 @@ def _of_numbers(prediction: Prediction, draws: int, seed: int) -> dict[str, Figu
         "R2": lambda logits, targets: metrics.regression_figures(logits[:, 0], targets)["R2"],
         "CCC": lambda logits, targets: metrics.concordance(logits[:, 0], targets),
     }
-    lows = {name: _bootstrap(figure, prediction, draws, seed) for name, figure in drawn.items()}
+    lows = {name: _bootstrap(figure, prediction, draws) for name, figure in drawn.items()}
     return {name: Figure(value, simple[name], _MEAN, lows.get(name)) for name, value in found.items()}
 
 
-def _bootstrap(figure: Callable[..., float], prediction: Prediction, draws: int, seed: int) -> float | None:
+def _bootstrap(figure: Callable[..., float], prediction: Prediction, draws: int) -> float | None:
     """The lower end over draws of speakers; None for a single one."""
     groups = prediction.groups
     if len(set(groups)) < 2:
         return None
-    found = metrics.bootstrap_interval(figure, groups, prediction.logits, prediction.targets, draws=draws, seed=seed)
+    found = metrics.bootstrap_interval(figure, groups, prediction.logits, prediction.targets, draws=draws)
     return None if math.isnan(found.low) else found.low
 
 
@@ -150,10 +140,7 @@ def _low_of_mean(parts: Sequence[Tensor]) -> float:
 
 
 def describe_sample(prediction: Prediction, group: str = "") -> str:
-    """Describe in words how many clips and speakers figures rest on.
-
-    `group` is the column by which clips were kept together, if it is not the speaker's.
-    """
+    """Describe how many clips and speakers, or groups by another column, figures rest on."""
     kept = prediction.groups if group else prediction.speakers
     known = len(set(kept)) if all(kept) else 0
     of_whom = f" by {known} speaker{'s' * (known > 1)}" if known else ", of speakers that are not named"
@@ -182,16 +169,12 @@ def group_figures(prediction: Prediction, by: str = "word") -> metrics.GroupTabl
 
     Of classes the accuracy, its lower end (Wilson), and UAR, which is NaN where a group has clips of one class only. Of
     numbers MAE, and the mean error, which is above 0 where a group is predicted too high.
-
-    Raises:
-        ParameterError: something else, or it is not known of any clip.
     """
     check_choice("by", by, ("word", "age", "speaker"))
     groups = getattr(prediction, f"{by}s")
     known = [place for place, group in enumerate(groups) if group not in ("", None)]
     if not known:
         raise ParameterError("by", f"no clip has a {by}", f"a column {by} in the table of clips")
-    part = prediction.at(known)
     if prediction.task == "regression":
         rows = {"MAE": lambda x, y: float((x - y).abs().mean()), "mean error": lambda x, y: float((x - y).mean())}
     else:
@@ -200,7 +183,9 @@ def group_figures(prediction: Prediction, by: str = "word") -> metrics.GroupTabl
             "at least": lambda x, y: metrics.lower_bound(x == y),
             "UAR": lambda x, y: metrics.balanced_accuracy(x, y) if len(y.unique()) > 1 else math.nan,
         }
-    return metrics.group_table(rows, [groups[place] for place in known], part.predicted, part.targets)
+    return metrics.group_table(
+        rows, [groups[place] for place in known], prediction.predicted[known], prediction.targets[known]
+    )
 
 
 class FoldTable(NamedTuple):
@@ -225,20 +210,13 @@ class FoldTable(NamedTuple):
 
 
 def fold_figures(parts: Sequence[Prediction]) -> FoldTable:
-    """Compute figures of each fold; those of all out-of-fold predictions are `figures(joined(parts))`.
-
-    Raises:
-        ParameterError: fewer than two folds.
-    """
+    """Compute figures of each fold; those of all out-of-fold predictions are `figures(joined(parts))`."""
     if len(parts) < 2:
         raise ParameterError("parts", f"{len(parts)}", "the predictions of two folds or more")
-    regression = parts[0].task == "regression"
-    rows = [
-        metrics.regression_figures(part.predicted, part.targets)
-        if regression
-        else metrics.classification_figures(part.logits, part.targets)
-        for part in parts
-    ]
+    if parts[0].task == "regression":
+        rows = [metrics.regression_figures(part.predicted, part.targets) for part in parts]
+    else:
+        rows = [metrics.classification_figures(part.logits, part.targets) for part in parts]
     found = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     return FoldTable(np.array([len(part) for part in parts]), found)
 
@@ -259,13 +237,11 @@ class CrossValidation(NamedTuple):
 
 
 def cross_validated(
-    settings: Settings, *, device: torch.device | str | None = None, progress: bool = True, live: bool = False
+    settings: Settings, *, device: torch.device | str | None = None, progress: bool = True
 ) -> CrossValidation:
     """Train a model for each fold, and predict its held-out clips.
 
-    Raises:
-        ParameterError: no folds; `patience` or `best`, which would choose by what is measured here.
-        TrainingError, DatasetError, CacheError: see `trained`.
+    `patience` and `best`, which would choose by what is measured here, are refused.
     """
     if not settings.data.k_fold:
         raise ParameterError("k_fold", "0", "2 or more")
@@ -276,7 +252,7 @@ def cross_validated(
     with warnings.catch_warnings():
         for fold in range(settings.data.k_fold):
             one = replace(settings, data=replace(settings.data, fold=fold), checkpoint="")
-            models.append(trained(one, device=device, progress=progress, live=live))
+            models.append(trained(one, device=device, progress=progress))
             own = again(one, progress=progress)
             predictions.append(predict(models[-1].model, own.valid, progress=progress))
             simple.append(baseline_predictions(own.train, own.valid))
@@ -293,9 +269,6 @@ def assess(
     Figures are of the test part; without one of the validation part, if there is one. With `k_fold` the models of all
     folds are trained too, unless a saved model is tested or `patience` or `best` choose by the fold; without a test
     part figures are then of all out-of-fold predictions.
-
-    Raises:
-        TrainingError, DatasetError, MediaError: see `trained`, `parts` and `predict`.
     """
     own = again(settings, progress=progress)
     part = own.test or own.valid
@@ -303,8 +276,7 @@ def assess(
         return Report({}, "No clip was held out: nothing is known of how good this model is.")
     folds, chosen = None, settings.training.chooses
     if settings.data.k_fold and not (settings.test or chosen):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # already shown in the training
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # already shown in the training
             folds = cross_validated(settings, device=device, progress=progress)
     if folds and own.test is None:
         found, simple = folds.predictions, folds.baselines
@@ -339,29 +311,18 @@ class Thresholds(NamedTuple):
     specificity: np.ndarray  # share of all others below it
     precision: np.ndarray  # share of the class among those at or above it; NaN where there are none
 
-    @property
-    def balanced(self) -> np.ndarray:
-        """The mean of sensitivity and specificity: UAR of two classes."""
-        return (self.sensitivity + self.specificity) / 2
-
     def _repr_html_(self) -> str:
-        return html_table({name: getattr(self, name).tolist() for name in (*self._fields, "balanced")})
+        balanced = (self.sensitivity + self.specificity) / 2  # UAR of two classes
+        return html_table(self._asdict() | {"balanced": balanced})
 
 
 def thresholds(prediction: Prediction, label: int = 1, at: Sequence[float] = ()) -> Thresholds:
     """Compute sensitivity, specificity and precision for thresholds on the probability of a class.
 
-    Args:
-        prediction: with targets.
-        label: the class; the others together are the rest.
-        at: thresholds; 0.05 to 0.95 in steps of 0.05 if there are none.
-
-    Raises:
-        ParameterError: a regression, no such class, or clips of that class or of the rest are missing.
+    Without `at` the thresholds are 0.05 to 0.95 in steps of 0.05. All other classes together are the rest.
     """
     _require_classes(prediction)
-    if not 0 <= label < prediction.logits.shape[1]:
-        raise ParameterError("label", f"{label}", f"0 to {prediction.logits.shape[1] - 1}")
+    check_whole("label", label, 0, prediction.logits.shape[1] - 1)
     values = np.asarray(at, dtype=float) if len(at) else np.arange(1, 20) / 20
     true, score = (prediction.targets == label).numpy(), prediction.probabilities[:, label].numpy()
     if true.all() or not true.any():
@@ -373,10 +334,10 @@ def thresholds(prediction: Prediction, label: int = 1, at: Sequence[float] = ())
     return Thresholds(values, found / true.sum(), (~over & ~true).sum(axis=1) / (~true).sum(), precision)
 
 
-def calibration(prediction: Prediction, bins: int = 10) -> metrics.Calibration:
-    """Compare confidence with accuracy in bins; see `metrics.calibration`. A regression is refused."""
+def calibration(prediction: Prediction) -> metrics.Calibration:
+    """Compare confidence with accuracy in ten bins; see `metrics.calibration`. A regression is refused."""
     _require_classes(prediction)
-    return metrics.calibration(prediction.probabilities, prediction.targets, bins)
+    return metrics.calibration(prediction.probabilities, prediction.targets)
 
 
 def temperature(prediction: Prediction) -> float:
@@ -385,9 +346,6 @@ def temperature(prediction: Prediction) -> float:
     Guo et al., arXiv:1706.04599, section 4.2; between 0.05 and 20. Find it on the validation part. A loss of each class
     by itself (bce, the sigmoid forms) teaches two logits the same twice: softmax of two classes is then overconfident
     by a factor of 2.
-
-    Raises:
-        ParameterError: a regression.
     """
     from scipy.optimize import minimize_scalar
 

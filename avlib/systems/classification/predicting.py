@@ -21,7 +21,7 @@ from ... import features, training
 from ...cache import publishing
 from ...datasets.classification import ClassificationDataset, Example, Recording
 from ...datasets.sources import SAMPLE_RATE
-from ...errors import AvlibError, DatasetError, ParameterError
+from ...errors import AvlibError, DatasetError, ParameterError, check_whole
 from ...tables import html_table
 from ...workers import describe
 from .. import device_of
@@ -30,27 +30,18 @@ from .. import device_of
 
 
 class Windows(NamedTuple):
-    """Outputs of a model for the windows of one clip.
+    """Outputs of a model for the windows of one clip."""
 
-    logits: `(windows, outputs)`; of a regression `(windows, 1)`.
-    embeddings: `(windows, width)`, after the projection.
-    starts: `(windows,)`, the first sample of each window.
-    """
-
-    logits: Float[Tensor, "windows outputs"]
-    embeddings: Float[Tensor, "windows width"]
-    starts: Int[Tensor, " windows"]
+    logits: Float[Tensor, "windows outputs"]  # of a regression one output
+    embeddings: Float[Tensor, "windows width"]  # after the projection
+    starts: Int[Tensor, " windows"]  # in samples
 
 
 def window_starts(samples: int, width: int, hop: int) -> list[int]:
-    """Return the first sample of each window over a clip.
+    """Return the first sample of each window over a clip; all in samples.
 
-    One begins at every `hop`, and one more ends where the clip does. So no window has padding, unless the clip is
-    shorter than one, and the whole clip is covered. A hop of 0 gives the first window alone; all arguments are in
-    samples.
-
-    Raises:
-        ParameterError: a width below 1, or a hop below 0 or above the width, which would leave gaps.
+    One begins at every `hop`, and one more ends where the clip does: the whole clip is covered without padding. A hop
+    of 0 gives the first window alone; one above the width, which would leave gaps, is refused.
     """
     if width < 1 or not 0 <= hop <= width:
         raise ParameterError("hop", f"{hop} samples for windows of {width}", "0, or from 1 to the width of a window")
@@ -65,21 +56,10 @@ def predict_windows(
 ) -> Iterator[Windows]:
     """Predict windows of clips, clip by clip, in batches over several clips.
 
-    A window is padded with zeros to `samples`, as in training, and its true length is passed on. The model's mode is
-    kept.
-
-    Args:
-        model: an `AudioClassifier`.
-        clips: waveforms of any length, with the numbers of their words and ages; read as they are needed.
-        samples: of a window.
-        hop: see `window_starts`.
-        batch_size: windows at once.
-
-    Raises:
-        ParameterError: a batch size below 1, or see `window_starts`.
+    A window is padded with zeros to `samples`, as in training, and its true length is passed on; `hop` is that of
+    `window_starts`. Clips of any length are read as they are needed. The model's mode is kept.
     """
-    if batch_size < 1:
-        raise ParameterError("batch_size", f"{batch_size}", "1 or more")
+    check_whole("batch_size", batch_size, 1)
     starts: deque[list[int]] = deque()  # of clips whose windows are not all predicted yet
 
     def pieces() -> Iterator[tuple[Example, Tensor]]:
@@ -128,30 +108,23 @@ def probabilities(logits: Float[Tensor, "clips outputs"]) -> Float[Tensor, "clip
 class Prediction:
     """Predictions for clips, one row each. A notebook shows them as a table.
 
-    names: of the classes; () of a regression.
     logits: of a regression the number; of several windows the logarithm of the mean of their probabilities.
-    embeddings: the mean over windows.
-    seconds: length of the sound that was used.
-    paths, words, ages, speakers: of the clips; "" and None if unknown.
     groups: units of the bootstrap: groups that the division kept together, speakers unless another column was named;
         paths if they are not known of all clips.
-    targets: numbers of classes, or numbers; None if unknown.
-    windows: of each clip.
-    skipped: errors of clips that were left out.
     """
 
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # of the classes; () of a regression
     logits: Float[Tensor, "clips outputs"]
-    embeddings: Float[Tensor, "clips width"]
-    seconds: Float[Tensor, " clips"]
+    embeddings: Float[Tensor, "clips width"]  # the mean over windows
+    seconds: Float[Tensor, " clips"]  # of sound that was used
     paths: tuple[str, ...]
-    words: tuple[str, ...]
+    words: tuple[str, ...]  # "" if unknown
     ages: tuple[float | None, ...]
     speakers: tuple[str, ...]
     groups: tuple[str, ...]
-    targets: Num[Tensor, " clips"] | None = None
+    targets: Num[Tensor, " clips"] | None = None  # numbers of classes, or numbers
     windows: tuple[Windows, ...] = ()
-    skipped: tuple[AvlibError, ...] = ()
+    skipped: tuple[AvlibError, ...] = ()  # errors of clips that were left out
 
     @classmethod
     def of(
@@ -201,15 +174,6 @@ class Prediction:
         """Probabilities of the windows of a clip."""
         return probabilities(self.windows[clip].logits)
 
-    def at(self, places: Sequence[int]) -> Prediction:
-        """Return the predictions of some clips, in this order."""
-        rows = torch.tensor(places, dtype=torch.int64)
-        found: dict[str, Any] = {"targets": None if self.targets is None else self.targets[rows]}
-        found |= {name: getattr(self, name)[rows] for name in _TENSORS}
-        for name in _TEXTS:
-            found[name] = tuple(getattr(self, name)[place] for place in places if getattr(self, name))
-        return Prediction(self.names, **found)
-
     @property
     def columns(self) -> dict[str, list]:
         """All that is known, by column."""
@@ -250,19 +214,10 @@ class Prediction:
         return html_table(self.columns) + (f"<pre>{escape(self.report)}</pre>" if self.skipped else "")
 
 
-_TENSORS = ("logits", "embeddings", "seconds")
-_TEXTS = ("paths", "words", "ages", "speakers", "groups", "windows")
-
-
 def predict(
     model: nn.Module, dataset: ClassificationDataset, *, batch_size: int = 16, progress: bool = False
 ) -> Prediction:
-    """Predict every clip of a data set, without those that are left out (`on_error="skip"`).
-
-    Raises:
-        MediaError, DatasetError: a clip cannot be used, and the data set raises then; or none can be used.
-        ParameterError: see `predict_windows`.
-    """
+    """Predict every clip of a data set, without those that it leaves out (`on_error="skip"`)."""
     from tqdm.auto import tqdm
 
     kept, targets, seconds = [], [], []
@@ -292,11 +247,7 @@ def _mean(logits: Float[Tensor, "windows outputs"]) -> Float[Tensor, " outputs"]
 
 
 def joined(parts: Sequence[Prediction]) -> Prediction:
-    """Concatenate predictions of several parts, as of the held-out parts of all folds.
-
-    Raises:
-        ParameterError: no parts, other classes, or a clip that is in two of them, which would count twice.
-    """
+    """Concatenate predictions of different clips, as of the held-out parts of all folds."""
     if not parts or len({part.logits.shape[1] for part in parts}) > 1:
         raise ParameterError("parts", f"{len(parts)}", "one or more, all of the same classes")
     paths = [path for part in parts for path in part.paths]
@@ -304,8 +255,14 @@ def joined(parts: Sequence[Prediction]) -> Prediction:
         twice = next(path for place, path in enumerate(paths) if path in paths[:place])
         advice = "Out-of-fold predictions are those of each fold's held-out part, not of the test part that all share."
         raise ParameterError("parts", f"{twice} in two of them", "each clip in one", advice)
-    tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in (*_TENSORS, "targets")}
-    texts = {name: tuple(value for part in parts for value in getattr(part, name)) for name in _TEXTS}
+    tensors = {
+        name: torch.cat([getattr(part, name) for part in parts])
+        for name in ("logits", "embeddings", "seconds", "targets")
+    }
+    texts = {
+        name: tuple(value for part in parts for value in getattr(part, name))
+        for name in ("paths", "words", "ages", "speakers", "groups", "windows")
+    }
     return Prediction(parts[0].names, **tensors, **texts)
 
 
@@ -318,10 +275,7 @@ BASELINES = {"duration alone": slice(0, 1), "mel statistics": slice(1, None)}  #
 
 
 def baseline_features(waveform: Float[Tensor, " samples"]) -> Float[Tensor, " values"]:
-    """Return the duration, and mean and deviation of each of 80 mel rows.
-
-    The waveform, `(samples,)` at 16 kHz, has no padding.
-    """
+    """Return the duration, and mean and deviation of each of 80 mel rows, of 16 kHz without padding."""
     shortest = max(features.WHISPER_N_FFT // 2 + 1, features.WHISPER_HOP)  # the first window mirrors so many samples
     mel = features.whisper_log_mel(F.pad(waveform, (0, max(0, shortest - len(waveform)))))
     seconds = torch.tensor([len(waveform) / SAMPLE_RATE], dtype=waveform.dtype)
@@ -331,15 +285,9 @@ def baseline_features(waveform: Float[Tensor, " samples"]) -> Float[Tensor, " va
 def baseline_predictions(train: ClassificationDataset, test: ClassificationDataset) -> dict[str, Prediction]:
     """Predict the test part by logistic regression (of numbers: ridge regression) on simple features.
 
-    scikit-learn's, with default strength, on standardised features. Classes have equal weight, however many clips they
-    have: otherwise a rare class would never be predicted. Features are of the clip as the data set crops it, without
-    padding.
-
-    Returns:
-        By the names of `BASELINES`; logits are logarithms of probabilities, embeddings the features.
-
-    Raises:
-        DatasetError: the training part has one class only, or clips cannot be used.
+    scikit-learn's, with default strength, on standardised features of the clip as the data set crops it. Classes have
+    equal weight: otherwise a rare class would never be predicted. Returned by the names of `BASELINES`; logits are
+    logarithms of probabilities, embeddings the features.
     """
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.pipeline import make_pipeline
