@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import ParameterError, check_choice
+from ..errors import ParameterError, check_choice, check_number, check_whole
 from ..tables import html_table
 from .retrieval import require_finite
 
@@ -31,9 +31,6 @@ def mean_average_precision(scores: Float[Tensor, "items classes"], targets: Tens
     Args:
         scores: `(items, classes)`, higher is more likely: logits, or probabilities.
         targets: `(items, classes)`, 1 where an item has a class and 0 elsewhere.
-
-    Raises:
-        ParameterError: no items, unequal shapes, scores that are not finite, targets other than 0 and 1.
     """
     if scores.shape != targets.shape or not len(scores):
         raise ParameterError("targets", f"{tuple(targets.shape)}", f"the shape of scores, {tuple(scores.shape)}, not 0")
@@ -51,9 +48,6 @@ def accuracy(scores: Float[Tensor, "items classes"], targets: Tensor) -> float:
     Args:
         scores: `(items, classes)`.
         targets: `(items, classes)`, of which the largest are right; or `(items,)`, class indices.
-
-    Raises:
-        ParameterError: no items, unequal shapes, or scores that are not finite.
     """
     return float(correct(scores, targets).mean())
 
@@ -78,9 +72,6 @@ def ensemble(
     Args:
         logits: `(frames, items, classes)`.
         task: "multi-label" takes sigmoids (AudioSet, scored by mAP), "single-label" softmaxes (VGGSound, by accuracy).
-
-    Raises:
-        ParameterError: no frames, or another task.
     """
     check_choice("task", task, ("multi-label", "single-label"))
     if not len(logits):
@@ -120,11 +111,6 @@ class Calibration(NamedTuple):
         distance = np.abs(self.accuracy - self.confidence)[filled]
         return float((self.count[filled] * distance).sum() / self.count.sum())
 
-    @property
-    def worst(self) -> float:
-        """The largest distance of any bin."""
-        return float(np.nanmax(np.abs(self.accuracy - self.confidence)))
-
     def _repr_html_(self) -> str:
         names = [f"{low:.2f} to {high:.2f}" for low, high in zip(self.edges, self.edges[1:], strict=False)]
         columns = {"probability": names, "clips": self.count, "confidence": self.confidence, "accuracy": self.accuracy}
@@ -132,11 +118,7 @@ class Calibration(NamedTuple):
 
 
 def confusion(predicted: Numbers, targets: Numbers, num_classes: int) -> Int[np.ndarray, "classes classes"]:
-    """Confusion matrix: a row for each true class, a column for each predicted one.
-
-    Raises:
-        ParameterError: no clips, unequal lengths, or an unknown class.
-    """
+    """Confusion matrix: a row for each true class, a column for each predicted one."""
     from sklearn.metrics import confusion_matrix
 
     predicted, targets = _classes(predicted, targets, num_classes)
@@ -144,11 +126,7 @@ def confusion(predicted: Numbers, targets: Numbers, num_classes: int) -> Int[np.
 
 
 def balanced_accuracy(predicted: Numbers, targets: Numbers) -> float:
-    """UAR, unweighted average recall, over the classes of the targets.
-
-    Raises:
-        ParameterError: no clips, or unequal lengths.
-    """
+    """UAR, unweighted average recall, over the classes of the targets."""
     predicted, targets = _classes(predicted, targets)
     return float(np.mean([(predicted[targets == label] == label).mean() for label in np.unique(targets)]))
 
@@ -156,24 +134,13 @@ def balanced_accuracy(predicted: Numbers, targets: Numbers) -> float:
 def sensitivity_at_specificity(scores: Numbers, targets: Numbers, specificity: float | int = 0.9) -> float:
     """Recall of class 1 by a threshold which `specificity` of class 0 stays below.
 
-    Args:
-        scores: `(items,)`, the higher the more it is class 1.
-        targets: `(items,)`, 0 or 1.
-        specificity: from 0 to 1.
-
-    Returns:
-        NaN where the clips have one class.
-
-    Raises:
-        ParameterError: no clips, unequal lengths, scores that are not finite, or a number out of range.
+    The higher a score, the more it is class 1. Where the clips have one class, the result is NaN.
     """
     from sklearn.metrics import roc_curve
 
-    if not 0 <= specificity <= 1:
-        raise ParameterError("specificity", f"{specificity}", "0 to 1")
-    scores = _numbers("scores", scores)
+    check_number("specificity", specificity, 0, 1)
+    scores, _ = _pairs("scores", scores, targets)
     targets, _ = _classes(targets, targets, 2)
-    _require_as_many("scores", scores, targets)
     if len(np.unique(targets)) < 2:
         return math.nan
     false, true, _ = roc_curve(targets, scores, drop_intermediate=False)
@@ -190,9 +157,6 @@ def classification_figures(logits: Float[Tensor, "items classes"], targets: Numb
     Args:
         logits: `(items, classes)`, of which a softmax makes probabilities.
         targets: `(items,)`, class indices.
-
-    Raises:
-        ParameterError: no clips, unequal lengths, logits that are not finite, or an unknown class.
     """
     require_finite("logits", logits)
     predicted, found = _classes(logits.argmax(dim=1), targets, logits.shape[1])
@@ -212,12 +176,8 @@ def calibration(probabilities: Float[Tensor, "items classes"], targets: Numbers,
         probabilities: `(items, classes)`; the highest gives the predicted class and its confidence.
         targets: `(items,)`, class indices.
         bins: of equal width from 0 to 1, each with its upper edge.
-
-    Raises:
-        ParameterError: no clips, unequal lengths, rows that are no probabilities, no bins.
     """
-    if bins < 1:
-        raise ParameterError("bins", f"{bins}", "1 or more")
+    check_whole("bins", bins, 1)
     values = probabilities.detach().double().cpu().numpy()
     if not (len(values) and (values >= 0).all() and np.allclose(values.sum(axis=1), 1, atol=1e-3)):
         raise ParameterError("probabilities", "rows that do not sum to 1, or none", "probabilities, as softmax gives")
@@ -239,18 +199,10 @@ def regression_figures(predicted: Numbers, targets: Numbers) -> dict[str, float]
     R2 is 0 for the mean of the targets. Lin's concordance correlation coefficient, 2 cov / (var + var + (difference of
     means)^2), is 1 only on the diagonal, and 0 for a constant. R2, r and CCC are NaN where they have no meaning: equal
     targets, or a constant prediction (r).
-
-    Args:
-        predicted: `(items,)`.
-        targets: `(items,)`.
-
-    Raises:
-        ParameterError: no clips, unequal lengths, or a value that is not finite.
     """
     from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-    predicted, targets = _numbers("predicted", predicted), _numbers("targets", targets)
-    _require_as_many("predicted", predicted, targets)
+    predicted, targets = _pairs("predicted", predicted, targets)
     figures = {"MSE": mean_squared_error(targets, predicted), "MAE": mean_absolute_error(targets, predicted)}
     varied = [len(np.unique(values)) > 1 for values in (targets, predicted)]
     figures["R2"] = r2_score(targets, predicted) if varied[0] else math.nan
@@ -261,8 +213,7 @@ def regression_figures(predicted: Numbers, targets: Numbers) -> dict[str, float]
 
 def concordance(predicted: Numbers, targets: Numbers) -> float:
     """Lin's concordance correlation coefficient; see `regression_figures`. Variances are those of the clips, over n."""
-    x, y = _numbers("predicted", predicted), _numbers("targets", targets)
-    _require_as_many("predicted", x, y)
+    x, y = _pairs("predicted", predicted, targets)
     covariance = ((x - x.mean()) * (y - y.mean())).mean()
     below = x.var() + y.var() + (x.mean() - y.mean()) ** 2
     return float(2 * covariance / below) if below > 0 and y.var() > 0 else math.nan
@@ -306,9 +257,6 @@ def group_table(
         figures: functions of the clips' values, by name: `{"UAR": balanced_accuracy}`.
         groups: `(items,)`, the group of each clip.
         values: each with a row for each clip, in the order in which the figures take them.
-
-    Raises:
-        ParameterError: no clips, not as many rows as groups, or what a figure itself refuses.
     """
     names, places = _grouped(groups, values)
     found = {
@@ -342,14 +290,11 @@ def bootstrap_interval(
 
     Returns:
         NaN for both ends if the figure is NaN in all draws.
-
-    Raises:
-        ParameterError: fewer than two groups, not as many rows as groups, a confidence outside (0, 1), no draws.
     """
     if not 0 < confidence < 1:
         raise ParameterError("confidence", f"{confidence}", "between 0 and 1")
-    if draws < 1 or seed < 0:
-        raise ParameterError("draws, seed", f"{draws}, {seed}", "1 or more, and 0 or more")
+    check_whole("draws", draws, 1)
+    check_whole("seed", seed, 0)
     _, places = _grouped(groups, values)
     if len(places) < 2:
         raise ParameterError("groups", f"{len(places)}", "two or more", "One speaker says nothing about others.")
@@ -377,26 +322,26 @@ def _rows(value: Any, place: np.ndarray) -> Any:
     return value[torch.from_numpy(place).to(value.device)] if isinstance(value, Tensor) else np.asarray(value)[place]
 
 
-def _numbers(name: str, values: Any) -> np.ndarray:
-    values = values.detach().double().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values, dtype=float)
-    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
-        raise ParameterError(
-            name, f"of shape {values.shape}, or not finite", "one number for each of one or more clips"
-        )
-    return values
+def _pairs(name: str, first: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Two as float64: one number each for the same clips."""
+    found = []
+    for each, values in ((name, first), ("targets", targets)):
+        tensor = isinstance(values, Tensor)
+        values = values.detach().double().cpu().numpy() if tensor else np.asarray(values, dtype=float)
+        if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+            wrong = f"of shape {values.shape}, or not finite"
+            raise ParameterError(each, wrong, "one number for each of one or more clips")
+        found.append(values)
+    if len(found[0]) != len(found[1]):
+        raise ParameterError(name, f"{len(found[0])}", f"as many as targets, {len(found[1])}")
+    return found[0], found[1]
 
 
 def _classes(predicted: Any, targets: Any, num_classes: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    found = [_numbers(name, values) for name, values in (("predicted", predicted), ("targets", targets))]
-    _require_as_many("predicted", *found)
+    found = _pairs("predicted", predicted, targets)
     for name, values in zip(("predicted", "targets"), found, strict=True):
         highest = math.inf if num_classes is None else num_classes - 1
         if (values != values.round()).any() or values.min() < 0 or values.max() > highest:
             known = "0 or more" if num_classes is None else f"0 to {num_classes - 1}"
             raise ParameterError(name, f"{values.min():g} to {values.max():g}", f"whole numbers of classes, {known}")
     return found[0].astype(int), found[1].astype(int)
-
-
-def _require_as_many(name: str, first: Any, second: Any) -> None:
-    if len(first) != len(second):
-        raise ParameterError(name, f"{len(first)}", f"as many as targets, {len(second)}")

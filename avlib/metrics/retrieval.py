@@ -22,13 +22,10 @@ from ..errors import ParameterError
 
 
 class Ranking(NamedTuple):
-    """The place of each query's own candidate among all candidates.
+    """The place of each query's own candidate among all candidates."""
 
-    `better` is `(queries,)`, how many others are more similar; `equal`, how many others are as similar as its own.
-    """
-
-    better: Float[Tensor, " queries"]
-    equal: Float[Tensor, " queries"]
+    better: Float[Tensor, " queries"]  # how many others are more similar
+    equal: Float[Tensor, " queries"]  # how many others are as similar as its own
 
     @property
     def ranks(self) -> Float[Tensor, " queries"]:
@@ -48,37 +45,17 @@ class Ranking(NamedTuple):
         """Median rank; of an even number of queries, between the two in the middle."""
         return float(np.median(self.ranks.cpu()))
 
-    def figures(self) -> dict[str, float]:
-        return {**{f"R@{k}": self.recall(k) for k in (1, 5, 10)}, "median rank": self.median_rank}
-
 
 class Retrieval(NamedTuple):
-    """Search in both directions between sounds and pictures.
+    """Search in both directions between sounds and pictures."""
 
-    `similarity` is `(sounds, pictures)`, cosines. `of_images` ranks pictures for each sound, `of_audio` sounds for each
-    picture.
-    """
-
-    similarity: Float[Tensor, "sounds pictures"]
-    of_images: Ranking
-    of_audio: Ranking
-
-    def figures(self) -> dict[str, float]:
-        """R@1, R@5, R@10 and median rank of both directions, by name."""
-        ways = {"sound -> picture": self.of_images, "picture -> sound": self.of_audio}
-        return {f"{name} {way}": value for way, found in ways.items() for name, value in found.figures().items()}
+    similarity: Float[Tensor, "sounds pictures"]  # cosines
+    of_images: Ranking  # pictures for each sound
+    of_audio: Ranking  # sounds for each picture
 
 
 def retrieval(audio: Float[Tensor, "clips width"], image: Float[Tensor, "clips width"]) -> Retrieval:
-    """Search for each sound's picture among all pictures, and the reverse, by cosine.
-
-    Args:
-        audio: `(clips, width)`, one embedding for each clip's sound, of any length.
-        image: `(clips, width)`, one for its picture.
-
-    Raises:
-        ParameterError: no clips, unequal shapes, or an embedding that is not finite.
-    """
+    """Search for each sound's picture among all pictures, and the reverse, by cosine of embeddings."""
     if audio.shape != image.shape or not len(audio):
         found = f"{tuple(audio.shape)} and {tuple(image.shape)}"
         raise ParameterError("audio, image", found, "one vector of each for every clip")
@@ -107,8 +84,8 @@ def ranking(
         own: `(queries,)`, the number of each query's own candidate, as for classes, which several queries share.
 
     Raises:
-        ParameterError: no queries, fewer candidates than queries, a number that no candidate has, or a similarity
-            that is not finite. (The published code drops a query with NaN, and so counts the easier rest.)
+        ParameterError: among others, a similarity that is not finite. (The published code drops a query with NaN, and
+            so counts the easier rest.)
     """
     queries, candidates = similarity.shape
     if own is None:
@@ -132,9 +109,6 @@ def lower_bound(hits: Tensor | Sequence[float | int] | np.ndarray, confidence: f
     Args:
         hits: one for each query, from 0 to 1, as `Ranking.hits` gives them.
         confidence: that the true share is in the interval, of which half of the rest lies below.
-
-    Raises:
-        ParameterError: no hits, one outside 0 to 1, or a confidence outside.
     """
     from scipy.stats import norm  # its binomtest has this interval for whole numbers of hits alone
 
@@ -160,15 +134,11 @@ def require_finite(name: str, rows: Float[Tensor, "rows columns"]) -> None:
 
 
 class Similarity(NamedTuple):
-    """Cosines of pairs beside those of the wrong pairs.
-
-    `pairs` is `(pairs,)`, the cosine of each. `others` is `(pairs,)`, the mean cosine of its first with the seconds of
-    all other pairs; NaN where there is one pair only. `ranking` ranks for each first its own second among all.
-    """
+    """Cosines of pairs beside those of the wrong pairs."""
 
     pairs: Float[Tensor, " pairs"]
-    others: Float[Tensor, " pairs"]
-    ranking: Ranking
+    others: Float[Tensor, " pairs"]  # mean cosine of each first with all other seconds; NaN of a single pair
+    ranking: Ranking  # of each first's own second among all
 
     @property
     def mean(self) -> float:
@@ -179,48 +149,17 @@ class Similarity(NamedTuple):
         """The mean of the wrong pairs."""
         return float(self.others.mean())
 
-    def margin(self, confidence: float | int = 0.95) -> tuple[float, float, float]:
-        """The mean minus the baseline, and both ends of its interval by Student's t.
-
-        Pairs are taken to be independent, though they have the same candidates. Of one pair, all are NaN.
-
-        Raises:
-            ParameterError: a confidence outside 0 to 1.
-        """
-        from scipy.stats import t
-
-        if not 0 < confidence < 1:
-            raise ParameterError("confidence", f"{confidence}", "between 0 and 1")
-        margins = (self.pairs - self.others).double()
-        count, middle = len(margins), float(margins.mean())
-        if count < 2:
-            return math.nan, math.nan, math.nan
-        half = float(t.ppf((1 + confidence) / 2, count - 1)) * float(margins.std()) / math.sqrt(count)
-        return middle, middle - half, middle + half
-
-    def figures(self) -> dict[str, float]:
-        """Cosine, its baseline, R@1 with lower bound and chance, median rank."""
-        return {
-            "cosine": self.mean,
-            "cosine of wrong pairs": self.baseline,
-            "R@1": self.ranking.recall(1),
-            "R@1 at least": lower_bound(self.ranking.hits(1)),
-            "R@1 by chance": 1 / len(self.pairs),
-            "median rank": self.ranking.median_rank,
-        }
-
 
 class Content(NamedTuple):
     """Agreement of pictures with the labels of their sounds.
 
-    `ranking` ranks each label among the `classes`. `constant` is the share of the most frequent label, which a model
-    gets that always paints the same. `similarity` is of the predicted class with the label, of each picture with the
-    labels of the others as wrong pairs; None without embeddings of the names.
+    `similarity` is of the predicted class with the label, of each picture with the labels of the others as wrong pairs;
+    None without embeddings of the names.
     """
 
-    ranking: Ranking
+    ranking: Ranking  # of each label among the classes
     classes: int
-    constant: float
+    constant: float  # share of the most frequent label, which a model gets that always paints the same
     similarity: Similarity | None
 
     @property
@@ -229,26 +168,8 @@ class Content(NamedTuple):
         return self.ranking.recall(1)
 
     @property
-    def low(self) -> float:
-        """The lower end of the 95 % interval of the share; see `lower_bound`."""
-        return lower_bound(self.ranking.hits(1))
-
-    @property
     def chance(self) -> float:
         return 1 / self.classes
-
-    def figures(self) -> dict[str, float]:
-        """The share with lower bound, chance and constant answer, and cosines."""
-        found = {
-            "AIC": self.share,
-            "AIC at least": self.low,
-            "AIC by chance": self.chance,
-            "AIC of a constant": self.constant,
-            "median rank": self.ranking.median_rank,
-        }
-        if self.similarity:
-            found |= {"AIC cosine": self.similarity.mean, "AIC cosine of wrong pairs": self.similarity.baseline}
-        return found
 
 
 def audio_image_content(
@@ -270,10 +191,6 @@ def audio_image_content(
         classify: pictures to logits `(pictures, classes)`.
         class_vectors: `(classes, features)`, of the names of the classifier's classes.
         label_vectors: `(labels, features)`, of the names of the labels; None where they are the classifier's classes.
-
-    Raises:
-        ParameterError: no pictures or some beyond [0, 1], a label that is no class, or vectors or logits of a wrong
-            number or that are not finite.
     """
     _check_pictures("pictures", pictures)
     if labels.shape != pictures.shape[:1]:
@@ -305,9 +222,6 @@ def audio_image_similarity(sounds: Float[Tensor, "pairs width"], pictures: Float
     Args:
         sounds: `(pairs, width)`, embeddings by an encoder of both, such as Wav2CLIP with CLIP; of any length.
         pictures: `(pairs, width)`, in the same space.
-
-    Raises:
-        ParameterError: no pairs, unequal shapes, or an embedding that is not finite.
     """
     return _similarity(retrieval(sounds, pictures).similarity)
 
@@ -323,9 +237,6 @@ def image_image_similarity(
         generated: `(pairs, 3, height, width)` in [0, 1].
         true: as many, of any size, in [0, 1].
         encode: pictures to embeddings `(pairs, width)`; CLIP's in the paper.
-
-    Raises:
-        ParameterError: no pairs, not as many of both, pictures beyond [0, 1], or embeddings that are not finite.
     """
     if len(generated) != len(true):
         raise ParameterError("generated, true", f"{len(generated)} and {len(true)}", "one of each for every clip")
