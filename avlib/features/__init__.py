@@ -44,7 +44,6 @@ from .spectrograms import (
     CAV_MAE_MEAN,
     CAV_MAE_MELS,
     CAV_MAE_STD,
-    FILTERS,
     LOG_FLOOR,
     RESNET_N_FFT,
     RESNET_SIZE,

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import ParameterError
+from ..errors import ParameterError, check_number
 
 
 def mix(first: Float[Tensor, "*shape"], second: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
@@ -50,14 +50,10 @@ def mask_bands(
         freq_width: mel bins; 48 in the published fine-tuning. 0 masks none, and draws nothing.
         time_width: frames; 192 there.
         generator: on the CPU.
-
-    Raises:
-        ParameterError: a width is negative, or larger than the fbank.
     """
     for axis, width in ((-1, freq_width), (-2, time_width)):
         size = fbank.shape[axis]
-        if not 0 <= width <= size:
-            raise ParameterError("freq_width" if axis == -1 else "time_width", f"{width}", f"0 to {size}")
+        check_number("freq_width" if axis == -1 else "time_width", width, 0, size)
         if width:
             drawn = torch.rand(2, generator=generator).double()
             band = random_band(drawn, width, torch.tensor(size), size).to(fbank.device)
@@ -99,11 +95,7 @@ def roll_time(
 
 
 def soft_labels(positives: Sequence[int], num_classes: int, smoothing: float = 0.0) -> Float[Tensor, " classes"]:
-    """Smooth one clip's labels as published: s / N, but 1 - s at positives.
-
-    Raises:
-        ParameterError: `smoothing` outside [0, 1), or a positive outside the classes.
-    """
+    """Smooth one clip's labels as published: s / N, but 1 - s at positives."""
     if not 0 <= smoothing < 1:
         raise ParameterError("smoothing", f"{smoothing}", "0 or more, and less than 1; 0.1 is published")
     if not all(0 <= index < num_classes for index in positives):

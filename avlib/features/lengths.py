@@ -29,10 +29,6 @@ def check_lengths(lengths: Tensor | None, shape: tuple, shortest: int = 1, note:
         shape: of the waveforms, `(batch, samples)`.
         shortest: the smallest length that is accepted.
         note: is appended to it in the message.
-
-    Raises:
-        ParameterError: another shape than `(batch,)`, or more samples than there are.
-        TooShortError: fewer than `shortest`.
     """
     if lengths is None:
         enough = shape[-1] >= shortest

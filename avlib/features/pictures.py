@@ -29,9 +29,6 @@ def cav_mae_frame_indices(
 
     Returns:
         `total_frames` indices from 0 up; of a clip with fewer frames, some come twice.
-
-    Raises:
-        ParameterError: a number that is not positive.
     """
     if frame_count < 1 or not frame_rate > 0 or total_frames < 1 or not max_seconds > 0:
         found = f"{frame_count} frames at {frame_rate} Hz, {total_frames} wanted from {max_seconds} s"
@@ -51,9 +48,6 @@ def cav_mae_image(
         frames: `(frames, 3, height, width)`, uint8 RGB, on any device; see `crop_pictures`.
         size: height and width of the result.
         normalize: by ImageNet's mean and deviation; False leaves pixels in [0, 1].
-
-    Returns:
-        `(frames, 3, size, size)`, float32, on the device of `frames`.
     """
     pictures = crop_pictures(frames, size)
     return normalize_pictures(pictures) if normalize else pictures.float() / 255
@@ -69,12 +63,6 @@ def crop_pictures(
         size: height and width of the result.
         interpolation: "bilinear" as the published extraction, or "bicubic" as its loader, which changes nothing on
             pictures that have that size already.
-
-    Returns:
-        `(frames, 3, size, size)`, uint8, on the device of `frames`.
-
-    Raises:
-        ParameterError: another interpolation.
     """
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as T

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from fractions import Fraction
 from functools import cache
 
 import numpy as np
@@ -13,14 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import ParameterError, TooShortError, check_choice
+from ..errors import ParameterError, TooShortError, check_choice, check_whole
 from .lengths import check_lengths, valid_mask, without_padding
 
 SAMPLE_RATE = 16000  # Hz, of the sound that all these models take
-
-# Kaldi's geometry: a window of 25 ms every 10 ms.
-WINDOW_SECONDS = Fraction(25, 1000)
-HOP_SECONDS = Fraction(10, 1000)
 
 # Kaldi takes the log of no less than this, float32's epsilon: digital silence becomes LOG_FLOOR in every bin.
 POWER_FLOOR = 2.0**-23
@@ -49,8 +44,6 @@ WHISPER_MELS = 80
 RESNET_SIZE = 224
 RESNET_N_FFT = 1024
 
-FILTERS = ("whisper", "torchaudio")
-
 
 def _exact(waveform: Tensor) -> Tensor:
     """In float32, or float64 if it is that: half precision has no FFT on a CPU."""
@@ -65,7 +58,7 @@ def _exact(waveform: Tensor) -> Tensor:
 
 def frame_geometry(sample_rate: int) -> tuple[int, int, int]:
     """Kaldi's window, hop and FFT length in samples: 400, 160, 512 at 16 kHz."""
-    window, hop = int(sample_rate * WINDOW_SECONDS), int(sample_rate * HOP_SECONDS)
+    window, hop = sample_rate * 25 // 1000, sample_rate // 100  # 25 ms every 10 ms
     if hop < 1:
         raise ParameterError("sample_rate", f"{sample_rate}", "100 Hz or more")
     return window, hop, 1 << (window - 1).bit_length()
@@ -74,16 +67,11 @@ def frame_geometry(sample_rate: int) -> tuple[int, int, int]:
 def cut_frames(
     waveform: Float[Tensor, "*batch samples"], window: int, hop: int
 ) -> Float[Tensor, "*batch frames window"]:
-    """Cut into overlapping frames, `(samples - window) // hop + 1`, without partial ones.
-
-    Raises:
-        TooShortError: the samples do not fill one frame.
-    """
+    """Cut into overlapping frames, `(samples - window) // hop + 1`, without partial ones."""
     samples = waveform.shape[-1]
     if samples < window:
-        raise TooShortError(
-            "waveform", f"{samples} samples", f"at least {window}, one analysis window", "Give a longer clip."
-        )
+        expected = f"at least {window}, one analysis window"
+        raise TooShortError("waveform", f"{samples} samples", expected, "Give a longer clip.")
     return waveform.unfold(-1, window, hop)
 
 
@@ -104,11 +92,7 @@ def preemphasize(frames: Float[Tensor, "*batch window"], amount: float = 0.97) -
 def window_function(
     name: str, length: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> Float[Tensor, " length"]:
-    """A symmetric window: "hanning" (CAV-MAE), "povey" (BEATs) or "hamming".
-
-    Raises:
-        ParameterError: another name.
-    """
+    """A symmetric window: "hanning" (CAV-MAE), "povey" (BEATs) or "hamming"."""
     check_choice("window", name, ("hanning", "povey", "hamming"))
     if name == "hamming":
         return torch.hamming_window(length, periodic=False, dtype=dtype, device=device)
@@ -164,7 +148,6 @@ def kaldi_fbank(
 
     Raises:
         TooShortError: less than 25 ms of sound.
-        ParameterError: an unknown window.
     """
     length, hop, n_fft = frame_geometry(sample_rate)
     exact = _exact(waveform)
@@ -208,7 +191,6 @@ def cav_mae_fbank(
 
     Raises:
         TooShortError: less than 25 ms of sound, in any row.
-        ParameterError: `lengths` does not fit the batch, or `std` is not positive.
     """
     if not std > 0:
         raise ParameterError("std", f"{std}", "more than 0")
@@ -236,13 +218,10 @@ def beats_fbank(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*ba
     Digital silence is at -2.39.
 
     Args:
-        waveform: `(..., samples)`, mono, 16 kHz, in [-1, 1].
+        waveform: `(..., samples)`, mono, 16 kHz, in [-1, 1]; 25 ms, 400 samples, or more.
 
     Returns:
         `(..., (samples - 400) // 160 + 1, 128)`: time, mel. On the device and in the dtype of the waveform.
-
-    Raises:
-        TooShortError: less than 25 ms of sound, 400 samples.
     """
     exact = _exact(waveform)
     fbank = kaldi_fbank(exact * BEATS_SCALE, BEATS_SAMPLE_RATE, BEATS_MELS, "povey")
@@ -277,13 +256,8 @@ def whisper_log_mel(
 
     Raises:
         TooShortError: less than a column, or not more than half a window, which cannot be mirrored.
-        ParameterError: a number below 1.
     """
-    filters = _checked_filters("whisper", n_mels, n_fft, hop_length)
-    power = _centred_power(waveform, n_fft, hop_length)[..., :-1]
-    if not power.shape[-1]:
-        raise TooShortError("waveform", f"{waveform.shape[-1]} samples", f"at least a hop, {hop_length}")
-    return _compressed(filters.to(power) @ power).to(waveform.dtype)
+    return _log_mel("whisper", waveform, n_mels, n_fft, hop_length, -1)
 
 
 def resnet_log_mel(
@@ -311,24 +285,15 @@ def resnet_log_mel(
 
     Raises:
         TooShortError: not more than half a window, or fewer samples than columns.
-        ParameterError: a number below 1.
     """
-    samples = waveform.shape[-1]
-    hop = resnet_hop_length(samples, columns) if hop_length is None else hop_length
-    filters = _checked_filters("torchaudio", n_mels, n_fft, hop)
-    power = _centred_power(waveform, n_fft, hop)
     if hop_length is None:
-        power = power[..., :columns]
-    return _compressed(filters.to(power) @ power).to(waveform.dtype)
+        hop = resnet_hop_length(waveform.shape[-1], columns)
+        return _log_mel("torchaudio", waveform, n_mels, n_fft, hop, columns)
+    return _log_mel("torchaudio", waveform, n_mels, n_fft, hop_length)
 
 
 def resnet_hop_length(samples: int, columns: int = RESNET_SIZE) -> int:
-    """The largest hop that gives `columns` columns; 215 for 3 s.
-
-    Raises:
-        TooShortError: fewer columns even with a hop of one sample.
-        ParameterError: `columns` below 1.
-    """
+    """The largest hop that gives `columns` columns; 215 for 3 s."""
     if columns < 1:
         raise ParameterError("columns", f"{columns}", "1 or more")
     if samples < columns - 1:
@@ -341,11 +306,8 @@ def spectrogram_filters(kind: str, n_mels: int, n_fft: int) -> Float[Tensor, "me
 
     Slaney's scale and norm ("whisper"), or HTK's scale and none ("torchaudio"). A filter that is narrower than the
     distance of two FFT bins may be empty: see `empty_filters`.
-
-    Raises:
-        ParameterError: another kind, or a number below 1.
     """
-    return _checked_filters(kind, n_mels, n_fft, 1).clone()
+    return torch.from_numpy(_filters(kind, n_mels, n_fft)).clone()
 
 
 def empty_filters(filters: Float[Tensor, "mels bins"]) -> list[int]:
@@ -353,18 +315,13 @@ def empty_filters(filters: Float[Tensor, "mels bins"]) -> list[int]:
     return (~filters.any(dim=1)).nonzero().flatten().tolist()
 
 
-def _checked_filters(kind: str, n_mels: int, n_fft: int, hop_length: int) -> Tensor:
-    check_choice("kind", kind, FILTERS)
-    for name, value in {"n_mels": n_mels, "n_fft": n_fft, "hop_length": hop_length}.items():
-        if value < 1:
-            raise ParameterError(name, f"{value}", "1 or more")
-    return torch.from_numpy(_filters(kind, n_mels, n_fft))
-
-
 @cache
 def _filters(kind: str, n_mels: int, n_fft: int) -> np.ndarray:  # a tensor made in a trace would stay without values
     from transformers.audio_utils import mel_filter_bank  # in float64; torchaudio's differ by its rounding
 
+    check_choice("kind", kind, ("whisper", "torchaudio"))
+    check_whole("n_mels", n_mels, 1)
+    check_whole("n_fft", n_fft, 1)
     scale, norm = ("slaney", "slaney") if kind == "whisper" else ("htk", None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about empty filters, see `empty_filters`
@@ -372,21 +329,26 @@ def _filters(kind: str, n_mels: int, n_fft: int) -> np.ndarray:  # a tensor made
     return np.ascontiguousarray(bank.T)
 
 
-def _centred_power(waveform: Tensor, n_fft: int, hop: int) -> Float[Tensor, "*batch bins frames"]:
-    """Squared magnitudes in Hann windows centred on 0, `hop`, ...: `samples // hop + 1` of them."""
-    samples = waveform.shape[-1]
+def _log_mel(
+    kind: str, waveform: Tensor, n_mels: int, n_fft: int, hop: int, end: int | None = None
+) -> Float[Tensor, "*batch mels frames"]:
+    """Mel energies in Hann windows centred on 0, `hop`, ..., in a range of 80 dB below the maximum."""
+    filters, samples = torch.from_numpy(_filters(kind, n_mels, n_fft)), waveform.shape[-1]
+    if hop < 1:
+        raise ParameterError("hop_length", f"{hop}", "1 or more")
     if samples <= n_fft // 2:
         expected = f"more than half a window, {n_fft // 2}"
         raise TooShortError("waveform", f"{samples} samples", expected, "Give a longer clip, or pad it.")
     exact = _exact(waveform)
-    if not waveform.numel():  # torch.stft takes no batch of none
-        return exact.new_zeros(*waveform.shape[:-1], n_fft // 2 + 1, samples // hop + 1)
-    window = torch.hann_window(n_fft, dtype=exact.dtype, device=exact.device)
-    spectrum = torch.stft(exact.reshape(-1, samples), n_fft, hop, window=window, return_complex=True)
-    return spectrum.abs().square().reshape(*waveform.shape[:-1], *spectrum.shape[-2:])
-
-
-def _compressed(power: Float[Tensor, "*batch mels frames"]) -> Float[Tensor, "*batch mels frames"]:
-    """Whisper's logarithm: a range of 80 dB below each clip's maximum."""
-    log = power.clamp(min=1e-10).log10()
-    return (log.maximum(log.amax(dim=(-2, -1), keepdim=True) - 8) + 4) / 4
+    if waveform.numel():
+        window = torch.hann_window(n_fft, dtype=exact.dtype, device=exact.device)
+        spectrum = torch.stft(exact.reshape(-1, samples), n_fft, hop, window=window, return_complex=True)
+        power = spectrum.abs().square().reshape(*waveform.shape[:-1], *spectrum.shape[-2:])
+    else:  # torch.stft takes no batch of none
+        power = exact.new_zeros(*waveform.shape[:-1], n_fft // 2 + 1, samples // hop + 1)
+    power = power if end is None else power[..., :end]
+    if not power.shape[-1]:
+        raise TooShortError("waveform", f"{samples} samples", f"at least a hop, {hop}")
+    log = (filters.to(power) @ power).clamp(min=1e-10).log10()
+    log = log.maximum(log.amax(dim=(-2, -1), keepdim=True) - 8)
+    return ((log + 4) / 4).to(waveform.dtype)

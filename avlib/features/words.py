@@ -30,9 +30,6 @@ def word_difficulty(word: str, table: Mapping[str, float | int] | None = None) -
 
     Korean: syllables + 2 x final consonants + tense + aspirated + diphthongs + 1 if there is a liquid. Else the number
     of phonemes, guessed from English spelling.
-
-    Raises:
-        ParameterError: neither Hangul nor letters from a to z, and not in the table.
     """
     if table is not None and word in table:
         return float(table[word])
