@@ -41,28 +41,21 @@ _DEBUG = 16  # clips of each part, where `debug` is on
 
 
 class Parts(NamedTuple):
-    """Clips for training, validation and test; None where a part is empty.
-
-    labels: targets as numbers.
-    words: known words, in the order of their numbers.
-    config: of the model that fits the clips.
-    recordings: all clips; splits: their division.
-    note: whether the model is conditioned on the word, and why.
-    """
+    """Clips for training, validation and test; None where a part is empty."""
 
     train: ClassificationDataset
     valid: ClassificationDataset | None
     test: ClassificationDataset | None
     labels: Labels
-    words: tuple[str, ...]
-    config: ResolvedConfig
-    recordings: list[Recording]
+    words: tuple[str, ...]  # known ones, in the order of their numbers
+    config: ResolvedConfig  # of the model that fits the clips
+    recordings: list[Recording]  # all clips
     splits: Splits
-    note: str
+    note: str  # on the condition on the word
 
     @property
     def conditions(self) -> dict[str, str]:
-        """The kind of each condition of the model, of "word" and "age"."""
+        """The kind of each condition of the model."""
         return self.config.conditions
 
     @property
@@ -74,14 +67,7 @@ class Parts(NamedTuple):
 def parts(settings: Settings, *, progress: bool = True, check: Callable[[Parts], object] | None = None) -> Parts:
     """Read and divide the data of these settings; the last ones stay in memory.
 
-    Args:
-        settings: of the data and the model.
-        progress: whether to show progress bars.
-        check: called with the parts before any sound is read, unless some of the clips may be left out.
-
-    Raises:
-        DatasetError: a table or clip that cannot be used, or parts that cannot be made.
-        ParameterError: settings of the model that do not go together or do not fit the table.
+    `check` is called with the parts before any sound is read, unless some of the clips may be left out.
     """
     data = settings.data
     recordings, labels, splits = divided(settings, progress=progress)
@@ -111,8 +97,7 @@ def parts(settings: Settings, *, progress: bool = True, check: Callable[[Parts],
 
 def again(settings: Settings, *, progress: bool = True) -> Parts:
     """Return the parts of a training without its warnings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
         return parts(settings, progress=progress)
 
 
@@ -240,37 +225,22 @@ _DECISIVE = {
 
 @dataclass(frozen=True)
 class Card:
-    """A saved classifier's classes, inputs and origin, written beside its weights.
+    """A saved classifier's classes, inputs and origin, written beside its weights."""
 
-    names: of the classes, in the order of the logits; of a regression, of the ordered labels, if it had any.
-    task: "classification" or "regression".
-    seconds: of a window; clips are padded to it.
-    crop: part of a longer clip that training used.
-    words, ages: known ones, in the order of their numbers.
-    target: column of the target.
-    statistics: of the training's clips, see `datasets.classification.statistics`.
-    splits: hashes of the parts, see `Splits.hashes`.
-    settings: all of them, as a table.
-    """
-
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # of the classes by number; of a regression, of the ordered labels, if it had any
     task: str
-    seconds: float
-    crop: str = "start"
-    words: tuple[str, ...] = ()
+    seconds: float  # of a window; clips are padded to it
+    crop: str = "start"  # part of a longer clip that training used
+    words: tuple[str, ...] = ()  # known ones, in the order of their numbers, as `ages`
     ages: tuple[float, ...] = ()
-    target: str = ""
-    statistics: Mapping[str, Any] = field(default_factory=dict)
-    splits: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""  # its column
+    statistics: Mapping[str, Any] = field(default_factory=dict)  # of `datasets.classification.statistics`
+    splits: Mapping[str, str] = field(default_factory=dict)  # of `Splits.hashes`
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: str | Path) -> Card:
-        """Read the card in a folder.
-
-        Raises:
-            CheckpointError: there is none, or it is not one.
-        """
+        """Read the card in a folder."""
         path, expected = Path(folder) / CARD, "the file that `Card.save` writes beside the weights"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -291,16 +261,12 @@ class Card:
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
 
     def save(self, model: nn.Module, folder: str | Path) -> None:
-        """Write a model and this card into a folder, and replace one.
-
-        The card comes last: a process that is killed before leaves weights without one, which `read` refuses.
-
-        Raises:
-            CacheError, CheckpointError: it cannot be written, or the model does not fit the card.
-        """
+        """Write a model and this card into a folder, and replace one."""
         folder = Path(folder)
         self.require_model(model, folder)
-        model.save(folder)  # in place of all that was there, so that no card of other weights stays
+        # In place of all that was there, so that no card of other weights stays. The card comes last: a process that is
+        # killed before leaves weights without one, which `read` refuses.
+        model.save(folder)
         with publishing(folder / CARD) as unfinished:
             content = {"format": _FORMAT, **_plain(self)}
             unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -322,20 +288,10 @@ class Card:
             found = f"the weights and {CARD} do not agree ({'; '.join(wrong)})"
             raise CheckpointError(path, found, "both of one training")
 
-    def require(
-        self, path: str | Path, *, labels: Labels | None = None, settings: Any = None,
-        splits: Any = None,
-    ) -> None:  # fmt: skip
-        """Refuse other labels, decisive settings or parts than those of the training.
+    def require(self, path: str | Path, labels: Labels | None, settings: Any, splits: Any) -> None:
+        """Refuse other labels, decisive settings or parts than those of the training, or unknown ones.
 
-        Args:
-            path: for messages.
-            labels: classes in their order.
-            settings: a dataclass, or a table of some settings; those of the training alone may differ.
-            splits: the division of the clips, or its hashes.
-
-        Raises:
-            CheckpointError: they differ, or the card does not say.
+        `settings` are a dataclass or a table of some; `splits` a division or its hashes; None is not compared.
         """
         if labels is not None and (labels.task, tuple(labels.names)) != (self.task, self.names):
             found = f"was trained for {self.task} of {_listed(self.names)}"

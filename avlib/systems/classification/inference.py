@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ... import media, training
 from ...datasets.classification import UNKNOWN, Example, Labels, Recording, age_index, read_recordings, word_index
 from ...datasets.sources import SAMPLE_RATE, SOUND_SUFFIXES, VIDEO_SUFFIXES, existing, files_in
-from ...errors import DatasetError, MediaError, ParameterError, check_choice
+from ...errors import DatasetError, MediaError, ParameterError, check_choice, check_whole
 from ...models.classifiers import AudioClassifier
 from ...workers import POLICIES, describe
 from .. import device_of
@@ -31,11 +31,7 @@ _N_FFT, _HOP = 512, 128  # of the spectrum in which parts are silenced: 32 ms, e
 
 
 class Classifier:
-    """A trained model with its card; the model's mode is kept.
-
-    Raises:
-        CheckpointError: the two do not belong together.
-    """
+    """A trained model with its card; the model's mode is kept."""
 
     def __init__(self, model: nn.Module, card: Card, folder: str | Path = ""):
         card.require_model(model, folder)
@@ -53,14 +49,9 @@ class Classifier:
         splits: Any = None,
         device: torch.device | str | None = None,
     ) -> Classifier:
-        """Read a folder that `save` or a training wrote.
-
-        Raises:
-            CheckpointError: a file is missing or damaged, or does not fit the others or what is given; see
-                `Card.require`.
-        """
+        """Read a folder that `save` or a training wrote; see `Card.require`."""
         card = Card.read(folder)
-        card.require(folder, labels=labels, settings=settings, splits=splits)
+        card.require(folder, labels, settings, splits)
         return cls(AudioClassifier.from_checkpoint(folder).to(training.chosen_device(device)).eval(), card, folder)
 
     def save(self, folder: str | Path) -> None:
@@ -75,7 +66,6 @@ class Classifier:
         age: float | int | Sequence[float | int] | None = None,
         hop: float | int | None = None,
         on_error: str = "raise",
-        batch_size: int = 16,
     ) -> Prediction:
         """Predict files.
 
@@ -87,13 +77,7 @@ class Classifier:
             hop: a clip longer than a window is predicted in windows so many seconds apart, whose probabilities are
                 averaged; None is half a window, 0 uses only the part that training would have used.
             on_error: "raise", or "skip" for clips that cannot be read, or whose word or age in the table is unknown to
-                the model; see `Prediction.skipped`.
-            batch_size: windows at once.
-
-        Raises:
-            MediaError, DatasetError: a clip cannot be used, or there is none.
-            ParameterError: a given word or age that the model does not know, a missing one that it needs, or not as
-                many as files.
+                the model; see `Prediction.skipped`. A word or age that is given here has to be known.
         """
         check_choice("on_error", on_error, POLICIES)
         recordings = self._recordings(files, on_error)
@@ -121,7 +105,7 @@ class Classifier:
                     seconds.append(clip.length / SAMPLE_RATE)
                     yield clip
 
-        windows = list(predict_windows(self.model, clips(), samples=self.samples, hop=step, batch_size=batch_size))
+        windows = list(predict_windows(self.model, clips(), samples=self.samples, hop=step))
         if not windows:
             raise DatasetError("files", "none can be used", "at least one", describe(skipped, len(recordings)))
         return Prediction.of_windows(kept, self.classes, windows, seconds, skipped=tuple(skipped))
@@ -139,17 +123,13 @@ class Classifier:
         """Find which parts of a clip speak for a class.
 
         Args:
-            file: one clip; `word` and `age` as in `predict`.
-            word: see `file`.
-            age: see `file`.
+            file: one clip.
+            word: as in `predict`.
+            age: as in `predict`.
             label: the class; "" for the predicted one.
             method: "contributions", exact for a linear head; "occlusion", for any model; "auto": the first where the
                 head is linear.
-            parts: of "occlusion": `width`, `steps`, `bands`, `batch_size`.
-
-        Raises:
-            ParameterError: another method, an unknown class, contributions of a non-linear head, or `parts` for them;
-                several clips; see `predict`.
+            parts: of "occlusion": `width`, `steps`, `bands`.
         """
         check_choice("method", method, ("auto", "contributions", "occlusion"))
         if method == "auto":
@@ -235,35 +215,26 @@ def _for_each(name: str, value: Any, count: int) -> Sequence:
 class Evidence(NamedTuple):
     """Evidence of each part of a clip for (above 0) or against a class.
 
-    values: `(bands, times)`, low bands first.
-    times: `(times + 1,)`, edges of the parts in seconds.
-    hertz: `(bands + 1,)`, edges of the bands, equally wide in mel; a network also sees around a part.
     score: of the class: its logit minus the mean of the others (of two classes, the log odds); of a regression, the
         number.
     rest: of the score, what belongs to no part. With exact contributions `values.sum() + rest` is the score; with
         occlusion it is NaN, since parts need not add up.
-    label: the class; "" of a regression.
-    seconds: length of the clip; what comes after is padding.
-    method: "contributions" or "occlusion".
     """
 
-    values: Float[np.ndarray, "bands times"]
-    times: Float[np.ndarray, " edges"]
-    hertz: Float[np.ndarray, " limits"]
+    values: Float[np.ndarray, "bands times"]  # low bands first
+    times: Float[np.ndarray, " edges"]  # of the parts, in seconds
+    hertz: Float[np.ndarray, " limits"]  # edges of the bands, equally wide in mel; a network also sees around a part
     score: float
     rest: float
-    label: str
-    seconds: float
-    method: str
+    label: str  # "" of a regression
+    seconds: float  # of the clip, without padding
+    method: str  # "contributions" or "occlusion"
 
 
 def contributions(model: nn.Module, clip: Example, samples: int, labels: Labels, number: int | None = None) -> Evidence:
     """Split the score exactly over the frames, for a linear head.
 
     The clip is no longer than a window of so many samples. A `number` of None takes the predicted class.
-
-    Raises:
-        ParameterError: the head is not linear.
     """
     waveform = F.pad(clip.waveform, (0, samples - clip.length))[None].to(device_of(model))
     with torch.no_grad(), training.evaluating(model):
@@ -289,31 +260,17 @@ def occlusion(
     width: float | int = 0.2,
     steps: int = 2,
     bands: int = 1,
-    batch_size: int = 16,
 ) -> Evidence:
     """Measure how much the score falls when a part is silent, for any model.
 
     Parts are silenced in the spectrum (STFT), without clicks. They overlap: a value is the mean over all that cover it.
-    Parts with the same evidence replace each other: then neither seems to matter.
-
-    Args:
-        model: an `AudioClassifier`.
-        clip: see `contributions`, as for `samples`, `labels` and `number`.
-        samples: of a window.
-        labels: of the model.
-        number: of the class.
-        width: of a part, in seconds.
-        steps: values per part; the next part begins one value later.
-        bands: parts in frequency, equally wide in mel; 1 silences all frequencies.
-        batch_size: clips at once.
-
-    Raises:
-        ParameterError: a width of less than a step of the spectrum (8 ms) for each value, or a number below 1.
+    Parts with the same evidence replace each other: then neither seems to matter. A part has `width` seconds and
+    `steps` values, and is one of `bands`, equally wide in mel. Other arguments are those of `contributions`.
     """
     if not width * SAMPLE_RATE / max(steps, 1) >= _HOP:
         raise ParameterError("width", f"{width} s in {steps} steps", f"{_HOP / SAMPLE_RATE:g} s or more for each")
-    if min(steps, bands, batch_size) < 1:
-        raise ParameterError("steps, bands, batch_size", f"{steps}, {bands}, {batch_size}", "1 or more")
+    check_whole("steps", steps, 1)
+    check_whole("bands", bands, 1)
     waveform = clip.waveform[: min(samples, clip.length)]
     count, step = len(waveform), round(width * SAMPLE_RATE / steps)
     cells = math.ceil(count / step)
@@ -334,7 +291,7 @@ def occlusion(
                 sound = torch.istft(spectrum.masked_fill(hidden, 0), **how, length=max(count, _N_FFT))
                 yield clip._replace(waveform=sound[:count], length=count)
 
-    found = predict_windows(model, silenced(), samples=samples, batch_size=batch_size)
+    found = predict_windows(model, silenced(), samples=samples)
     logits = torch.stack([each.logits[0] for each in found]).double()  # (1 + parts, C)
     number, label = _class(logits[0], labels, number)
     whole, *without = _score(logits.T, number).tolist()

@@ -40,12 +40,7 @@ BETTER = {  # whether lower or higher figures of `validation` are better
 
 
 def build(settings: Settings, own: Parts | None = None, *, progress: bool = True) -> AudioClassifier:
-    """Build the untrained model; its random weights follow from the seed.
-
-    Raises:
-        ParameterError: settings that do not go together.
-        CheckpointError: published weights that cannot be read or do not fit.
-    """
+    """Build the untrained model; its random weights follow from the seed."""
     own = parts(settings, progress=progress) if own is None else own
     backbone = settings.model.backbone
     takes = BACKBONES[backbone].takes
@@ -81,11 +76,7 @@ def step(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Compute the loss of a batch, and its parts.
 
-    Args:
-        model: in training mode SpecAugment acts, if it is on.
-        batch: of `ClassificationDataset.collate`.
-        settings: of the loss and SpecAugment.
-        weights: of `loss_weights`, where the loss needs them.
+    SpecAugment acts on a model in training mode, if it is on. `weights` are those of `loss_weights`.
     """
     features = model.features(batch.waveform, batch.length)
     if model.training and settings.augment.on:
@@ -104,11 +95,8 @@ def step(
 def loss_weights(own: Parts, settings: Settings) -> Float[Tensor, "words classes"] | None:
     """Return weights of clips in the loss by word and class, or None.
 
-    One row, for all words, where the weight is of the class alone ("class_balanced").
-
-    Raises:
-        ParameterError: the loss needs words, and the table has none; "difficulty" with other than two classes, or none
-            that is called `normal_label`; or a list for `focal_alpha` that is not of the classes.
+    One row, for all words, where the weight is of the class alone ("class_balanced"). Refuse a loss that does not fit
+    the table.
     """
     how, train, classes = settings.loss, own.train, len(own.labels.names)
     if how.loss == "focal" and isinstance(how.focal_alpha, Sequence) and len(how.focal_alpha) != classes:
@@ -146,14 +134,9 @@ def loss_of(
     settings: Settings,
     weights: Float[Tensor, "words classes"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Compute the loss of logits, without contrastive losses.
+    """Compute the loss of logits, `(B, classes)` or `(B,)`, without contrastive losses.
 
-    Args:
-        logits: `(B, classes)`; of a regression `(B,)`.
-        target: `(B,)`.
-        word: `(B,)`, -1 if unknown: then a clip has weight 1 in a loss with a weight for each word.
-        settings: of the loss.
-        weights: of `loss_weights`.
+    A clip without a word, -1, has weight 1 in a loss with a weight for each word.
     """
     how = settings.loss
     if settings.task == "regression":
@@ -237,7 +220,7 @@ class Rounds:
 
 
 def sampler_of(own: Parts, settings: Settings) -> WordLabelSampler | Rounds:
-    """Build the sampler of the training part; errors are those of `WordLabelSampler`."""
+    """Build the sampler of the training part."""
     how, train = settings.loss, own.train
     size, seed = min(settings.training.batch_size, len(train)), settings.training.seed
     if not how.contrasts:
@@ -269,11 +252,6 @@ def trained(
     """Train once, or return the model from the cache or `checkpoint`.
 
     See `systems.trained_by`. With `checkpoint` the result is copied there. With `progress` decisions are printed too.
-
-    Raises:
-        TrainingError, DatasetError, ParameterError, CacheError: see `training.fit`, `parts` and `done_once`.
-        CheckpointError: weights that cannot be read or do not fit; with `test` a model of other labels, settings or
-            clips.
     """
     device = training.chosen_device(device)
     if settings.test:
@@ -402,7 +380,7 @@ def _saved(settings: Settings, device: torch.device, progress: bool) -> Trained:
     """The model in `checkpoint`, if it is one of these settings and data."""
     folder = Path(settings.checkpoint)
     card, own = Card.read(folder), parts(settings, progress=progress)
-    card.require(folder, labels=own.labels, settings=settings, splits=own.splits)
+    card.require(folder, own.labels, settings, own.splits)
     model = AudioClassifier.from_checkpoint(folder).to(device).eval()
     noted = folder / "history.json"
     return Trained(model, training.History(json.loads(noted.read_text()) if noted.exists() else []), folder)
