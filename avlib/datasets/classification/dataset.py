@@ -116,22 +116,14 @@ class Data:
 
 
 class Example(NamedTuple):
-    """One item, or a batch of them.
+    """One item, or a batch of them; numbers are -1 where they are not known or not needed."""
 
-    waveform: mono, 16 kHz, right-padded with zeros.
-    length: valid samples.
-    target: number of the class, or target of a regression; -1 without labels.
-    word: number of the word; -1 if it is not known, or no words are needed.
-    age: number of the age in the list of ages; -1 likewise.
-    index: of the item in the data set.
-    """
-
-    waveform: Float[Tensor, "*batch samples"]
-    length: int | Int64[Tensor, " batch"]
-    target: int | float | Int64[Tensor, " batch"] | Float[Tensor, " batch"] = -1
+    waveform: Float[Tensor, "*batch samples"]  # mono, 16 kHz, right-padded with zeros
+    length: int | Int64[Tensor, " batch"]  # valid samples
+    target: int | float | Int64[Tensor, " batch"] | Float[Tensor, " batch"] = -1  # class, or target of a regression
     word: int | Int64[Tensor, " batch"] = UNKNOWN
-    age: int | Int64[Tensor, " batch"] = UNKNOWN
-    index: int | Int64[Tensor, " batch"] = -1
+    age: int | Int64[Tensor, " batch"] = UNKNOWN  # its place in the list of ages
+    index: int | Int64[Tensor, " batch"] = -1  # of the item in the data set
 
 
 class ClassificationDataset(ItemDataset):

@@ -104,10 +104,7 @@ def folds(
     """Draw a test part by ratio, and divide the rest into k folds.
 
     The test part, the same in all, is drawn as in `split`; folds are those of scikit-learn's StratifiedGroupKFold.
-
-    Raises:
-        DatasetError: see `split`; or a fold without which a class cannot be trained.
-        ParameterError: `k` below 2, or above the number of groups, or of clips of every class, outside the test part.
+    `k` is at most the number of groups, and of clips of the commonest class, outside the test part.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -130,8 +127,7 @@ def folds(
         strata = np.zeros_like(strata)  # too few targets for ranges of them
     maker = StratifiedGroupKFold(k, shuffle=shuffle, random_state=seed if shuffle else None)
     every = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of rare classes, which are checked below
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of rare classes, which are checked below
         for _, inside in maker.split(rest, strata, pool.groups[rest]):
             every.append(held_out.copy())
             every[-1][rest[inside]] = VALID
@@ -212,14 +208,13 @@ class _Pool:
 
     strata: `(clips,)`, the number of the class, or of the range of targets.
     groups: `(clips,)`, the number of the group, in the order of the table; without groups each clip is one.
-    classes: names of the strata where each has to be in every part; none for a regression.
     """
 
     def __init__(self, recordings: Sequence[Recording], labels: Labels | None):
         if not recordings:
             raise DatasetError("recordings", "none", "at least one")
         self.labels = Labels.of(recordings) if labels is None else labels
-        self.classes = self.labels.names if self.labels.task == "classification" else ()
+        self.classes = self.labels.classes
         without = [recording for recording in recordings if not recording.group]
         if 0 < len(without) < len(recordings):
             found = f"{len(without)} of {len(recordings)} clips have no group: {first_three(without)}"

@@ -25,28 +25,17 @@ _DECIMAL = re.compile(r"^([+-]?\d*),(\d+)$")
 
 @dataclass(frozen=True)
 class Recording:
-    """One clip of a table.
-
-    path: its file.
-    target: class or number, as the table has it.
-    word: spoken word; "" if unknown.
-    age: of the speaker, in years; None if unknown.
-    speaker: "" if unknown.
-    group: clips of one group stay in one part of the data; the speaker, unless another column was named.
-    split: its part, if the table names it.
-    row: all columns of the table, as text.
-    name: path relative to the table's folder, which stays the same when the folder is moved; "" takes `path`.
-    """
+    """One clip of a table; "" and None are unknown."""
 
     path: Path
-    target: str
+    target: str  # class or number, as the table has it
     word: str = ""
-    age: float | None = None
+    age: float | int | None = None  # of the speaker, in years
     speaker: str = ""
-    group: str = ""
-    split: str = ""
-    row: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    name: str = field(default="", repr=False, compare=False)
+    group: str = ""  # whose clips stay in one part of the data; the speaker, unless another column was named
+    split: str = ""  # its part, if the table names it
+    row: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)  # all columns, as text
+    name: str = field(default="", repr=False, compare=False)  # path from the table's folder, which may be moved
 
     def __str__(self) -> str:
         return str(self.path)
@@ -144,14 +133,10 @@ def word_list(recordings: Iterable[Recording]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Labels:
-    """Targets of a table as numbers.
+    """Targets of a table as numbers."""
 
-    names: classes by number; in a regression ordered steps from 0 to 1, or () where targets are numbers.
-    task: "classification" or "regression".
-    """
-
-    names: tuple[str, ...]
-    task: str = "classification"
+    names: tuple[str, ...]  # classes by number; in a regression steps from 0 to 1, or () where targets are numbers
+    task: str = "classification"  # or "regression"
 
     def __post_init__(self):
         check_choice("task", self.task, TASKS)
@@ -192,6 +177,11 @@ class Labels:
             advice = "Another column may be meant as target, or a word filter left one class only."
             raise DatasetError("target", f"one value only: {first_three(names) or 'none'}", "at least two", advice)
         return labels
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; () of a regression."""
+        return self.names if self.task == "classification" else ()
 
     def number(self, recording: Recording) -> int | float:
         """Return the class number of a recording, or the target of a regression; an unknown one is refused."""

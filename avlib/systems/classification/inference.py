@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import media, training
-from ...datasets.classification import UNKNOWN, Example, Labels, Recording, age_index, read_recordings, word_index
+from ...datasets.classification import Example, Labels, Recording, age_index, read_recordings, word_index
 from ...datasets.sources import SAMPLE_RATE, SOUND_SUFFIXES, VIDEO_SUFFIXES, existing, files_in
 from ...errors import DatasetError, MediaError, ParameterError, check_choice, check_whole
 from ...models.classifiers import AudioClassifier
@@ -37,7 +37,7 @@ class Classifier:
         card.require_model(model, folder)
         self.model, self.card, self.folder = model, card, Path(folder)
         self.samples = round(card.seconds * SAMPLE_RATE)  # of a window
-        self.classes = card.names if card.task == "classification" else ()
+        self.classes = card.labels.classes
 
     @classmethod
     def load(
@@ -99,7 +99,7 @@ class Classifier:
 
         def clips() -> Iterator[Example]:
             for recording, numbers in zip(recordings, known, strict=True):
-                clip = attempt(self._clip, recording, numbers, step > 0) if numbers else None
+                clip = attempt(self._clip, recording, numbers, step > 0) if numbers is not None else None
                 if clip is not None:
                     kept.append(recording)
                     seconds.append(clip.length / SAMPLE_RATE)
@@ -168,36 +168,35 @@ class Classifier:
 
     def _numbers(self, recording: Recording, word: str, age: float | int | None) -> dict[str, int]:
         """Numbers of the word and age of a clip, as far as the model needs them; given ones win over the table's."""
-        numbers, known = {"word": UNKNOWN, "age": UNKNOWN}, ", ".join(self.card.words[:8])
-        for name, given, own, expected in (
-            ("word", word, recording.word, f"one that the model knows, such as {known}"),
-            ("age", age, recording.age, "in years: this model is conditioned on it"),
-        ):
-            if name not in self.model.needs:
-                continue
-            value = own if given in ("", None) else given
-            if value in ("", None):
-                raise ParameterError(name, f"none for {recording}", expected)
+        given = {name: value for name, value in (("word", word), ("age", age)) if value not in ("", None)}
+        row, numbers = replace(recording, **given), {}
+        expected = {
+            "word": f"one that the model knows, such as {', '.join(self.card.words[:8])}",
+            "age": "one in years",
+        }
+        for name in self.model.needs:
+            if getattr(row, name) in ("", None):
+                raise ParameterError(name, f"none for {recording}", expected[name], "The model is conditioned on it.")
             try:
                 if name == "word":
-                    numbers[name] = word_index(replace(recording, word=value), self.card.words)
+                    numbers[name] = word_index(row, self.card.words)
                 else:
-                    numbers[name] = age_index(value, self.card.ages)
+                    numbers[name] = age_index(row.age, self.card.ages)
             except DatasetError as error:
-                if given in ("", None):
+                if name not in given:
                     raise
                 raise ParameterError(name, error.found, error.expected) from error
         return numbers
 
     def _clip(self, recording: Recording, numbers: dict[str, int], whole: bool) -> Example:
         """The clip, whole or the part that training would have used ("random": the middle)."""
-        if not whole and self.card.crop == "start":
+        if whole:
+            waveform = media.read_audio(recording.path, SAMPLE_RATE)
+        elif self.card.crop == "start":
             waveform = media.read_audio(recording.path, SAMPLE_RATE, seconds=self.card.seconds)
         else:
             waveform = media.read_audio(recording.path, SAMPLE_RATE)
-        if not whole and self.card.crop != "start":
-            start = max(0, len(waveform) - self.samples) // 2
-            waveform = waveform[start : start + self.samples]
+            waveform = waveform[max(0, len(waveform) - self.samples) // 2 :][: self.samples]
         return Example(waveform, len(waveform), **numbers)
 
 

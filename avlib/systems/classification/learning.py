@@ -171,9 +171,8 @@ def contrast_of(output: Output, batch: Example, how: Loss) -> Float[Tensor, ""]:
 def augmented(features: Features, how: Augment) -> Features:
     """Apply SpecAugment: some columns and mel rows of each spectrogram become its mean.
 
-    A mask has a uniform width from 0 to below the given one, where it fits into the clip's own columns, as in
-    torchaudio, which by default masks all clips of a batch alike, and with 0, the mean of a normalised spectrogram.
-    Masks follow from the seed, the step and a clip's place in the batch. Rows of conditions are not yet there.
+    A mask has a uniform width from 0 to below the given one, where it fits into the clip's own columns. torchaudio by
+    default masks all clips of a batch alike, and with 0. Rows of conditions are not yet there.
     """
     values, lengths = features
     count, rows, columns = values.shape

@@ -234,7 +234,7 @@ def predict(
     windows = list(predict_windows(model, clips(), samples=dataset.samples, batch_size=batch_size))
     if not kept:
         raise DatasetError("items", "none can be used", "at least one", dataset.report())
-    names = dataset.labels.names if dataset.labels and dataset.labels.task == "classification" else ()
+    names = dataset.labels.classes if dataset.labels else ()
     return Prediction.of_windows(kept, names, windows, seconds, targets=torch.tensor(targets))
 
 
@@ -294,7 +294,7 @@ def baseline_predictions(train: ClassificationDataset, test: ClassificationDatas
     from sklearn.preprocessing import StandardScaler
 
     (x, _, y), (asked, kept, truth) = (_features(dataset) for dataset in (train, test))
-    names = train.labels.names if train.labels.task == "classification" else ()
+    names = train.labels.classes
     if names and len(np.unique(y)) < 2:
         raise DatasetError("training part", "clips of one class", "two classes or more", "Give other sizes of splits.")
     items, result = [test.items[index] for index in kept], {}

@@ -39,9 +39,7 @@ SCHEDULES = {
     "multistep": "times gamma after each epoch of milestones",
 }
 
-# An argument of the README, and its name here. Not in the table are those of the same name: seed, target, test_size,
-# valid_size, k_fold, checkpoint, test, data_type, n_mels, hop_length, transform, time_mask, freq_mask, age_momentum,
-# warmup_ratio, batch_size, epochs, splitted_data_files. --word is `words` here, since `word` says how a model is
+# Arguments of the README that have another name here. Its --word is `words`, since `word` says how a model is
 # conditioned on the word; beside --filter_dataset it is what it is there.
 ALIASES = {
     "data_length": "seconds",
@@ -90,17 +88,14 @@ def choices() -> dict[str, dict[str, str]]:
 
 @settings
 class Loss:
-    """The loss; weights and counts come from the training part.
+    """The loss; weights and counts come from the training part. `LOSSES` says which loss has which settings.
 
-    loss: see `choices`. "contrastive" and "pair_contrastive" are added to cross entropy, and have their own sampler.
     label_smoothing: of cross entropy, also where it is weighted.
-    focal_gamma, focal_alpha, focal_form: see `focal_loss`. `focal_alpha` is one number, or one for each class.
-    beta, cb_form, cb_gamma: see `class_balanced_weights` and `class_balanced_loss`.
-    balancing_form, laplace, cap: see `balancing_weights`; `cap` None: none.
-    difficulty_strength, difficulty_table: see `difficulty_weights`; scores in the table win over the rule.
-    normal_label: of "difficulty", the class of correct pronunciations.
+    focal_alpha: one number, or one for each class.
+    cap: None: none.
+    difficulty_table: its scores win over the rule.
+    normal_label: the class of correct pronunciations.
     contrastive_weight: share of the contrastive loss; the rest is that of cross entropy.
-    temperature: of "contrastive"; margin: of "pair_contrastive".
     words_per_batch, clips_per_label: of contrastive batches, whose size they set. `words_per_batch` 0: as many as fit
         into the batch size, at most all words.
     """
