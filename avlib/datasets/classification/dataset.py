@@ -213,14 +213,7 @@ class ClassificationDataset(ItemDataset):
         """Target, word and age."""
         recording: Recording = self.items[index]
         target = -1 if self.labels is None else self.labels.number(recording)
-        age = UNKNOWN
-        if recording.age is not None and self.ages:
-            try:
-                age = age_index(recording.age, self.ages)
-            except DatasetError as error:
-                found = f"its age, {error.found}, is beyond those listed"
-                raise DatasetError(recording, found, error.expected, error.advice) from error
-        return target, word_index(recording, self.words), age
+        return target, word_index(recording, self.words), age_index(recording, self.ages)
 
     def _example(self, index: int) -> Example:
         target, word, age = self._numbers(index)

@@ -207,18 +207,21 @@ def word_index(recording: Recording, words: Sequence[str]) -> int:
     return words.index(recording.word)
 
 
-def age_index(age: float | int, ages: Sequence[float | int] = AGES) -> int:
-    """Return the number of the nearest age in years, the younger of two.
+def age_index(recording: Recording, ages: Sequence[float | int] = AGES) -> int:
+    """Return the number of the age nearest to a clip's, the younger of two; -1 without one.
 
     An age beyond the first or the last by more than half a step is refused.
     """
-    if not len(ages) or any(later <= earlier for earlier, later in itertools.pairwise(ages)):
-        raise ParameterError("ages", f"{list(ages)}", "at least one age, each older than the one before")
+    if recording.age is None or not ages:
+        return -1
     steps = [later - earlier for earlier, later in itertools.pairwise(ages)] or [0]
-    if not ages[0] - steps[0] / 2 <= age <= ages[-1] + steps[-1] / 2:
+    if any(later <= earlier for earlier, later in itertools.pairwise(ages)):
+        raise ParameterError("ages", f"{list(ages)}", "each older than the one before")
+    if not ages[0] - steps[0] / 2 <= recording.age <= ages[-1] + steps[-1] / 2:
+        found = f"its age, {recording.age:g} years, is beyond those listed"
         advice = "Give the ages of the table as `ages`, or none if the model is not conditioned on the age."
-        raise DatasetError("age", f"{age:g} years", f"from {ages[0]:g} to {ages[-1]:g}", advice)
-    return min(range(len(ages)), key=lambda place: abs(ages[place] - age))
+        raise DatasetError(recording, found, f"from {ages[0]:g} to {ages[-1]:g}", advice)
+    return min(range(len(ages)), key=lambda place: abs(ages[place] - recording.age))
 
 
 # Messages

@@ -178,10 +178,7 @@ class Classifier:
             if getattr(row, name) in ("", None):
                 raise ParameterError(name, f"none for {recording}", expected[name], "The model is conditioned on it.")
             try:
-                if name == "word":
-                    numbers[name] = word_index(row, self.card.words)
-                else:
-                    numbers[name] = age_index(row.age, self.card.ages)
+                numbers[name] = word_index(row, self.card.words) if name == "word" else age_index(row, self.card.ages)
             except DatasetError as error:
                 if name not in given:
                     raise
