@@ -67,7 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if options.command in systems.commands():
-        return _guarded(lambda: _of_system(options.command, rest))
+        system = importlib.import_module(f".systems.{systems.commands()[options.command][0]}", __package__)
+        return _guarded(lambda: getattr(system, f"{options.command}_command")(rest))
     if rest and options.command == "run" and not any(word.startswith("-") for word in rest):
         options.numbers, rest = options.numbers + rest, []  # argparse takes numbers in one place only
     if rest:
@@ -94,13 +95,6 @@ def _guarded(command: Callable[[], int]) -> int:
         return 2
     except KeyboardInterrupt:  # before anything ran
         return 130
-
-
-def _of_system(command: str, arguments: list[str]) -> int:
-    from . import systems
-
-    system = importlib.import_module(f".systems.{systems.commands()[command][0]}", __package__)
-    return getattr(system, f"{command}_command")(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -259,7 +253,7 @@ def _run(options: argparse.Namespace) -> int:
     limits = {"jobs": options.jobs, "cell_timeout": options.cell_timeout}
     try:
         results = run.run_many(notebooks, given, folder, **limits, progress=progress.cell, update=update)
-        progress.close()
+        progress.bar.close()
         states = {result.state for result in results}
         stopped = states & {INTERRUPTED, NOT_RUN}
         facts["state"] = INTERRUPTED if stopped else FAILED if FAILED in states else PASSED
@@ -365,45 +359,29 @@ class _Progress:
     """A live line on a terminal; elsewhere a line as a notebook begins, at each quarter and as it ends."""
 
     def __init__(self, total: int):
-        self.total, self.done = total, 0
-        self.live = sys.stderr.isatty()
-        self.running: dict[str, tuple[int, int, float]] = {}
+        from tqdm import tqdm
+
+        self.bar = tqdm(total=total, unit="notebook", leave=False, disable=not sys.stderr.isatty())
+        self.running: dict[str, str] = {}
 
     def cell(self, notebook: Notebook, begun: int, cells: int) -> None:
-        """Note that a code cell begins. The runner's threads call this, hence one print for each line."""
-        _, _, since = self.running.get(notebook.number, (0, 0, time.monotonic()))
-        self.running[notebook.number] = (begun, cells, since)
+        """Note that a code cell begins."""
+        self.running[notebook.number] = f"{notebook.number}: cell {begun} of {cells}"
         quarter = 4 * begun // cells > 4 * (begun - 1) // cells
-        if not self.live and (begun == 1 or (quarter and begun < cells)):
+        if self.bar.disable and (begun == 1 or (quarter and begun < cells)):
             self._print(f"{notebook.number}  cell {begun} of {cells}" + (f"  {notebook.title}" if begun == 1 else ""))
 
-    def finished(self, result) -> None:
+    def finished(self, result: Result | None) -> None:
         """Note that a notebook ended or, without one, that a second has gone by."""
         if result:
             self.running.pop(result.number, None)
-            self.done += 1
             detail = f": {result.message.splitlines()[0][:200]}" if result.message else ""
             self._print(f"{result.number}  {result.state} in {result.seconds:.1f} s{detail}")
-        if self.live:
-            now = time.monotonic()
-            line = f"{self.done} of {self.total} done"
-            for number, (begun, cells, since) in list(self.running.items()):
-                bar = f"{'━' * (8 * begun // cells):╌<8}"
-                line += f"   {number} {bar} {begun}/{cells} {now - since:.0f} s"
-            self._write(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}")
-
-    def close(self) -> None:
-        """Clear the live line."""
-        if self.live:
-            self._write("\r\033[K")
+            self.bar.update()
+        self.bar.set_postfix_str(", ".join(list(self.running.values())))
 
     def _print(self, line: str) -> None:
-        self.close()
-        self._write(f"{line}\n")
-
-    @staticmethod
-    def _write(text: str) -> None:
-        sys.stderr.write(text)
+        self.bar.write(line, file=sys.stderr)
         sys.stderr.flush()
 
 

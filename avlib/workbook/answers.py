@@ -110,11 +110,7 @@ def _notes_of_claims(notebook: Notebook, source: str) -> Iterator[str]:
 
 
 def verdicts(claims: Iterable[Mapping[str, object]]) -> dict[Place, str]:
-    """Return the verdicts of recorded claims by place, joined with semicolons.
-
-    Args:
-        claims: records of claims, each with its notebook and cell, as in the `claims.json` of a run.
-    """
+    """Return the verdicts of claims, as in a run's `claims.json`, by place."""
     places = {(home.sentence, home.notebook.number, home.cell): home.place for home in homes() if not home.verdict}
     found: dict[Place, dict[str, None]] = {}
     for claim in claims:
@@ -135,11 +131,7 @@ def recorded() -> dict[Place, str]:
 
 
 def markdown(known: Mapping[Place, str]) -> str:
-    """Return the text of `answers.md`.
-
-    Args:
-        known: verdicts of claims by place.
-    """
+    """Return the text of `answers.md` from verdicts of claims by place."""
     by_sentence: dict[str, dict[Place, Home]] = {}
     for home in homes():
         by_sentence.setdefault(home.sentence, {}).setdefault(home.place, home)
@@ -196,11 +188,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
-    """Write `answers.md` and print its path.
-
-    Raises:
-        NotebookError: the run cannot be read or was made with parameters, or see `homes`.
-    """
+    """Write `answers.md` and print its path."""
     known = recorded()
     if options.run:
         known |= verdicts(_claims_of_run(Path(options.run)))

@@ -50,11 +50,7 @@ class Exercise:
         return message or ""
 
     def solution(self, answer: object, why: str = "") -> None:
-        """Show the solution, folded.
-
-        Args:
-            answer: a right answer.
-            why: the reason; code in backticks.
+        """Show a right answer and the reason (code in backticks), folded.
 
         Raises:
             AssertionError: the check refuses it.
@@ -79,9 +75,6 @@ def exercise(question: str, *, answer: object = ..., check: Check) -> Exercise:
         answer: the reader's answer. `...` means not answered yet, also as an item of a tuple or list.
         check: a function that returns what is wrong with an answer (None if nothing is), or hints with the
             conditions that a right answer meets; the hint of the first that fails is shown.
-
-    Raises:
-        ParameterError: the check is a function that returns something other than text or None.
     """
     asked = Exercise(question, check)
     open_ = answer is ... or (isinstance(answer, list | tuple) and any(item is ... for item in answer))

@@ -47,11 +47,7 @@ class Checked:
 
 
 def versions(*packages: str) -> None:
-    """Show the versions of Python, avlib and some packages, and the machine.
-
-    Args:
-        packages: names on PyPI.
-    """
+    """Show the machine and the versions of Python, avlib and packages on PyPI."""
     found = {"python": platform.python_version(), "avlib": _version("avlib")}
     found |= {name: _version(name) for name in packages}
     machine = {"system": f"{platform.system()} {platform.machine()}", "cpus": os.cpu_count()}
@@ -72,7 +68,7 @@ def check(namespace: MutableMapping[str, object], *, system: str = "") -> Checke
     to the namespace: those of a `settings` file are taken over, and whole numbers become floats where declared so.
 
     Args:
-        namespace: the globals of the notebook.
+        namespace: the notebook's globals.
         system: the system whose settings the file `settings` may hold besides, as in "cav_mae".
 
     Raises:
@@ -132,12 +128,7 @@ def claim(statement: str, *, source: str, measured: str, holds: object, when: st
 
 
 def measured(name: str, value: SupportsFloat, unit: str = "") -> None:
-    """Show and record a figure that a text outside this cell states.
-
-    Args:
-        name: the name of the figure.
-        value: a number of Python, numpy or torch.
-        unit: its unit, if any.
+    """Show and record a number (Python's, numpy's or torch's) that a text states.
 
     Raises:
         ParameterError: the value is not a finite number.
@@ -155,11 +146,6 @@ def refused(task: Callable[..., object], /, *args: object, **kwargs: object) -> 
     """Call a function that must refuse its input; print and return the error.
 
     Paths are printed without their folders, which differ between machines.
-
-    Args:
-        task: the function.
-        *args: its arguments.
-        **kwargs: its keyword arguments.
 
     Raises:
         AssertionError: the input was accepted. Errors other than AvlibError pass through.

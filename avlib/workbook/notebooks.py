@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html
 import itertools
 import json
 import os
@@ -207,21 +206,7 @@ class Table:
             lines.append(f"| **{system}** | " + " | ".join(cell(slot, slot.number) for slot in row) + " |")
         return "\n".join(lines) + "\n"
 
-    def _repr_html_(self) -> str:
-        def cell(slot: Slot, text: str) -> str:
-            if not slot.exists:
-                return f'<span style="opacity:.5" title="not built yet">{html.escape(text)}</span>'
-            return f'<a href="{html.escape(self.link(slot))}">{html.escape(text)}</a>'
-
-        head = "".join(f"<th>{stage}</th>" for stage in ("", *STAGES))
-        body = "".join(
-            f'<tr><th style="text-align:left">{html.escape(system)}</th>'
-            + "".join(f"<td>{cell(slot, slot.number)}</td>" for slot in row)
-            + "</tr>"
-            for system, row in self.rows.items()
-        )
-        front = " · ".join(cell(slot, f"{slot.number} {slot.title}") for slot in self.front)
-        return f"<p>{front}</p><table><tr>{head}</tr>{body}</table>"
+    _repr_markdown_ = markdown
 
 
 def table_rows() -> dict[int, tuple[str, str]]:
@@ -234,14 +219,7 @@ def table_rows() -> dict[int, tuple[str, str]]:
 
 
 def table(base: str | os.PathLike[str] | None = None) -> Table:
-    """Return the table of the workbook.
-
-    Args:
-        base: the folder that links are relative to; the folder of the notebooks by default.
-
-    Raises:
-        NotebookError: there is no folder of notebooks.
-    """
+    """Return the table, with links relative to `base` (by default the notebooks' folder)."""
     found = {notebook.number: notebook.path for notebook in discover()}
 
     def slot(number: str, title: str, planned: str) -> Slot:

@@ -180,9 +180,9 @@ def resolve(
     A passed value comes first, then the settings file, the present value in the kernel, and the default.
 
     Args:
-        declared: the parameters of the notebook.
-        passed: values that were given explicitly.
-        present: values of the names in the kernel.
+        declared: parameters of the notebook.
+        passed: values given explicitly.
+        present: values in the kernel.
         system: the system whose settings the file may hold, and whose aliases are accepted.
 
     Raises:
@@ -252,11 +252,7 @@ def _tiny(system: str) -> object:
 
 
 def refuse_unknown(names: Iterable[str], declared: Iterable[str], where: str = "") -> None:
-    """Raise for a name that is not declared, with the nearest ones.
-
-    Raises:
-        ParameterError: for the first such name.
-    """
+    """Raise a ParameterError for the first name that is not declared."""
     for name in names:
         if name not in declared:
             expected, advice = f"one of {', '.join(declared)}", did_you_mean(name, declared, 2)

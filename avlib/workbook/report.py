@@ -39,15 +39,9 @@ _SHOWN = ("text/html", "text/markdown", "image/svg+xml", "text/latex", "image/pn
 
 
 def write_page(executed, result: Result, neighbours: list[Notebook]) -> Path:
-    """Write an executed notebook as a page beside it; return its path.
+    """Write an executed notebook (of nbformat) as a page beside it; return its path.
 
-    Args:
-        executed: the notebook with its outputs, as nbformat reads it.
-        result: its result.
-        neighbours: the notebooks of this run, to whose pages links lead; empty for a single page.
-
-    Raises:
-        OSError: the page cannot be written.
+    Links to `neighbours`, the notebooks of this run, lead to their pages; there are none for a single page.
     """
     page, source = Path(result.output).with_suffix(".html"), Path(result.notebook)
     paths = [notebook.path for notebook in neighbours]
@@ -86,13 +80,7 @@ def write_page(executed, result: Result, neighbours: list[Notebook]) -> Path:
 def write_report(folder: Path, results: list[Result], facts: dict[str, object]) -> Path:
     """Write `run.json`, `claims.json`, `measured.json` and `index.html`; return the last path.
 
-    Args:
-        folder: the folder of the run.
-        results: the result of each notebook, also of those that have not run.
-        facts: further facts of the run.
-
-    Raises:
-        OSError: a file cannot be written.
+    `results` has each notebook, also those that have not run; `facts` go into `run.json` and the index.
     """
     notebooks = [dataclasses.asdict(result) for result in results]
     claims = [claim for notebook in notebooks for claim in notebook.pop("claims")]
@@ -119,12 +107,7 @@ def machine() -> dict[str, object]:
 
 
 def mathml(formula: str, display: str) -> str:
-    """Return a formula as MathML, or as code if latex2mathml cannot read it.
-
-    Args:
-        formula: LaTeX without dollar signs.
-        display: "inline" or "block".
-    """
+    """Return LaTeX without dollar signs as "inline" or "block" MathML; code if unreadable."""
     source = re.sub(r"{(align|aligned|gathered)}", "{align*}", formula)  # which has no numbers, as in Jupyter
     try:
         markup = latex2mathml.converter.convert(source, display=display)

@@ -1,11 +1,8 @@
-"""Notebooks executed through papermill, and what came of each.
+"""Execute notebooks through papermill.
 
-papermill drives the kernel and collects the outputs. Whether a notebook failed is told by the Python exception alone:
-the states that papermill writes into the file are wrong when a kernel dies or a cell runs too long.
-
-Two notebooks at a time run in two threads. Their work is in their kernels, which are processes; a thread here only
-passes messages and has an event loop of its own. So nothing needs pickling, papermill is imported once, and Ctrl-C
-reaches one place, which ends the kernels.
+Only the Python exception decides whether a notebook failed: the states that papermill writes into the file are wrong
+when a kernel dies or a cell runs too long. Each notebook has a thread here, which passes messages, and a kernel, which
+is a process: nothing needs pickling, papermill is imported once, and Ctrl-C reaches one place, which ends the kernels.
 """
 
 from __future__ import annotations
@@ -117,20 +114,18 @@ def run_one(
     parameters: Mapping[str, object],
     output: str | os.PathLike[str],
     *,
-    cell_timeout: int | float = CELL_TIMEOUT,
     environment: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Execute one notebook and write it, with its outputs, to `output`, and as HTML beside it.
+    """Execute a notebook; write it with its outputs and a page beside it.
 
-    This is the function to hand to a pool, to submitit or to dask: what goes in and what comes out can be pickled,
-    and a notebook that fails is a result, not an exception.
+    A pool, submitit or dask can call it: arguments and result can be pickled, and a notebook that fails is a result,
+    not an exception.
 
     Args:
         path: the notebook.
-        parameters: values for its parameters.
+        parameters: values by name.
         output: the file to write, with the ending .ipynb.
-        cell_timeout: seconds that one cell may take.
         environment: variables for the kernel, on top of this process's own.
         progress: called before each code cell with its place and their count.
 
@@ -141,7 +136,7 @@ def run_one(
     """
     notebook = Notebook(Path(path).absolute())
     passed = check_parameters([notebook], parameters)[notebook]
-    return _execute(notebook, passed, Path(output).absolute(), Kernels(environment), cell_timeout, progress, [])
+    return _execute(notebook, passed, Path(output).absolute(), Kernels(environment), CELL_TIMEOUT, progress, [])
 
 
 def run_many(
@@ -149,25 +144,24 @@ def run_many(
     parameters: Mapping[str, object],
     folder: Path,
     *,
-    jobs: int = 1,
-    cell_timeout: int | float = CELL_TIMEOUT,
+    jobs: int,
+    cell_timeout: int | float,
     progress: Callable[[Notebook, int, int], None],
     update: Callable[[list[Result], Result | None], None],
 ) -> list[Result]:
-    """Execute notebooks, `jobs` at a time, into `folder`; one that fails does not keep the others from running.
+    """Execute notebooks, `jobs` at a time; a failure does not stop the others.
 
     With several jobs the kernels share the cores, and notebooks that train begin before those that are shorter or take
-    their models. Ctrl-C ends the kernels; the notebooks that were running and those that never started are in the
-    results too.
+    their models. Ctrl-C ends the kernels; notebooks that were running or never started are in the results too.
 
     Args:
-        notebooks: what to run, in order.
-        parameters: values for parameters; every notebook must declare each of them.
-        folder: where the outputs go.
+        notebooks: in order.
+        parameters: values by name; every notebook must declare each of them.
+        folder: the folder of the outputs.
         jobs: how many at a time.
         cell_timeout: seconds that one cell may take.
         progress: called before each code cell.
-        update: called with all results so far and the one that has just come, or None about once in a second.
+        update: called with all results so far and the newest one, or with None about once a second.
 
     Raises:
         ParameterError, NotebookError, CacheError: as `run_one`, before any notebook starts.
@@ -216,12 +210,10 @@ def _trains_for(number: str) -> str:
 
 
 def check_parameters(notebooks: list[Notebook], parameters: Mapping[str, object]) -> dict[Notebook, dict[str, object]]:
-    """The values to pass to each notebook, in the types that it declares.
+    """Return the values to pass to each notebook, in the types that it declares.
 
     Raises:
         ParameterError: a notebook lacks a parameter, or refuses a value.
-        NotebookError: a parameters cell is not of the form.
-        CacheError: `out_dir` cannot be made or written.
     """
     declared = {notebook: notebook.parameters for notebook in notebooks}
     given = {notebook: own_names(own, parameters, notebook.system) for notebook, own in declared.items()}

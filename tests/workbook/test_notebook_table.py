@@ -52,7 +52,7 @@ def test_the_table(folder):
     assert "[11](1_cav_mae/11_cav_mae_preprocessing.ipynb) | [12]" in table.markdown()
     assert "| 13 |" in table.markdown()
     assert "(notebooks/00_start_here.ipynb)" in workbook.table(folder.parent).markdown()
-    assert '<a href="1_cav_mae/12_cav_mae_shapes.ipynb">12</a>' in table._repr_html_()
+    assert "[12](1_cav_mae/12_cav_mae_shapes.ipynb)" in table._repr_markdown_()
 
 
 @pytest.mark.parametrize(
