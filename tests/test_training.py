@@ -184,7 +184,7 @@ def test_bf16_and_back(device):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
 def test_a_gpu_that_is_not_there():
-    with pytest.raises(ParameterError, match='device: cuda; expected "auto" or "cpu"'):
+    with pytest.raises(ParameterError, match='device: "cuda" is not available; use "auto" or "cpu"'):
         fit(device="cuda")
     with pytest.raises(ParameterError, match="fp16 needs a GPU"):
         fit(quick(precision="fp16"))

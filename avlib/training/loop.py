@@ -163,7 +163,7 @@ def chosen_device(wanted: torch.device | str | None) -> torch.device:
     count = {"cpu": 1} | ({here.type: torch.accelerator.device_count()} if here else {})
     if device is None or not (device.index or 0) < count.get(device.type, 0):
         there = '"auto" or "cpu"' if not here else f'"auto", "cpu" or "{here.type}"'
-        raise ParameterError("device", f"{wanted}", f"{there}, which is what there is")
+        raise ParameterError("device", f'"{wanted}" is not available; use {there}')
     return device
 
 
