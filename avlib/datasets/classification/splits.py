@@ -78,10 +78,7 @@ def split(
     part if that is possible. One warning names what is not as asked. Without `shuffle` groups are taken from the end of
     the table, by the same rule; without `labels` targets are classes.
 
-    Raises:
-        DatasetError: a class with one clip or group only, which cannot be both trained and tested; an empty part; some
-            clips with a group and some without.
-        ParameterError: a size out of range.
+    Refused are a class with one clip or group only, which cannot be both trained and tested, and an empty part.
     """
     _check_sizes(test_size=test_size, valid_size=valid_size)
     pool = _Pool(recordings, labels)
@@ -162,9 +159,7 @@ def splits_of_column(
     """Divide recordings by the column `split` of their table.
 
     A missing validation part is drawn from the training part, as in `split`: valid_size * N_all / N_train of it.
-
-    Raises:
-        DatasetError: an unknown name, a part that is missing, or lacks a class; a group (speaker) or clip in two parts.
+    Refused are a part that is missing or lacks a class, and a group (speaker) or clip in two parts.
     """
     for recording in recordings:
         if recording.split.lower() not in _NAMES:

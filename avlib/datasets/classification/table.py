@@ -63,10 +63,6 @@ def read_recordings(
     name. Clips with one value in the column `group` are kept together when the data is divided: "" takes the speaker's,
     unless that is the target, "path" each clip alone. Relative paths begin at `folder`; "" takes that of the table.
     `on_error="skip"` keeps missing files in the list, for the data set to leave out and report.
-
-    Raises:
-        DatasetError: no such table, folder or column, an unreadable table, an empty path, target or `group`, an age
-            that is no number, a file that is missing or listed twice.
     """
     check_choice("on_error", on_error, POLICIES)
     path = existing(path)
@@ -146,10 +142,7 @@ class Labels:
         """Find the labels of recordings.
 
         Classes are sorted, as numbers if all are. Targets of a regression are numbers; if none is one, or with `order`,
-        they are steps of equal size, i / (K - 1) for the i-th of K.
-
-        Raises:
-            DatasetError: one value only, a target that is not in `order`, numbers and other targets in a regression.
+        they are steps of equal size, i / (K - 1) for the i-th of K. One value only is refused.
         """
         recordings = list(recordings)
         there = {recording.target for recording in recordings}

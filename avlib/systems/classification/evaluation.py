@@ -48,12 +48,8 @@ def figures(
 
     Of classes: accuracy, UAR, AUROC, AP, and of two also the sensitivity at a specificity of 0.9. Of numbers: MSE, MAE,
     R2, CCC and Pearson's r, beside always predicting the mean of these clips. AUROC's lower end is by the number of
-    clips alone; AP, errors and r have none. The means of R2 or CCC over batches would be other numbers.
-
-    Args:
-        prediction: with targets.
-        baselines: of the same clips; their figures follow the first ones of the model, as "UAR, duration alone".
-        draws: of the bootstrap over speakers.
+    clips alone; AP, errors and r have none. `baselines` are of the same clips; their figures follow the first ones of
+    the model, as "UAR, duration alone". `draws` are of the bootstrap over speakers.
     """
     compute = _of_numbers if prediction.task == "regression" else _of_classes
     found = compute(prediction, draws)
@@ -222,18 +218,12 @@ def fold_figures(parts: Sequence[Prediction]) -> FoldTable:
 
 
 class CrossValidation(NamedTuple):
-    """A model for each fold, with figures on the clips that it validates with.
-
-    table: figures by fold, their mean and standard deviation.
-    predictions: of each clip outside the test part, by the model that was not trained on it.
-    trained: of each fold.
-    baselines: of the same clips, from the same training parts.
-    """
+    """A model for each fold, with figures on the clips that it validates with."""
 
     table: FoldTable
-    predictions: Prediction
+    predictions: Prediction  # of each clip outside the test part, by the model that was not trained on it
     trained: list[Trained]
-    baselines: dict[str, Prediction]
+    baselines: dict[str, Prediction]  # of the same clips, from the same training parts
 
 
 def cross_validated(

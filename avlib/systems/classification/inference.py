@@ -120,16 +120,10 @@ class Classifier:
         method: str = "auto",
         **parts: float | int,
     ) -> Evidence:
-        """Find which parts of a clip speak for a class.
+        """Find which parts of a clip speak for a class, by default the predicted one.
 
-        Args:
-            file: one clip.
-            word: as in `predict`.
-            age: as in `predict`.
-            label: the class; "" for the predicted one.
-            method: "contributions", exact for a linear head; "occlusion", for any model; "auto": the first where the
-                head is linear.
-            parts: of "occlusion": `width`, `steps`, `bands`.
+        `method` is "contributions", exact for a linear head; "occlusion", for any model, with its `parts` (`width`,
+        `steps`, `bands`); or "auto": the first where the head is linear. `word` and `age` are those of `predict`.
         """
         check_choice("method", method, ("auto", "contributions", "occlusion"))
         if method == "auto":
