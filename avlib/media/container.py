@@ -24,6 +24,10 @@ COUNTED = 60.0
 PREROLL = 1  # whole seconds decoded before a wanted moment, in which resampling filters and overlapping codecs settle
 _TOLERATED_LOSS = 0.5  # seconds that may be missing at the end: encoders round durations to their own frames
 
+_WITHOUT = {
+    "audio": 'Give a clip with sound, or pass audio="silence" where that is offered.',
+    "video": "Give a clip with pictures.",
+}
 BROKEN = "It may be truncated, or something else under this name: fetch it again, or see whether a player plays it."
 
 
@@ -72,11 +76,7 @@ class MediaInfo:
 
 
 def probe(path: str | Path) -> MediaInfo:
-    """Describe a file's streams from all its packets, decoding only the first picture.
-
-    Raises:
-        MediaError: the file is missing, empty, or nothing that FFmpeg reads.
-    """
+    """Describe a file's streams from all its packets, decoding only the first picture."""
     with opened(path) as container:
         audio, video = best_stream(container, "audio"), best_stream(container, "video")
         spans = scan(container, [stream for stream in (audio, video) if stream])
@@ -97,7 +97,7 @@ def _describe_audio(stream: av.AudioStream, span: Span) -> AudioStream:
 def _describe_video(path: str | Path, stream: av.VideoStream, span: Span) -> VideoStream:
     # Rotation is a property of pictures. The file is opened anew, since not every format can be wound back.
     with opened(path) as container:
-        rotation = next((frame.rotation for frame in container.decode(video_stream(container, path))), 0)
+        rotation = next((frame.rotation for frame in container.decode(require_stream(container, path, "video"))), 0)
     intervals = [after - before for before, after in pairwise(sorted(span.times))]
     width, height = (stream.height, stream.width) if rotation % 180 else (stream.width, stream.height)
     return VideoStream(
@@ -156,22 +156,12 @@ def best_stream(container: InputContainer, kind: str) -> av.AudioStream | av.Vid
     return None if stream is None or stream.disposition & Disposition.attached_pic else stream
 
 
-def audio_stream(container: InputContainer, path: str | Path) -> av.AudioStream:
-    """Return the sound stream, or raise a MediaError that lists the streams."""
-    advice = 'Give a clip with sound, or pass audio="silence" where that is offered.'
-    return _require_stream(container, path, "audio", advice)
-
-
-def video_stream(container: InputContainer, path: str | Path) -> av.VideoStream:
-    """Return the video stream, or raise a MediaError that lists the streams."""
-    return _require_stream(container, path, "video", "Give a clip with pictures.")
-
-
-def _require_stream(container: InputContainer, path: str | Path, kind: str, advice: str) -> av.stream.Stream:
+def require_stream(container: InputContainer, path: str | Path, kind: str) -> av.AudioStream | av.VideoStream:
+    """Return the best "audio" or "video" stream, or raise a MediaError that lists the streams."""
     stream = best_stream(container, kind)
     if stream is None:
         streams = ", ".join(f"{stream.type} {stream.codec_context.name}" for stream in container.streams) or "none"
-        raise MediaError(path, f"no {kind} stream (streams: {streams})", advice=advice)
+        raise MediaError(path, f"no {kind} stream (streams: {streams})", advice=_WITHOUT[kind])
     return stream
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import MediaError, ParameterError
-from .container import BROKEN, COUNTED, PREROLL, audio_stream, check_complete, check_reading, decode, opened, zero_of
+from .container import BROKEN, COUNTED, PREROLL, check_complete, check_reading, decode, opened, require_stream, zero_of
 
 # Samples that the resampler hands out at once: calling Python for each frame of a codec would cost as much as decoding.
 _CHUNK = 16384
@@ -70,7 +70,7 @@ class SoundReader:
     ):
         check_reading(start, seconds, sample_rate)
         self.path, self.channel, self.start, self.seconds = path, channel, start, seconds
-        self.stream = audio_stream(container, path)
+        self.stream = require_stream(container, path, "audio")
         self.sample_rate = self.stream.rate if sample_rate is None else sample_rate
         if channel is not None and not 0 <= channel < self.stream.channels:
             raise ParameterError("channel", f"{channel}", f"0 to {self.stream.channels - 1}, or None for the average")

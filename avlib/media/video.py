@@ -18,16 +18,15 @@ from .container import (
     BROKEN,
     COUNTED,
     PREROLL,
-    audio_stream,
     best_stream,
     check_complete,
     check_reading,
     decode,
     frame_rate_of,
     opened,
+    require_stream,
     scan,
     time_of,
-    video_stream,
     zero_of,
 )
 from .sound import SoundReader
@@ -37,14 +36,10 @@ from .sound import SoundReader
 class Clip:
     """Sound and chosen pictures of one file.
 
-    path: where they come from.
     waveform: `(samples,)`, float32, mono; in [-1, 1] unless the file itself goes beyond.
-    sample_rate: of the waveform, in Hz.
     frames: `(frames, 3, height, width)`, uint8 RGB.
-    frame_indices: of these pictures, counted from 0 in the order in which they are shown.
-    frame_times: when they appear, in seconds.
-    frame_rate: of the whole video, in Hz.
-    frame_count: how many frames they were chosen from.
+    frame_indices, frame_times: of these pictures: counted from 0 as they are shown, and in seconds.
+    frame_rate, frame_count: of the whole video: in Hz, and the frames to choose from.
     """
 
     path: Path
@@ -84,9 +79,9 @@ def read_clip(
     check_reading(0.0, seconds, sample_rate)
     check_choice("audio", audio, ("required", "silence"))
     with opened(path) as container:
-        video, track = video_stream(container, path), best_stream(container, "audio")
+        video, track = require_stream(container, path, "video"), best_stream(container, "audio")
         if audio == "required":
-            track = audio_stream(container, path)
+            track = require_stream(container, path, "audio")
         streams = [stream for stream in (video, track) if stream]
         spans = scan(container, streams, seconds)
         for stream in streams:
@@ -96,7 +91,7 @@ def read_clip(
 
     # Opened again rather than wound back: winding back to zero would skip what lies before, which decoders warm up on.
     with opened(path) as container:
-        video = video_stream(container, path)
+        video = require_stream(container, path, "video")
         pictures = _Pictures(video, indices)
         sound = SoundReader(container, path, sample_rate, channel, 0.0, seconds) if track else None
         samples: list[np.ndarray] = []
@@ -151,7 +146,7 @@ def read_frames(
         raise ParameterError("indices, times", "neither or both are given", "one of them")
     if callable(indices):
         with opened(path) as container:
-            stream = video_stream(container, path)
+            stream = require_stream(container, path, "video")
             indices = indices(len(scan(container, [stream])[stream.index].times), frame_rate_of(stream))
     wanted = list(times if indices is None else indices)
     if not wanted or not min(wanted) >= 0:
@@ -173,7 +168,7 @@ def iterate_frames(path: str | Path) -> Iterator[tuple[float, UInt8[Tensor, "3 h
         MediaError: no such file, no video in it, or a broken stream.
     """
     with opened(path) as container:
-        stream = video_stream(container, path)
+        stream = require_stream(container, path, "video")
         for position, frame in enumerate(container.decode(stream)):
             yield time_of(frame, stream, position), torch.from_numpy(_upright(frame)).permute(2, 0, 1)
 
@@ -245,7 +240,7 @@ class _TimedPictures:
 
 def _collect(path: str | Path, kind: type, wanted: list, start: float = 0.0) -> _Pictures | _TimedPictures:
     with opened(path) as container:
-        stream = video_stream(container, path)
+        stream = require_stream(container, path, "video")
         pictures = kind(stream, wanted)
         if start:
             container.seek(int((start + zero_of(container)) * av.time_base))
