@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import checkpoints
-from ..errors import CheckpointError, ParameterError, TooShortError, check_choice
+from ..errors import CheckpointError, ParameterError, TooShortError, check_choice, check_whole
 from ..features import (
     BEATS_MELS,
     BEATS_SAMPLE_RATE,
@@ -55,10 +55,6 @@ class Config:
     """Settings of the network, under their published names.
 
     The defaults are those of BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.
-
-    Raises:
-        ParameterError: a number out of range, numbers that do not fit each other, or a kind of network that no
-            published BEATs is.
     """
 
     encoder_layers: Count = 12
@@ -103,11 +99,7 @@ class Config:
 
     @classmethod
     def of(cls, cfg: Mapping) -> Config:
-        """Read the settings in a published "cfg" and ignore its other entries.
-
-        Raises:
-            ParameterError: as the class; or a setting is missing that weights do not tell.
-        """
+        """Read the settings in a published "cfg" and ignore its other entries."""
         known = [field.name for field in fields(cls)]
         missing = [name for name in known[: known.index("dropout")] if name not in cfg]
         if missing:
@@ -245,11 +237,7 @@ def distance_buckets(tokens: int, num_buckets: int = 320, max_distance: int = 80
 
 
 class BEATs(nn.Module):
-    """BEATs, pretrained or fine-tuned: 90,717,055 parameters with its classifier. Published: `BEATs`.
-
-    Args:
-        config: its settings; the published ones by default.
-    """
+    """BEATs, pretrained or fine-tuned: 90,717,055 parameters with its classifier. Published: `BEATs`."""
 
     def __init__(self, config: Config | None = None):
         super().__init__()
@@ -285,10 +273,6 @@ class BEATs(nn.Module):
 
         Returns:
             `(B, 496, 768)`, or `(B, 496, len(layers) * 768)`. Tokens are ordered by time, then from low to high.
-
-        Raises:
-            TooShortError: fewer frames than one patch has.
-            ParameterError: mel bins that patches do not fill, a mask of another shape, an unknown layer.
         """
         depth, patch = self.config.encoder_layers, self.config.input_patch_size
         layers = (depth - 1,) if layers is None else tuple(layers)
@@ -331,7 +315,6 @@ class BEATs(nn.Module):
 
         Raises:
             TooShortError: a clip that fills no patch, less than 2,800 samples (0.175 s).
-            ParameterError: a valid sample that is not finite, lengths that do not fit, or what `encode` refuses.
         """
         return self.encode(*self._prepare(waveform, lengths, padding), layers)
 
@@ -348,9 +331,6 @@ class BEATs(nn.Module):
 
         Returns:
             `(B, tokens)`, True = valid. 6.5 s of 10 s: 320 of 496 tokens; 325 as published.
-
-        Raises:
-            TooShortError, ParameterError: as `features`.
         """
         check_choice("padding", padding, PADDINGS)
         self._check_lengths(lengths, (*lengths.shape, samples))
@@ -369,13 +349,7 @@ class BEATs(nn.Module):
     def logits(
         self, fbank: Float[Tensor, "batch frames mels"], mask: Mask | None = None
     ) -> Float[Tensor, "batch classes"]:
-        """Logits of each class, the mean over those of valid tokens.
-
-        Arguments and errors are those of `encode`.
-
-        Raises:
-            ParameterError: the model has no classifier.
-        """
+        """Logits of each class, the mean over those of valid tokens; see `encode`."""
         if self.predictor is None:
             found = "False: this model has no classifier"
             raise ParameterError("finetuned_model", found, "a fine-tuned BEATs", "Take its `features`.")
@@ -391,10 +365,7 @@ class BEATs(nn.Module):
         lengths: Int[Tensor, " clips"] | None = None,
         padding: str = "token",
     ) -> Float[Tensor, "batch classes"]:
-        """Probability of each class. Published: `extract_features`, fine-tuned.
-
-        Arguments and errors are those of `features`, and of `logits`.
-        """
+        """Probability of each class; see `features`. Published: `extract_features`, fine-tuned."""
         return self.logits(*self._prepare(waveform, lengths, padding)).sigmoid()
 
     def save(self, path: Path | str) -> None:
@@ -407,12 +378,6 @@ class BEATs(nn.Module):
 
         Settings are those of the file: weights do not show `max_distance` and `deep_norm`. The table of the relative
         bias is in a file under a name for each layer; as published, the last counts.
-
-        Args:
-            path: a PyTorch file with "cfg" and "model"; or a folder.
-
-        Raises:
-            CheckpointError: the file cannot be read, has no settings or other ones, or a parameter does not fit.
         """
         tensors, config = checkpoints.read(path)
         cfg = config.get("cfg")
@@ -468,14 +433,10 @@ def length_buckets(lengths: Sequence[int], waste: float | int = 0.1, size: int =
 
     Returns:
         Indices of the clips, batch by batch.
-
-    Raises:
-        ParameterError: `waste` outside [0, 1), or `size` below 1.
     """
     if not 0 <= waste < 1:
         raise ParameterError("waste", f"{waste}", "0 or more, and less than 1")
-    if size < 1:
-        raise ParameterError("size", f"{size}", "1 or more")
+    check_whole("size", size, 1)
     buckets: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
         last = [*buckets[-1], index] if buckets else []

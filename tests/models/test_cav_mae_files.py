@@ -216,15 +216,6 @@ def test_beginning_with_a_mae(mae, tmp_path):
     }
 
 
-def test_mean_colour_predicts_sound_as_a_grey_picture(mae, tmp_path):
-    """As published, the first value of an audio patch begins as red and the second as green of the same pixel."""
-    torch.save({"model": mae}, tmp_path / "mae.pth")
-    model = CAVMAE.from_vit_mae(tmp_path / "mae.pth", mean_colour=True, **EQUAL_PATCHES)
-    tokens = torch.randn(4, 64)
-    colours = model.decoder_pred_v(tokens).reshape(4, 256, 3)
-    torch.testing.assert_close(model.decoder_pred_a(tokens), colours.mean(-1))
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [

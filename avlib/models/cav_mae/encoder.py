@@ -96,11 +96,7 @@ class Encoder(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def pictures(self, audio: Audio | None, image: Image | None) -> dict[str, Float[Tensor, "_ _ _ _"]]:
-        """Inputs as pictures, by modality; rows of audio are mel bins.
-
-        Raises:
-            ParameterError: no input, or one whose sides are not multiples of the patch.
-        """
+        """Inputs as pictures, by modality; rows of audio are mel bins."""
         pictures = {"a": None if audio is None else audio.transpose(1, 2).unsqueeze(1), "v": image}
         pictures = {m: picture for m, picture in pictures.items() if picture is not None}
         if not pictures:
@@ -176,7 +172,6 @@ class Encoder(nn.Module):
             settings: as the class takes them. Sizes that are not given are read from the file.
 
         Raises:
-            CheckpointError: the file cannot be read, or a parameter does not fit.
             ParameterError: the number of attention heads is needed, which weights do not show.
         """
         tensors, config = checkpoints.read(path)

@@ -66,9 +66,6 @@ class CAVMAE(Encoder):
         gather_negatives: contrast with the clips of all processes; False as published. See `contrastive_loss`.
         exact_masks: False masks in mode "tf" as published; see `whole_strips`.
         sizes: those of `Sizes`, by keyword.
-
-    Raises:
-        ParameterError: sizes that do not go together.
     """
 
     options = (*Encoder.options, "norm_pix_loss", "both_directions", "gather_negatives", "exact_masks")
@@ -102,10 +99,10 @@ class CAVMAE(Encoder):
         self._initialize()
 
     @classmethod
-    def from_vit_mae(cls, path: Path | str, *, mean_colour: bool = False, **settings) -> CAVMAE:
+    def from_vit_mae(cls, path: Path | str, **settings) -> CAVMAE:
         """Initialize from a masked autoencoder of images; see `mae_weights`."""
         model = cls(**settings)
-        checkpoints.load(model, path, mae_weights(path, model.state_dict(), model.sizes, mean_colour))
+        checkpoints.load(model, path, mae_weights(path, model.state_dict(), model.sizes))
         return model
 
     def forward(
@@ -134,8 +131,7 @@ class CAVMAE(Encoder):
             noise_image: `(B, 196)`, likewise.
 
         Raises:
-            ParameterError: sides that are not multiples of the patch; a ratio out of range; contrast of a single clip
-                or modality; reconstruction with ratio 0.
+            ParameterError: among others, contrast of a single clip or modality; reconstruction with ratio 0.
         """
         pictures = self.pictures(audio, image)
         if contrast_weight and len(pictures) < 2:
@@ -184,10 +180,8 @@ class CAVMAE(Encoder):
     ) -> Inpainting:
         """Replace masked patches by predictions. Published: `forward_inpaint`, `inpaint.py`.
 
-        Arguments are those of `forward`. Here a ratio may be 0, to predict one modality from all of the other.
-
-        Raises:
-            ParameterError: as in `forward`; or the model has norm_pix_loss, whose predictions lack level and contrast.
+        Arguments are those of `forward`. Here a ratio may be 0, to predict one modality from all of the other. A model
+        with norm_pix_loss is refused: its predictions lack level and contrast.
         """
         if self.norm_pix_loss:
             raise ParameterError("norm_pix_loss", "True", "a model trained without it, which predicts real values")
@@ -258,9 +252,6 @@ class CAVMAEClassifier(Encoder):
         audio_only: build the audio half alone, 86,129,423 parameters with 527 classes. Published: `CAVMAEFTAudio`.
         tr_pos, positions: see `Encoder`.
         sizes: those of `Sizes`, by keyword.
-
-    Raises:
-        ParameterError: sizes that do not go together.
     """
 
     options = (*Encoder.options, "num_classes", "audio_only")
@@ -313,9 +304,6 @@ class CAVMAEClassifier(Encoder):
                 that was tuned on it; "missingaudioonly" and "missingvideoonly" average these with the joint norms, for
                 a model that was tuned on both, which leaves the former as pretrained. None: "multimodal", or
                 "audioonly" for a model with `audio_only`.
-
-        Raises:
-            ParameterError: an unknown mode, or an input that it needs is missing.
         """
         mode = ("audioonly" if self.audio_only else "multimodal") if mode is None else mode
         if mode not in CLASSIFIER_MODES or (self.audio_only and CLASSIFIER_MODES[mode] != "a"):

@@ -20,11 +20,7 @@ from ..patches import patch_grid
 
 @settings
 class Sizes:
-    """Sizes of the network. A classifier ignores those of the decoder.
-
-    Raises:
-        ParameterError: not a positive whole number, an input that patches do not fill, a width that heads do not share.
-    """
+    """Sizes of the network. A classifier ignores those of the decoder."""
 
     audio_length: Count = 1024  # frames
     mel_bins: Count = 128
@@ -132,14 +128,13 @@ def _sizes_in(tensors: Mapping[str, Tensor]) -> dict[str, int]:
 _NOT_IN_MAE = re.compile(r"(decoder_)?(modality_[av]|pos_embed_a)|(blocks_[av]|decoder_blocks)\.\d+\.norm[12]_[av]\..*")
 
 
-def mae_weights(
-    path: Path | str, own: Mapping[str, Tensor], sizes: Sizes, mean_colour: bool = False
-) -> dict[str, Tensor]:
+def mae_weights(path: Path | str, own: Mapping[str, Tensor], sizes: Sizes) -> dict[str, Tensor]:
     """Convert weights of a MAE, from which the published pretraining starts.
 
     Each block of the MAE but the last goes to audio and to images; the last becomes the shared one, with three equal
     pairs of norms. The patch embedding of audio is the sum over red, green and blue, as if the spectrogram were a grey
-    picture. Every parameter of the MAE must fit: the published script (CAV-MAE, `adapt_vmae_weights.py`) writes names
+    picture; its prediction starts from the first 256 of the MAE's 768 outputs, the colours of the first 85 pixels of a
+    patch. Every parameter of the MAE must fit: the published script (CAV-MAE, `adapt_vmae_weights.py`) writes names
     that its trainer does not know and silently ignores.
 
     Args:
@@ -147,11 +142,6 @@ def mae_weights(
             LayerNorms have eps 1e-6, CAV-MAE's 1e-5.
         own: the weights of a new CAV-MAE; kept where the MAE has nothing to give.
         sizes: of that CAV-MAE: as many blocks as the MAE, and its image and patch sizes.
-        mean_colour: predict audio at first by the mean of the three colours of each pixel. As published, the first 256
-            of the MAE's 768 outputs do, which are the colours of the first 85 pixels of a patch.
-
-    Raises:
-        CheckpointError: the file cannot be read, lacks a parameter, has others, or was made with other sizes.
     """
     source = checkpoints.read(path).tensors
     names = {name: _name_in_mae(name, sizes.modality_depth) for name in own if not _NOT_IN_MAE.fullmatch(name)}
@@ -166,8 +156,7 @@ def mae_weights(
         weights[name] = weights[name][:, 1:]
     weights["patch_embed_a.proj.weight"] = weights["patch_embed_a.proj.weight"].sum(dim=1, keepdim=True)
     for name in ("decoder_pred_a.weight", "decoder_pred_a.bias"):
-        rows = weights[name]
-        weights[name] = rows.unflatten(0, (-1, 3)).mean(dim=1) if mean_colour else rows[: sizes.audio_patch**2]
+        weights[name] = weights[name][: sizes.audio_patch**2]
     return {**own, **weights}
 
 
