@@ -38,18 +38,11 @@ def render(
     """Render scenes to mp4 files in the cache, with 48 kHz stereo sound.
 
     Args:
-        scenes: to render.
+        scenes: in the order of the clips that are returned.
         size: height and width in pixels.
         frame_rate: in Hz, from 1 to 120.
         jobs: number of processes, see `avlib.workers.each`; None is the number of cores.
         progress: show a progress bar.
-
-    Returns:
-        One Clip for each scene, in their order.
-
-    Raises:
-        ParameterError: a parameter is out of range.
-        CacheError: the cache cannot be written.
     """
     scenes = list(scenes)
     check_number("frame_rate", frame_rate, 1, 120)
@@ -61,13 +54,9 @@ def render(
 
 
 def place(sort: str, name: str, recipe: tuple, ending: str) -> Path:
-    """Return the path of a clip in a folder named by its recipe.
+    """Return the path of a clip in a folder of the cache's `sort`, named by its recipe.
 
-    Args:
-        sort: folder in the cache for clips of this sort.
-        name: for people.
-        recipe: all settings of the clip; the code of this package and of its imports is added.
-        ending: suffix of the file, with its dot.
+    The recipe holds all settings of the clip; the code of this package and of its imports is added.
     """
     mark = hashlib.sha256(f"{source_mark(('avlib.clips',))} {' '.join(map(str, recipe))}".encode()).hexdigest()[:10]
     return cache.folder(sort, f"{name}-{mark}") / f"{name}-{mark}{ending}"
@@ -89,10 +78,7 @@ def render_missing(
 def publish(path: Path, truth: dict, write: Callable[[Path, str], None]) -> None:
     """Write the truth as `.json`, then the clip, unless another process was quicker.
 
-    Args:
-        path: from `place`, so that nobody else writes in its folder.
-        truth: plain JSON values.
-        write: called with a temporary path of the same suffix and the truth as JSON.
+    `write` is called with a temporary path of the same suffix as `path` (from `place`), and the truth as JSON.
     """
     with cache.locked(path):
         if path.exists():

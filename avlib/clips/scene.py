@@ -71,9 +71,6 @@ class Scene:
         size: from small (high) to large (low).
         hue: from dark blue (dull and short) to yellow (bright and long).
         rate: from slow to quick.
-
-    Raises:
-        ParameterError: an unknown kind, a wrong type, or a value out of range.
     """
 
     kind: str
@@ -177,9 +174,6 @@ class Scene:
 
         Returns:
             float32 (2, samples), left and right, in [-1, 1) and on the grid of 16-bit files (multiples of 1/32768).
-
-        Raises:
-            ParameterError: the sample rate is out of range.
         """
         check_whole("sample_rate", sample_rate, 8000, 192000)
         truth, kind = self.truth, BY_NAME[self.kind]
@@ -207,9 +201,6 @@ class Scene:
 
         Returns:
             uint8 (height, width, 3), red, green, blue.
-
-        Raises:
-            ParameterError: the time or the size is out of range.
         """
         check_number("time", time, 0.0, self.seconds)
         if not isinstance(size, Sequence) or len(size) != 2:
@@ -243,11 +234,8 @@ def scenes(count: int, seed: int = 0, seconds: float | int = 10.0, kinds: Sequen
     Args:
         count: number of scenes.
         seed: lists of different seeds have no scene in common.
-        seconds: the duration of each.
+        seconds: duration of each.
         kinds: some of `KINDS`.
-
-    Raises:
-        ParameterError: count is negative, no kind is given, or what `Scene` refuses.
     """
     check_whole("count", count, 0)
     check_whole("seed", seed, 0)

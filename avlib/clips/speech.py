@@ -70,9 +70,6 @@ def corpus(
 
     Returns:
         `words * speakers * takes` of them, speaker by speaker.
-
-    Raises:
-        ParameterError: a parameter is out of range, a word is unknown or lacks its partner, or what `Spoken` refuses.
     """
     words = _checked_words(words)
     check_whole("speakers", speakers, 1)
@@ -109,10 +106,6 @@ def render(spoken: Iterable[Spoken], jobs: int | None = None, progress: bool = T
     Returns:
         The table, a CSV file in the cache: a row for each of them, in their order, with path, label ("normal" or
         "abnormal"), word, age (years), speaker, snr (dB; inf without noise) and seconds.
-
-    Raises:
-        ParameterError: there is nothing to render, or `jobs` is out of range.
-        CacheError: the cache cannot be written.
     """
     spoken = list(spoken)
     if not spoken:

@@ -156,9 +156,6 @@ class Speaker:
         f0: the mean pitch in Hz, from 60 to 500; by default 330 - 9 (age - 2), within 10 %.
         pace: factor of the phones' durations against an adult's, from 0.5 to 2; by default 1.3 - 0.02 (age - 2),
             within 12 %.
-
-    Raises:
-        ParameterError: a wrong type, or a value out of range.
     """
 
     seed: int = 0
@@ -263,9 +260,6 @@ class Spoken:
         pronunciation: "normal" or "abnormal".
         seed: number of the take, not negative.
         snr: power of the word over that of white noise, in dB, from -40 to 100; `math.inf` for no noise.
-
-    Raises:
-        ParameterError: an unknown word or pronunciation, a wrong type, or a value out of range.
     """
 
     word: str

@@ -50,24 +50,22 @@ def fit(
     Args:
         model: moved to the device. Parameters that do not require gradients are left alone.
         step: takes model and batch, and returns the loss, an average over the items of the batch, and its parts by
-            name, which are only noted. It sees the model itself, whatever is wrapped around it. Random numbers that
-            must not depend on how a batch is shared out are drawn by `uniform` or `normal`. "sam" and "asam" call it
-            twice for each batch, with the same random numbers.
+            name, which are only noted. Random numbers that must not depend on how a batch is shared out are drawn by
+            `uniform` or `normal`. "sam" and "asam" call it twice for each batch, with the same random numbers.
             A table of steps trains several networks, each by its own optimiser, one after another on each batch: the
             names are those of the model's children, as in {"discriminator": ..., "generator": ...}. Each step draws
             the same random numbers from `uniform` and `normal`; the other networks get no gradient.
         dataset: its `collate`, if it has one, makes batches, whose first tensor's first axis counts items. Its
             `set_epoch` is called before each epoch. What is random about an item must follow from its index and the
             epoch, so that neither workers nor interruptions matter.
-        settings: how to train. With `patience` it may end before its last step; with `best` the model ends as it was
-            at its best evaluation.
+        settings: with `patience` training may end early; with `best` the model ends as at its best evaluation.
         folder: for checkpoints: folders `step-...`, each with the weights as `model.save` writes them, if the model
             can. They are written at the end, as `settings` say, and when training is interrupted.
         evaluate: returns figures by name. It is called with the model in evaluation mode, without gradients, with the
             same random numbers each time; by every process, each of which evaluates everything.
         better: for the figures of `evaluate`, whether "lower" or "higher" is better. Needed for `settings.monitor`.
         device: None or "auto" takes a GPU if there is one, for each process its own.
-        progress: whether to show a progress bar.
+        progress: show a progress bar.
         live: draw the loss while it falls, in a notebook; at most once a second.
         resume: go on from the newest checkpoint in the folder. False removes those that are there.
         sampler: yields an epoch's indices in order, with `set_epoch`, alike in all processes:
@@ -84,6 +82,7 @@ def fit(
         CacheError: a checkpoint cannot be written; the ones before are still there.
     """
     from accelerate.utils import set_seed
+    from tqdm.auto import tqdm
 
     if settings.chooses and settings.monitor not in (better or {}):
         expected = f"one of {', '.join(map(repr, better))}" if better else "an evaluation that returns it"
@@ -109,7 +108,8 @@ def fit(
     losses = [stepper.loss for stepper in steppers]
     begun, picture = time.monotonic() - before, Picture(live and main, losses)
     watch = Watch(kept, settings, history, (better or {}).get(settings.monitor) == "lower")
-    with _bar(settings.steps, done, progress and main) as bar, Interruptions() as interruptions:
+    bar = tqdm(total=settings.steps, initial=done, desc="training", unit="step", disable=not (progress and main))
+    with bar, Interruptions() as interruptions:
         while done < settings.steps and not watch.over:
             epoch, first = divmod(done, per_epoch)
             order = _order(dataset, sampler, settings.seed, epoch)
@@ -148,11 +148,7 @@ def fit(
 
 
 def chosen_device(wanted: torch.device | str | None) -> torch.device:
-    """The device that is asked for; of None or "auto", a GPU if there is one.
-
-    Raises:
-        ParameterError: there is none such.
-    """
+    """Return a device by its name; for None or "auto" a GPU if available."""
     here = torch.accelerator.current_accelerator(check_available=True)
     if wanted in (None, "auto"):
         return here or torch.device("cpu")
@@ -180,10 +176,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def uniform(count: int, *shape: int, device: torch.device | str = "cpu") -> Float[Tensor, "*shape"]:
-    """Return random numbers in [0, 1) for the `count` items of a batch, `(count, *shape)`.
+    """Return random numbers in [0, 1) for the items of a batch, `(count, *shape)`.
 
-    While `fit` trains they follow from its seed, the step, and an item's place in the whole batch, so that they are the
-    same however the batch is shared out over processes and parts. Elsewhere they are `torch.rand`.
+    While `fit` trains they follow from its seed, the step, and an item's place in the whole batch, not from how the
+    batch is shared out over processes and parts. Elsewhere they are `torch.rand`.
     """
     place = _PLACE.get()
     if place is None:
@@ -398,9 +394,3 @@ def _evaluation(model: nn.Module, evaluate: Callable, seed: int) -> dict[str, fl
     with evaluating(model), random_numbers_apart(), torch.no_grad():
         set_seed(seed)
         return {name: float(value) for name, value in evaluate(model).items()}
-
-
-def _bar(steps: int, done: int, shown: bool):
-    from tqdm.auto import tqdm
-
-    return tqdm(total=steps, initial=done, desc="training", unit="step", disable=not shown)

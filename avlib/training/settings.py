@@ -63,9 +63,6 @@ class Settings:
     patience: evaluations without a better one after which training stops; 0 is never.
     min_delta: smallest difference that counts as better.
     best: whether the model ends with the weights of the best evaluation; else with the last ones.
-
-    Raises:
-        ParameterError: a number out of range, or an unknown choice.
     """
 
     FREE: ClassVar = ("workers", "log_every", "save_every")  # change no weights; see `avlib.settings.recipe`
@@ -169,11 +166,7 @@ def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any
 
 
 def build_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """Return the optimiser of a model; for "sam" and "asam" that of `sharp_base`.
-
-    Raises:
-        ParameterError: see `parameter_groups`.
-    """
+    """Return the optimiser of a model; for "sam" and "asam" that of `sharp_base`."""
     name = settings.sharp_base if settings.sharp else settings.optimizer
     own = {"momentum": settings.momentum} if name == "sgd" else {"betas": settings.betas}
     groups = parameter_groups(model, settings)

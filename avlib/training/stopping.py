@@ -55,25 +55,6 @@ def average(paths: Sequence[Path | str]) -> dict[str, Tensor]:
     return {name: (tensor / len(paths)).to(first[name].dtype) for name, tensor in total.items()}
 
 
-def best_of(history: History, settings: Settings, lower: bool) -> tuple[int, int]:
-    """Return the step of the best evaluation, 0 before the first, and the number of evaluations since.
-
-    Only the history decides, so that a run which goes on from a checkpoint decides as if it had not been stopped.
-
-    Args:
-        history: with the figure `settings.monitor`.
-        settings: of the training.
-        lower: whether a lower figure is better.
-    """
-    sign = 1 if lower else -1
-    steps, figures = history.series(settings.monitor)
-    step, best, since = 0, math.inf, 0
-    for at, figure in zip(steps, figures, strict=True):
-        better = sign * figure < best - settings.min_delta
-        step, best, since = (at, sign * figure, 0) if better else (step, best, since + 1)
-    return step, since
-
-
 class Checkpoints:
     """The checkpoints of one run, in one folder or (None) nowhere. All processes call, the first one writes.
 
@@ -229,7 +210,13 @@ class Watch:
         self._compare()
 
     def _compare(self) -> None:
-        self.best, self.since = best_of(self.history, self.settings, self.lower)
+        """Find the best evaluation in the history alone, so that a stopped run goes on as if it had not been."""
+        sign = 1 if self.lower else -1
+        steps, figures = self.history.series(self.settings.monitor)
+        best, self.best, self.since = math.inf, 0, 0  # figure; step, 0 before the first; evaluations since
+        for step, figure in zip(steps, figures, strict=True):
+            better = sign * figure < best - self.settings.min_delta
+            best, self.best, self.since = (sign * figure, step, 0) if better else (best, self.best, self.since + 1)
         self.kept.best = self.best if self.settings.best else 0
 
     @property
