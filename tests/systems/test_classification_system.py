@@ -829,7 +829,7 @@ def test_the_command_line_says_what_is_wrong(capsys):
     assert "data: a.csv by --data, b.csv by -p; expected one of the two" in capsys.readouterr().err
     for device in ("tpu", "cuda:99"):
         assert main(["train", "classification", "-p", f"device={device}"]) == 2
-        assert f'ParameterError: device: {device}; expected "auto"' in capsys.readouterr().err
+        assert f'ParameterError: device: "{device}" is not available; use "auto"' in capsys.readouterr().err
     assert main(["train", "classification", "-p", "backbone=resnet51"]) == 2
     assert "resnet50" in capsys.readouterr().err
 
