@@ -35,8 +35,7 @@ def done_once(
 ) -> Path:
     """Return the path of a cached result, computing it first if needed.
 
-    A process that asks while another one computes the result waits for it; where one was killed, `make` can go on from
-    what that left.
+    While another process computes the result, this one waits.
 
     Args:
         group: a folder of the cache.
@@ -113,10 +112,7 @@ def _file(module: str) -> Path | None:
 
 
 def written(paths: Iterable[str | Path]) -> list[tuple[str, int, int]]:
-    """Return name, size and time of writing of a user's files, for a recipe.
-
-    Of a folder all that is in it; of "", of a name on the hub and of what is missing, nothing.
-    """
+    """Return name, size and time of writing of existing files, also those in folders."""
     there = [Path(path) for path in paths if str(path)]
     files = [file for path in there for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     facts = [(str(file), file.stat()) for file in files if file.is_file()]
@@ -127,7 +123,7 @@ def written(paths: Iterable[str | Path]) -> list[tuple[str, int, int]]:
 
 
 def is_first() -> bool:
-    """Return whether this is the only process, or the one of several (torchrun) that prints and writes."""
+    """Return True in the only process, or in the one of several that writes."""
     return int(os.environ.get("RANK", 0)) == 0
 
 

@@ -194,7 +194,7 @@ def espeak(
         float32 `(1, samples)`, and their rate: 16 kHz.
 
     Raises:
-        ParameterError: espeak-ng is missing or fails, or a parameter is out of range.
+        ParameterError: espeak-ng is missing or fails.
     """
     check_choice("word", word, tuple(WORDS))
     check_choice("pronunciation", pronunciation, PRONUNCIATIONS)

@@ -162,11 +162,7 @@ def read_frames(
 
 
 def iterate_frames(path: str | Path) -> Iterator[tuple[float, UInt8[Tensor, "3 height width"]]]:
-    """Iterate over all pictures of a video with their times in seconds.
-
-    Raises:
-        MediaError: no such file, no video in it, or a broken stream.
-    """
+    """Iterate over all pictures of a video with their times in seconds."""
     with opened(path) as container:
         stream = require_stream(container, path, "video")
         for position, frame in enumerate(container.decode(stream)):

@@ -35,10 +35,6 @@ def write_video(
         waveform: `(channels, samples)`, one or two channels in [-1, 1].
         sample_rate: of the waveform, in Hz.
         metadata: tags such as title and comment.
-
-    Raises:
-        ParameterError: no frames, or a wrong shape or type.
-        OSError: the file cannot be written.
     """
     if waveform is not None and (waveform.ndim != 2 or waveform.shape[0] not in (1, 2)):
         raise ParameterError("waveform", f"shape {tuple(waveform.shape)}", "(1 or 2 channels, samples)")

@@ -37,10 +37,9 @@ def saved(folder: Path | str) -> list[Path]:
 
 
 def average(paths: Sequence[Path | str]) -> dict[str, Tensor]:
-    """Return the mean of each tensor over several checkpoints, as published for CAV-MAE's fine-tuned models.
+    """Return the mean of each tensor over checkpoints, as published for CAV-MAE's fine-tuned models.
 
     Raises:
-        ParameterError: no paths.
         CheckpointError: one cannot be read, or differs from the first in names or shapes.
     """
     if not paths:
@@ -100,7 +99,7 @@ class Checkpoints:
         self.accelerator.wait_for_everyone()
 
     def load_weights(self, done: int) -> None:
-        """Load the weights after so many steps, and their average, from their checkpoint."""
+        """Load the weights of a step, and their average, from its checkpoint."""
         path = self._path(done)
         checkpoints.load(self.model, path, checkpoints.read(path).tensors)
         if self.average:

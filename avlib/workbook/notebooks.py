@@ -39,11 +39,7 @@ class Notebook:
 
     @functools.cached_property
     def content(self) -> dict:
-        """The notebook as JSON, each cell's source as one string.
-
-        Raises:
-            NotebookError: the file is missing or is not a notebook.
-        """
+        """The notebook as JSON, each cell's source as one string."""
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
             for cell in content["cells"]:
@@ -70,11 +66,7 @@ class Notebook:
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """Its declared parameters by name.
-
-        Raises:
-            NotebookError: there is not exactly one such cell, or a line of it is malformed.
-        """
+        """Its declared parameters by name."""
         tagged = [cell["source"] for cell in self.cells if "parameters" in cell["metadata"].get("tags", [])]
         if len(tagged) != 1:
             raise NotebookError(self.path, f"{len(tagged)} cells have the tag `parameters`", "exactly one")
@@ -123,11 +115,7 @@ def folder() -> Path:
 
 
 def discover() -> list[Notebook]:
-    """Return the numbered notebooks of the workbook, in order.
-
-    Raises:
-        NotebookError: there is no folder of notebooks, or two notebooks have the same number.
-    """
+    """Return the numbered notebooks in order; refuse two of the same number."""
     paths = [path for path in folder().rglob("[0-9][0-9]_*.ipynb") if ".ipynb_checkpoints" not in path.parts]
     found = sorted(map(Notebook, paths), key=lambda notebook: notebook.name)
     for one, other in itertools.pairwise(found):
@@ -137,11 +125,7 @@ def discover() -> list[Notebook]:
 
 
 def choose(names: list[str]) -> list[Notebook]:
-    """Return notebooks by number (`11`), row (`1`) or path; all if none is named.
-
-    Raises:
-        NotebookError: a number or path has no notebook, or two notebooks have the same name.
-    """
+    """Return notebooks by number (`11`), row (`1`) or path; all if none is named."""
     found = {notebook.number: notebook for notebook in discover()}
     if not found and not names:
         raise NotebookError(folder(), "no notebooks", "files like 11_cav_mae_preprocessing.ipynb")

@@ -130,9 +130,7 @@ def run_one(
         progress: called before each code cell with its place and their count.
 
     Raises:
-        ParameterError: a parameter is unknown or not allowed.
-        NotebookError: the notebook is missing or not of the form, or the output would overwrite it.
-        CacheError: the folder of the output cannot be written.
+        AvlibError: the notebook, a parameter or the folder of the output cannot be used.
     """
     notebook = Notebook(Path(path).absolute())
     passed = check_parameters([notebook], parameters)[notebook]
@@ -162,9 +160,6 @@ def run_many(
         cell_timeout: seconds that one cell may take.
         progress: called before each code cell.
         update: called with all results so far and the newest one, or with None about once a second.
-
-    Raises:
-        ParameterError, NotebookError, CacheError: as `run_one`, before any notebook starts.
     """
     passed = check_parameters(notebooks, parameters)
     results = {notebook: _blank(notebook, folder / notebook.path.name) for notebook in notebooks}
