@@ -36,6 +36,7 @@ Count = Annotated[int, Field(ge=1, lt=2**31)]
 NonNegative = Annotated[Number, Field(ge=0, lt=float("inf"))]
 Positive = Annotated[Number, Field(gt=0, lt=float("inf"))]
 Share = Annotated[Number, Field(ge=0, le=1)]
+BelowOne = Annotated[Number, Field(ge=0, lt=1)]
 
 
 @typing.dataclass_transform(frozen_default=True)

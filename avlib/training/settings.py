@@ -12,14 +12,12 @@ from pydantic import Field
 from torch import nn
 
 from ..errors import ParameterError
-from ..settings import Count, Natural, NonNegative, Positive, settings
+from ..settings import BelowOne, Count, Natural, NonNegative, Positive, settings
 
 _BASES = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 _Optimizer = Literal["adamw", "adam", "sgd", "sam", "asam"]
 _Schedule = Literal["constant", "linear", "cosine", "multistep"]
 OPTIMIZERS, SCHEDULES = get_args(_Optimizer), get_args(_Schedule)
-
-_BelowOne = Annotated[float | int, Field(ge=0, lt=1)]
 
 
 @settings
@@ -72,8 +70,8 @@ class Settings:
     learning_rate: Positive = 2e-3
     weight_decay: NonNegative = 0.01
     decay_vectors: bool = True
-    betas: Annotated[Sequence[_BelowOne], Field(min_length=2, max_length=2)] = (0.9, 0.95)
-    momentum: _BelowOne = 0.9
+    betas: Annotated[Sequence[BelowOne], Field(min_length=2, max_length=2)] = (0.9, 0.95)
+    momentum: BelowOne = 0.9
     optimizer: _Optimizer = "adamw"
     sharp_base: Literal["adamw", "adam", "sgd"] = "sgd"
     rho: Positive = 0.05
@@ -87,7 +85,7 @@ class Settings:
     accumulate: Count = 1
     precision: Literal["no", "bf16", "fp16"] = "no"
     group_rates: Mapping[str, Positive] = field(default_factory=dict)
-    ema: _BelowOne = 0.0
+    ema: BelowOne = 0.0
     seed: Natural = 0
     workers: Natural = 0
     evaluate_every: Natural = 0

@@ -22,7 +22,7 @@ from torch.utils.data import default_collate
 
 from ... import features
 from ...errors import DatasetError, MediaError, ParameterError
-from ...settings import Count, Natural, Number, Positive, Share, settings
+from ...settings import BelowOne, Count, Natural, Number, Positive, Share, settings
 from ..items import ItemDataset
 from ..sources import SAMPLE_RATE
 from .items import Item, LabelTable, Reading
@@ -43,7 +43,7 @@ class Augmentation:
     """
 
     mixup: Share = 0.0
-    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: BelowOne = 0.0
     freq_mask: Natural = 0
     time_mask: Natural = 0
     noise: bool = False

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -17,7 +16,7 @@ from torch.utils.data import DataLoader
 from ...clips.speech import AGES
 from ...errors import DatasetError, MediaError, ParameterError, ShapeError, check_choice
 from ...features import Moments, valid_mask
-from ...settings import Natural, Number, Positive, settings
+from ...settings import BelowOne, Natural, Number, Positive, settings
 from ..items import ItemDataset
 from ..sources import SAMPLE_RATE, FileReader, from_int16, read_window, to_int16
 from .table import Labels, Recording, age_index, word_index
@@ -26,7 +25,6 @@ UNKNOWN = -1  # number of a word or an age that is not known
 CROPS = ("start", "centre", "random")
 _WHOLE = 30.0  # seconds; in memory, longer clips stay in their files if crops are random
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-_Part = Annotated[Number, Field(ge=0, lt=1)]
 
 
 @settings
@@ -69,8 +67,8 @@ class Data:
     valid_file: str = ""
     test_file: str = ""
     splitted_data_files: bool | None = None
-    test_size: _Part = 0.3
-    valid_size: _Part = 0.2
+    test_size: BelowOne = 0.3
+    valid_size: BelowOne = 0.2
     k_fold: Natural = 0
     fold: Natural = 0
     shuffle: bool = True

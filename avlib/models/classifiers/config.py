@@ -19,7 +19,7 @@ from ...features import (
     WHISPER_N_FFT,
     resnet_hop_length,
 )
-from ...settings import Count, Number, Positive, settings
+from ...settings import BelowOne, Count, Number, Positive, settings
 
 SMALL_LAYERS = 2  # of a small transformer
 
@@ -100,7 +100,7 @@ class Config:
     layer_sum: bool = False
     projection: Count = 256
     activation: Literal["", "gelu", "relu"] = ""
-    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    dropout: BelowOne = 0.0
     age_momentum: Number = 1.0
     word_scale: Number = 1.0
     min_max: bool = False

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Annotated, ClassVar, Literal
-
-from pydantic import Field
+from typing import ClassVar, Literal
 
 from ... import losses, training
 from ...datasets.classification import Data
 from ...errors import ParameterError
 from ...models.classifiers import BACKBONES, Config
-from ...settings import Count, Natural, NonNegative, Number, Share, settings
+from ...settings import BelowOne, Count, Natural, NonNegative, Number, Share, settings
 
 LOSSES = {
     "cross_entropy": "-log of the target class's probability; of a regression mse is taken",
@@ -74,7 +72,6 @@ VALUES = {
     "loss": {**_LOSS, **{name: name for name in LOSSES}},
 }
 _MASK = 10  # largest width of a mask in the README, in mel rows or columns
-_Part = Annotated[Number, Field(ge=0, lt=1)]
 
 
 def choices() -> dict[str, dict[str, str]]:
@@ -101,11 +98,11 @@ class Loss:
     """
 
     loss: Literal[*LOSSES] = "cross_entropy"
-    label_smoothing: _Part = 0.0
+    label_smoothing: BelowOne = 0.0
     focal_gamma: NonNegative = 2.0
     focal_alpha: Number | Sequence[Number] | None = None
     focal_form: Literal[*losses.FOCAL_FORMS] = "softmax"
-    beta: _Part = 0.999
+    beta: BelowOne = 0.999
     cb_form: Literal[*losses.CLASS_BALANCED_FORMS] = "softmax"
     cb_gamma: NonNegative = 1.0
     balancing_form: Literal[*losses.BALANCING_FORMS] = "balanced"
@@ -187,7 +184,7 @@ class Settings:
     weights: str = ""
     data_type: Literal["", "wave", "spectrogram"] = ""
     epochs: Natural = 0
-    warmup_ratio: _Part | None = None
+    warmup_ratio: BelowOne | None = None
     checkpoint: str = ""
     test: bool = False
     debug: bool = False
