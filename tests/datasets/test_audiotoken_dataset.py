@@ -19,6 +19,7 @@ from avlib.clips import KINDS, Scene
 from avlib.datasets import audiotoken
 from avlib.datasets.audiotoken import AudioTokenDataset, Clip, read_clips, scene_clips, select
 from avlib.errors import CacheError, DatasetError, MediaError, ParameterError, TooShortError
+from avlib.features import beats_fbank
 
 # torch warns of more workers than cores, and there may be one only
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
@@ -422,7 +423,7 @@ def test_real_recordings(name):
 
 def same(first: audiotoken.Sample, second: audiotoken.Sample) -> bool:
     pictures = first.image is second.image or torch.equal(first.image, second.image)
-    return pictures and torch.equal(first.waveform, second.waveform) and first[3:] == second[3:]
+    return pictures and torch.equal(first.waveform, second.waveform) and first[4:] == second[4:]
 
 
 def test_items_follow_from_seed_epoch_and_index():
@@ -455,6 +456,25 @@ def test_a_batch_of_clips_of_their_own_lengths(tmp_path):
     none = AudioTokenDataset(clips, seconds=1, **SMALL).collate([None])
     assert none.waveform.shape == (0, 16000) and none.image.shape == (0, 3, 32, 64) and none.name == []
     assert none.lengths.shape == (0,) and none.lengths.dtype == torch.int64
+
+
+def test_a_scene_and_a_file_come_in_one_batch(video):
+    clips = [*scene_clips(1, seconds=1.0), Clip("clip", video, caption="a picture with a number")]
+    dataset = AudioTokenDataset(clips, seconds=1.0, prompt="a photo of {}", **SMALL)
+    batch = dataset.batch()
+    assert batch.fbank.shape == (2, 98, 128) and torch.equal(batch.fbank, beats_fbank(batch.waveform))
+    assert (batch.classes[0] >= 0).all() and batch.classes[1].tolist() == [-1, -1, -1]
+    assert batch.prompt == [f"a photo of {clip.caption}" for clip in clips]
+    stock = AudioTokenDataset(clips, seconds=1.0, moments=2, **SMALL)
+    held = stock.prepared(1, False)
+    for sample, fresh in zip(held.batch(), stock.batch(), strict=True):
+        assert torch.equal(sample, fresh) if torch.is_tensor(sample) else sample == fresh
+    middle = AudioTokenDataset(clips, seconds=1.0, moments=2, window="middle", **SMALL)[1]
+    expected = AudioTokenDataset(clips, seconds=1.0, window="middle", frame=5.25, **SMALL)[1]
+    assert (middle.waveform - expected.waveform).abs().max() <= 2**-16
+    assert torch.equal(middle.image, expected.image)
+    with pytest.raises(TooShortError, match=r"ball 0: 1\.00 s; expected 2 s, the window"):
+        _ = AudioTokenDataset(clips, seconds=2.0, moments=1, **SMALL)[0]
 
 
 def broken(folder: Path, video: Path) -> dict[str, tuple[Clip, str]]:
@@ -590,7 +610,7 @@ def test_scenes_are_rows_with_sound_picture_and_words():
     sample = AudioTokenDataset([clip], seconds=1, window=0.5, frame=0.75, **SMALL)[0]
     assert torch.equal(sample.waveform, torch.from_numpy(clip.scene.sound(RATE)).mean(0)[8000:24000])
     picture = torch.from_numpy(clip.scene.frame(0.75, (32, 64))).permute(2, 0, 1)
-    assert torch.equal(sample.image, picture / 127.5 - 1) and sample.caption == clip.caption
+    assert torch.equal(sample.image, picture / 127.5 - 1) and sample.prompt == clip.caption
     assert sample.notes == ("2 channels averaged",) and sample.label == "bell"
 
 

@@ -18,7 +18,7 @@ from avlib.features import beats_fbank
 from avlib.models.audiotoken import AudioTokenEmbedder, add_lora, lora_parameters, save_lora
 from avlib.models.beats import BEATs, Config
 from avlib.models.text_to_image import TextToImage
-from avlib.systems import audiotoken, cav_mae
+from avlib.systems import audiotoken
 from avlib.systems.audiotoken import changed
 
 # A few steps of smaller models, on few clips.
@@ -79,18 +79,12 @@ def test_other_choices_are_refused(name, value):
         changed(audiotoken.tiny, {name: value})
 
 
-def test_only_the_rows_own_parts_decide():
-    ours, theirs = audiotoken.learning.SOURCES, cav_mae.learning.SOURCES
-    assert "models/audiotoken" in ours and not [part for part in ours if "cav_mae" in part]
-    assert "models/cav_mae" in theirs and not [part for part in theirs if "audiotoken" in part]
-
-
 # Data
 
 
 def test_scenes_are_what_they_say(batch):
     dataset = audiotoken.held_out(small, progress=False)
-    clip, example = dataset.clips[1], dataset[1]
+    clip, example = dataset.items[1], dataset[1]
     assert example.label == clip.label == "bell" and example.prompt == f"a photo of {clip.caption}"
     expected = torch.from_numpy(clip.scene.sound(16000).mean(axis=0))
     assert torch.allclose(example.waveform, expected, atol=2**-16)
@@ -115,7 +109,7 @@ def test_training_draws_moments_words_and_beginnings_by_seed_and_epoch():
     prompts = {e.prompt for epoch in range(8) for e in seen(epoch)}
     assert "" in prompts and "a photo of bell" in prompts and "a photo of a bell" in prompts
     train, held = (
-        {clip.scene.seed for clip in made.clips} for made in (dataset, audiotoken.held_out(small, progress=False))
+        {clip.scene.seed for clip in made.items} for made in (dataset, audiotoken.held_out(small, progress=False))
     )
     assert not train & held
 
@@ -299,6 +293,26 @@ def test_the_users_clips_are_trained_on(tmp_path, whole):
     assert audiotoken.trained(settings, progress=False).folder != folder
 
 
+def test_settings_that_change_no_weights_train_nothing_anew(whole):
+    free = {"held_out": 9, "workers": 0, "log_every": 2, "inference_steps": 3, "judge.width": 5}
+    assert audiotoken.trained(changed(small, free), progress=False).folder == whole.folder
+    chosen = {"best": True, "monitor": "held-out loss", "evaluate_every": 1}
+    recipes = [audiotoken.stages["embedder"].recipe(changed(small, {"held_out": n} | chosen)) for n in (8, 9)]
+    assert recipes[0] != recipes[1], "the best weights depend on the clips that choose them"
+
+
+def test_the_command_extracts_sounds(tmp_path, capsys):
+    (clip,) = clips.render(clips.scenes(1, 7, 1.0), size=(64, 64), jobs=1, progress=False)
+    (tmp_path / "video").mkdir()
+    shutil.copy(clip.path, tmp_path / "video" / "one.mp4")
+    given = ["--data", str(tmp_path), "--out", str(tmp_path / "audio"), "--jobs", "1"]
+    assert main(["extract_audio", *given]) == 0 and "0 of 1 items left out" in capsys.readouterr().out
+    (tmp_path / "video" / "two.mp4").write_bytes(b"nothing")
+    assert main(["extract_audio", *given]) == 2 and "two.mp4" in capsys.readouterr().err
+    assert main(["extract_audio", *given, "--on-error", "skip"]) == 0
+    assert [path.name for path in (tmp_path / "audio").iterdir()] == ["one.wav"]
+
+
 def test_the_command_trains_the_row(whole, tmp_path, capsys):
     given = [word for name, value in SMALL.items() for word in ("-p", f"{name}={value}")]
     assert main(["train", "audiotoken", *given, "--out", str(tmp_path / "out")]) == 0
@@ -426,6 +440,9 @@ def test_the_published_models_are_trained_with(published):
 def test_what_only_others_could_train_has_to_be_given(published):
     with pytest.raises(ParameterError, match=r"checkpoint: none is given.*527 classes"):
         audiotoken.trained(audiotoken.full, progress=False)
+    given = changed(small, {"checkpoint": str(published[1]["checkpoint"]), "stage": "classifier"})
+    with pytest.raises(ParameterError, match="stage: 'classifier', whose model is given"):
+        audiotoken.trained(given, progress=False)
     with pytest.raises(ParameterError, match=r"folder: none is given.*stable-diffusion-v1-4"):
         audiotoken.trained(changed(audiotoken.full, {"checkpoint": str(published[1]["checkpoint"])}), progress=False)
 

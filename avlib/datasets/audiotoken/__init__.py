@@ -8,18 +8,35 @@ waveform, length, image, *_ = dataset[0]                        # (80000,), 8000
 
 from __future__ import annotations
 
-from .captions import COLOURS, PLACES, SIZES, attributes, caption, phrase, vocabulary
-from .dataset import AudioTokenDataset, Batch, Sample
-from .extraction import Extracted, extract_audio
-from .table import Clip, SceneClip, read_clips, scene_clips, select
+from .dataset import HELD_OUT, AudioTokenDataset, Batch, Data, Sample
+from .table import (
+    CLASSES,
+    COLOURS,
+    PLACES,
+    SIZES,
+    Clip,
+    Extracted,
+    SceneClip,
+    attributes,
+    caption,
+    extract_audio,
+    phrase,
+    read_clips,
+    scene_clips,
+    select,
+    vocabulary,
+)
 
 __all__ = [
+    "CLASSES",
     "COLOURS",
+    "HELD_OUT",
     "PLACES",
     "SIZES",
     "AudioTokenDataset",
     "Batch",
     "Clip",
+    "Data",
     "Extracted",
     "Sample",
     "SceneClip",

@@ -1,7 +1,7 @@
-"""Clips to what AudioToken sees: a window of sound at 16 kHz and one picture of it.
+"""Clips as AudioToken sees them: a window of sound at 16 kHz and one picture of it.
 
-The published loader reads what it finds: sound at any rate as if it were 16 kHz, of several channels the first. This
-one resamples and mixes down, and says on the item what it did.
+The published loader takes sound of any rate for 16 kHz, and of several channels the first. This one resamples and
+averages, and notes on the item what it did.
 """
 
 from __future__ import annotations
@@ -10,85 +10,134 @@ from collections.abc import Sequence
 from functools import partial
 from math import ceil
 from numbers import Real
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from ...errors import ParameterError, TooShortError
-from ...features import BEATS_SHORTEST
+from ...features import BEATS_MELS, BEATS_SHORTEST, beats_fbank
+from ...settings import Count, Positive, settings
 from ..items import ItemDataset
 from ..sources import SAMPLE_RATE, FileReader, read_window
-from .table import Clip
+from .table import CLASSES, Clip, SceneClip, phrase
 
+HELD_OUT = 1000  # built-in scenes of this seed and above are never trained on
 _WINDOW = 400  # samples of one frame
-_PUBLISHED = 10.0  # seconds that the published loader takes every clip for
+_HOP = 160  # samples from one frame of an fbank to the next
+_PUBLISHED = 10.0  # seconds that the published loader assumes of every clip
+
+
+@settings
+class Data:
+    """Clips to learn from.
+
+    data: a folder of clips, or a table that lists them (`read_clips`); "" takes built-in scenes.
+    csv: the table of a folder in VGGSound's layout.
+    exclude: plain text lists of clips to leave out.
+    seconds: of sound.
+    image_size: height and width of a picture.
+    clips, frames: number of the scenes that are trained on, and moments at which each is seen.
+    held_out: clips for evaluation; of the user's own those of the split "test", at most so many, or where there is
+        none, up to a quarter.
+    clips_seed: chooses the scenes that are trained on, and which of the user's own clips are held out.
+    on_error: "raise" or "skip", for clips that cannot be used.
+    """
+
+    @property
+    def FREE(self) -> tuple[str, ...]:
+        """Fields that change no weights; see `avlib.settings.recipe`."""
+        return ("clips", "frames") if self.data else ("csv", "exclude", "held_out", "on_error")
+
+    data: str = ""
+    csv: str = ""
+    exclude: Sequence[str] = ()
+    seconds: Positive = 5.0
+    image_size: Annotated[Sequence[Count], Field(min_length=2, max_length=2)] = (320, 512)
+    clips: Count = 2048
+    frames: Count = 3
+    held_out: Count = 128
+    clips_seed: Annotated[int, Field(ge=0, lt=HELD_OUT)] = 0
+    on_error: Literal["raise", "skip"] = "raise"
 
 
 class Sample(NamedTuple):
     """One item.
 
     waveform: 16 kHz, mono.
-    length: how many of its samples are sound; zeros follow where the clip ended.
+    length: samples that are sound; zeros follow where the clip ended.
+    fbank: of the waveform, by `beats_fbank`; None where `collate` computes it.
     image: in [-1, 1]; None where none is wanted.
+    classes: numbers of kind, size and colour, in the order of `CLASSES`; -1 where they are not known.
     label: its class, "" where it is not known.
+    prompt: the caption, or some of its words, as the data set's `prompt` has it; "" without a caption.
     name: of the clip.
-    start: where in the clip the window begins, in seconds.
-    caption: what it shows, in words; "" where nobody said.
-    notes: what was done to the sound and the picture, in words.
+    start: of the window in the clip, in seconds.
+    notes: changes that were made to the sound and the picture, in words.
     """
 
     waveform: Float[Tensor, " samples"]
     length: int
+    fbank: Float[Tensor, "frames mels"] | None
     image: Float[Tensor, "3 height width"] | None
+    classes: tuple[int, ...]
     label: str
+    prompt: str
     name: str
     start: float
-    caption: str = ""
     notes: tuple[str, ...] = ()
 
 
 class Batch(NamedTuple):
-    """Several of them; `lengths` is what BEATs takes to mask what is no sound."""
+    """Several items; BEATs takes `lengths` to mask what is no sound."""
 
     waveform: Float[Tensor, "batch samples"]
     lengths: Int64[Tensor, " batch"]
+    fbank: Float[Tensor, "batch frames mels"]
     image: Float[Tensor, "batch 3 height width"] | None
+    classes: Int64[Tensor, "batch attributes"]
     label: list[str]
+    prompt: list[str]
     name: list[str]
     start: list[float]
-    caption: list[str]
     notes: list[tuple[str, ...]]
 
 
 class AudioTokenDataset(ItemDataset):
     """Clips as AudioToken sees them.
 
-    What is random about an item follows from (seed, epoch, index) alone, in whatever process it is made. Use it with
-    any DataLoader and `collate_fn=dataset.collate`.
+    All that is random about an item follows from (seed, epoch, index), in any process. Use it with any DataLoader and
+    `collate_fn=dataset.collate`.
 
     Args:
         clips: from `read_clips`, `select` or `scene_clips`.
         seconds: of the window; published 5 for training, 10 for inference. None takes every clip whole, and pads a
             batch to its longest.
-        image_size: height and width of the picture. The whole picture is fitted to it, whatever its own shape, as
-            published; 16:9 becomes 8:5 by the default.
-        window: where it begins: "random" is anywhere from the start to the last place where it fits, into the
-            pictures too if they are read; "middle"; a number of seconds; or "published", a whole second below
-            10 - `seconds`, so never the last one.
-        frame: which picture: "random" among those on the screen during the window, or "middle" of it; a number is
-            the second of the clip; "published" divides the pictures by 10 for the rate, as if all clips had 10 s.
-        crop: whether to take the square in the centre of the picture before it is fitted.
-        tile: whether a clip that is shorter than the window is repeated to fill it, as published, where every clip is
-            repeated to 10 s (`window="published"` does so). If not, zeros follow, and `length` says how many samples
-            are sound: then nothing is heard that was not there, and a mask can leave the rest out.
+        image_size: height and width. The whole picture is fitted to it, whatever its own shape, as published; 16:9
+            becomes 8:5 by the default.
+        window: its beginning: "random" is anywhere from the start to the last place where it fits, into the pictures
+            too if they are read; "middle"; a number of seconds; or "published", a whole second below 10 - `seconds`, so
+            never the last one.
+        frame: the picture: "random" among those on the screen during the window, or "middle" of it; a number is the
+            second of the clip; "published" divides the pictures by 10 for the rate, as if all clips had 10 s.
+        moments: 0 reads windows and pictures anew each time. Otherwise the data set consists of the middle window of
+            each clip and its pictures at so many moments, for `prepared` to hold; with `window="random"` one moment is
+            drawn, and the sound begins anywhere, its beginning following its end.
+        prompt: a text in which "{}" stands for a caption.
+        word_dropout: with random windows of `moments`, how often size, colour or article of a scene's caption is left
+            out.
+        caption_dropout: likewise, the whole caption.
+        crop: take the square in the centre of the picture before it is fitted.
+        tile: repeat a clip that is shorter than the window to fill it, as published, where every clip is repeated to
+            10 s (`window="published"` does so). If not, zeros follow, and `length` counts the samples that are sound.
         images: False reads no picture, and needs no video.
         channel: of the sound; None averages all, 0 takes the first as published.
-        seed: of the windows and frames.
-        on_error: "raise", or "skip" to leave out what cannot be used; `report` says what that was.
+        seed: of all that is drawn.
+        on_error: "raise", or "skip" to leave out unusable clips and `report` them.
 
     Raises:
         DatasetError: no clips.
@@ -103,6 +152,10 @@ class AudioTokenDataset(ItemDataset):
         *,
         window: str | float | int = "random",
         frame: str | float | int = "random",
+        moments: int = 0,
+        prompt: str = "{}",
+        word_dropout: float = 0.0,
+        caption_dropout: float = 0.0,
         crop: bool = False,
         tile: bool = False,
         images: bool = True,
@@ -124,30 +177,89 @@ class AudioTokenDataset(ItemDataset):
         if channel is not None and channel < 0:
             raise ParameterError("channel", f"{channel}", "0 or more, or None for the average")
         self.seconds, self.image_size = None if seconds is None else float(seconds), tuple(image_size)
-        self.window, self.frame = window, frame
-        self.crop, self.tile, self.images, self.channel = crop, tile, images, channel
+        self.window, self.frame, self.moments, self.channel = window, frame, moments, channel
+        self.prompt, self.word_dropout, self.caption_dropout = prompt, word_dropout, caption_dropout
+        self.crop, self.tile, self.images = crop, tile, images
 
     def __getitem__(self, index: int) -> Sample | None:
         """One item; None when it is left out."""
-        return self._attempt(self._sample, range(len(self))[index])
+        return self._attempt(self._held if self.moments else self._sample, index)
 
     def collate(self, samples: list[Sample | None]) -> Batch:
-        """A batch of those items that are not left out, padded to the longest; of none, if all are."""
+        """Put the items that are not left out into a batch, padded to the longest; an empty one, if all are."""
         kept = [sample for sample in samples if sample is not None]
         longest = max((len(sample.waveform) for sample in kept), default=round((self.seconds or 0) * SAMPLE_RATE))
-        waveform, image = torch.zeros(len(kept), longest), torch.zeros(len(kept), 3, *self.image_size)
-        for row, sample in enumerate(kept):
-            waveform[row, : len(sample.waveform)] = sample.waveform
-            if self.images:
-                image[row] = sample.image
-        _, lengths, _, *rest = map(list, zip(*kept, strict=True)) if kept else ([] for _ in Sample._fields)
-        return Batch(waveform, torch.tensor(lengths, dtype=torch.int64), image if self.images else None, *rest)
+        waveform = torch.zeros(len(kept), longest)
+        for row, sample in zip(waveform, kept, strict=True):
+            row[: len(sample.waveform)] = sample.waveform
+        columns = zip(*kept, strict=True) if kept else ([] for _ in Sample._fields)
+        _, lengths, fbanks, images, classes, *rest = map(list, columns)
+        if kept:
+            fbank = torch.stack(fbanks) if self.moments else beats_fbank(waveform)
+        else:
+            fbank = torch.empty(0, max(0, (longest - _WINDOW) // _HOP + 1), BEATS_MELS)
+        image = torch.stack(images) if kept and self.images else torch.empty(0, 3, *self.image_size)
+        numbers = torch.tensor(classes, dtype=torch.int64).reshape(len(kept), len(CLASSES))
+        lengths = torch.tensor(lengths, dtype=torch.int64)
+        return Batch(waveform, lengths, fbank, image if self.images else None, numbers, *rest)
+
+    def batch(self, first: int = 0, count: int | None = None) -> Batch:
+        """Return some items at once, from the `first` on; all when `count` is None."""
+        end = len(self) if count is None else min(len(self), first + count)
+        return self.collate([self[index] for index in range(first, end)])
+
+    def contents(self, index: int) -> dict[str, np.ndarray]:
+        """The middle window of a clip as int16, its fbank, and its pictures at `moments`, in the middles of its parts.
+
+        Raises:
+            TooShortError: the clip does not fill the window.
+        """
+        clip: Clip = self.items[index]
+        reader, wanted = clip.reader(), round(self.seconds * SAMPLE_RATE)
+        begin = partial(self._start, "middle", None, reader)
+        waveform, start = read_window(reader, self.seconds, begin, self.channel)
+        if len(waveform) < wanted:
+            raise TooShortError(clip, f"{len(waveform) / SAMPLE_RATE:.2f} s", f"{self.seconds:g} s, the window")
+        sound = (waveform.numpy() * 2**15).round().clip(-(2**15), 2**15 - 1).astype(np.int16)
+        times = start / SAMPLE_RATE + (np.arange(self.moments) + 0.5) / self.moments * self.seconds
+        shown = reader.pictures(times=[min(time, reader.last_time) for time in times.tolist()], size=self.image_size)
+        fbank = beats_fbank(torch.from_numpy(sound).float() / 2**15)
+        pictures = torch.stack([self._fitted(picture) for picture in shown])
+        return {"sounds": sound, "fbanks": fbank.numpy(), "pictures": pictures.numpy()}
+
+    def _held(self, index: int) -> Sample:
+        clip: Clip = self.items[index]
+        if self.memory is None:
+            held = {name: torch.from_numpy(array) for name, array in self.contents(index).items()}
+        else:
+            held = {name: rows[index] for name, rows in self.memory.items()}
+        moment, shift, caption = self.moments // 2, 0, clip.caption
+        if self.window == "random":
+            dice = self._dice(index)
+            moment, shift = int(dice.integers(self.moments)), int(dice.integers(len(held["fbanks"])))
+            caption = self._some_words(clip, dice.random(4))
+        waveform = held["sounds"].roll(shift * _HOP).float() / 2**15
+        fbank = held["fbanks"].roll(shift, 0)  # but for the seam, that of the waveform
+        image = held["pictures"][moment].float() / 127.5 - 1
+        return Sample(waveform, len(waveform), fbank, image, *self._known(clip, caption), 0.0)
+
+    def _some_words(self, clip: Clip, drawn: np.ndarray) -> str:
+        size, colour, article, any_ = drawn >= [*[self.word_dropout] * 3, self.caption_dropout]
+        if not any_ or not isinstance(clip, SceneClip):
+            return clip.caption if any_ else ""
+        words = clip.attributes
+        caption = phrase(words["kind"], words["size"] if size else "", words["colour"] if colour else "")
+        return caption if article else caption.removeprefix("a ")
+
+    def _known(self, clip: Clip, caption: str) -> tuple[tuple[int, ...], str, str, str]:
+        """Classes, label, prompt and name."""
+        prompt = self.prompt.replace("{}", caption) if caption else ""
+        return clip.classes, clip.label, prompt, clip.name
 
     def _sample(self, index: int) -> Sample:
         clip: Clip = self.items[index]
-        dice = np.random.default_rng([self.seed, int(self._epoch), index])
-        reader = clip.reader()
-        waveform, start, notes = self._sound(clip, reader, dice)
+        dice, reader = self._dice(index), clip.reader()
+        waveform, start, notes = self._sound(reader, dice)
         length, wanted = len(waveform), round((self.seconds or 0) * SAMPLE_RATE)
         if length < wanted:
             notes.append(f"{length / SAMPLE_RATE:.3f} s of sound, then zeros")
@@ -162,14 +274,12 @@ class AudioTokenDataset(ItemDataset):
             notes.append("digital silence")
         image = None
         if self.images:
-            image, note = self._image(reader, dice, start, start + length / SAMPLE_RATE)
-            notes += note
-        return Sample(waveform, length, image, clip.label, clip.name, start, clip.caption, tuple(notes))
+            picture, note = self._picture(reader, dice, start, start + length / SAMPLE_RATE)
+            image, notes = self._fitted(picture).float() / 127.5 - 1, notes + note
+        return Sample(waveform, length, None, image, *self._known(clip, clip.caption), start, tuple(notes))
 
-    def _sound(
-        self, clip: Clip, reader: FileReader, dice: np.random.Generator
-    ) -> tuple[Float[Tensor, " samples"], float, list[str]]:
-        """The window, as far as the clip goes unless it is repeated; where it begins; what was done."""
+    def _sound(self, reader: FileReader, dice: np.random.Generator) -> tuple[Tensor, float, list[str]]:
+        """The window, as far as the clip goes unless it is repeated; its start in seconds; notes."""
         notes = reader.notes(self.channel)
         if self.seconds is None:
             return reader.sound(self.channel), 0.0, notes
@@ -181,26 +291,26 @@ class AudioTokenDataset(ItemDataset):
             notes.append(f"repeated from {len(waveform) / SAMPLE_RATE:.3f} s to {whole / SAMPLE_RATE:g} s")
             return waveform.repeat(ceil(whole / len(waveform)))[:whole]
 
-        begin = partial(self._start, dice, reader)
+        begin = partial(self._start, self.window, dice, reader)
         waveform, start = read_window(reader, self.seconds, begin, self.channel, repeated if self.tile else None)
         return waveform, start / SAMPLE_RATE, notes
 
-    def _start(self, dice: np.random.Generator, reader: FileReader, samples: int) -> int:
+    def _start(self, window: str | float, dice: np.random.Generator | None, reader: FileReader, samples: int) -> int:
         """The first sample of the window, of a clip that has so many."""
         wanted = round(self.seconds * SAMPLE_RATE)
-        if self.window == "published":
+        if window == "published":
             last = min(max(ceil(_PUBLISHED - self.seconds), 1) - 1, max(samples - wanted, 0) // SAMPLE_RATE)
             return int(dice.integers(last + 1)) * SAMPLE_RATE
-        if isinstance(self.window, Real):
-            return round(self.window * SAMPLE_RATE)
+        if isinstance(window, Real):
+            return round(window * SAMPLE_RATE)
         if self.images:  # some videos end before their sound: there would be nothing to see
             samples = min(samples, int(reader.pictures_end * SAMPLE_RATE))
         room = max(samples - wanted, 0)
-        return room // 2 if self.window == "middle" else int(dice.integers(room + 1))
+        return room // 2 if window == "middle" else int(dice.integers(room + 1))
 
-    def _image(
+    def _picture(
         self, reader: FileReader, dice: np.random.Generator, start: float, end: float
-    ) -> tuple[Float[Tensor, "3 height width"], list[str]]:
+    ) -> tuple[UInt8[Tensor, "3 shown_height shown_width"], list[str]]:
         if self.frame == "published":
 
             def rule(count: int, rate: float) -> list[int]:
@@ -208,28 +318,26 @@ class AudioTokenDataset(ItemDataset):
                 low, high = int(start * per_second), int((start + (self.seconds or _PUBLISHED)) * per_second)
                 return [min(int(dice.integers(low, high + 1)), count - 1)]  # published: may be one past the last
 
-            return self._fitted(reader.pictures(rule, size=self.image_size)[0]), []
-        time = self.frame
+            return reader.pictures(rule, size=self.image_size)[0], []
+        time, notes = self.frame, []
         if not isinstance(time, Real):
             end = max(start, min(end, reader.pictures_end))
             time = (start + end) / 2 if time == "middle" else dice.uniform(start, end)
-        notes = []
         if time > reader.pictures_end:
             notes.append(f"its pictures end at {reader.pictures_end:.2f} s: the last one is shown")
-        shown = reader.pictures(times=[min(float(time), reader.last_time)], size=self.image_size)
-        return self._fitted(shown[0]), notes
+        return reader.pictures(times=[min(float(time), reader.last_time)], size=self.image_size)[0], notes
 
-    def _fitted(self, picture: UInt8[Tensor, "3 shown_height shown_width"]) -> Float[Tensor, "3 height width"]:
+    def _fitted(self, picture: UInt8[Tensor, "3 shown_height shown_width"]) -> UInt8[Tensor, "3 height width"]:
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms import functional as T
 
-        if tuple(picture.shape[1:]) != self.image_size or self.crop:
-            image = T.to_pil_image(picture)
-            if self.crop:
-                image = T.center_crop(image, min(image.size))
-            picture = T.pil_to_tensor(T.resize(image, list(self.image_size), InterpolationMode.BICUBIC))
-        return picture.float() / 127.5 - 1
+        if tuple(picture.shape[1:]) == self.image_size and not self.crop:
+            return picture
+        image = T.to_pil_image(picture)
+        if self.crop:
+            image = T.center_crop(image, min(image.size))
+        return T.pil_to_tensor(T.resize(image, list(self.image_size), InterpolationMode.BICUBIC))
 
     def _check_whole(self, index: int) -> bool:
-        self._sample(index)
+        (self._held if self.moments else self._sample)(index)
         return True

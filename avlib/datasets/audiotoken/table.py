@@ -1,4 +1,4 @@
-"""The clips of a data set as one table, a row for each: there is no second list that could be longer or shorter."""
+"""AudioToken's clips as one table: what a folder or a table lists, labels, captions, and sounds written to disk."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
+from typing import ClassVar, NamedTuple
 
-from ... import clips
-from ...errors import DatasetError
-from ..sources import SOUND_SUFFIXES, VIDEO_SUFFIXES, FileReader, SceneReader, existing, files_in, segments
-from .captions import caption
+from ... import cache, clips, media
+from ...errors import AvlibError, CacheError, DatasetError, MediaError, check_choice
+from ...workers import POLICIES, describe, each
+from ..sources import SAMPLE_RATE, SOUND_SUFFIXES, VIDEO_SUFFIXES, FileReader, SceneReader, existing, files_in, segments
+
+SIZES = ("small", "large")  # below and above the middle of all sizes
+COLOURS = ("blue", "purple", "pink", "orange", "yellow")  # the nearest of the five on the ramp of hues
+PLACES = ("on the left", "in the middle", "on the right")  # thirds of where the thing may stand
+CLASSES = {"kind": clips.KINDS, "size": SIZES, "colour": COLOURS}  # what a picture is judged by
+_THINGS = {kind: kind for kind in clips.KINDS} | {"rain": "bowl in the rain", "string": "lute with a string"}
 
 _YTID = 11  # characters of a YouTube id, with which the published names of files begin
 _VGGSOUND = {"video": "path", "audio": "wav"}  # the folders of the published layout
@@ -25,10 +33,10 @@ class Clip:
 
     name: of its file, without the ending.
     path: the video; None where there is none.
-    wav: the file that its sound is in; None takes that of the video.
+    wav: the file of its sound; None takes that of the video.
     label: its class, "" where it is not known.
-    split: the part of the data set that it belongs to, such as "train" or "test"; "" where that is not known.
-    caption: what it shows, in words; "" where nobody said.
+    split: the part of the data set, such as "train" or "test"; "" where it is not known.
+    caption: what it shows, in words; "" where it is not known.
     ytid: the first 11 characters of the name, where the data set goes by them as VGGSound does; "" elsewhere.
     """
 
@@ -40,11 +48,13 @@ class Clip:
     caption: str = ""
     ytid: str = ""
 
+    classes: ClassVar[tuple[int, ...]] = (-1,) * len(CLASSES)  # by `CLASSES`; not known
+
     def __str__(self) -> str:
         return str(self.path or self.wav or self.name)
 
     def reader(self) -> FileReader:
-        """What reads its sound and pictures."""
+        """The reader of its sound and pictures."""
         if self.path is None and self.wav is None:
             raise DatasetError(self, "neither a video nor a sound", "at least one of them")
         return FileReader(self.path, self.wav)
@@ -58,6 +68,56 @@ class SceneClip(Clip):
 
     def reader(self) -> FileReader:
         return SceneReader(self.scene)
+
+    @cached_property
+    def attributes(self) -> dict[str, str]:
+        return attributes(self.scene.truth)
+
+    @cached_property
+    def classes(self) -> tuple[int, ...]:
+        return tuple(words.index(self.attributes[name]) for name, words in CLASSES.items())
+
+
+# Captions of scenes. Only what a single frame shows is in them, so the rate is not. By default it can be heard as well:
+# the kind, the size by the pitch, the colour by how long and how bright a note rings. A mono sound has no place.
+
+
+def attributes(truth: clips.Truth) -> dict[str, str]:
+    """The attributes of a scene that one frame shows, each as one of a few words.
+
+    Returns:
+        "kind" (one of `avlib.clips.KINDS`), "size" (one of `SIZES`), "colour" (of `COLOURS`), "place" (of `PLACES`).
+    """
+    return {
+        "kind": truth.kind,
+        "size": _nearest(SIZES, truth.size * len(SIZES)),
+        "colour": _nearest(COLOURS, truth.hue * (len(COLOURS) - 1) + 0.5),
+        "place": _nearest(PLACES, truth.position * len(PLACES)),
+    }
+
+
+def caption(truth: clips.Truth, place: bool = False) -> str:
+    """A scene in words: "a small blue ball", "a large pink bowl in the rain"; `place` adds "on the left"."""
+    words = attributes(truth)
+    return phrase(words["kind"], words["size"], words["colour"], words["place"] if place else "")
+
+
+def phrase(kind: str, size: str, colour: str, place: str = "") -> str:
+    """The caption of these attributes."""
+    return " ".join(filter(None, ("a", size, colour, _THINGS[kind], place)))
+
+
+def vocabulary() -> list[str]:
+    """Every word that a caption can have, sorted; 25 of them."""
+    phrases = [phrase(kind, SIZES[0], COLOURS[0]) for kind in clips.KINDS]
+    return sorted({word for text in (*phrases, *SIZES, *COLOURS, *PLACES) for word in text.split()})
+
+
+def _nearest(words: tuple[str, ...], step: float | int) -> str:
+    return words[min(int(step), len(words) - 1)]
+
+
+# Tables
 
 
 def scene_clips(count: int, seed: int = 0, seconds: float | int = 10.0, split: str = "") -> list[Clip]:
@@ -244,3 +304,74 @@ def _names_in(path: str | Path) -> set[str]:
     except UnicodeDecodeError as error:
         raise DatasetError(path, "is no text", "one id in each line, in UTF-8") from error
     return {line for line in lines if line and not line.startswith("#")}
+
+
+# Sounds on disk
+
+
+class Extracted(NamedTuple):
+    """The table with the new files in it, why clips were left out, and a text with their number and the reasons."""
+
+    clips: list[Clip]
+    skipped: list[AvlibError]
+    report: str
+
+
+def extract_audio(
+    clips: Sequence[Clip],
+    folder: str | Path,
+    *,
+    channel: int | None = None,
+    jobs: int | None = None,
+    on_error: str = "raise",
+    progress: bool = True,
+) -> Extracted:
+    """Write the sound of every clip that has no wav as `folder/name.wav`: 16 kHz, mono, 16 bit.
+
+    Files that exist are kept, so that an interrupted run goes on. `folder` is the `audio` of the published layout if
+    the videos lie in its `video`.
+
+    Args:
+        clips: from `read_clips`.
+        folder: created when it does not exist.
+        channel: None averages those of a sound, 0 takes the first.
+        jobs: see `avlib.workers.each`.
+        on_error: "raise", or "skip" to leave clips without usable sound out and report them.
+        progress: whether to show a bar.
+
+    Raises:
+        MediaError: a clip without sound, or a broken one.
+        DatasetError: two clips of one name.
+        CacheError: the folder cannot be written.
+    """
+    check_choice("on_error", on_error, POLICIES)
+    for clip in clips:
+        if clip.wav is None and clip.path is None:
+            raise DatasetError(clip, "no video to take the sound of", "a clip on disk")
+    missing, folder = [clip for clip in clips if clip.wav is None], Path(folder)
+    if len({clip.name.casefold() for clip in missing}) < len(missing):  # some file systems take Dog and dog for one
+        raise DatasetError(folder, "two clips of one name", "a name for each", "Extract them to two folders.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(folder, str(error), "a folder that can be written", "Give another folder.") from error
+    task = partial(_extract, folder=folder, channel=channel, on_error=on_error)
+    done = list(each(task, missing, jobs=jobs, progress=progress, doing="extracting"))
+    made = {clip.name: outcome for clip, outcome in zip(missing, done, strict=True)}
+    table = [clip if clip.wav else made[clip.name] for clip in clips]
+    skipped = [outcome for outcome in done if not isinstance(outcome, Clip)]
+    return Extracted([clip for clip in table if isinstance(clip, Clip)], skipped, describe(skipped, len(clips)))
+
+
+def _extract(clip: Clip, *, folder: Path, channel: int | None, on_error: str) -> Clip | AvlibError:
+    target = folder / f"{clip.name}.wav"
+    try:
+        if not target.exists():
+            waveform = media.read_audio(clip.path, SAMPLE_RATE, channel=channel)
+            with cache.publishing(target) as unfinished:
+                media.write_wav(unfinished, waveform, SAMPLE_RATE)
+    except MediaError as error:
+        if on_error == "raise":
+            raise
+        return error
+    return replace(clip, wav=target)

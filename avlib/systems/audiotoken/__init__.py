@@ -1,40 +1,50 @@
-"""AudioToken put together: settings, data, the training steps, training that is done once, and what came of it.
+"""AudioToken put together: settings, data, training, and figures on scenes that no training sees, beside chance.
 
 settings = changed(tiny, {"embedder.steps": 300})
 model, history, folder = trained(settings)                    # a BEATs, a text-to-image model, and then the embedder
 tokens = model.token(waveform)                                # (B, samples) -> (B, width)
 model.pictures("a photo of <*>", tokens)                      # (B, 3, H, W) in [0, 1]
-evaluate(model, settings)["sound's kind right"]               # on scenes that no training sees
+evaluate(model, settings)["sound's kind right"]
 assembled(checkpoint="BEATs.pt", embedder="embedder.bin", diffusion="stable-diffusion-v1-4/")     # the published ones
 """
 
 from __future__ import annotations
 
-from .. import Figure, changed
-from .data import CLASSES, Example, Scenes, data, held_out
-from .evaluation import assess, draw, evaluate, judged, read
-from .learning import (
-    Trained,
+import argparse
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ... import metrics, training
+from ...datasets.audiotoken import CLASSES, AudioTokenDataset, Batch, Data, extract_audio, read_clips
+from ...features import beats_fbank
+from ...models.beats import BEATs
+from ...models.text_to_image import TextToImage
+from ...models.tiny_diffusion import Judge
+from ...workers import POLICIES
+from .. import Figure, Report, Trained, changed, device_of
+from .model import AudioToken, Windows, heard_layers, windows
+from .settings import PUBLISHED, STAGES, Settings, full, tiny
+from .stages import (
     assembled,
     build,
     classifier_step,
+    data,
     denoising_error,
     diffusion_step,
+    held_out,
     judge,
     judge_step,
     label_words,
     listener,
+    stages,
     step,
     text_to_image,
     trained,
     validation,
 )
-from .model import AudioToken, Windows, heard_layers, windows
-from .settings import PUBLISHED, STAGES, Data, Settings, full, tiny
-
-TITLE = "AudioToken"
-ROW = 2
-HELP = "stage=classifier, judge, diffusion or embedder"
 
 __all__ = [
     "CLASSES",
@@ -42,9 +52,7 @@ __all__ = [
     "STAGES",
     "AudioToken",
     "Data",
-    "Example",
     "Figure",
-    "Scenes",
     "Settings",
     "Trained",
     "Windows",
@@ -58,6 +66,7 @@ __all__ = [
     "diffusion_step",
     "draw",
     "evaluate",
+    "extract_audio_command",
     "full",
     "heard_layers",
     "held_out",
@@ -67,6 +76,7 @@ __all__ = [
     "label_words",
     "listener",
     "read",
+    "stages",
     "step",
     "text_to_image",
     "tiny",
@@ -74,3 +84,178 @@ __all__ = [
     "validation",
     "windows",
 ]
+
+TITLE = "AudioToken"
+ROW = 2
+HELP = "stage=classifier, judge, diffusion or embedder"
+COMMANDS = {"extract_audio": "write the sound of videos to wav files, as AudioToken trains on them"}
+
+_AT_ONCE = 64  # pictures
+
+
+def evaluate(
+    model: nn.Module,
+    settings: Settings,
+    seed: int = 0,
+    *,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> dict[str, Figure]:
+    """All figures of a model that `trained` gave, by name.
+
+    - a BEATs: how many kinds of sounds are right;
+    - a Judge: how many kinds, sizes and colours of true pictures are right, and how many sounds find their picture;
+    - a TextToImage: how many pictures from captions show, to the judge, the kind, size and colour that was said;
+    - an AudioToken: that, and the same of pictures from sounds, and of pictures from the sounds of other scenes; AIS
+      and IIS (see `avlib.metrics`), by the judge's vectors.
+
+    With the user's own clips, which no judge knows, there is the loss alone, with each clip's own sound and with
+    another's; of one clip alone, with silence.
+
+    Args:
+        model: as `trained` gives it.
+        settings: that it was trained with.
+        seed: of the held-out scenes.
+        device: where a judge is trained if there is none yet.
+        progress: whether bars are shown.
+    """
+    dataset = held_out(settings, seed, progress=progress)
+    if not dataset.moments:  # the user's clips
+        return _losses(model, settings, dataset)
+    batch = dataset.batch()
+    if isinstance(model, BEATs):
+        logits = _in_parts(model.logits, model, batch.fbank)
+        return _shares("sound", {"kind": metrics.correct(logits, batch.classes[:, 0])}, batch)
+    looking = model if isinstance(model, Judge) else judge(settings, device=device, progress=progress)
+    truth = judged(looking, batch.image, batch)
+    if isinstance(model, Judge):
+        sounds, pictures = (
+            _in_parts(embed, model, tensor)
+            for embed, tensor in ((model.embed_fbank, batch.fbank), (model.embed_images, batch.image))
+        )
+        hits = metrics.retrieval(sounds, pictures).of_images.hits(10)
+        found = Figure.of_share(hits, min(1.0, 10 / len(hits)), "chance")
+        return _shares("true picture", truth, batch) | {"R@10 sound -> picture": found}
+    figures = _shares("true picture", {"kind": truth["kind"]}, batch)
+    painter = model if isinstance(model, TextToImage) else model.painter
+    hidden = _in_parts(painter.encode_prompts, painter, batch.prompt)
+    figures |= _shares("caption", judged(looking, draw(painter, hidden, settings), batch), batch)
+    if isinstance(model, TextToImage):
+        return figures
+    hidden = read(model, batch.waveform, settings)
+    drawn = draw(model.painter, hidden, settings)
+    figures |= _shares("sound", judged(looking, drawn, batch), batch) | _similarities(looking, drawn, batch)
+    other = torch.randperm(len(hidden), generator=torch.Generator().manual_seed(seed))
+    wrong = judged(looking, draw(model.painter, hidden[other], settings), batch)
+    return figures | _shares("shuffled sound", wrong, batch)
+
+
+def assess(
+    model: nn.Module, settings: Settings, *, device: torch.device | str | None = None, progress: bool = True
+) -> Report:
+    """All that the command line says of a model: see `evaluate`."""
+    return Report(evaluate(model, settings, device=device, progress=progress))
+
+
+def read(
+    model: AudioToken, waveform: Float[Tensor, "clips samples"], settings: Settings
+) -> Float[Tensor, "clips words values"]:
+    """The prompt of the settings with each sound in it."""
+    return _in_parts(lambda part: model.read(settings.embedder.prompt, model.token(part)), model, waveform)
+
+
+def draw(
+    model: TextToImage, hidden: Float[Tensor, "clips words values"], settings: Settings
+) -> Float[Tensor, "clips 3 height width"]:
+    """Pictures in [-1, 1] of prompts that were read, sampled as the settings say; clip number n from noise number n.
+
+    From one noise for all, a figure would say as much about that noise as about the model.
+    """
+    how, first, parts = settings.sampling, 0, []
+    for part in hidden.split(_AT_ONCE):
+        seeds = range(first, first + len(part))
+        drawn = model.generate(part.to(model.unet.device), seeds, how.inference_steps, how.guidance)
+        parts.append(drawn.float().cpu())
+        first += len(part)
+    return torch.cat(parts) * 2 - 1
+
+
+def judged(
+    model: Judge, images: Float[Tensor, "clips 3 height width"], batch: Batch
+) -> dict[str, Float[Tensor, " clips"]]:
+    """Whether the judge sees in each picture, in [-1, 1], the kind, size and colour of its scene: 1 or 0."""
+    logits = _in_parts(lambda part: torch.cat(list(model(part).values()), dim=1), model, images)
+    split = logits.split([len(values) for values in CLASSES.values()], dim=1)
+    return {
+        name: metrics.correct(each, batch.classes[:, index])
+        for index, (name, each) in enumerate(zip(CLASSES, split, strict=True))
+    }
+
+
+def _similarities(model: Judge, images: Tensor, batch: Batch) -> dict[str, Figure]:
+    """AIS and IIS, by the judge: cosines of sounds and true pictures with the pictures that were drawn."""
+
+    def encode(pictures: Tensor) -> Tensor:
+        return _in_parts(model.embed_images, model, pictures * 2 - 1)
+
+    drawn, true = (((each + 1) / 2).clamp(0, 1) for each in (images, batch.image))
+    sounds = _in_parts(model.embed_fbank, model, batch.fbank)
+    found = {
+        "AIS": metrics.audio_image_similarity(sounds, encode(drawn)),
+        "IIS": metrics.image_image_similarity(drawn, true, encode),
+    }
+    return {name: Figure(each.mean, each.baseline, "of wrong pairs") for name, each in found.items()}
+
+
+def _shares(what: str, hits: dict[str, Tensor], batch: Batch) -> dict[str, Figure]:
+    """Beside each share that of always saying what is commonest; of kinds, that is chance."""
+    figures = {}
+    for name, right in hits.items():
+        often = float(batch.classes[:, list(CLASSES).index(name)].bincount().max()) / len(right)
+        figures[f"{what}'s {name} right"] = Figure.of_share(right, often, "always the commonest")
+    return figures
+
+
+@torch.no_grad()
+def _losses(model: AudioToken, settings: Settings, dataset: AudioTokenDataset) -> dict[str, Figure]:
+    """The training's error on held-out clips, with each one's own sound, beside that with another one."""
+    from accelerate.utils import send_to_device
+
+    how = settings.embedder.training
+    count, most = len(dataset), max(1, how.batch_size // how.accumulate)  # as many at a time as training has
+    errors = [0.0, 0.0]
+    for first in range(0, count, most):
+        indices = range(first, min(first + most, count))
+        own, others = (dataset.collate([dataset[(i + shift) % count] for i in indices]) for shift in (0, 1))
+        if count == 1:
+            silence = torch.zeros_like(own.waveform)
+            others = own._replace(waveform=silence, fbank=beats_fbank(silence))
+        for shift, sounds in enumerate((own, others)):
+            batch = own._replace(waveform=sounds.waveform, lengths=sounds.lengths, fbank=sounds.fbank)
+            with torch.random.fork_rng(), training.evaluating(model):
+                torch.manual_seed(first)  # the same noise for both
+                loss = step(model, send_to_device(batch, model.device), settings)[1]["error"]
+                errors[shift] += len(indices) / count * float(loss)
+    return {"error": Figure(*errors, "with the sound of another clip" if count > 1 else "with silence")}
+
+
+@torch.no_grad()
+def _in_parts(task: Callable, model: nn.Module, rows: Tensor | list) -> Tensor:
+    """What the task gives for all rows, some at a time, on the model's device and back."""
+    device = device_of(model)
+    parts = (rows[first : first + _AT_ONCE] for first in range(0, len(rows), _AT_ONCE))
+    with training.evaluating(model):
+        return torch.cat([task(part.to(device) if isinstance(part, Tensor) else part).float().cpu() for part in parts])
+
+
+def extract_audio_command(arguments: list[str]) -> int:
+    """Run `avlib extract_audio`."""
+    parser = argparse.ArgumentParser("avlib extract_audio", description="Write the sound of videos to disk, once.")
+    parser.add_argument("--data", required=True, metavar="PATH", help="a folder of videos, or a table that lists them")
+    parser.add_argument("--out", required=True, metavar="DIR", help="`audio` beside the folder `video`, as published")
+    parser.add_argument("--channel", type=int, help="of the sound; without it all are averaged")
+    parser.add_argument("--jobs", type=int, help="processes at a time")
+    parser.add_argument("--on-error", choices=POLICIES, default="raise", help="what to do with unusable clips")
+    options = vars(parser.parse_args(arguments))
+    print(extract_audio(read_clips(options.pop("data")), options.pop("out"), **options).report)
+    return 0

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ...datasets.sources import SAMPLE_RATE
 from ...errors import CheckpointError, ParameterError, TooShortError
 from ...models.audiotoken import (
     AudioTokenEmbedder,
@@ -19,8 +20,15 @@ from ...models.audiotoken import (
 )
 from ...models.beats import BEATs
 from ...models.text_to_image import TextToImage
-from .data import SAMPLE_RATE
-from .settings import Sampling
+from ...settings import Count, Number, settings
+
+
+@settings
+class Sampling:
+    """How pictures are drawn: steps of the sampler, and how much the prompt is exaggerated (1 is not at all)."""
+
+    inference_steps: Count = 50
+    guidance: Number = 7.5
 
 
 class AudioToken(nn.Module):
@@ -97,18 +105,24 @@ class AudioToken(nn.Module):
         Raises:
             TooShortError, ParameterError: as `BEATs.features`.
         """
-        mask = None
-        if lengths is not None and bool((lengths < waveform.shape[1]).any()):
-            mask = self.beats.token_mask(waveform.shape[1], lengths)
+        mask = self.token_mask(waveform.shape[1], lengths)
         with torch.no_grad():
             features = self.beats.features(waveform, self.layers, lengths if mask is not None else None)
         return self.embedder(features, mask)
 
-    def token_of(self, fbank: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch values"]:
-        """One token for each sound, by its `beats_fbank`; all of it is heard. For a training that has it computed."""
+    def token_of(
+        self, fbank: Float[Tensor, "batch frames mels"], mask: Bool[Tensor, "batch tokens"] | None = None
+    ) -> Float[Tensor, "batch values"]:
+        """One token for each sound, by its `beats_fbank` and its `token_mask`."""
         with torch.no_grad():
-            features = self.beats.encode(fbank, layers=self.layers)
-        return self.embedder(features)
+            features = self.beats.encode(fbank.to(self.beats.patch_embedding.weight.dtype), mask, self.layers)
+        return self.embedder(features, mask)
+
+    def token_mask(self, samples: int, lengths: Int[Tensor, " batch"] | None) -> Bool[Tensor, "batch tokens"] | None:
+        """The tokens of BEATs that belong to the sounds of a padded batch; None: all of them."""
+        if lengths is None or not bool((lengths < samples).any()):
+            return None
+        return self.beats.token_mask(samples, lengths)
 
     def read(
         self, prompts: str | Sequence[str], tokens: Float[Tensor, "batch values"]

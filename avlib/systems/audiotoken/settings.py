@@ -1,61 +1,29 @@
-"""Everything that an AudioToken follows from: data, and the stages of its training."""
+"""Settings of AudioToken: data, and the four stages of its training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from ... import training
-from ...errors import ParameterError, check_choice
+from ...datasets.audiotoken import Data
 from ...models.audiotoken import PLACEHOLDER
 from ...models.beats import Config
+from ...settings import Count, Natural, NonNegative, Number, Positive, Share, settings
+from .model import Sampling
 
 STAGES = ("classifier", "judge", "diffusion", "embedder")
-HELD_OUT = 1000  # scenes of this seed and above are never trained on
+NOISE_STEPS = 1000  # of Stable Diffusion's training
 
 
-@dataclass(frozen=True)
-class Data:
-    """What is learned from.
-
-    data: a folder of clips, or a table that lists them (`read_clips`); "" takes built-in scenes.
-    csv: the table of a folder in VGGSound's layout.
-    exclude: plain text lists of clips to leave out.
-    seconds: of the sound that is heard.
-    image_size: height and width of a picture.
-    clips, frames: number of the scenes that are trained on, and in how many moments each is seen.
-    held_out: how many clips are for evaluation; of the user's own data those of the split "test", at most so many,
-        or where there is none, up to a quarter.
-    clips_seed: which scenes are trained on; which of the user's own clips are held out.
-    on_error: "raise" or "skip", for clips that cannot be used.
-    """
-
-    data: str = ""
-    csv: str = ""
-    exclude: Sequence[str] = ()
-    seconds: float | int = 5.0
-    image_size: Sequence[int] = (320, 512)
-    clips: int = 2048
-    frames: int = 3
-    held_out: int = 128
-    clips_seed: int = 0
-    on_error: str = "raise"
-
-    def __post_init__(self):
-        if not 0 <= self.clips_seed < HELD_OUT:
-            raise ParameterError("clips_seed", f"{self.clips_seed}", f"0 to {HELD_OUT - 1}; others are held out")
-        for name in ("clips", "frames", "held_out"):
-            if getattr(self, name) < 1:
-                raise ParameterError(name, f"{getattr(self, name)}", "1 or more")
-        if len(self.image_size) != 2:
-            raise ParameterError("image_size", f"{self.image_size}", "height and width")
-
-
-@dataclass(frozen=True)
-class Classifier:
+@settings
+class ClassifierStage:
     """The first stage: a BEATs that tells kinds of sounds, as the published one tells AudioSet's.
 
-    checkpoint: a file of a trained BEATs to take in its place; then nothing is trained.
+    checkpoint: a file of a trained BEATs to take instead; then nothing is trained.
     network: its sizes otherwise.
     """
 
@@ -64,55 +32,55 @@ class Classifier:
     training: training.Settings = field(default_factory=training.Settings)
 
 
-@dataclass(frozen=True)
-class Judge:
-    """What says whether a picture is right; nothing else is made with it. See `avlib.models.tiny_diffusion`.
+@settings
+class JudgeStage:
+    """The judge of pictures, used for figures alone. See `avlib.models.tiny_diffusion.Judge`.
 
     width: channels of its first layer.
     embedding: width of the vectors in which pictures and sounds are compared.
     """
 
-    width: int = 16
-    embedding: int = 32
+    width: Count = 16
+    embedding: Count = 32
     training: training.Settings = field(default_factory=training.Settings)
 
 
-@dataclass(frozen=True)
-class Diffusion:
+@settings
+class DiffusionStage:
     """The second stage: pictures from words.
 
-    folder: a trained model to take in its place, as a folder in diffusers' layout or a hub id.
-    patch, latent_channels, whitening: pixels along the side of a latent, how many numbers it has, and how much those
-        that vary little are enlarged; see `PatchPCA`.
-    channels, blocks: of the UNet at each resolution, and how many blocks there are. Without channels none is built.
-    text_width, text_layers, words: of the text encoder; how many tokens a prompt has.
-    word_scale: by which the first word vectors are larger than usual: so they differ enough to be told apart soon.
+    folder: a trained model to take instead, as a folder in diffusers' layout or a hub id.
+    patch, latent_channels, whitening: pixels along the side of a latent, its numbers, and how much those that vary
+        little are enlarged; see `PatchPCA`.
+    channels, blocks: of the UNet at each resolution, and blocks at each. Without channels none is built.
+    text_width, text_layers, words: of the text encoder; tokens of a prompt.
+    word_scale: factor of the first word vectors, by which they differ enough to be told apart soon.
     word_dropout: how often size, colour or article is left out of a caption.
     caption_dropout: how often a picture has no caption, which guidance needs.
     beta_schedule: of the noise; see diffusers' schedulers.
     """
 
     folder: str = ""
-    patch: int = 4
-    latent_channels: int = 12
-    whitening: float | int = 0.5
-    channels: Sequence[int] = ()
-    blocks: int = 1
-    text_width: int = 64
-    text_layers: int = 2
-    words: int = 16
-    word_scale: float | int = 5.0
-    word_dropout: float | int = 0.15
-    caption_dropout: float | int = 0.1
+    patch: Count = 4
+    latent_channels: Count = 12
+    whitening: Number = 0.5
+    channels: Sequence[Count] = ()
+    blocks: Count = 1
+    text_width: Count = 64
+    text_layers: Count = 2
+    words: Count = 16
+    word_scale: Positive = 5.0
+    word_dropout: Share = 0.15
+    caption_dropout: Share = 0.1
     beta_schedule: str = "squaredcos_cap_v2"
     training: training.Settings = field(default_factory=training.Settings)
 
 
-@dataclass(frozen=True)
-class Embedder:
+@settings
+class EmbedderStage:
     """The last stage, the published training: everything frozen but the embedder, and LoRA if there is any.
 
-    prompt: with the placeholder, in whose place the sound is.
+    prompt: with the placeholder, which the sound takes.
     lambda_a, lambda_b: weights of the mean of the token's absolute values, and of its squared length.
     cosine_loss, lambda_c: whether the token is drawn to the word of the clip's label, and how strongly. Published as
         part of the method, and off in the released settings. It needs labels.
@@ -121,44 +89,29 @@ class Embedder:
     """
 
     prompt: str = f"a photo of {PLACEHOLDER}"
-    lambda_a: float | int = 0.01
-    lambda_b: float | int = 0.0
+    lambda_a: NonNegative = 0.01
+    lambda_b: NonNegative = 0.0
     cosine_loss: bool = False
-    lambda_c: float | int = 0.01
-    lowest: int = 0
-    lora_rank: int = 0
+    lambda_c: NonNegative = 0.01
+    lowest: Annotated[int, Field(ge=0, lt=NOISE_STEPS)] = 0
+    lora_rank: Natural = 0
     training: training.Settings = field(default_factory=training.Settings)
 
-    def __post_init__(self):
-        if not 0 <= self.lowest < 1000:
-            raise ParameterError("lowest", f"{self.lowest}", "0 to 999")
 
-
-@dataclass(frozen=True)
-class Sampling:
-    """How pictures are drawn. steps: of the sampler; guidance: how much the prompt is exaggerated, 1 for not at all."""
-
-    inference_steps: int = 50
-    guidance: float | int = 7.5
-
-
-@dataclass(frozen=True)
+@settings
 class Settings:
     """Everything that a training follows from. `stage` is the last one that is trained. See `changed`."""
 
-    stage: str = "embedder"
+    stage: Literal[STAGES] = "embedder"
     data: Data = field(default_factory=Data)
-    classifier: Classifier = field(default_factory=Classifier)
-    judge: Judge = field(default_factory=Judge)
-    diffusion: Diffusion = field(default_factory=Diffusion)
-    embedder: Embedder = field(default_factory=Embedder)
+    classifier: ClassifierStage = field(default_factory=ClassifierStage)
+    judge: JudgeStage = field(default_factory=JudgeStage)
+    diffusion: DiffusionStage = field(default_factory=DiffusionStage)
+    embedder: EmbedderStage = field(default_factory=EmbedderStage)
     sampling: Sampling = field(default_factory=Sampling)
 
-    def __post_init__(self):
-        check_choice("stage", self.stage, STAGES)
-
     @property
-    def now(self) -> Classifier | Judge | Diffusion | Embedder:
+    def now(self) -> ClassifierStage | JudgeStage | DiffusionStage | EmbedderStage:
         """The stage that is trained."""
         return getattr(self, self.stage)
 
@@ -168,7 +121,7 @@ class Settings:
 # each step, it is 4e-5.
 # BEATs and Stable Diffusion are not trained: give `checkpoint`, `folder` and `data`.
 full = Settings(
-    embedder=Embedder(
+    embedder=EmbedderStage(
         training=training.Settings(
             steps=30_000, batch_size=16, accumulate=4, learning_rate=1.6e-4, weight_decay=0.01, betas=(0.9, 0.999),
             schedule="constant", warmup=0, clip=0.0, workers=4, save_every=1000, log_every=10,
@@ -179,7 +132,7 @@ full = Settings(
 # What two CPU cores learn in five minutes: sounds of two seconds, pictures of 32 x 32.
 tiny = Settings(
     data=Data(seconds=1.94, image_size=(32, 32)),
-    classifier=Classifier(
+    classifier=ClassifierStage(
         network=Config(
             encoder_layers=3, encoder_embed_dim=64, encoder_ffn_embed_dim=128, encoder_attention_heads=4, conv_pos=16,
             conv_pos_groups=4, embed_dim=64, predictor_class=8, encoder_layerdrop=0.0,
@@ -187,16 +140,16 @@ tiny = Settings(
         ),
         training=training.Settings(steps=250, batch_size=32, learning_rate=2e-3, warmup=30, save_every=100),
     ),
-    judge=Judge(
+    judge=JudgeStage(
         training=training.Settings(steps=250, batch_size=64, learning_rate=3e-3, warmup=30, weight_decay=0.05),
     ),
-    diffusion=Diffusion(
+    diffusion=DiffusionStage(
         channels=(64, 128),
         training=training.Settings(
             steps=800, batch_size=32, learning_rate=3e-3, betas=(0.9, 0.99), warmup=50, save_every=200
         ),
     ),
-    embedder=Embedder(
+    embedder=EmbedderStage(
         lowest=200,
         lambda_c=0.1,
         training=training.Settings(

@@ -1,10 +1,9 @@
-"""The models, the only training steps, and training that is done once."""
+"""The four stages of AudioToken's training: data, models, steps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,43 +13,114 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import training
-from ...datasets.audiotoken import Batch, read_clips, vocabulary
+from ...datasets.audiotoken import (
+    CLASSES,
+    HELD_OUT,
+    AudioTokenDataset,
+    Batch,
+    Clip,
+    read_clips,
+    scene_clips,
+    select,
+    vocabulary,
+)
+from ...datasets.sources import split
 from ...errors import ParameterError
 from ...losses import contrastive_loss
-from ...models.audiotoken import PLACEHOLDER, AudioTokenEmbedder, load_lora, lora_parameters, save_lora, token_width
+from ...models.audiotoken import PLACEHOLDER, AudioTokenEmbedder, token_width
 from ...models.beats import BEATs
-from ...models.text_to_image import TextToImage
+from ...models.text_to_image import TextToImage, load_lora, lora_parameters, save_lora
 from ...models.tiny_diffusion import Judge, PatchPCA, small_text_encoder, small_tokenizer
-from .. import Trained, device_of, trained_once, written
-from .data import CLASSES, Example, data, held_out, pictures_of
-from .model import AudioToken, heard_layers
-from .settings import Sampling, Settings, full, tiny
+from ...settings import recipe
+from .. import Stage, device_of, trained_by, written
+from .model import AudioToken, Sampling, heard_layers
+from .settings import NOISE_STEPS, Settings, full, tiny
 
-NOISE_STEPS = 1000  # of Stable Diffusion's training
-
-# The models of the stages, untrained
+# Data
 
 
-def build(settings: Settings, *, device: Any = None, progress: bool = True) -> nn.Module:
+def data(settings: Settings, *, progress: bool = True) -> AudioTokenDataset:
+    """The clips that the stage of the settings trains on: built-in scenes, or for the embedder the user's own."""
+    own = settings.data
+    if _users(settings):
+        return _own(settings, 0, window="random", frame="random")
+    return _scenes(settings, scene_clips(own.clips, own.clips_seed, own.seconds), own.frames, "random", progress)
+
+
+def held_out(settings: Settings, seed: int = 0, *, progress: bool = True) -> AudioTokenDataset:
+    """Clips that no training sees, nothing about them random.
+
+    Args:
+        settings: which clips.
+        seed: another one gives other scenes. The user's own data has one set of held-out clips: its part "test";
+            without such a part, up to a quarter of the clips, by `clips_seed`. Of one clip alone, that one.
+        progress: whether to show bars.
+    """
+    own = settings.data
+    if _users(settings):
+        return _own(settings, 1, window="middle", frame="middle")
+    return _scenes(settings, scene_clips(own.held_out, HELD_OUT + seed, own.seconds), 1, "middle", progress)
+
+
+def _users(settings: Settings) -> bool:
+    """Whether a stage trains on the user's own clips."""
+    return bool(settings.data.data) and settings.stage == "embedder"
+
+
+def _own(settings: Settings, part: int, **how: str) -> AudioTokenDataset:
+    """The user's clips to train on (0), or to measure with (1)."""
+    own = settings.data
+    table = read_clips(own.data, own.csv)
+    clips = select(table, "train" if any(clip.split for clip in table) else "", own.exclude)
+    if any(clip.split == "test" for clip in table):
+        parts = clips, select(table, "test", own.exclude)[: own.held_out]
+    else:
+        count = min(own.held_out, max(min(2, len(clips) // 2), len(clips) // 4))
+        train, held = split(clips, count, own.clips_seed, by=lambda clip: clip.label)
+        parts = train, held or train
+    return AudioTokenDataset(
+        parts[part], own.seconds, tuple(own.image_size), on_error=own.on_error, **how, **_drawn(settings)
+    )
+
+
+def _scenes(settings: Settings, clips: list[Clip], moments: int, window: str, progress: bool) -> AudioTokenDataset:
+    size = tuple(settings.data.image_size)
+    dataset = AudioTokenDataset(
+        clips, settings.data.seconds, size, moments=moments, window=window, **_drawn(settings),
+        word_dropout=settings.diffusion.word_dropout, caption_dropout=settings.diffusion.caption_dropout,
+    )  # fmt: skip
+    return dataset.stored("audiotoken", [moments, size, [repr(clip.scene) for clip in clips]], progress=progress)
+
+
+def _drawn(settings: Settings) -> dict[str, Any]:
+    return {"seed": settings.now.training.seed, "prompt": settings.embedder.prompt.replace(PLACEHOLDER, "{}")}
+
+
+# Models
+
+
+def build(settings: Settings, **how: Any) -> nn.Module:
     """The model that the stage of the settings trains; its random weights follow from the seed.
 
     The stages before are trained, or taken from the cache, where it needs them: "diffusion" the pictures for its
     autoencoder, "embedder" a BEATs and a text-to-image model.
     """
-    _require_small(settings)
     with torch.random.fork_rng():
         torch.manual_seed(settings.now.training.seed)
+        if _recipe(settings) is None:
+            raise ParameterError("stage", f"{settings.stage!r}, whose model is given", "a stage that is trained")
         if settings.stage == "classifier":
+            found = settings.classifier.network.predictor_class
+            if found != len(CLASSES["kind"]):
+                found = f"none is given, and a BEATs of {found} classes is not trained here"
+                raise ParameterError("checkpoint", found, "the file of a published BEATs", "Or take size=tiny.")
             return BEATs(settings.classifier.network)
         if settings.stage == "judge":
             classes = {name: len(values) for name, values in CLASSES.items()}
             return Judge(classes, settings.judge.width, settings.judge.embedding)
     if settings.stage == "diffusion":
-        return _painter(settings, progress)
-    beats, painter = (
-        listener(settings, device=device, progress=progress),
-        text_to_image(settings, device=device, progress=progress),
-    )
+        return _painter(settings, how.get("progress", True))
+    beats, painter = listener(settings, **how), text_to_image(settings, **how)
     width = len(heard_layers(beats)) * beats.config.encoder_embed_dim
     with torch.random.fork_rng():
         torch.manual_seed(settings.embedder.training.seed)
@@ -58,22 +128,14 @@ def build(settings: Settings, *, device: Any = None, progress: bool = True) -> n
         return AudioToken(beats, embedder, painter, settings.embedder.lora_rank, _sampling(settings))
 
 
-def _require_small(settings: Settings) -> None:
-    """Refuse to train what only others could."""
-    classes, kinds = settings.classifier.network.predictor_class, len(CLASSES["kind"])
-    if settings.stage == "classifier" and classes != kinds:
-        found, advice = f"none is given, and a BEATs of {classes} classes is not trained here", "Or take size=tiny."
-        raise ParameterError("checkpoint", found, "the file of a published BEATs", advice)
-    if settings.stage == "diffusion" and not settings.diffusion.channels:
-        expected = "a Stable Diffusion, as a folder in diffusers' layout or a hub id: CompVis/stable-diffusion-v1-4"
-        raise ParameterError("folder", "none is given, and no sizes to train one of", expected, "Or take size=tiny.")
-
-
 def _painter(settings: Settings, progress: bool) -> TextToImage:
     from diffusers import UNet2DConditionModel, UniPCMultistepScheduler
 
     how, size = settings.diffusion, settings.data.image_size
-    pictures = pictures_of(data(settings, progress=progress))
+    if not how.channels:
+        expected = "a Stable Diffusion, as a folder in diffusers' layout or a hub id: CompVis/stable-diffusion-v1-4"
+        raise ParameterError("folder", "none is given, and no sizes to train one of", expected, "Or take size=tiny.")
+    pictures = data(settings, progress=progress).memory["pictures"].flatten(0, 1).float() / 127.5 - 1
     words = [*vocabulary(), *settings.embedder.prompt.replace(PLACEHOLDER, " ").lower().split()]
     with torch.random.fork_rng():
         torch.manual_seed(how.training.seed)
@@ -101,18 +163,18 @@ def _painter(settings: Settings, progress: bool) -> TextToImage:
 # The training steps
 
 
-def classifier_step(model: BEATs, batch: Example, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
+def classifier_step(model: BEATs, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
     """The kind of a sound, as one of several: cross-entropy, and the share that is right."""
     kinds = batch.classes[:, 0]
     logits = model.logits(batch.fbank)
     return F.cross_entropy(logits, kinds), {"right": (logits.argmax(dim=1) == kinds).float().mean()}
 
 
-def judge_step(model: Judge, batch: Example, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
+def judge_step(model: Judge, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
     """What a picture shows, cross-entropy of each attribute; and which sound of the batch belongs to it."""
-    noisy = batch.image + 0.1 * training.uniform(len(batch.image), 1, 1, 1, device=batch.image.device) * _normal(
-        batch.image
-    )
+    shape, device = batch.image.shape, batch.image.device
+    strength = 0.1 * training.uniform(len(batch.image), 1, 1, 1, device=device)
+    noisy = batch.image + strength * training.normal(*shape, device=device)
     logits = model(noisy)
     parts = {name: F.cross_entropy(logits[name], batch.classes[:, index]) for index, name in enumerate(CLASSES)}
     pictures, sounds = model.embed_images(noisy), model.embed_fbank(batch.fbank)
@@ -120,20 +182,19 @@ def judge_step(model: Judge, batch: Example, settings: Settings = tiny) -> tuple
     return sum(parts.values()), parts
 
 
-def diffusion_step(model: TextToImage, batch: Example, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
+def diffusion_step(model: TextToImage, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
     """Pictures from their captions: the error of the UNet's prediction at random steps of noise."""
     return denoising_error(model, batch.image, model.encode_prompts(batch.prompt)), {}
 
 
-def step(model: AudioToken, batch: Example | Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
+def step(model: AudioToken, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
     """The training step of AudioToken: the published loss, and its parts before they are weighted.
 
     The error of the UNet's prediction with the sound in the prompt, plus lambda_a mean |token| + lambda_b mean
     |token|^2 (the squared length), plus with `cosine_loss` lambda_c (1 - mean cosine of token and label's word)^2.
     """
     how = settings.embedder
-    heard = isinstance(batch, Example)
-    tokens = model.token_of(batch.fbank) if heard else model.token(batch.waveform, batch.lengths)  # (B, 768)
+    tokens = model.token_of(batch.fbank, model.token_mask(batch.waveform.shape[1], batch.lengths))  # (B, 768)
     parts = {
         "error": denoising_error(model.painter, batch.image, model.read(how.prompt, tokens), how.lowest),
         "absolute": tokens.abs().mean(),
@@ -169,7 +230,7 @@ def denoising_error(
     drawn = training.uniform(len(latents), device=latents.device)
     steps = scheduler.config.num_train_timesteps
     times = lowest + (drawn * (steps - lowest)).long()
-    noise = _normal(latents)
+    noise = training.normal(*latents.shape, device=latents.device).to(latents.dtype)
     predicted = model.unet(scheduler.add_noise(latents, noise, times), times, hidden).sample
     kind = scheduler.config.prediction_type
     if kind == "v_prediction":
@@ -192,64 +253,73 @@ def label_words(model: TextToImage, labels: list[str]) -> Float[Tensor, "batch v
     return torch.stack([table[torch.tensor(each, device=table.device)].mean(dim=0) for each in ids])
 
 
-def _normal(like: Tensor) -> Tensor:
-    """Normal noise of the shape of a batch, which follows from an item's place in the whole batch; see `uniform`."""
-    drawn = training.uniform(len(like), *like.shape[1:], device=like.device)
-    return torch.special.ndtri(drawn.clamp(min=2.0**-25)).to(like.dtype)
+# Stages
 
 
-# Training that is done once
+@torch.no_grad()
+def validation(model: nn.Module, settings: Settings) -> dict[str, float]:
+    """The loss on at most 64 held-out clips; for `training.fit`."""
+    from accelerate.utils import send_to_device
+
+    batch = send_to_device(held_out(settings, progress=False).batch(0, 64), device_of(model))
+    return {"held-out loss": float(stages[settings.stage].step(model, batch, settings)[0])}
 
 
-_STEPS: dict[str, Callable] = {
-    "classifier": classifier_step, "judge": judge_step, "diffusion": diffusion_step, "embedder": step
-}  # fmt: skip
+def _recipe(settings: Settings) -> dict[str, Any] | None:
+    """The settings that the weights of a stage follow from, and the user's files; None for a stage that is given."""
+    stage, own = settings.stage, settings.data
+    if (settings.classifier.checkpoint and stage == "classifier") or (
+        settings.diffusion.folder and stage == "diffusion"
+    ):
+        return None
+    values = recipe(settings)
+    kept = {name: values[name] for name in (("classifier", "diffusion", stage) if stage == "embedder" else (stage,))}
+    kept |= {"stage": stage, "data": recipe(own if _users(settings) else replace(own, data=""))}
+    if settings.now.training.chooses:  # by the loss on these
+        kept["held_out"] = own.held_out
+    if stage == "diffusion":
+        kept["prompt"] = settings.embedder.prompt
+    if stage == "embedder":
+        kept["files"] = written((settings.classifier.checkpoint, settings.diffusion.folder))
+    if _users(settings):
+        clips = read_clips(own.data, own.csv)
+        kept["files"] += written(path for clip in clips for path in (clip.path, clip.wav) if path is not None)
+        kept["files"] += [list(map(repr, clips)), [Path(listed).read_text() for listed in own.exclude]]
+    return kept
 
 
-def trained(
-    settings: Settings = tiny,
-    *,
-    device: torch.device | str | None = None,
-    progress: bool = True,
-    live: bool = False,
-) -> Trained:
-    """The model that these settings give: from the cache if it was ever trained, otherwise trained now.
+def _save(model: AudioToken, path: Path, settings: Settings) -> None:
+    """Write what was trained of an AudioToken."""
+    path.mkdir()
+    model.embedder.save(path / "embedder")
+    if lora_parameters(model.painter.unet):
+        save_lora(model.painter.unet, path / "lora")
 
-    Stage "classifier" gives a BEATs, "judge" a Judge, "diffusion" a TextToImage, "embedder" the whole AudioToken.
 
-    The cache knows it by the settings of what it follows from, the source of avlib and the user's files. A training
-    that was killed goes on from its last checkpoint; one that is under way in another process is waited for.
+def _load(folder: Path, settings: Settings, **how: Any) -> AudioToken:
+    lora = folder / "lora"
+    return _assembled(settings, folder / "embedder", lora if lora.exists() else "", **how)
 
-    Args:
-        settings: what to train. Stage "embedder" begins with what "classifier" and "diffusion" give, or with the
-            published models where `classifier.checkpoint` and `diffusion.folder` name them.
-        device: None or "auto" takes a GPU if there is one.
-        progress: whether bars are shown.
-        live: draw the loss while it falls, in a notebook.
 
-    Raises:
-        TrainingError, DatasetError, ParameterError, CacheError: see `training.fit`, `AudioTokenDataset`, `done_once`.
-        CheckpointError: a given model cannot be read or does not fit.
-    """
-    how = {"device": device, "progress": progress, "live": live}
-    stage = settings.stage
-    if stage == "embedder":  # before its own, so that two processes never wait for each other
-        listener(settings, **how), text_to_image(settings, **how)
-    used = partial(_STEPS[stage], settings=settings)
+def _stage(step: Callable, load: Callable, save: Callable | None = None, after: tuple[str, ...] = ()) -> Stage:
+    better = {"held-out loss": "lower"}
+    return Stage(data, build, step, _recipe, after, load, save, validate=validation, better=better)
 
-    def make(progress_folder: Path) -> tuple[nn.Module, training.History]:
-        model, dataset = build(settings, device=device, progress=progress), data(settings, progress=progress)
-        history = training.fit(
-            model, used, dataset, settings.now.training, folder=progress_folder,
-            evaluate=partial(validation, settings=settings), **how,
-        )  # fmt: skip
-        return model, history
 
-    history, folder = trained_once(
-        f"audiotoken-{stage}", _recipe(settings), make, _save, settings=settings,
-        source=__name__,
-    )  # fmt: skip
-    return Trained(_load(settings, folder, how), history, folder)
+stages: Mapping[str, Stage] = {
+    "classifier": _stage(classifier_step, lambda folder, settings, **how: BEATs.from_checkpoint(folder)),
+    "judge": _stage(judge_step, lambda folder, settings, **how: Judge.from_checkpoint(folder)),
+    "diffusion": _stage(
+        diffusion_step,
+        lambda folder, settings, **how: TextToImage.from_pretrained(folder),
+        lambda model, folder, settings: model.save_pretrained(folder),
+    ),
+    "embedder": _stage(step, _load, _save, ("classifier", "diffusion")),
+}
+trained = trained_by(stages, __name__)
+
+
+# Trained models
 
 
 def listener(settings: Settings, **how: Any) -> BEATs:
@@ -270,77 +340,6 @@ def text_to_image(settings: Settings, **how: Any) -> TextToImage:
 def judge(settings: Settings, **how: Any) -> Judge:
     """What looks at the pictures: the trained stage "judge"."""
     return trained(replace(settings, stage="judge"), **how).model
-
-
-@torch.no_grad()
-def validation(model: nn.Module, settings: Settings) -> dict[str, float]:
-    """The loss on held-out clips, at most 64 of them; for `training.fit`."""
-    dataset = held_out(settings, progress=False)
-    kept = range(min(64, len(dataset)))
-    batch = dataset.collate([dataset[index] for index in kept])
-    device = device_of(model)
-    moved = batch._replace(
-        **{name: value.to(device) for name, value in batch._asdict().items() if isinstance(value, Tensor)}
-    )
-    loss, _ = _STEPS[settings.stage](model, moved, settings)
-    return {"held-out loss": float(loss)}
-
-
-def _recipe(settings: Settings) -> dict:
-    """What a stage follows from, and no more: another embedder needs no other text-to-image model."""
-    stage, own = settings.stage, settings.data
-    scenes = {name: getattr(own, name) for name in ("seconds", "clips", "frames", "clips_seed", "held_out")}
-    recipe: dict[str, Any] = {"stage": stage, "scenes": scenes, "image_size": list(own.image_size)}
-    recipe |= {
-        name: getattr(settings, name)
-        for name in (("classifier", "diffusion", stage) if stage == "embedder" else (stage,))
-    }
-    if stage == "diffusion":
-        recipe["prompt"] = settings.embedder.prompt
-    if stage == "embedder":
-        recipe |= {"data": own, "files": _files(settings)}
-    return recipe
-
-
-def _files(settings: Settings) -> list:
-    """The user's clips and models and when each was written, so that a changed one is not taken for the old one."""
-    own = settings.data
-    files = written((settings.classifier.checkpoint, settings.diffusion.folder))
-    if not own.data:
-        return files
-    clips = read_clips(own.data, own.csv)
-    paths = [path for clip in clips for path in (clip.path, clip.wav) if path is not None]
-    return [*files, list(map(repr, clips)), written(paths), [Path(listed).read_text() for listed in own.exclude]]
-
-
-def _save(model: nn.Module, path: Path) -> None:
-    """Each model in its own format; of an AudioToken what was trained."""
-    if isinstance(model, TextToImage):
-        model.save_pretrained(path)
-    elif isinstance(model, AudioToken):
-        path.mkdir()
-        model.embedder.save(path / "embedder")
-        if lora_parameters(model.painter.unet):
-            save_lora(model.painter.unet, path / "lora")
-    else:
-        model.save(path)
-
-
-def _load(settings: Settings, folder: Path, how: Mapping[str, Any]) -> nn.Module:
-    readers = {
-        "classifier": BEATs.from_checkpoint,
-        "judge": Judge.from_checkpoint,
-        "diffusion": TextToImage.from_pretrained,
-    }
-    if settings.stage in readers:
-        model = readers[settings.stage](folder)
-    else:
-        beats, painter = listener(settings, **how), text_to_image(settings, **how)
-        if (folder / "lora").exists():
-            load_lora(painter.unet, folder / "lora")
-        embedder = AudioTokenEmbedder.from_checkpoint(folder / "embedder")
-        model = AudioToken(beats, embedder, painter, sampling=_sampling(settings))
-    return model.to(training.chosen_device(how.get("device"))).eval()
 
 
 def assembled(
@@ -381,11 +380,14 @@ def assembled(
         if lora:
             load_lora(model.painter.unet, lora)
         return model
-    heard = AudioTokenEmbedder.from_checkpoint(embedder)
+    return _assembled(settings, embedder, lora, **how).to(training.chosen_device(device))
+
+
+def _assembled(settings: Settings, embedder: Path | str, lora: Path | str, **how: Any) -> AudioToken:
     beats, painter = listener(settings, **how), text_to_image(settings, **how)
     if lora:
         load_lora(painter.unet, lora)
-    return AudioToken(beats, heard, painter, sampling=_sampling(settings)).to(training.chosen_device(device))
+    return AudioToken(beats, AudioTokenEmbedder.from_checkpoint(embedder), painter, sampling=_sampling(settings))
 
 
 def _sampling(settings: Settings) -> Sampling:
