@@ -124,14 +124,15 @@ def refusal(number, **parameters):
     """Run the cells of a notebook here, without a kernel, until one refuses the parameters; return the message."""
     passed = "# Parameters\n" + "".join(f"{name} = {value!r}\n" for name, value in parameters.items())
     namespace = {"In": [""]}
-    for cell in nbformat.read(NOTEBOOKS[number], as_version=4).cells:
-        sources = [cell.source] * (cell.cell_type == "code")
-        for source in [*sources, passed] if "parameters" in cell.metadata.get("tags", []) else sources:
-            namespace["In"].append(source)
-            try:
-                exec(source, namespace)
-            except errors.AvlibError as error:
-                return f"{type(error).__name__}: {error}"
+    with torch.enable_grad():  # which some cells switch off for good
+        for cell in nbformat.read(NOTEBOOKS[number], as_version=4).cells:
+            sources = [cell.source] * (cell.cell_type == "code")
+            for source in [*sources, passed] if "parameters" in cell.metadata.get("tags", []) else sources:
+                namespace["In"].append(source)
+                try:
+                    exec(source, namespace)
+                except errors.AvlibError as error:
+                    return f"{type(error).__name__}: {error}"
     raise AssertionError("nothing was refused")
 
 
