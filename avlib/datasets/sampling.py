@@ -89,7 +89,7 @@ class WordLabelSampler(Sampler[int]):
                     yield from self._draw(waiting[word, label], self.cells[word][label], count, dice)
 
     def report(self) -> str:
-        """How many words lack a label, and how many labels of words have too few clips for a batch without repeats."""
+        """Count the words without a label, and those with too few clips for a batch."""
         lacking = sum(len(of_word) < len(self.labels) for of_word in self.cells.values())
         few = sum(
             len(self.cells[word][label]) < count for word in self.cells for label, count in self._places(word).items()
@@ -100,7 +100,7 @@ class WordLabelSampler(Sampler[int]):
         )
 
     def _places(self, word: int) -> Counter[int]:
-        """How many clips of each label a batch takes of a word."""
+        """Return the number of clips of each label that a batch takes of a word."""
         there = sorted(self.cells[word])
         wanted = [there[place % len(there)] for place in range(len(self.labels))]
         return Counter({label: wanted.count(label) * self.clips_per_label for label in there})

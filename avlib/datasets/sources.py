@@ -223,7 +223,10 @@ def files_in(folder: Path, suffixes: set[str]) -> Iterator[tuple[Path, str]]:
 
 
 def is_segments(path: Path) -> bool:
-    """Whether a file is a list of AudioSet or VGGSound: no header, and the second of four columns is a number."""
+    """Return whether a file is a list of AudioSet or VGGSound.
+
+    Such a list has no header, and the second of its four columns is a number.
+    """
     if path.suffix.lower() != ".csv":
         return False
     with path.open(newline="", encoding="utf-8-sig") as file:

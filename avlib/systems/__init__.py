@@ -246,20 +246,6 @@ def trained_by(stages: Mapping[str, Stage], module: str) -> Callable[..., Traine
     return trained
 
 
-def trained_once(name, recipe, make, save, *, settings, source):
-    """Train once, for rows that are not yet expressed as stages."""
-    from .. import training
-
-    def write(made: Any, path: Path) -> None:
-        model, history = made
-        save(model, path)
-        (path / "history.json").write_text(json.dumps(history.rows))
-        (path / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
-
-    folder = done_once("trained", name, recipe, make, write, source=(source, training.__name__), together=True)
-    return training.History(json.loads((folder / "history.json").read_text())), folder
-
-
 def device_of(model: nn.Module) -> torch.device:
     """Return the device of a model's parameters."""
     return next(model.parameters()).device

@@ -26,26 +26,3 @@ from .table import (
     select,
     vocabulary,
 )
-
-__all__ = [
-    "CLASSES",
-    "COLOURS",
-    "HELD_OUT",
-    "PLACES",
-    "SIZES",
-    "AudioTokenDataset",
-    "Batch",
-    "Clip",
-    "Data",
-    "Extracted",
-    "Sample",
-    "SceneClip",
-    "attributes",
-    "caption",
-    "extract_audio",
-    "phrase",
-    "read_clips",
-    "scene_clips",
-    "select",
-    "vocabulary",
-]

@@ -20,23 +20,3 @@ from .items import (
     read_items,
     scene_items,
 )
-
-__all__ = [
-    "FINE_TUNING",
-    "HELD_OUT",
-    "PRETRAINING",
-    "Augmentation",
-    "CAVMAEDataset",
-    "ClipItem",
-    "Data",
-    "ExtractedItem",
-    "Extraction",
-    "Item",
-    "LabelTable",
-    "Sample",
-    "SceneItem",
-    "balanced_weights",
-    "extract",
-    "read_items",
-    "scene_items",
-]

@@ -33,7 +33,7 @@ from .items import ClipItem, LabelTable, Reading, balanced_weights
 
 @dataclass(frozen=True)
 class Extraction:
-    """What `extract` wrote, and what it left out.
+    """Files that `extract` wrote, and clips that it left out.
 
     table: the json file; `read_items` reads it.
     labels: the csv file; `LabelTable.read` reads it.
@@ -192,7 +192,7 @@ def _write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def _writing(target: Path) -> Iterator[None]:
-    """What stands in the way of writing, with the advice that fits here."""
+    """Return the error of a failed write, with advice that fits."""
     try:
         yield
     except (CacheError, OSError) as error:

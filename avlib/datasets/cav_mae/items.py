@@ -51,7 +51,7 @@ class Item:
     split: str = field(default="", kw_only=True)
 
     def has(self, frame: int) -> bool:
-        """Whether there is a picture of this part; a video has one of each part, however short it is."""
+        """Return whether there is a picture of this part; a video has one of each."""
         return True
 
     def read(

@@ -1,4 +1,4 @@
-"""AudioToken put together: settings, data, training, and figures on scenes that no training sees, beside chance.
+"""AudioToken: settings, data, training, and figures on held-out scenes beside chance.
 
 settings = changed(tiny, {"embedder.steps": 300})
 model, history, folder = trained(settings)                    # a BEATs, a text-to-image model, and then the embedder
@@ -183,7 +183,7 @@ def draw(
 def judged(
     model: Judge, images: Float[Tensor, "clips 3 height width"], batch: Batch
 ) -> dict[str, Float[Tensor, " clips"]]:
-    """Whether the judge sees in each picture, in [-1, 1], the kind, size and colour of its scene: 1 or 0."""
+    """Return 1 where the judge sees kind, size or colour of a picture's scene, else 0."""
     logits = _in_parts(lambda part: torch.cat(list(model(part).values()), dim=1), model, images)
     split = logits.split([len(values) for values in CLASSES.values()], dim=1)
     return {
@@ -241,7 +241,7 @@ def _losses(model: AudioToken, settings: Settings, dataset: AudioTokenDataset) -
 
 @torch.no_grad()
 def _in_parts(task: Callable, model: nn.Module, rows: Tensor | list) -> Tensor:
-    """What the task gives for all rows, some at a time, on the model's device and back."""
+    """Apply a task to all rows, some at a time, on the model's device and back."""
     device = device_of(model)
     parts = (rows[first : first + _AT_ONCE] for first in range(0, len(rows), _AT_ONCE))
     with training.evaluating(model):

@@ -25,14 +25,14 @@ from ...settings import Count, Number, settings
 
 @settings
 class Sampling:
-    """How pictures are drawn: steps of the sampler, and how much the prompt is exaggerated (1 is not at all)."""
+    """Settings of the sampler: its steps, and the scale of guidance (1 is none)."""
 
     inference_steps: Count = 50
     guidance: Number = 7.5
 
 
 class AudioToken(nn.Module):
-    """What hears, what turns the heard into a word, and what draws.
+    """The whole AudioToken: BEATs, the embedder, and the text-to-image model.
 
     All is frozen but the embedder, and LoRA if there is any; its state dict, and so a checkpoint of its training, holds
     these alone.
@@ -78,7 +78,7 @@ class AudioToken(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> AudioToken:
-        """What is frozen stays in evaluation mode."""
+        """Set the mode; what is frozen stays in evaluation mode."""
         super().train(mode)
         self.beats.eval()
         self.painter.eval()

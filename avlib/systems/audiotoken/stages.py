@@ -63,7 +63,7 @@ def held_out(settings: Settings, seed: int = 0, *, progress: bool = True) -> Aud
 
 
 def _users(settings: Settings) -> bool:
-    """Whether a stage trains on the user's own clips."""
+    """Return whether a stage trains on the user's own clips."""
     return bool(settings.data.data) and settings.stage == "embedder"
 
 
@@ -171,7 +171,7 @@ def classifier_step(model: BEATs, batch: Batch, settings: Settings = tiny) -> tu
 
 
 def judge_step(model: Judge, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
-    """What a picture shows, cross-entropy of each attribute; and which sound of the batch belongs to it."""
+    """Return the loss of the judge: attributes of pictures, and their sounds in the batch."""
     shape, device = batch.image.shape, batch.image.device
     strength = 0.1 * training.uniform(len(batch.image), 1, 1, 1, device=device)
     noisy = batch.image + strength * training.normal(*shape, device=device)
@@ -241,7 +241,7 @@ def denoising_error(
 
 
 def label_words(model: TextToImage, labels: list[str]) -> Float[Tensor, "batch values"]:
-    """What stands for each label in the text encoder's table: the mean over its sub-words.
+    """Return each label's vector in the text encoder's table, the mean over its sub-words.
 
     Raises:
         ParameterError: a clip has no label.
@@ -338,7 +338,7 @@ def text_to_image(settings: Settings, **how: Any) -> TextToImage:
 
 
 def judge(settings: Settings, **how: Any) -> Judge:
-    """What looks at the pictures: the trained stage "judge"."""
+    """Return the trained stage "judge", which looks at pictures."""
     return trained(replace(settings, stage="judge"), **how).model
 
 
