@@ -116,7 +116,10 @@ def small_tokenizer(words: Sequence[str], length: int = 77) -> CLIPTokenizer:
     """Make a tokenizer with one token per (lower-case) word; others are spelt."""
     learned = Tokenizer(models.BPE(end_of_word_suffix=_END))
     learned.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trainer = trainers.BpeTrainer(vocab_size=1 << 20, min_frequency=0, end_of_word_suffix=_END, show_progress=False)
+    ends = sorted({word[-1] + _END for word in " ".join(words).split()})  # numbered here, or ties are at random
+    trainer = trainers.BpeTrainer(
+        vocab_size=1 << 20, min_frequency=0, special_tokens=ends, end_of_word_suffix=_END, show_progress=False
+    )
     learned.train_from_iterator([" ".join(words)], trainer)
     merges = [tuple(pair) for pair in json.loads(learned.to_str())["model"]["merges"]]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -91,6 +91,12 @@ def test_word_vectors_are_larger_by_the_scale():
     assert larger(torch.zeros(1, 8, dtype=torch.long)).last_hidden_state.shape == (1, 8, 16)
 
 
+def test_a_tokenizer_is_the_same_each_time():
+    words = ["a", "ball", "bell", "bird", "blue", "bowl", "drum", "engine", "kettle", "large", "lute", "orange", "pink"]
+    numbers = [small_tokenizer(words, 8).get_vocab() for _ in range(20)]
+    assert all(each == numbers[0] for each in numbers), "models begin with the same words, in every process"
+
+
 def test_a_judge_is_saved_and_read(tmp_path):
     judge = Judge({"kind": 8, "size": 2}, width=4, embedding=6).eval()
     judge.save(tmp_path / "judge")
