@@ -24,13 +24,13 @@ Memory = dict[str, Tensor | list[Tensor]]
 
 
 class ItemDataset(Dataset):
-    """Items that are read one by one, each in any process, or held in memory.
+    """Items that are read one by one, in any process, or held in memory.
 
     A subclass defines `__getitem__` through `_attempt`, and `contents`.
 
     Args:
-        items: what the data set consists of; `str` of one names it.
-        seed: of all that is random about it.
+        items: `str` of one names it.
+        seed: of all that is random.
         on_error: "raise", or "skip" to leave out unusable items and `report` them.
 
     Attributes:
@@ -68,11 +68,11 @@ class ItemDataset(Dataset):
         self._epoch.fill_(epoch)
 
     def _dice(self, *place: int) -> np.random.Generator:
-        """Random numbers of an item, which follow from the seed, the epoch and its place alone."""
+        """Random numbers that follow from the seed, the epoch and an item's place."""
         return np.random.default_rng([self.seed, int(self._epoch), *place])
 
     def contents(self, index: int) -> dict[str, np.ndarray]:
-        """All that is ever read of an item, as arrays, which pass between processes with less ado than tensors."""
+        """Read all that is ever read of an item, as arrays, which pass quickly between processes."""
         raise NotImplementedError
 
     def _attempt(self, task: Callable[[int], Any], index: int) -> Any:
@@ -97,20 +97,16 @@ class ItemDataset(Dataset):
         return ((index, result) for index, result in enumerate(results) if result is not None)
 
     def usable(self: _Items, jobs: int | None = None, progress: bool = True) -> _Items:
-        """Return the data set without unusable items, which are found by reading every item once, whole.
+        """Return the data set without unusable items, found by reading every item once, whole.
 
-        Do that where batches must all have one size, as between processes that share their negatives. With
-        `on_error="raise"` this raises at the first unusable item.
+        Needed where all batches must have one size, as between processes that share their negatives.
         """
         if self.memory is not None:
             return self
         return self._of([index for index, _ in self._survey(self._check_whole, "checking", jobs, progress)])
 
     def prepared(self: _Items, jobs: int | None = None, progress: bool = True) -> _Items:
-        """Return the data set in memory, without unusable items: read once, in several processes. Items are the same.
-
-        Memory takes what `contents` returns of each item.
-        """
+        """Return the data set with the `contents` of all usable items in memory. Items are the same."""
         if self.memory is not None:
             return self
         memory: Memory = {}
@@ -134,7 +130,7 @@ class ItemDataset(Dataset):
             name: of the result in the cache.
             recipe: the values that `contents` follow from, besides the code; see `done_once`.
             jobs: see `avlib.workers.each`.
-            progress: see there.
+            progress: see `avlib.workers.each`.
         """
 
         def write(memory: Memory, path: Path) -> None:
@@ -146,26 +142,18 @@ class ItemDataset(Dataset):
         return self.with_memory(checkpoints.read(path).tensors)
 
     def with_memory(self: _Items, memory: Mapping[str, Tensor | list[Tensor]]) -> _Items:
-        """Return the data set with the memory of one of the same items."""
+        """Return the data set with a given memory of its items."""
         other = copy.copy(self)
         other.memory = dict(memory)
         return other
 
-    def skipped(self, gather: bool = False) -> list[AvlibError]:
-        """Return why items were left out until now, by this process and the workers of its DataLoaders.
+    def skipped(self) -> list[AvlibError]:
+        """Return why items were left out so far, by this process and the workers of its DataLoaders."""
+        return [*self._left_out, *map(self._reason, self._unusable.nonzero().flatten().tolist())]
 
-        With `gather`, by all processes of torch.distributed together; then each of them has to call it.
-        """
-        marked = set(self._unusable.nonzero().flatten().tolist())
-        if gather and torch.distributed.is_initialized():
-            everyone: list = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(everyone, marked)
-            marked = set().union(*everyone)
-        return [*self._left_out, *map(self._reason, sorted(marked))]
-
-    def report(self, gather: bool = False) -> str:
-        """Return how many items were left out until now, and why; see `skipped`."""
-        return describe(self.skipped(gather), len(self) + len(self._left_out))
+    def report(self) -> str:
+        """Return how many items were left out so far, and why."""
+        return describe(self.skipped(), len(self) + len(self._left_out))
 
     def _check_whole(self, index: int) -> bool:
         """Read all that is ever read of an item."""
@@ -193,3 +181,20 @@ class ItemDataset(Dataset):
         other.items = [self.items[index] for index in kept]
         other._unusable = torch.zeros(len(kept), dtype=torch.bool).share_memory_()
         return other
+
+
+def each_usable(
+    task: Callable[[Any], Any], things: Sequence, on_error: str, jobs: int | None, progress: bool
+) -> list[Any | AvlibError]:
+    """Apply a task to all things, see `workers.each`; an unusable one is refused, or its error stands for it."""
+    check_choice("on_error", on_error, POLICIES)
+    return list(each(partial(_result, task, on_error), things, jobs=jobs, progress=progress, doing="extracting"))
+
+
+def _result(task: Callable[[Any], Any], on_error: str, thing: Any) -> Any | AvlibError:
+    try:
+        return task(thing)
+    except _UNUSABLE as error:
+        if on_error == "raise":
+            raise
+        return error

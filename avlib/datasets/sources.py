@@ -100,7 +100,7 @@ class FileReader:
 
 
 class SceneReader(FileReader):
-    """Sound and pictures of a built-in scene, computed without the losses of a file; pictures have the wanted size."""
+    """Sound and pictures of a built-in scene, computed in the wanted size."""
 
     def __init__(self, scene: clips.Scene):
         self.scene, self.source = scene, f"scene {scene.kind} {scene.seed}"
@@ -145,20 +145,20 @@ def read_window(
     channel: int | None = None,
     change: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Float[Tensor, " samples"], int]:
-    """A window of a sound, as far as the clip goes; of a clip above a minute that part of the file alone is read.
+    """Read a window of a sound, as far as the clip goes. Clips above a minute are read in part.
 
     Args:
         reader: of the clip.
         seconds: of the window.
-        begin: of the number of samples of the clip; gives the first sample of the window.
+        begin: maps the number of samples of the clip to the first sample of the window.
         channel: None averages all.
         change: applied to a sound that is read whole, before the window is taken.
 
     Returns:
-        `(samples,)`, and where in the clip it begins, in samples.
+        `(samples,)`, and its first sample in the clip.
 
     Raises:
-        MediaError: the clip ends before the window begins, or `media.read_audio` raises it.
+        MediaError: the clip ends before the window begins, or cannot be read.
     """
     wanted = round(seconds * SAMPLE_RATE)
     if reader.seconds <= _WHOLE:
@@ -179,7 +179,7 @@ def read_window(
 
 
 def to_int16(waveform: Float[Tensor, " samples"]) -> np.ndarray:
-    """The sound as int16 where that holds it without loss (16 bit, mono, 16 kHz in the file), else as it is."""
+    """Convert a sound to int16 where that is lossless, as for 16 bit, mono, 16 kHz; else return it as it is."""
     scaled = waveform.numpy() * np.float32(2**15)
     exact = np.abs(scaled).max(initial=0) < 2**15 and np.array_equal(scaled, np.rint(scaled))
     return scaled.astype(np.int16) if exact else waveform.numpy()
@@ -198,11 +198,7 @@ def _mixed(channels: int, channel: int | None) -> str:
 
 
 def existing(path: str | Path) -> Path:
-    """The path, if there is something.
-
-    Raises:
-        DatasetError: there is nothing.
-    """
+    """Return a path that exists, or raise DatasetError."""
     path = Path(path)
     if not path.exists():
         advice = "Check the name and the folder from which it is given."
@@ -211,9 +207,9 @@ def existing(path: str | Path) -> Path:
 
 
 def files_in(folder: Path, suffixes: set[str]) -> Iterator[tuple[Path, str]]:
-    """The files with these endings in a folder, however deep, sorted; hidden ones are left out.
+    """Yield the files with these endings in a folder, however deep, sorted, without hidden ones.
 
-    Each with the name of the sub-folder of `folder` that it is in, which labels it; "" beside the sub-folders.
+    Each comes with the name of its sub-folder of `folder`, which labels it; "" beside the sub-folders.
     """
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
@@ -223,10 +219,7 @@ def files_in(folder: Path, suffixes: set[str]) -> Iterator[tuple[Path, str]]:
 
 
 def is_segments(path: Path) -> bool:
-    """Return whether a file is a list of AudioSet or VGGSound.
-
-    Such a list has no header, and the second of its four columns is a number.
-    """
+    """Return whether a file is a list of AudioSet or VGGSound: four columns, the second a number, and no header."""
     if path.suffix.lower() != ".csv":
         return False
     with path.open(newline="", encoding="utf-8-sig") as file:
@@ -236,10 +229,10 @@ def is_segments(path: Path) -> bool:
 
 
 def segments(path: Path) -> Iterator[tuple[str, float, str, str]]:
-    """The lines of AudioSet's or VGGSound's list of pieces of videos: id, start in seconds, and two more columns.
+    """Read AudioSet's or VGGSound's list of pieces of videos: id, start in seconds, and two more columns.
 
     Raises:
-        DatasetError: there is no such file, or a line is not of that form.
+        DatasetError: no such file, or a line in another form.
     """
     with existing(path).open(newline="", encoding="utf-8-sig") as file:
         for row in csv.reader(file, skipinitialspace=True):
@@ -255,16 +248,16 @@ def segments(path: Path) -> Iterator[tuple[str, float, str, str]]:
 def split(
     items: Sequence[_Item], held_out: int, seed: int = 0, by: Callable[[_Item], Any] = attrgetter("labels")
 ) -> tuple[list[_Item], list[_Item]]:
-    """Items to train on and `held_out` others, by the seed; both in the order of `items`.
+    """Draw items to train on and `held_out` others, both in the order of `items`.
 
     Args:
         items: of any kind.
-        held_out: how many.
+        held_out: their number.
         seed: of the draw.
-        by: gives an item's label or labels, each of which is held out in proportion, to within one item.
+        by: gives an item's label or labels; each is held out in proportion, to within one item.
 
     Raises:
-        ParameterError: there are not that many.
+        ParameterError: fewer items.
     """
     if not 0 <= held_out <= len(items):
         raise ParameterError("held_out", f"{held_out}", f"0 to {len(items)}, which is all")
@@ -273,19 +266,3 @@ def split(
     taken = {alike[int((number + 0.5) * len(items) / held_out)] for number in range(held_out)}
     train = [item for index, item in enumerate(items) if index not in taken]
     return train, [items[index] for index in sorted(taken)]
-
-
-def held_apart(
-    items: Sequence[_Item], held_out: int, seed: int = 0, by: Callable[[_Item], Any] = attrgetter("labels")
-) -> tuple[list[_Item], list[_Item]]:
-    """Items to train on, and others to measure with: those of the part "test", or a draw where there is none.
-
-    Args:
-        items: each with its part of the data set as `split`.
-        held_out: how many to measure with, at most.
-        seed: see `split`.
-        by: see `split`.
-    """
-    test = [item for item in items if item.split == "test"]
-    others = [item for item in items if item.split in ("train", "")]
-    return (others, test[:held_out]) if test else split(others, held_out, seed, by)

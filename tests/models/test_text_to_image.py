@@ -92,10 +92,8 @@ def test_word_vectors_are_larger_by_the_scale():
 
 
 def test_a_tokenizer_is_the_same_each_time():
-    words = (
-        "a ball bell bird blue bowl drum engine in kettle large left lute middle of on orange photo pink purple "
-        "rain right small string the with yellow"
-    ).split()
+    words = "a ball bell bird blue bowl drum engine in kettle large left lute middle of on orange photo pink purple"
+    words = f"{words} rain right small string the with yellow".split()
     numbers = [small_tokenizer(words, 8).get_vocab() for _ in range(40)]
     assert all(each == numbers[0] for each in numbers), "models begin with the same words, in every process"
 

@@ -158,7 +158,7 @@ def test_other_targets(model, batch, kind):
     painter = model.painter
     painter.scheduler.register_to_config(prediction_type=kind)
     painter.__dict__.pop("noise_scheduler", None)
-    hidden = model.read("a photo of <*>", model.token(batch.waveform))
+    hidden = model.encode_prompts("a photo of <*>", model.token(batch.waveform))
     torch.manual_seed(2)
     found = audiotoken.denoising_error(painter, batch.image, hidden)
     torch.manual_seed(2)
@@ -343,7 +343,7 @@ def test_published_files_are_assembled(published):
         features = BEATs.from_checkpoint(given["checkpoint"]).eval().features(waveform)
         expected = AudioTokenEmbedder.from_checkpoint(given["embedder"]).eval()(features)
     assert torch.allclose(tokens, expected, atol=1e-6)
-    assert model.read("a photo of <*>, 4k", tokens).shape == (2, 77, 12)
+    assert model.encode_prompts("a photo of <*>, 4k", tokens).shape == (2, 77, 12)
     pictures = model.pictures("a photo of <*>", tokens, steps=2)
     assert pictures.shape == (2, 3, 16, 16) and pictures.min() >= 0 and pictures.max() <= 1
     assert model.sampling == audiotoken.full.sampling
@@ -351,7 +351,7 @@ def test_published_files_are_assembled(published):
     assert model.pipeline.unet is model.painter.unet and model.pipeline.vae.config.scaling_factor == 0.18215
     # what is assembled draws what the pipeline draws, given the same
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3)).expand(2, -1, -1, -1)
-    given_words = {"prompt_embeds": model.read("a photo of <*>", tokens), "negative_prompt": ["", ""]}
+    given_words = {"prompt_embeds": model.encode_prompts("a photo of <*>", tokens), "negative_prompt": ["", ""]}
     with torch.no_grad():
         direct = model.pipeline(**given_words, latents=noise, num_inference_steps=3, guidance_scale=4, output_type="pt")
     assert torch.allclose(model.pictures("a photo of <*>", tokens, 3, 3, 4), direct.images, atol=1e-5)
@@ -457,7 +457,7 @@ def test_one_seed_gives_one_noise_and_a_batch_is_one_by_one(model, batch):
     assert torch.allclose(together, singly, atol=1e-5)
     assert torch.equal(together, model.pictures("a photo of <*>", tokens, steps=3, guidance=2))
     assert not torch.allclose(together, model.pictures("a photo of <*>", tokens, 1, 3, 2), atol=1e-3)
-    hidden = model.read("a photo of <*>", tokens)
+    hidden = model.encode_prompts("a photo of <*>", tokens)
     each = model.painter.generate(hidden, [0, 1, 0], 3, 2)
     assert torch.allclose(each[[0, 2]], together[[0, 2]], atol=1e-5)
     assert torch.allclose(each[1], model.painter.generate(hidden, 1, 3, 2)[1], atol=1e-5)
@@ -466,8 +466,8 @@ def test_one_seed_gives_one_noise_and_a_batch_is_one_by_one(model, batch):
 def test_prompts_of_words_and_sound(model, batch):
     with torch.no_grad():
         tokens = model.token(batch.waveform[:2])
-        words, heard = model.read_words(["a photo of a ball"] * 2), model.read("a large <*>", tokens)
-        pictures = model.draw(0.5 * words + 0.5 * heard, steps=2)
+        words, heard = model.encode_prompts(["a photo of a ball"] * 2), model.encode_prompts("a large <*>", tokens)
+        pictures = model.generate(0.5 * words + 0.5 * heard, steps=2)
     assert words.shape == heard.shape == (2, 16, 16) and pictures.shape == (2, 3, 32, 32)
     with pytest.raises(ParameterError, match=r"has no <\*>"):
         model.pictures("a photo", tokens)
@@ -501,4 +501,4 @@ def test_the_layers_that_are_heard():
     for depth, expected in ((12, (3, 7, 11)), (3, (0, 1, 2)), (6, (1, 3, 5)), (4, (1, 2, 3)), (1, (0, 0, 0))):
         config = Config(encoder_layers=depth, encoder_embed_dim=8, encoder_attention_heads=2, conv_pos_groups=2)
         with torch.device("meta"):
-            assert audiotoken.heard_layers(BEATs(config)) == expected
+            assert audiotoken.feature_layers(BEATs(config)) == expected

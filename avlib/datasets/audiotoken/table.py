@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from ... import cache, clips, media
-from ...errors import AvlibError, CacheError, DatasetError, MediaError, check_choice
-from ...workers import POLICIES, describe, each
+from ...errors import AvlibError, CacheError, DatasetError
+from ...workers import describe
+from ..items import each_usable
 from ..sources import SAMPLE_RATE, SOUND_SUFFIXES, VIDEO_SUFFIXES, FileReader, SceneReader, existing, files_in, segments
 
 SIZES = ("small", "large")  # below and above the middle of all sizes
@@ -83,11 +84,7 @@ class SceneClip(Clip):
 
 
 def attributes(truth: clips.Truth) -> dict[str, str]:
-    """The attributes of a scene that one frame shows, each as one of a few words.
-
-    Returns:
-        "kind" (one of `avlib.clips.KINDS`), "size" (one of `SIZES`), "colour" (of `COLOURS`), "place" (of `PLACES`).
-    """
+    """Return kind, size, colour and place of a scene, as words of `KINDS`, `SIZES`, `COLOURS` and `PLACES`."""
     return {
         "kind": truth.kind,
         "size": _nearest(SIZES, truth.size * len(SIZES)),
@@ -121,13 +118,7 @@ def _nearest(words: tuple[str, ...], step: float | int) -> str:
 
 
 def scene_clips(count: int, seed: int = 0, seconds: float | int = 10.0, split: str = "") -> list[Clip]:
-    """Built-in scenes, their eight kinds in turn, labelled by kind, with captions.
-
-    Another seed gives scenes that have nothing in common with these.
-
-    Raises:
-        ParameterError: what `avlib.clips.scenes` refuses.
-    """
+    """Return built-in scenes, their eight kinds in turn, labelled by kind, with captions. See `avlib.clips.scenes`."""
     return [
         SceneClip(f"{scene.kind} {scene.seed}", None, None, scene.kind, split, caption(scene.truth), scene=scene)
         for scene in clips.scenes(count, seed, seconds)
@@ -135,28 +126,23 @@ def scene_clips(count: int, seed: int = 0, seconds: float | int = 10.0, split: s
 
 
 def read_clips(path: str | Path, csv: str | Path = "") -> list[Clip]:
-    """The table of the clips that are there.
+    """Read the clips of a folder or a table.
 
     - A folder in the published layout, `video/` and `audio/`: files of one name are one clip. Either may be missing.
     - Any other folder: clips in a sub-folder, however deep, are labelled with its name; `a.mp4` and `a.wav` in one
       folder are one clip. (Published: only names that are in both folders.)
-    - A `.csv` with `path`, `wav` or both, and `name`, `label`, `split` and `caption` where they are known. Paths that
-      are not absolute are looked up from the folder of the table.
+    - A `.csv` with `path`, `wav` or both, and `name`, `label`, `split` and `caption` where they are known. Paths begin
+      at the folder of the table.
     - One sound or video file.
 
     Args:
         path: one of these.
-        csv: for a folder, the table that says class and part of its clips: with the columns `ytid`, `set` and `class`
-            as AudioToken's, VGGSound's own (no header; id, start, class, part), or `name`, `label` and `split`.
-            By `ytid` a clip goes by the first 11 characters of its name. A clip that is not in the table has neither
-            class nor part, and a row without a clip says nothing.
-
-    Returns:
-        A row for each clip, sorted by path as far as a folder was given.
+        csv: for a folder, the table of labels and parts: with the columns `ytid`, `set` and `class` as AudioToken's,
+            VGGSound's own (no header; id, start, class, part), or `name`, `label` and `split`. A `ytid` is the first
+            11 characters of a clip's name. Clips that are not in the table have neither label nor part.
 
     Raises:
-        DatasetError: there is no such file or folder, nothing in it, a table in another form, or one that says two
-            things of one clip.
+        DatasetError: no such file or folder, nothing in it, a table in another form, or one that contradicts itself.
     """
     path = existing(path)
     if path.is_dir():
@@ -174,17 +160,16 @@ def read_clips(path: str | Path, csv: str | Path = "") -> list[Clip]:
 
 
 def select(table: Sequence[Clip], split: str = "", exclude: Iterable[str | Path] = ()) -> list[Clip]:
-    """The clips of one part of the data set, without those that lists name.
+    """Return the clips of one part of the data set, without listed ones.
 
     Args:
         table: from `read_clips`.
         split: such as "train" or "test"; "" takes all.
-        exclude: text files with one id or name in each line; a line that begins with # is a comment. The published
-            filters are such lists, of clips whose sound and picture do not match and of those of low quality, though
-            pickled; a pickled list is refused, since opening one can run any program.
+        exclude: text files with one id or name in each line; # begins a comment. The published filters are such lists,
+            but pickled, which is refused: to open one can run any program.
 
     Raises:
-        DatasetError: nothing is left (it says how many there were, and where they are), or a list that cannot be read.
+        DatasetError: nothing is left, or a list cannot be read.
     """
     names = set().union(*map(_names_in, exclude))
     listed = {clip for clip in table if names & {clip.name, clip.ytid}}
@@ -310,7 +295,7 @@ def _names_in(path: str | Path) -> set[str]:
 
 
 class Extracted(NamedTuple):
-    """The table with the new files in it, why clips were left out, and a text with their number and the reasons."""
+    """The table with its new files, the errors of clips that were left out, and a report."""
 
     clips: list[Clip]
     skipped: list[AvlibError]
@@ -328,8 +313,7 @@ def extract_audio(
 ) -> Extracted:
     """Write the sound of every clip that has no wav as `folder/name.wav`: 16 kHz, mono, 16 bit.
 
-    Files that exist are kept, so that an interrupted run goes on. `folder` is the `audio` of the published layout if
-    the videos lie in its `video`.
+    Files that exist are kept, so that an interrupted run goes on. In the published layout the folder is `audio`.
 
     Args:
         clips: from `read_clips`.
@@ -344,7 +328,6 @@ def extract_audio(
         DatasetError: two clips of one name.
         CacheError: the folder cannot be written.
     """
-    check_choice("on_error", on_error, POLICIES)
     for clip in clips:
         if clip.wav is None and clip.path is None:
             raise DatasetError(clip, "no video to take the sound of", "a clip on disk")
@@ -355,23 +338,17 @@ def extract_audio(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CacheError(folder, str(error), "a folder that can be written", "Give another folder.") from error
-    task = partial(_extract, folder=folder, channel=channel, on_error=on_error)
-    done = list(each(task, missing, jobs=jobs, progress=progress, doing="extracting"))
+    done = each_usable(partial(_extract, folder=folder, channel=channel), missing, on_error, jobs, progress)
     made = {clip.name: outcome for clip, outcome in zip(missing, done, strict=True)}
     table = [clip if clip.wav else made[clip.name] for clip in clips]
     skipped = [outcome for outcome in done if not isinstance(outcome, Clip)]
     return Extracted([clip for clip in table if isinstance(clip, Clip)], skipped, describe(skipped, len(clips)))
 
 
-def _extract(clip: Clip, *, folder: Path, channel: int | None, on_error: str) -> Clip | AvlibError:
+def _extract(clip: Clip, *, folder: Path, channel: int | None) -> Clip:
     target = folder / f"{clip.name}.wav"
-    try:
-        if not target.exists():
-            waveform = media.read_audio(clip.path, SAMPLE_RATE, channel=channel)
-            with cache.publishing(target) as unfinished:
-                media.write_wav(unfinished, waveform, SAMPLE_RATE)
-    except MediaError as error:
-        if on_error == "raise":
-            raise
-        return error
+    if not target.exists():
+        waveform = media.read_audio(clip.path, SAMPLE_RATE, channel=channel)
+        with cache.publishing(target) as unfinished:
+            media.write_wav(unfinished, waveform, SAMPLE_RATE)
     return replace(clip, wav=target)

@@ -167,10 +167,7 @@ class CAVMAEDataset(ItemDataset):
             self._attempt(self._classes, index)
 
     def __getitem__(self, index: int | tuple[int, int]) -> Sample | None:
-        """One item: fbank (frames, mels), image (3, size, size), labels (classes,); None when it is left out.
-
-        A pair (index, n) is the same item as it is drawn for the n-th time in an epoch (`BalancedSampler`).
-        """
+        """One item; None when it is left out. (index, n) is its n-th draw in an epoch, see `BalancedSampler`."""
         index, draw = index if isinstance(index, tuple) else (index, 0)
         return self._attempt(partial(self._sample, draw=draw), index)
 
@@ -184,7 +181,7 @@ class CAVMAEDataset(ItemDataset):
         return Sample(*(torch.empty(0, *shape) for shape in shapes))
 
     def at_frame(self, frame: int) -> CAVMAEDataset:
-        """The same data set for evaluation on another frame, as ensembling over the ten frames of a clip needs."""
+        """Return the data set for evaluation on another frame, as ensembling over frames needs."""
         if not 0 <= frame < self.reading.total_frames:
             raise ParameterError("frame", f"{frame}", f"0 to {self.reading.total_frames - 1}")
         other = copy.copy(self)
@@ -192,10 +189,7 @@ class CAVMAEDataset(ItemDataset):
         return other
 
     def statistics(self, jobs: int | None = None, progress: bool = True) -> tuple[float, float]:
-        """Mean and standard deviation of all log energies, padding included as published, before normalisation.
-
-        Each spectrogram is made as for evaluation. `jobs` as in `avlib.workers.each`.
-        """
+        """Return mean and standard deviation of all log energies, with padding as published, not normalised."""
         rows = self._survey(self._moments, "measuring", jobs, progress)
         means, deviations = torch.tensor([row for _, row in rows], dtype=torch.float64).reshape(-1, 2).unbind(1)
         if not len(means):
@@ -206,10 +200,7 @@ class CAVMAEDataset(ItemDataset):
         return mean.item(), (squares / (count * len(means) - 1)).sqrt().item()
 
     def contents(self, index: int) -> dict[str, np.ndarray]:
-        """Spectrogram, not normalised, all frames and which exist, and the sound if there is mixup.
-
-        For 10 s at the published sizes 2 MB, and 0.6 MB.
-        """
+        """Spectrogram (not normalised), frames, and the sound for mixup: 10 s take 2 MB, and 0.6 MB."""
         item, total = self.items[index], self.reading.total_frames
         self._classes(index)
         self._first_there(index, self._wanted(np.random.default_rng(0)))
@@ -246,7 +237,7 @@ class CAVMAEDataset(ItemDataset):
         return Sample(fbank, image, labels)
 
     def _partner(self, dice: np.random.Generator) -> tuple:
-        """Another item to mix with, drawn again as long as it has to be left out."""
+        """Another item to mix with; unusable ones are drawn again."""
         while True:
             index, wanted = int(dice.integers(len(self))), self._wanted(dice)
             loaded = self._attempt(partial(self._load, wanted=wanted), index)

@@ -25,8 +25,9 @@ from pathlib import Path
 import numpy as np
 
 from ... import cache, media
-from ...errors import AvlibError, CacheError, DatasetError, MediaError, check_choice
-from ...workers import POLICIES, describe, each
+from ...errors import AvlibError, CacheError, DatasetError
+from ...workers import describe
+from ..items import each_usable
 from ..sources import SAMPLE_RATE
 from .items import ClipItem, LabelTable, Reading, balanced_weights
 
@@ -64,29 +65,26 @@ def extract(
 ) -> Extraction:
     """Extract sound and pictures of clips, in parallel, and write the tables.
 
-    Called again after it was interrupted, even killed, it does what is left: files appear whole or not at all, and a
-    clip counts as done when a note of what it was made from does. A clip that changed since is done again. Clips of
-    the same name from several folders are told apart by a mark that follows from where they are.
+    An interrupted run goes on where it was: files appear whole or not at all, and a clip is done when a note of its
+    source exists. A clip that changed since is done again. A mark tells clips of one name from several folders apart.
 
     Args:
         items: from `read_items`.
         target: the folder to write to; created when it does not exist.
         table: the classes; None takes the labels that the items have.
         name: of the json file, for several lists in one folder ("train", "eval").
-        channel: None averages the channels of a sound, 0 takes the first as the published pipeline does.
+        channel: None averages the channels of a sound, 0 takes the first as published.
         image_size: height and width of the pictures.
-        total_frames: how many pictures of each clip.
-        jobs: how many processes work at once; `avlib.workers.each` says more.
-        on_error: "raise", or "skip" to leave out what cannot be used, and tell so in the result.
-        progress: whether a progress bar is shown.
+        total_frames: pictures of each clip.
+        jobs: see `avlib.workers.each`.
+        on_error: "raise", or "skip" to leave out unusable clips and report them.
+        progress: whether to show a bar.
 
     Raises:
         MediaError, TooShortError: a clip cannot be used.
-        DatasetError: a label that is not in the table, a clip that comes twice, or a target in which another clip has
-            the same name.
+        DatasetError: an unknown label, a clip that comes twice, or another clip of the same name in the target.
         CacheError: the target cannot be written, for example because the disk is full.
     """
-    check_choice("on_error", on_error, POLICIES)
     target = Path(target).absolute()
     table = LabelTable.of(items) if table is None else table
     if on_error == "raise":
@@ -101,8 +99,8 @@ def extract(
             for folder in folders:
                 cache.remove_unfinished(folder)
             clips = list(zip(items, _names(items), strict=True))
-            task = partial(_extract, target=target, table=table, reading=reading, on_error=on_error)
-            outcomes = list(each(task, clips, jobs=jobs, progress=progress, doing="extracting"))
+            task = partial(_extract, target=target, table=table, reading=reading)
+            outcomes = each_usable(task, clips, on_error, jobs, progress)
             skipped = [outcome for outcome in outcomes if outcome is not None]
             kept = [clip for clip, outcome in zip(clips, outcomes, strict=True) if outcome is None]
             return _write_tables(target / f"{name}.json", kept, table, skipped)
@@ -119,24 +117,12 @@ def _names(items: Sequence[ClipItem]) -> list[str]:
     return [path.stem + mark(path) for path in paths]
 
 
-def _extract(
-    clip: tuple[ClipItem, str], *, target: Path, table: LabelTable, reading: Reading, on_error: str
-) -> AvlibError | None:
-    """Extract one clip, unless it is done; why it is left out, if it is."""
-    item, name = clip
-    try:
-        table.indices(item)
-        _write_clip(item, name, target, reading)
-    except (MediaError, DatasetError) as error:
-        if on_error == "raise":
-            raise
-        return error
-    return None
-
-
-def _write_clip(item: ClipItem, name: str, target: Path, reading: Reading) -> None:
+def _extract(clip: tuple[ClipItem, str], *, target: Path, table: LabelTable, reading: Reading) -> None:
+    """Extract one clip, unless that is done."""
     from PIL import Image
 
+    item, name = clip
+    table.indices(item)
     source = item.path.absolute()
     note = {"source": str(source), "made": asdict(reading)}
     if source.exists():  # else reading says what is wrong

@@ -25,7 +25,7 @@ from ...models.text_to_image import TextToImage
 from ...models.tiny_diffusion import Judge
 from ...workers import POLICIES
 from .. import Figure, Report, Trained, changed, device_of
-from .model import AudioToken, Windows, heard_layers, windows
+from .model import AudioToken, Windows, feature_layers, windows
 from .settings import PUBLISHED, STAGES, Settings, full, tiny
 from .stages import (
     assembled,
@@ -38,11 +38,11 @@ from .stages import (
     judge,
     judge_step,
     label_words,
-    listener,
     stages,
     step,
     text_to_image,
     trained,
+    trained_beats,
     validation,
 )
 
@@ -64,23 +64,23 @@ __all__ = [
     "data",
     "denoising_error",
     "diffusion_step",
-    "draw",
+    "encode_prompts",
     "evaluate",
     "extract_audio_command",
+    "feature_layers",
     "full",
-    "heard_layers",
+    "generate",
     "held_out",
     "judge",
     "judge_step",
     "judged",
     "label_words",
-    "listener",
-    "read",
     "stages",
     "step",
     "text_to_image",
     "tiny",
     "trained",
+    "trained_beats",
     "validation",
     "windows",
 ]
@@ -139,14 +139,14 @@ def evaluate(
     figures = _shares("true picture", {"kind": truth["kind"]}, batch)
     painter = model if isinstance(model, TextToImage) else model.painter
     hidden = _in_parts(painter.encode_prompts, painter, batch.prompt)
-    figures |= _shares("caption", judged(looking, draw(painter, hidden, settings), batch), batch)
+    figures |= _shares("caption", judged(looking, generate(painter, hidden, settings), batch), batch)
     if isinstance(model, TextToImage):
         return figures
-    hidden = read(model, batch.waveform, settings)
-    drawn = draw(model.painter, hidden, settings)
+    hidden = encode_prompts(model, batch.waveform, settings)
+    drawn = generate(model.painter, hidden, settings)
     figures |= _shares("sound", judged(looking, drawn, batch), batch) | _similarities(looking, drawn, batch)
     other = torch.randperm(len(hidden), generator=torch.Generator().manual_seed(seed))
-    wrong = judged(looking, draw(model.painter, hidden[other], settings), batch)
+    wrong = judged(looking, generate(model.painter, hidden[other], settings), batch)
     return figures | _shares("shuffled sound", wrong, batch)
 
 
@@ -157,14 +157,14 @@ def assess(
     return Report(evaluate(model, settings, device=device, progress=progress))
 
 
-def read(
+def encode_prompts(
     model: AudioToken, waveform: Float[Tensor, "clips samples"], settings: Settings
 ) -> Float[Tensor, "clips words values"]:
     """The prompt of the settings with each sound in it."""
-    return _in_parts(lambda part: model.read(settings.embedder.prompt, model.token(part)), model, waveform)
+    return _in_parts(lambda part: model.encode_prompts(settings.embedder.prompt, model.token(part)), model, waveform)
 
 
-def draw(
+def generate(
     model: TextToImage, hidden: Float[Tensor, "clips words values"], settings: Settings
 ) -> Float[Tensor, "clips 3 height width"]:
     """Pictures in [-1, 1] of prompts that were read, sampled as the settings say; clip number n from noise number n.

@@ -34,15 +34,14 @@ class Sampling:
 class AudioToken(nn.Module):
     """The whole AudioToken: BEATs, the embedder, and the text-to-image model.
 
-    All is frozen but the embedder, and LoRA if there is any; its state dict, and so a checkpoint of its training, holds
-    these alone.
+    All but the embedder and LoRA is frozen; the state dict, and so a checkpoint, holds these alone.
 
     Args:
-        beats: is heard with.
-        embedder: from its features to a token.
+        beats: extracts features.
+        embedder: maps them to a token.
         painter: the text-to-image model.
-        lora_rank: of changes to the UNet's attention; 0 for none.
-        sampling: how pictures are drawn where nothing else is said; as published by default.
+        lora_rank: of LoRA in the UNet's attention; 0 for none.
+        sampling: settings of `generate`; as published by default.
 
     Raises:
         CheckpointError: the parts do not fit each other.
@@ -58,12 +57,11 @@ class AudioToken(nn.Module):
     ):
         super().__init__()
         self.beats, self.embedder, self.painter = beats, embedder, painter
-        self.layers, self.sampling = heard_layers(beats), sampling or Sampling()
-        heard, wanted = len(self.layers) * beats.config.encoder_embed_dim, token_width(painter.text_encoder)
-        if embedder.in_width != heard:
-            raise CheckpointError(
-                "embedder", f"takes features {embedder.in_width} wide", f"{heard}, those of this BEATs"
-            )
+        self.layers, self.sampling = feature_layers(beats), sampling or Sampling()
+        given, wanted = len(self.layers) * beats.config.encoder_embed_dim, token_width(painter.text_encoder)
+        if embedder.in_width != given:
+            found = f"takes features {embedder.in_width} wide"
+            raise CheckpointError("embedder", found, f"{given}, those of this BEATs")
         if embedder.width != wanted:
             found = f"gives tokens {embedder.width} wide"
             raise CheckpointError("embedder", found, f"{wanted}, as this text encoder has words")
@@ -96,14 +94,10 @@ class AudioToken(nn.Module):
     def token(
         self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch values"]:
-        """One token for each sound; gradients reach the embedder.
+        """Return one token for each sound (16 kHz, mono); gradients reach the embedder.
 
-        Args:
-            waveform: `(B, samples)`, 16 kHz, mono.
-            lengths: `(B,)`, how many samples of each row are sound; None: all. The rest is neither heard nor pooled.
-
-        Raises:
-            TooShortError, ParameterError: as `BEATs.features`.
+        `lengths` counts the samples of each row that are sound; the rest is ignored. Errors are those of
+        `BEATs.features`.
         """
         mask = self.token_mask(waveform.shape[1], lengths)
         with torch.no_grad():
@@ -113,30 +107,30 @@ class AudioToken(nn.Module):
     def token_of(
         self, fbank: Float[Tensor, "batch frames mels"], mask: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "batch values"]:
-        """One token for each sound, by its `beats_fbank` and its `token_mask`."""
+        """Return one token for each sound, from its `beats_fbank` and its `token_mask`."""
         with torch.no_grad():
             features = self.beats.encode(fbank.to(self.beats.patch_embedding.weight.dtype), mask, self.layers)
         return self.embedder(features, mask)
 
     def token_mask(self, samples: int, lengths: Int[Tensor, " batch"] | None) -> Bool[Tensor, "batch tokens"] | None:
-        """The tokens of BEATs that belong to the sounds of a padded batch; None: all of them."""
+        """Return the valid tokens of BEATs for a padded batch; None if all are."""
         if lengths is None or not bool((lengths < samples).any()):
             return None
         return self.beats.token_mask(samples, lengths)
 
-    def read(
-        self, prompts: str | Sequence[str], tokens: Float[Tensor, "batch values"]
+    def encode_prompts(
+        self, prompts: str | Sequence[str], tokens: Float[Tensor, "batch values"] | None = None
     ) -> Float[Tensor, "batch words values"]:
-        """Prompts with a sound in each, one for all or one for each token: `prompt_embeds` of the pipeline.
+        """Encode prompts with a sound in each, one for all or one for each token: `prompt_embeds` of the pipeline.
+
+        Without tokens prompts are words alone.
 
         Raises:
-            ParameterError: a prompt without the placeholder, or with two.
+            ParameterError: tokens for a prompt without the placeholder, or with two.
         """
+        if tokens is None:
+            return self.painter.encode_prompts(prompts)
         return prompt_embeddings(self.painter.text_encoder, self.painter.tokenizer, prompts, tokens)
-
-    def read_words(self, prompts: str | Sequence[str]) -> Float[Tensor, "batch words values"]:
-        """Prompts of words alone. A mean of this and `read` is something between what is said and what is heard."""
-        return self.painter.encode_prompts(prompts)
 
     def pictures(
         self,
@@ -146,29 +140,18 @@ class AudioToken(nn.Module):
         steps: int | None = None,
         guidance: float | int | None = None,
     ) -> Float[Tensor, "batch 3 height width"]:
-        """A picture of each sound.
-
-        Args:
-            prompts: with the placeholder; one for all, or one for each.
-            tokens: `(B, width)`, of `token`.
-            seed: of the noise: one for all pictures, or one for each; see `TextToImage.generate`.
-            steps: of the sampler; None: as `sampling` says, and so
-            guidance: how much a prompt is exaggerated.
-
-        Returns:
-            `(B, 3, H, W)` in [0, 1].
-        """
+        """Generate a picture of each sound, in [0, 1]; see `encode_prompts` and `generate`."""
         with torch.no_grad():
-            return self.draw(self.read(prompts, tokens), seed, steps, guidance)
+            return self.generate(self.encode_prompts(prompts, tokens), seed, steps, guidance)
 
-    def draw(
+    def generate(
         self,
         prompt_embeds: Float[Tensor, "batch words values"],
         seed: int | Sequence[int] = 0,
         steps: int | None = None,
         guidance: float | int | None = None,
     ) -> Float[Tensor, "batch 3 height width"]:
-        """Pictures of prompts that were read; see `pictures`, and `TextToImage.generate`."""
+        """Generate a picture of each encoded prompt; see `TextToImage.generate`. None: as `sampling` says."""
         steps = self.sampling.inference_steps if steps is None else steps
         guidance = self.sampling.guidance if guidance is None else guidance
         return self.painter.generate(prompt_embeds, seed, steps, guidance)
@@ -208,7 +191,7 @@ def windows(waveform: Float[Tensor, " samples"], seconds: float | int = 2.0, hop
     return Windows(pieces, lengths, [start / SAMPLE_RATE for start in starts])
 
 
-def heard_layers(beats: BEATs) -> tuple[int, ...]:
+def feature_layers(beats: BEATs) -> tuple[int, ...]:
     """Whose outputs the embedder takes: the last layer of each third. Of 12 layers 3, 7 and 11, as published."""
     depth = beats.config.encoder_layers
     return tuple(-(-depth * third // 3) - 1 for third in (1, 2, 3))

@@ -33,7 +33,7 @@ from ...models.text_to_image import TextToImage, load_lora, lora_parameters, sav
 from ...models.tiny_diffusion import Judge, PatchPCA, small_text_encoder, small_tokenizer
 from ...settings import recipe
 from .. import Stage, device_of, trained_by, written
-from .model import AudioToken, Sampling, heard_layers
+from .model import AudioToken, Sampling, feature_layers
 from .settings import NOISE_STEPS, Settings, full, tiny
 
 # Data
@@ -120,8 +120,8 @@ def build(settings: Settings, **how: Any) -> nn.Module:
             return Judge(classes, settings.judge.width, settings.judge.embedding)
     if settings.stage == "diffusion":
         return _painter(settings, how.get("progress", True))
-    beats, painter = listener(settings, **how), text_to_image(settings, **how)
-    width = len(heard_layers(beats)) * beats.config.encoder_embed_dim
+    beats, painter = trained_beats(settings, **how), text_to_image(settings, **how)
+    width = len(feature_layers(beats)) * beats.config.encoder_embed_dim
     with torch.random.fork_rng():
         torch.manual_seed(settings.embedder.training.seed)
         embedder = AudioTokenEmbedder(width, token_width(painter.text_encoder))
@@ -196,7 +196,7 @@ def step(model: AudioToken, batch: Batch, settings: Settings = tiny) -> tuple[Te
     how = settings.embedder
     tokens = model.token_of(batch.fbank, model.token_mask(batch.waveform.shape[1], batch.lengths))  # (B, 768)
     parts = {
-        "error": denoising_error(model.painter, batch.image, model.read(how.prompt, tokens), how.lowest),
+        "error": denoising_error(model.painter, batch.image, model.encode_prompts(how.prompt, tokens), how.lowest),
         "absolute": tokens.abs().mean(),
         "squared": tokens.square().sum(dim=1).mean(),
     }
@@ -322,7 +322,7 @@ trained = trained_by(stages, __name__)
 # Trained models
 
 
-def listener(settings: Settings, **how: Any) -> BEATs:
+def trained_beats(settings: Settings, **how: Any) -> BEATs:
     """The BEATs of these settings: the given file, or the trained stage "classifier"."""
     if settings.classifier.checkpoint:
         device = training.chosen_device(how.get("device"))
@@ -384,7 +384,7 @@ def assembled(
 
 
 def _assembled(settings: Settings, embedder: Path | str, lora: Path | str, **how: Any) -> AudioToken:
-    beats, painter = listener(settings, **how), text_to_image(settings, **how)
+    beats, painter = trained_beats(settings, **how), text_to_image(settings, **how)
     if lora:
         load_lora(painter.unet, lora)
     return AudioToken(beats, AudioTokenEmbedder.from_checkpoint(embedder), painter, sampling=_sampling(settings))

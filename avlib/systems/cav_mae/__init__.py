@@ -125,9 +125,9 @@ def embeddings(model: nn.Module, batch: Sample) -> tuple[Float[Tensor, "clips wi
 
 
 def retrieval(model: nn.Module, searched: list[Sample]) -> dict[str, Figure]:
-    """Is a sound's own picture the nearest in its gallery, and a picture's own sound? Over the queries of all.
+    """Return how often a sound's own picture is the nearest in its gallery, and a picture's own sound.
 
-    Where each clip has a class (or several), also: is the nearest of the same class, "kind right".
+    Where each clip has classes, "kind right" is how often the nearest one shares a class.
     """
     results = [metrics.retrieval(*embeddings(model, batch)) for batch in searched]
     alike = [(batch.labels @ batch.labels.T > 0).float() for batch in searched]
@@ -162,11 +162,10 @@ def reconstruction(
     mask_mode: str | None = None,
     progress: bool = True,
 ) -> dict[str, Figure]:
-    """Mean squared error on hidden patches that are not constant, of audio and image by themselves.
+    """Return mean squared errors on hidden patches that are not constant, of audio and image.
 
-    `mask_ratio` (of both) and `mask_mode` are those of the training if they are None. With norm_pix_loss the error
-    stands beside that of predicting each patch by its own mean, without beside that of the training clips' mean of each
-    mel row and each pixel.
+    `mask_ratio` (of both) and `mask_mode` are those of the training if they are None. The reference of an error is that
+    of each patch's own mean with norm_pix_loss, else that of `means`.
     """
     stage, device = settings.pretraining, device_of(model)
     mask_mode = stage.mask_mode if mask_mode is None else mask_mode

@@ -27,7 +27,7 @@ from ...datasets.cav_mae import (
     scene_items,
 )
 from ...datasets.sampling import BalancedSampler
-from ...datasets.sources import held_apart, split
+from ...datasets.sources import split
 from ...masking import MASK_MODES
 from ...models.cav_mae import CAVMAE, CLASSIFIER_MODES, OBJECTIVES, CAVMAEClassifier, Sizes
 from ...settings import Natural, NonNegative, Share, changed, recipe, settings
@@ -156,7 +156,7 @@ PUBLISHED = {
 
 
 def data(settings: Settings, *, progress: bool = True) -> CAVMAEDataset:
-    """The clips that the stage of the settings trains on, augmented as it says."""
+    """Return the clips that a stage trains on, augmented as its settings say."""
     items, table = _items(settings, None)
     labelled = settings.fine_tuning.labelled
     if settings.stage == "fine_tuning" and 0 < labelled < len(items):
@@ -165,23 +165,20 @@ def data(settings: Settings, *, progress: bool = True) -> CAVMAEDataset:
 
 
 def held_out(settings: Settings, seed: int = 0, *, progress: bool = True) -> CAVMAEDataset:
-    """Clips that no training sees, nothing about them random.
+    """Return clips that no training sees, nothing about them random.
 
-    Args:
-        settings: which clips.
-        seed: another one gives other scenes. The user's own data has one set of held-out clips.
-        progress: whether to show bars.
+    Another seed gives other scenes. The user's own data has one set of held-out clips.
     """
     return _dataset(settings, *_items(settings, seed), None, progress)
 
 
 def galleries(settings: Settings, seed: int = 0, *, progress: bool = True) -> list[Sample]:
-    """The held-out clips in batches to search in: five of 64 by default, of built-in scenes with eight of each kind."""
+    """Return the held-out clips in batches to search in. Of 64 built-in scenes eight are of each kind."""
     return batches(held_out(settings, seed, progress=progress))
 
 
 def batches(dataset: CAVMAEDataset) -> list[Sample]:
-    """A data set in batches of `GALLERY`, or in one if it is smaller. A rest, easier to search, is left out."""
+    """Cut a data set into batches of `GALLERY`, or one if it is smaller. The rest, easier to search, is left out."""
     size = min(GALLERY, len(dataset))
     firsts = range(0, len(dataset) - size + 1, size)
     return [dataset.collate([dataset[index] for index in range(first, first + size)]) for first in firsts]
@@ -190,22 +187,22 @@ def batches(dataset: CAVMAEDataset) -> list[Sample]:
 def means(
     settings: Settings, *, count: int = 512, progress: bool = True
 ) -> tuple[Float[Tensor, "frames mels"], Float[Tensor, "3 size size"]]:
-    """A prediction that knows nothing of a clip: means over the first `count` training clips.
-
-    Of each mel row, the same at all times, and of each pixel.
-    """
+    """Return the means of each mel row and each pixel over the first `count` training clips."""
     dataset = _dataset(settings, *_items(settings, None), Augmentation(), progress)
     fbanks, images, _ = dataset.collate([dataset[index] for index in range(min(count, len(dataset)))])
     return fbanks.mean(dim=(0, 1)).expand(fbanks.shape[1:]), images.mean(dim=0)
 
 
 def _items(settings: Settings, held_out_seed: int | None) -> tuple[list[Item], LabelTable]:
-    """The items to train on, or (with a seed) held-out ones, and the classes of all."""
+    """Items to train on, or with a seed held-out ones, and the classes of all."""
     own = settings.data
     if own.data:
         items = read_items(own.data, own.folder)
         table = LabelTable.read(own.labels) if own.labels else LabelTable.of(items)
-        return held_apart(items, own.held_out, own.clips_seed)[held_out_seed is not None], table
+        test = [item for item in items if item.split == "test"]
+        others = [item for item in items if item.split in ("train", "")]
+        parts = (others, test[: own.held_out]) if test else split(others, own.held_out, own.clips_seed)
+        return parts[held_out_seed is not None], table
     if held_out_seed is None:
         items = scene_items(own.clips, own.clips_seed, own.seconds)
     else:
@@ -223,20 +220,19 @@ def _dataset(
         target_length=sizes.audio_length, n_mels=sizes.mel_bins, mean=own.mean, std=own.std, on_error=own.on_error,
         seed=settings.now.training.seed,
     )  # fmt: skip
-    jobs = 1 if len(items) < 2 * GALLERY else None  # to start processes takes seconds
     if not own.in_memory:
-        return dataset.usable(jobs, progress) if own.on_error == "skip" else dataset
+        return dataset.usable(progress=progress) if own.on_error == "skip" else dataset
     if own.data or (augmentation and augmentation.mixup):  # sounds, which mixup mixes, are not worth space on disk
-        return dataset.prepared(jobs, progress)
+        return dataset.prepared(progress=progress)
     values = [frames, sizes.image_size, sizes.audio_length, sizes.mel_bins, list(map(repr, items))]
-    return dataset.stored("cav_mae", values, jobs, progress)
+    return dataset.stored("cav_mae", values, progress=progress)
 
 
 # Models and steps
 
 
 def build(settings: Settings, **how: Any) -> CAVMAE:
-    """The model to pretrain; its random weights follow from the seed."""
+    """Build the model to pretrain; its random weights follow from the seed."""
     stage = settings.pretraining
     options = {name: getattr(stage, name) for name in ("norm_pix_loss", "both_directions", "gather_negatives")}
     with torch.random.fork_rng():
@@ -247,7 +243,7 @@ def build(settings: Settings, **how: Any) -> CAVMAE:
 
 
 def classifier(settings: Settings, pretrained: Path | str, num_classes: int) -> CAVMAEClassifier:
-    """The model to fine-tune: pretrained weights and a head with random ones, which follow from the seed."""
+    """Build the model to fine-tune: pretrained weights, and a random head that follows from the seed."""
     how = settings.fine_tuning
     with torch.random.fork_rng():
         torch.manual_seed(how.training.seed)
@@ -258,10 +254,7 @@ def classifier(settings: Settings, pretrained: Path | str, num_classes: int) -> 
 
 
 def step(model: nn.Module, batch: Sample, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
-    """The training step of pretraining: mask patches; the loss and its parts (those that are computed).
-
-    Masks come from `training.uniform`, so that a batch which several processes share is masked as one.
-    """
+    """Return the loss of pretraining and its computed parts. Masks come from `training.uniform`."""
     stage = settings.pretraining
     inputs = inputs_of(batch, stage.objective)
     weights = {name: inputs[name] and getattr(stage, name) for name in ("mae_weight", "contrast_weight")}
@@ -277,7 +270,7 @@ def step(model: nn.Module, batch: Sample, settings: Settings = tiny) -> tuple[Te
 
 
 def fine_tuning_step(model: nn.Module, batch: Sample, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
-    """The training step of fine-tuning: the loss of the logits against soft labels, and the share that is right."""
+    """Return the loss of the logits against soft labels, and the share that is right."""
     logits = model(batch.fbank, batch.image, mode=settings.fine_tuning.mode)
     loss = {"bce": F.binary_cross_entropy_with_logits, "ce": F.cross_entropy}[settings.fine_tuning.loss]
     right = batch.labels.gather(1, logits.argmax(dim=1, keepdim=True)).squeeze(1) == batch.labels.amax(dim=1)
@@ -285,12 +278,12 @@ def fine_tuning_step(model: nn.Module, batch: Sample, settings: Settings = tiny)
 
 
 def inputs_of(batch: Sample, objective: str) -> dict[str, Any]:
-    """Inputs of the model: an objective may leave a modality out, and gives weight 0 to a part of the loss."""
+    """Return the model's inputs. An objective may leave a modality out, or give a part of the loss weight 0."""
     return {"audio": batch.fbank, "image": batch.image} | OBJECTIVES[objective]
 
 
 def patch_counts(settings: Settings) -> list[int]:
-    """Numbers of patches of a sound and of a picture."""
+    """Return the numbers of patches of a sound and of a picture."""
     return [rows * columns for rows, columns in settings.sizes.grids.values()]
 
 
@@ -316,7 +309,7 @@ def _average(model: nn.Module, folder: Path, settings: Settings) -> None:
 
 
 def _recipe(settings: Settings) -> dict[str, Any]:
-    """The settings that the weights follow from, and the user's clips and when each was written."""
+    """Settings that the weights follow from, with the user's files."""
     own, files = settings.data, written([settings.pretraining.initialize])
     if own.data:
         items = read_items(own.data, own.folder)
