@@ -24,7 +24,7 @@ Memory = dict[str, Tensor | list[Tensor]]
 
 
 class ItemDataset(Dataset):
-    """Items that are read one by one, in any process, or held in memory.
+    """Items that are read one by one or held in memory.
 
     A subclass defines `__getitem__` through `_attempt`, and `contents`.
 
@@ -68,11 +68,11 @@ class ItemDataset(Dataset):
         self._epoch.fill_(epoch)
 
     def _dice(self, *place: int) -> np.random.Generator:
-        """Random numbers that follow from the seed, the epoch and an item's place."""
+        """Return random numbers for an item, by seed and epoch."""
         return np.random.default_rng([self.seed, int(self._epoch), *place])
 
     def contents(self, index: int) -> dict[str, np.ndarray]:
-        """Read all that is ever read of an item, as arrays, which pass quickly between processes."""
+        """Read an item whole, as arrays, which pass quickly between processes."""
         raise NotImplementedError
 
     def _attempt(self, task: Callable[[int], Any], index: int) -> Any:
@@ -97,7 +97,7 @@ class ItemDataset(Dataset):
         return ((index, result) for index, result in enumerate(results) if result is not None)
 
     def usable(self: _Items, jobs: int | None = None, progress: bool = True) -> _Items:
-        """Return the data set without unusable items, found by reading every item once, whole.
+        """Return the data set without unusable items, after reading all items once.
 
         Needed where all batches must have one size, as between processes that share their negatives.
         """
@@ -106,7 +106,7 @@ class ItemDataset(Dataset):
         return self._of([index for index, _ in self._survey(self._check_whole, "checking", jobs, progress)])
 
     def prepared(self: _Items, jobs: int | None = None, progress: bool = True) -> _Items:
-        """Return the data set with the `contents` of all usable items in memory. Items are the same."""
+        """Return the data set with the `contents` of all usable items in memory."""
         if self.memory is not None:
             return self
         memory: Memory = {}
@@ -148,7 +148,7 @@ class ItemDataset(Dataset):
         return other
 
     def skipped(self) -> list[AvlibError]:
-        """Return why items were left out so far, by this process and the workers of its DataLoaders."""
+        """Return the errors of items left out by this process and its workers."""
         return [*self._left_out, *map(self._reason, self._unusable.nonzero().flatten().tolist())]
 
     def report(self) -> str:

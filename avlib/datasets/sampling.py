@@ -89,7 +89,7 @@ class WordLabelSampler(Sampler[int]):
                     yield from self._draw(waiting[word, label], self.cells[word][label], count, dice)
 
     def report(self) -> str:
-        """Count the words without a label, and those with too few clips for a batch."""
+        """Return how many words lack a label or have too few clips."""
         lacking = sum(len(of_word) < len(self.labels) for of_word in self.cells.values())
         few = sum(
             len(self.cells[word][label]) < count for word in self.cells for label, count in self._places(word).items()
@@ -100,14 +100,14 @@ class WordLabelSampler(Sampler[int]):
         )
 
     def _places(self, word: int) -> Counter[int]:
-        """Return the number of clips of each label that a batch takes of a word."""
+        """Number of clips that a batch takes of each label of a word."""
         there = sorted(self.cells[word])
         wanted = [there[place % len(there)] for place in range(len(self.labels))]
         return Counter({label: wanted.count(label) * self.clips_per_label for label in there})
 
     @staticmethod
     def _draw(waiting: list[int], clips: list[int], count: int, dice: np.random.Generator) -> list[int]:
-        """The next `count` clips, of which none comes twice if there are so many; then all are shuffled anew."""
+        """The next `count` clips; when too few are left, all are shuffled anew."""
         if len(waiting) < count:
             waiting[:] = [clip for _ in range(-(-count // len(clips))) for clip in dice.permutation(clips).tolist()]
         drawn, waiting[:] = waiting[:count], waiting[count:]

@@ -179,7 +179,7 @@ def read_window(
 
 
 def to_int16(waveform: Float[Tensor, " samples"]) -> np.ndarray:
-    """Convert a sound to int16 where that is lossless, as for 16 bit, mono, 16 kHz; else return it as it is."""
+    """Convert a sound to int16 where that is lossless; else return it as it is."""
     scaled = waveform.numpy() * np.float32(2**15)
     exact = np.abs(scaled).max(initial=0) < 2**15 and np.array_equal(scaled, np.rint(scaled))
     return scaled.astype(np.int16) if exact else waveform.numpy()
@@ -207,7 +207,7 @@ def existing(path: str | Path) -> Path:
 
 
 def files_in(folder: Path, suffixes: set[str]) -> Iterator[tuple[Path, str]]:
-    """Yield the files with these endings in a folder, however deep, sorted, without hidden ones.
+    """Yield the files with these endings below a folder, sorted, none hidden.
 
     Each comes with the name of its sub-folder of `folder`, which labels it; "" beside the sub-folders.
     """
@@ -248,7 +248,7 @@ def segments(path: Path) -> Iterator[tuple[str, float, str, str]]:
 def split(
     items: Sequence[_Item], held_out: int, seed: int = 0, by: Callable[[_Item], Any] = attrgetter("labels")
 ) -> tuple[list[_Item], list[_Item]]:
-    """Draw items to train on and `held_out` others, both in the order of `items`.
+    """Draw items to train on and `held_out` others, in their order.
 
     Args:
         items: of any kind.

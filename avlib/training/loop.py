@@ -69,7 +69,7 @@ def fit(
         live: draw the loss while it falls, in a notebook; at most once a second.
         resume: go on from the newest checkpoint in the folder. False removes those that are there.
         sampler: yields an epoch's indices in order, with `set_epoch`, alike in all processes:
-            `BalancedSampler(weights, seed, num_replicas=1)`. None takes each item once, in random order.
+            `BalancedSampler(weights, seed)`. None takes each item once, in random order.
 
     Returns:
         The history, with the rows from before an interruption.

@@ -186,7 +186,7 @@ class AudioTokenDataset(ItemDataset):
         return self._attempt(self._held if self.moments else self._sample, index)
 
     def collate(self, samples: list[Sample | None]) -> Batch:
-        """Put the items that are not left out into a batch, padded to the longest; an empty one, if all are."""
+        """Put items into a batch, padded to the longest, without those left out."""
         kept = [sample for sample in samples if sample is not None]
         longest = max((len(sample.waveform) for sample in kept), default=round((self.seconds or 0) * SAMPLE_RATE))
         waveform = torch.zeros(len(kept), longest)
@@ -209,7 +209,7 @@ class AudioTokenDataset(ItemDataset):
         return self.collate([self[index] for index in range(first, end)])
 
     def contents(self, index: int) -> dict[str, np.ndarray]:
-        """The middle window of a clip as int16, its fbank, and its pictures at `moments`, in the middles of its parts.
+        """Read the middle window of a clip, its fbank, and pictures at `moments`.
 
         Raises:
             TooShortError: the clip does not fill the window.
@@ -296,7 +296,7 @@ class AudioTokenDataset(ItemDataset):
         return waveform, start / SAMPLE_RATE, notes
 
     def _start(self, window: str | float, dice: np.random.Generator | None, reader: FileReader, samples: int) -> int:
-        """The first sample of the window, of a clip that has so many."""
+        """First sample of the window in a clip of so many samples."""
         wanted = round(self.seconds * SAMPLE_RATE)
         if window == "published":
             last = min(max(ceil(_PUBLISHED - self.seconds), 1) - 1, max(samples - wanted, 0) // SAMPLE_RATE)

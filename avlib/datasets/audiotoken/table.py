@@ -84,7 +84,7 @@ class SceneClip(Clip):
 
 
 def attributes(truth: clips.Truth) -> dict[str, str]:
-    """Return kind, size, colour and place of a scene, as words of `KINDS`, `SIZES`, `COLOURS` and `PLACES`."""
+    """Return kind, size, colour and place of a scene as words."""
     return {
         "kind": truth.kind,
         "size": _nearest(SIZES, truth.size * len(SIZES)),
@@ -118,7 +118,7 @@ def _nearest(words: tuple[str, ...], step: float | int) -> str:
 
 
 def scene_clips(count: int, seed: int = 0, seconds: float | int = 10.0, split: str = "") -> list[Clip]:
-    """Return built-in scenes, their eight kinds in turn, labelled by kind, with captions. See `avlib.clips.scenes`."""
+    """Return built-in scenes with labels and captions; see `avlib.clips.scenes`."""
     return [
         SceneClip(f"{scene.kind} {scene.seed}", None, None, scene.kind, split, caption(scene.truth), scene=scene)
         for scene in clips.scenes(count, seed, seconds)
@@ -160,7 +160,7 @@ def read_clips(path: str | Path, csv: str | Path = "") -> list[Clip]:
 
 
 def select(table: Sequence[Clip], split: str = "", exclude: Iterable[str | Path] = ()) -> list[Clip]:
-    """Return the clips of one part of the data set, without listed ones.
+    """Return the clips of one part of the data set, except listed ones.
 
     Args:
         table: from `read_clips`.
@@ -207,7 +207,7 @@ def _grouped(pairs: Iterable[tuple]) -> dict:
 
 
 def _clip(name: str, files: list[Path], **known: str) -> Clip:
-    """The clip that these files are."""
+    """One clip of a video, a sound, or both."""
     by_column: dict[str, Path] = {}
     for file in files:
         column = "path" if file.suffix.lower() in VIDEO_SUFFIXES else "wav"
@@ -219,7 +219,7 @@ def _clip(name: str, files: list[Path], **known: str) -> Clip:
 
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, Mapping[str, str]]]]:
-    """The columns of a table and its rows, each with the number of its line; VGGSound's own has no header."""
+    """Columns and numbered rows of a table."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
@@ -257,23 +257,23 @@ def _listed(path: Path) -> Iterator[Clip]:
 
 
 def _with_labels(found: list[Clip], path: Path) -> list[Clip]:
-    """The clips with what the table says of them."""
+    """Clips with labels and parts from the table."""
     columns, rows = _rows(path)
     by_ytid = "ytid" in columns
     wanted = ("ytid", "class", "set") if by_ytid else ("name", "label", "split")
     missing = sorted(set(wanted) - set(columns))
     if missing:
         raise DatasetError(path, f"no column {', '.join(missing)} in {','.join(columns)!r}", _HEADERS)
-    said: dict[str, tuple[str, str]] = {}
+    known: dict[str, tuple[str, str]] = {}
     for line, row in rows:
         name, *what = (row[column] for column in wanted)
-        if said.setdefault(name, tuple(what)) != tuple(what):
-            both = " and ".join(f"{label!r} in set {split!r}" for label, split in (said[name], what))
+        if known.setdefault(name, tuple(what)) != tuple(what):
+            both = " and ".join(f"{label!r} in set {split!r}" for label, split in (known[name], what))
             raise DatasetError(f"{path}, line {line}", f"{name} is {both}", "one class and one set for a clip")
     labelled = []
     for clip in found:
         ytid = clip.name[:_YTID] if by_ytid else clip.ytid
-        label, split = said.get(ytid if by_ytid else clip.name, ("", ""))
+        label, split = known.get(ytid if by_ytid else clip.name, ("", ""))
         labelled.append(replace(clip, label=label or clip.label, split=split, ytid=ytid))
     return labelled
 
@@ -295,7 +295,7 @@ def _names_in(path: str | Path) -> set[str]:
 
 
 class Extracted(NamedTuple):
-    """The table with its new files, the errors of clips that were left out, and a report."""
+    """A table with its new files, errors of clips left out, a report."""
 
     clips: list[Clip]
     skipped: list[AvlibError]

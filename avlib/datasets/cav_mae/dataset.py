@@ -181,7 +181,7 @@ class CAVMAEDataset(ItemDataset):
         return Sample(*(torch.empty(0, *shape) for shape in shapes))
 
     def at_frame(self, frame: int) -> CAVMAEDataset:
-        """Return the data set for evaluation on another frame, as ensembling over frames needs."""
+        """Return the data set for evaluation on another frame."""
         if not 0 <= frame < self.reading.total_frames:
             raise ParameterError("frame", f"{frame}", f"0 to {self.reading.total_frames - 1}")
         other = copy.copy(self)
@@ -189,7 +189,7 @@ class CAVMAEDataset(ItemDataset):
         return other
 
     def statistics(self, jobs: int | None = None, progress: bool = True) -> tuple[float, float]:
-        """Return mean and standard deviation of all log energies, with padding as published, not normalised."""
+        """Return mean and standard deviation of all log energies; as published, padding counts."""
         rows = self._survey(self._moments, "measuring", jobs, progress)
         means, deviations = torch.tensor([row for _, row in rows], dtype=torch.float64).reshape(-1, 2).unbind(1)
         if not len(means):

@@ -1,4 +1,4 @@
-"""Clips to disk in the published layout, with the tables that the published code reads.
+"""Extraction of clips to disk, with tables, in the published layout.
 
     target/wav/ID.wav                     16 kHz, mono, 16 bit
     target/frame_0/ID.jpg ... frame_9     224 x 224

@@ -1,4 +1,4 @@
-"""Clips, extracted clips and built-in scenes, the tables that list them, and their classes.
+"""CAV-MAE's clips and built-in scenes, their tables and classes.
 
 Nothing is read before an item is asked for its sound and pictures.
 """
@@ -57,7 +57,7 @@ class Item:
     def read(
         self, frames: Sequence[int], reading: Reading
     ) -> tuple[Float[Tensor, " samples"], UInt8[Tensor, "frames 3 size size"]]:
-        """Read the sound at `SAMPLE_RATE` and the pictures of these parts, cropped to squares.
+        """Read the sound at 16 kHz and the pictures of these parts, as squares.
 
         Raises:
             MediaError: a file is missing or broken.
@@ -320,7 +320,7 @@ class LabelTable:
 
 
 def balanced_weights(items: Sequence[Item], table: LabelTable) -> Float64[Tensor, " items"]:
-    """Weights of items for `BalancedSampler`, by which rare classes are drawn as often as common ones.
+    """Return weights for `BalancedSampler` that balance the classes.
 
     The published rule (`gen_weight_file.py`): a class that c items have weighs 1000 / (c + 0.01), an item as much as
     its classes together. An item without labels weighs nothing.

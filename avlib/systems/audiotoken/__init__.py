@@ -101,23 +101,23 @@ def evaluate(
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> dict[str, Figure]:
-    """All figures of a model that `trained` gave, by name.
+    """Return all figures of a trained model, by name.
 
-    - a BEATs: how many kinds of sounds are right;
-    - a Judge: how many kinds, sizes and colours of true pictures are right, and how many sounds find their picture;
-    - a TextToImage: how many pictures from captions show, to the judge, the kind, size and colour that was said;
-    - an AudioToken: that, and the same of pictures from sounds, and of pictures from the sounds of other scenes; AIS
-      and IIS (see `avlib.metrics`), by the judge's vectors.
+    - a BEATs: the share of right kinds of sounds;
+    - a Judge: the shares of right kinds, sizes and colours of true pictures, and of sounds that find their picture;
+    - a TextToImage: the shares of pictures from captions in which the judge sees the right kind, size and colour;
+    - an AudioToken: the same also for pictures from sounds, and from the sounds of other scenes; AIS and IIS (see
+      `avlib.metrics`), by the judge's vectors.
 
-    With the user's own clips, which no judge knows, there is the loss alone, with each clip's own sound and with
-    another's; of one clip alone, with silence.
+    With the user's own clips, which no judge knows, the loss alone, with each clip's own sound and with another's; of
+    one clip alone, with silence.
 
     Args:
-        model: as `trained` gives it.
-        settings: that it was trained with.
+        model: as `trained` returns it.
+        settings: of its training.
         seed: of the held-out scenes.
-        device: where a judge is trained if there is none yet.
-        progress: whether bars are shown.
+        device: for a judge, if it is not trained yet.
+        progress: whether to show bars.
     """
     dataset = held_out(settings, seed, progress=progress)
     if not dataset.moments:  # the user's clips
@@ -153,21 +153,21 @@ def evaluate(
 def assess(
     model: nn.Module, settings: Settings, *, device: torch.device | str | None = None, progress: bool = True
 ) -> Report:
-    """All that the command line says of a model: see `evaluate`."""
+    """Return the report of the command line; see `evaluate`."""
     return Report(evaluate(model, settings, device=device, progress=progress))
 
 
 def encode_prompts(
     model: AudioToken, waveform: Float[Tensor, "clips samples"], settings: Settings
 ) -> Float[Tensor, "clips words values"]:
-    """The prompt of the settings with each sound in it."""
+    """Encode the prompt of the settings with each sound in it."""
     return _in_parts(lambda part: model.encode_prompts(settings.embedder.prompt, model.token(part)), model, waveform)
 
 
 def generate(
     model: TextToImage, hidden: Float[Tensor, "clips words values"], settings: Settings
 ) -> Float[Tensor, "clips 3 height width"]:
-    """Pictures in [-1, 1] of prompts that were read, sampled as the settings say; clip number n from noise number n.
+    """Generate pictures in [-1, 1] of encoded prompts, clip number n from noise number n.
 
     From one noise for all, a figure would say as much about that noise as about the model.
     """
@@ -183,7 +183,7 @@ def generate(
 def judged(
     model: Judge, images: Float[Tensor, "clips 3 height width"], batch: Batch
 ) -> dict[str, Float[Tensor, " clips"]]:
-    """Return 1 where the judge sees kind, size or colour of a picture's scene, else 0."""
+    """Return 1 for each attribute that the judge sees in a picture, else 0."""
     logits = _in_parts(lambda part: torch.cat(list(model(part).values()), dim=1), model, images)
     split = logits.split([len(values) for values in CLASSES.values()], dim=1)
     return {
@@ -218,7 +218,7 @@ def _shares(what: str, hits: dict[str, Tensor], batch: Batch) -> dict[str, Figur
 
 @torch.no_grad()
 def _losses(model: AudioToken, settings: Settings, dataset: AudioTokenDataset) -> dict[str, Figure]:
-    """The training's error on held-out clips, with each one's own sound, beside that with another one."""
+    """The error on held-out clips with their own sounds, and with others."""
     from accelerate.utils import send_to_device
 
     how = settings.embedder.training
@@ -241,7 +241,7 @@ def _losses(model: AudioToken, settings: Settings, dataset: AudioTokenDataset) -
 
 @torch.no_grad()
 def _in_parts(task: Callable, model: nn.Module, rows: Tensor | list) -> Tensor:
-    """Apply a task to all rows, some at a time, on the model's device and back."""
+    """Apply a task to all rows, some at a time, on the model's device."""
     device = device_of(model)
     parts = (rows[first : first + _AT_ONCE] for first in range(0, len(rows), _AT_ONCE))
     with training.evaluating(model):

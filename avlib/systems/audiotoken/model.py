@@ -121,9 +121,9 @@ class AudioToken(nn.Module):
     def encode_prompts(
         self, prompts: str | Sequence[str], tokens: Float[Tensor, "batch values"] | None = None
     ) -> Float[Tensor, "batch words values"]:
-        """Encode prompts with a sound in each, one for all or one for each token: `prompt_embeds` of the pipeline.
+        """Encode prompts, with a sound in each if tokens are given: the pipeline's `prompt_embeds`.
 
-        Without tokens prompts are words alone.
+        One prompt serves all tokens, or each has its own.
 
         Raises:
             ParameterError: tokens for a prompt without the placeholder, or with two.
@@ -158,7 +158,7 @@ class AudioToken(nn.Module):
 
 
 class Windows(NamedTuple):
-    """Pieces of a long clip: what `AudioToken.token` takes, and where each begins, in seconds."""
+    """Pieces of a long clip for `AudioToken.token`, and their starts in seconds."""
 
     waveform: Float[Tensor, "windows samples"]
     lengths: Int[Tensor, " windows"]
@@ -166,7 +166,7 @@ class Windows(NamedTuple):
 
 
 def windows(waveform: Float[Tensor, " samples"], seconds: float | int = 2.0, hop: float | int | None = None) -> Windows:
-    """A long clip in pieces, one picture each. The last one is kept if at least half of it is sound; zeros follow then.
+    """Cut a long clip into windows; the last one may be half zeros.
 
     Args:
         waveform: `(samples,)`, 16 kHz, mono.
@@ -192,7 +192,7 @@ def windows(waveform: Float[Tensor, " samples"], seconds: float | int = 2.0, hop
 
 
 def feature_layers(beats: BEATs) -> tuple[int, ...]:
-    """Whose outputs the embedder takes: the last layer of each third. Of 12 layers 3, 7 and 11, as published."""
+    """Return the last layer of each third, for the embedder: 3, 7 and 11 of 12."""
     depth = beats.config.encoder_layers
     return tuple(-(-depth * third // 3) - 1 for third in (1, 2, 3))
 

@@ -40,7 +40,7 @@ from .settings import NOISE_STEPS, Settings, full, tiny
 
 
 def data(settings: Settings, *, progress: bool = True) -> AudioTokenDataset:
-    """The clips that the stage of the settings trains on: built-in scenes, or for the embedder the user's own."""
+    """Return the clips that a stage trains on: scenes, or the user's own."""
     own = settings.data
     if _users(settings):
         return _own(settings, 0, window="random", frame="random")
@@ -48,13 +48,10 @@ def data(settings: Settings, *, progress: bool = True) -> AudioTokenDataset:
 
 
 def held_out(settings: Settings, seed: int = 0, *, progress: bool = True) -> AudioTokenDataset:
-    """Clips that no training sees, nothing about them random.
+    """Return clips that no training sees, nothing about them random.
 
-    Args:
-        settings: which clips.
-        seed: another one gives other scenes. The user's own data has one set of held-out clips: its part "test";
-            without such a part, up to a quarter of the clips, by `clips_seed`. Of one clip alone, that one.
-        progress: whether to show bars.
+    Another seed gives other scenes. The user's own data has one set of held-out clips: its part "test", or without one
+    up to a quarter of the clips, by `clips_seed`. Of one clip alone, that one.
     """
     own = settings.data
     if _users(settings):
@@ -213,10 +210,10 @@ def denoising_error(
     hidden: Float[Tensor, "batch words values"],
     lowest: int = 0,
 ) -> Float[Tensor, ""]:
-    """Mean squared error of what the UNet predicts of noisy latents: noise, velocity or the latents themselves.
+    """Return the mean squared error of the UNet's prediction from noisy latents.
 
-    Which of these is the scheduler's `prediction_type`. Noise and steps come from `training.uniform`, so that a batch
-    which several processes share is as noisy as one.
+    It predicts noise, velocity or the latents, by the scheduler's `prediction_type`. Noise and steps come from
+    `training.uniform`.
 
     Args:
         model: the parts of a Stable Diffusion.
@@ -241,7 +238,7 @@ def denoising_error(
 
 
 def label_words(model: TextToImage, labels: list[str]) -> Float[Tensor, "batch values"]:
-    """Return each label's vector in the text encoder's table, the mean over its sub-words.
+    """Return each label's word vector, the mean over its sub-words.
 
     Raises:
         ParameterError: a clip has no label.
@@ -266,7 +263,7 @@ def validation(model: nn.Module, settings: Settings) -> dict[str, float]:
 
 
 def _recipe(settings: Settings) -> dict[str, Any] | None:
-    """The settings that the weights of a stage follow from, and the user's files; None for a stage that is given."""
+    """Settings and files that a stage's weights follow from; None if it is given."""
     stage, own = settings.stage, settings.data
     if (settings.classifier.checkpoint and stage == "classifier") or (
         settings.diffusion.folder and stage == "diffusion"
@@ -352,16 +349,16 @@ def assembled(
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> AudioToken:
-    """The whole system for inference: the published models where they are given, else those of the settings.
+    """Assemble the system for inference, with published models where they are given.
 
     Args:
-        settings: which models to train, or take from the cache, in the place of those that are not given.
+        settings: of the models that are not given, which are trained or taken from the cache.
         checkpoint: a file of a BEATs.
         embedder: the published flat file, or a folder that `AudioTokenEmbedder.save` wrote.
         diffusion: a Stable Diffusion, as a folder in diffusers' layout or a hub id, which alone fetches anything.
         lora: a file of LoRA for its UNet, in the format of 2023 or today's.
         device: None or "auto" takes a GPU if there is one.
-        progress: whether bars are shown.
+        progress: whether to show bars.
 
     Raises:
         ParameterError: a BEATs or Stable Diffusion is given without the embedder that was trained for both.

@@ -125,7 +125,7 @@ def embeddings(model: nn.Module, batch: Sample) -> tuple[Float[Tensor, "clips wi
 
 
 def retrieval(model: nn.Module, searched: list[Sample]) -> dict[str, Figure]:
-    """Return how often a sound's own picture is the nearest in its gallery, and a picture's own sound.
+    """Return recalls and ranks of own pictures and sounds in their galleries.
 
     Where each clip has classes, "kind right" is how often the nearest one shares a class.
     """
@@ -162,7 +162,7 @@ def reconstruction(
     mask_mode: str | None = None,
     progress: bool = True,
 ) -> dict[str, Figure]:
-    """Return mean squared errors on hidden patches that are not constant, of audio and image.
+    """Return mean squared errors on masked patches that are not constant.
 
     `mask_ratio` (of both) and `mask_mode` are those of the training if they are None. The reference of an error is that
     of each patch's own mean with norm_pix_loss, else that of `means`.

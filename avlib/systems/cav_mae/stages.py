@@ -156,7 +156,7 @@ PUBLISHED = {
 
 
 def data(settings: Settings, *, progress: bool = True) -> CAVMAEDataset:
-    """Return the clips that a stage trains on, augmented as its settings say."""
+    """Return the clips that a stage trains on, augmented by its settings."""
     items, table = _items(settings, None)
     labelled = settings.fine_tuning.labelled
     if settings.stage == "fine_tuning" and 0 < labelled < len(items):
@@ -178,7 +178,7 @@ def galleries(settings: Settings, seed: int = 0, *, progress: bool = True) -> li
 
 
 def batches(dataset: CAVMAEDataset) -> list[Sample]:
-    """Cut a data set into batches of `GALLERY`, or one if it is smaller. The rest, easier to search, is left out."""
+    """Cut a data set into full batches of `GALLERY`, or one smaller batch."""
     size = min(GALLERY, len(dataset))
     firsts = range(0, len(dataset) - size + 1, size)
     return [dataset.collate([dataset[index] for index in range(first, first + size)]) for first in firsts]
@@ -187,14 +187,14 @@ def batches(dataset: CAVMAEDataset) -> list[Sample]:
 def means(
     settings: Settings, *, count: int = 512, progress: bool = True
 ) -> tuple[Float[Tensor, "frames mels"], Float[Tensor, "3 size size"]]:
-    """Return the means of each mel row and each pixel over the first `count` training clips."""
+    """Return means of each mel row and each pixel over `count` training clips."""
     dataset = _dataset(settings, *_items(settings, None), Augmentation(), progress)
     fbanks, images, _ = dataset.collate([dataset[index] for index in range(min(count, len(dataset)))])
     return fbanks.mean(dim=(0, 1)).expand(fbanks.shape[1:]), images.mean(dim=0)
 
 
 def _items(settings: Settings, held_out_seed: int | None) -> tuple[list[Item], LabelTable]:
-    """Items to train on, or with a seed held-out ones, and the classes of all."""
+    """Training items, or with a seed held-out ones, and all classes."""
     own = settings.data
     if own.data:
         items = read_items(own.data, own.folder)
@@ -270,7 +270,7 @@ def step(model: nn.Module, batch: Sample, settings: Settings = tiny) -> tuple[Te
 
 
 def fine_tuning_step(model: nn.Module, batch: Sample, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the loss of the logits against soft labels, and the share that is right."""
+    """Return the loss against soft labels, and the share of right classes."""
     logits = model(batch.fbank, batch.image, mode=settings.fine_tuning.mode)
     loss = {"bce": F.binary_cross_entropy_with_logits, "ce": F.cross_entropy}[settings.fine_tuning.loss]
     right = batch.labels.gather(1, logits.argmax(dim=1, keepdim=True)).squeeze(1) == batch.labels.amax(dim=1)
