@@ -180,10 +180,12 @@ def whisper_layers(encoder: nn.Module, log_mel: LogMel, lengths: Lengths = None)
         x = x.masked_fill(~valid[:, None], 0)
     x = F.gelu(encoder.conv2(x)).transpose(1, 2)  # (B, T / 2, d)
     count, positions = x.shape[1], encoder.embed_positions.weight
-    if count > len(positions):
+    if count <= len(positions):
+        positions = positions[:count]
+    else:
         longer = sinusoids(count, positions.shape[1])[len(positions) :]
         positions = torch.cat([positions, longer.to(positions)])
-    x = x + positions[:count]
+    x = x + positions
     x = F.dropout(x, encoder.dropout, encoder.training)
 
     bias = None if mask is None else _attention_bias(mask, x)[:, None, None]  # (B, 1, 1, T / 2)
