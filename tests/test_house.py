@@ -96,7 +96,7 @@ def test_names_are_reached_from_the_top():
 
 # Small, in plain English, without circles
 
-MOST_LINES, MOST_FILES, LONGEST_FILE = 25900, 113, 500  # the design asks for 25,000 and 110
+MOST_LINES, MOST_FILES, LONGEST_FILE = 28400, 133, 500  # four rows; the design asks for 27,500
 RIDDLES = {"What", "Whether", "Of", "By", "How", "Where", "Who", "Which"}
 
 
