@@ -10,6 +10,7 @@ CAV-MAE's two inputs are built from steps that can be called, and drawn, one by 
 BEATs, AudioToken's encoder, takes the same fbank with another window, on the scale of 16-bit samples: `beats_fbank`.
 Classifiers of sounds take `whisper_log_mel`, or `resnet_log_mel` as a picture of 224 x 224: other filters, and a hop
 that follows from the clip's length (`resnet_hop_length`).
+Singing voice conversion takes `svc_log_mel` at 44.1 kHz, aligned with content units by `mel2ph`.
 
 Augmentation: `mix_waveforms` before the fbank, `mask_bands` on it, `add_noise` and `roll_time` on the normalised one,
 `soft_labels` and `mix` on labels.
@@ -68,5 +69,28 @@ from .spectrograms import (
     spectrogram_filters,
     whisper_log_mel,
     window_function,
+)
+from .svc import (
+    LN_OF_10,
+    LOG10_OF_E,
+    SVC_FLOOR,
+    SVC_HOP,
+    SVC_MELS,
+    SVC_N_FFT,
+    SVC_SAMPLE_RATE,
+    UNIT_HOP,
+    UNIT_SAMPLE_RATE,
+    VOCODER_RANGE,
+    RangeComparison,
+    check_sound,
+    compare_ranges,
+    ln_to_log10,
+    log10_to_ln,
+    mel2ph,
+    mel2ph_nearest,
+    spectrogram_range,
+    svc_frames,
+    svc_log_mel,
+    svc_units,
 )
 from .words import word_difficulty

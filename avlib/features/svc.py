@@ -1,0 +1,219 @@
+"""The log-mel spectrogram of diff-svc, its clocks and ranges.
+
+One mono signal has four clocks: samples at 44.1 kHz, mel and pitch frames every 512 samples, units every 20 ms. A frame
+`k` is centred at `(k + 0.5) * 512 / 44100` s and unit `j` at `(j + 0.5) * 0.02` s; `mel2ph` says which unit a frame
+takes.
+
+Source: prophesier/diff-svc (`preprocessing`, `network/vocoders/nsf_hifigan.py`, `modules/fastspeech/tts_modules.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import ParameterError, ShapeError, TooShortError, check_whole
+from .lengths import all_hold, check_finite
+from .spectrograms import _exact
+
+SVC_SAMPLE_RATE = 44100  # Hz
+SVC_HOP = 512
+SVC_N_FFT = 2048
+SVC_MELS = 128
+SVC_HERTZ = (40.0, 16000.0)  # of the filters
+UNIT_SAMPLE_RATE, UNIT_HOP = 16000, 320  # of content encoders: 50 units a second
+LOG10_OF_E, LN_OF_10 = 0.434294, 2.30259  # as published: their product is 1.000002
+SVC_POWER_FLOOR = 1e-5
+SVC_FLOOR = math.log(SVC_POWER_FLOOR) * LOG10_OF_E  # -4.99999475, digital silence
+VOCODER_RANGE = (-6.0, 1.5)  # log10 mel that the vocoder takes
+_PADDING = (SVC_N_FFT - SVC_HOP) // 2  # 768 mirrored samples at both ends
+_LOUDEST = 10.0  # a peak above it is no sound in [-1, 1], whatever was mixed
+
+
+def svc_log_mel(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*batch frames mels"]:
+    """The published log10 mel spectrogram of diff-svc, 128 bins at 44.1 kHz.
+
+    768 samples are mirrored at both ends; Hann windows of 2,048 every 512 samples; magnitudes (not powers) through
+    librosa's mel filters, 40 Hz to 16 kHz, Slaney's scale and norm; the natural logarithm, floored at 1e-5, times
+    0.434294. Computed in float64, as float32 is too coarse for quiet bins beside loud ones.
+
+    Args:
+        waveform: `(..., samples)`, mono, 44.1 kHz, in [-1, 1].
+
+    Returns:
+        `(..., samples // 512, 128)`: time, mel; from -5 (silence) to about 2. Frame k is centred at
+        `(k + 0.5) * 512 / 44100` s. On the device and in the dtype of the waveform.
+
+    Raises:
+        ParameterError: integers, NaN, or samples far outside [-1, 1].
+        TooShortError: 768 samples or less, which cannot be mirrored.
+    """
+    check_sound(waveform)
+    samples = waveform.shape[-1]
+    if samples <= _PADDING:
+        expected = f"at least {_PADDING + 1}, as {_PADDING} are mirrored at both ends"
+        raise TooShortError("waveform", f"{samples} samples", expected, "Give a longer clip, or append silence.")
+    exact = waveform if waveform.device.type == "mps" else waveform.double()  # Apple's GPUs have no float64
+    exact = exact.reshape(-1, samples).to(torch.promote_types(exact.dtype, torch.float32))
+    padded = F.pad(exact[:, None], (_PADDING, _PADDING), mode="reflect")[:, 0]
+    window = torch.hann_window(SVC_N_FFT, dtype=exact.dtype, device=exact.device)
+    spectrum = torch.stft(padded, SVC_N_FFT, SVC_HOP, window=window, center=False, return_complex=True)
+    magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-9).sqrt()  # (rows, 1025, frames)
+    mel = (torch.from_numpy(_filters()).to(magnitude) @ magnitude).mT  # (rows, frames, 128)
+    mel = mel.clamp(min=SVC_POWER_FLOOR).log() * LOG10_OF_E
+    return mel.reshape(*waveform.shape[:-1], *mel.shape[-2:]).to(waveform.dtype)
+
+
+def check_sound(waveform: Tensor) -> None:
+    """Raise a ParameterError for anything but finite floating point samples in about [-1, 1]."""
+    if not isinstance(waveform, Tensor):
+        advice = "Use torch.from_numpy(...).float()."
+        raise ParameterError("waveform", f"{type(waveform).__name__}", "a torch tensor", advice)
+    _exact(waveform[..., :0])
+    check_finite(waveform.reshape(-1, waveform.shape[-1]))
+    if not all_hold((waveform <= _LOUDEST) & (waveform >= -_LOUDEST)):
+        found = f"samples up to {float(waveform.abs().max()):g}"
+        raise ParameterError("waveform", found, "samples in [-1, 1]", "Divide 16-bit samples by 32768.")
+
+
+@cache
+def _filters() -> np.ndarray:
+    from librosa.filters import mel
+
+    low, high = SVC_HERTZ
+    return mel(sr=SVC_SAMPLE_RATE, n_fft=SVC_N_FFT, n_mels=SVC_MELS, fmin=low, fmax=high, dtype=np.float64)
+
+
+def log10_to_ln(mel: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Convert log10 mel to the vocoder's ln mel as published: clip to -6 to 1.5, times 2.30259."""
+    return mel.clamp(*VOCODER_RANGE) * LN_OF_10
+
+
+def ln_to_log10(mel: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Convert ln mel to log10 mel as published: times 0.434294."""
+    return mel * LOG10_OF_E
+
+
+# Clocks
+
+
+def svc_frames(samples: int) -> int:
+    """The number of mel and pitch frames of sound at 44.1 kHz, `samples // 512`."""
+    check_whole("samples", samples, 0)
+    return samples // SVC_HOP
+
+
+def svc_units(samples: int, sample_rate: int = SVC_SAMPLE_RATE) -> int:
+    """The number of content units of a sound, 50 a second.
+
+    It is resampled to `ceil(samples * 16000 / sample_rate)` samples, and 320 of them make a unit.
+    """
+    check_whole("samples", samples, 0)
+    check_whole("sample_rate", sample_rate, 1)
+    return -(-samples * UNIT_SAMPLE_RATE // sample_rate) // UNIT_HOP
+
+
+def mel2ph(frames: int, units: int) -> Int[Tensor, " frames"]:
+    """The published alignment (`get_align`): the unit that each mel frame takes, from 1.
+
+    Unit i ends with frame `int((i - 1) * d + d + 0.5)`, inclusive, where d = frames / units in float64; the order of
+    the operations matters. So a unit lies about 9 ms before its frame's centre, and the first one owns one frame more.
+    0 is kept for padding.
+
+    Args:
+        frames: T, of the mel spectrogram.
+        units: U, of the content encoder.
+
+    Returns:
+        `(T,)`, 1 to U.
+    """
+    check_whole("frames", frames, 1)
+    check_whole("units", units, 1)
+    step = frames / units
+    ends = (torch.arange(units, dtype=torch.float64) * step + step + 0.5).long()  # of units 1 to U
+    return torch.searchsorted(ends, torch.arange(frames)) + 1
+
+
+def mel2ph_nearest(frames: int, units: int) -> Int[Tensor, " frames"]:
+    """The alternative to `mel2ph`: the unit whose 20 ms hold the frame's centre, from 1.
+
+    Their centres differ by at most 10 ms, 0 on average. A frame after the last unit takes that one.
+    """
+    check_whole("frames", frames, 1)
+    check_whole("units", units, 1)
+    # (k + 0.5) * 512 / 44100 s over 320 / 16000 s, in whole numbers
+    centres = (2 * torch.arange(frames) + 1) * (SVC_HOP * UNIT_SAMPLE_RATE)
+    return (centres // (2 * SVC_SAMPLE_RATE * UNIT_HOP)).clamp(max=units - 1) + 1
+
+
+# Ranges
+
+
+def spectrogram_range(
+    mels: Iterable[Float[Tensor, "frames mels"]],
+) -> tuple[Float[Tensor, " mels"], Float[Tensor, " mels"]]:
+    """Lowest and highest value of each bin over mel spectrograms of any lengths, without padding.
+
+    The published `spec_min` and `spec_max`, of the training items alone.
+    """
+    low = high = None
+    for mel in mels:
+        ends = mel.amin(dim=0), mel.amax(dim=0)
+        low, high = ends if low is None else (low.minimum(ends[0]), high.maximum(ends[1]))
+    if low is None:
+        raise ParameterError("mels", "none", "at least one mel spectrogram", "Give those that the model trains on.")
+    return low, high
+
+
+@dataclass(frozen=True)
+class RangeComparison:
+    """Two spectrogram ranges beside each other: `b` minus `a`, for `(mels,)` bins in dB.
+
+    `gain` is the median difference of the maxima in dB, and `alike` the number of bins that differ by it (within 0.01
+    dB). `sentence` says what that means.
+    """
+
+    minima: Float[Tensor, " mels"]
+    maxima: Float[Tensor, " mels"]
+    gain: float
+    alike: int
+    sentence: str
+
+
+def compare_ranges(
+    a: tuple[Float[Tensor, " mels"], Float[Tensor, " mels"]], b: tuple[Float[Tensor, " mels"], Float[Tensor, " mels"]]
+) -> RangeComparison:
+    """Compare two ranges of log10 mel, as `spectrogram_range` or a checkpoint gives them.
+
+    A gain of g dB moves every maximum by g / 20, so equal differences mean the same recording at another loudness.
+    """
+    a, b = ([end.detach().double().flatten().cpu() for end in ends] for ends in (a, b))
+    sizes = {len(end) for end in (*a, *b)}
+    if len(sizes) > 1:
+        raise ShapeError(
+            "range", f"{sorted(sizes)} mel bins", "as many in all four", "Compare ranges of one kind of mel."
+        )
+    minima, maxima = (20 * (after - before) for before, after in zip(a, b, strict=True))
+    gain = float(maxima.median())
+    alike = int(((maxima - gain).abs() <= 0.01).sum())
+    if not (minima.abs() > 1e-4).any() and not (maxima.abs() > 1e-4).any():
+        sentence = "The two ranges are equal."
+    elif alike >= 0.9 * len(maxima):
+        sentence = (
+            f"{alike} of {len(maxima)} maxima differ by {gain:+.3f} dB (a factor of {10 ** (gain / 20):.4f}): the "
+            "same sound at another loudness."
+        )
+    else:
+        sentence = (
+            f"The maxima differ by {float(maxima.min()):+.1f} to {float(maxima.max()):+.1f} dB, {gain:+.1f} in the "
+            "middle: other sound. A model only works with the range that it was trained with."
+        )
+    return RangeComparison(minima, maxima, gain, alike, sentence)
