@@ -10,6 +10,6 @@ more than the rounding of the 16-bit file between them, and frames equal OpenCV'
 from __future__ import annotations
 
 from .container import AudioStream, MediaInfo, VideoStream, probe
-from .sound import read_audio
+from .sound import iterate_audio, read_audio
 from .video import Clip, iterate_frames, read_clip, read_frames
 from .writing import write_video, write_wav

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -45,15 +46,26 @@ def read_audio(
             are not finite.
         ParameterError: there is no such channel, or a time or rate is out of range.
     """
+    pieces = iterate_audio(path, sample_rate, channel=channel, start=start, seconds=seconds)
+    return torch.from_numpy(np.concatenate(list(pieces)))
+
+
+def iterate_audio(
+    path: str | Path,
+    sample_rate: int | None = 16000,
+    *,
+    channel: int | None = None,
+    start: float = 0.0,
+    seconds: float | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield what `read_audio` returns in pieces of varying length, for sound of any length."""
     with opened(path) as container:
         sound = SoundReader(container, path, sample_rate, channel, start, seconds)
-        pieces: list[np.ndarray] = []
         for packet in container.demux(sound.stream):
-            pieces += sound.decode(packet)
+            yield from sound.decode(packet)
             if sound.complete:
                 break
         sound.check_end()
-    return torch.from_numpy(np.concatenate(pieces))
 
 
 class SoundReader:
