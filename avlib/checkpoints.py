@@ -32,6 +32,7 @@ _SIGNS = {
     "BEATs with a classifier": {"encoder.layers.0.self_attn.grep_a", "predictor.weight"},
     "BEATs": {"encoder.layers.0.self_attn.grep_a", "post_extract_proj.weight"},
     "an embedder of AudioToken": {"fc1.weight", "fga.reduce_potentials.0.weight"},
+    "a face renderer of Unit2AV": {"unit_embed.weight", "unit2lip.linear1.weight"},
     "a vision transformer": {"blocks.0.attn.qkv.weight", "cls_token"},
 }
 
@@ -67,33 +68,56 @@ class Differences(NamedTuple):
     misshapen: list[str]
 
 
-def read(path: Path | str) -> Checkpoint:
+def read(path: Path | str, *inside: str) -> Checkpoint:
     """Read weights from a PyTorch or safetensors file, or a saved folder.
 
-    A PyTorch file is read with `weights_only=True`. Tensors under "model" or "state_dict" are taken from there, without
-    the prefix `module.` of DataParallel.
+    A PyTorch file is read with `weights_only=True`. Tensors under "model", "state_dict", "model_state" or "generator"
+    are taken from there, without the prefix `module.` of DataParallel.
+
+    Args:
+        path: of the file or folder.
+        inside: where the model lies in a container of several, such as "audio", "en". A file without the first of
+            these names is taken for the model itself.
 
     Raises:
-        CheckpointError: missing, empty, truncated, not a checkpoint, or holding anything besides tensors.
+        CheckpointError: missing, empty, truncated, not a checkpoint, without one of the names `inside`, or holding
+            anything besides tensors.
     """
     path, config = Path(path), {}
     weights = path
     if path.is_dir():
         weights, config = path / WEIGHTS, _read_config(path / CONFIG)
+    content = contents(weights)
+    if isinstance(content, Mapping) and isinstance(content.get("cfg"), Mapping):
+        config = {"cfg": dict(content["cfg"])}
+    if isinstance(content, Mapping) and inside and inside[0] in content:
+        for depth, name in enumerate(inside):
+            if not isinstance(content, Mapping) or name not in content:
+                there = ", ".join(map(str, content)) if isinstance(content, Mapping) else "tensors"
+                found = f"{' / '.join(inside[:depth])} has no {name!r}"
+                raise CheckpointError(path, found, f"one of those there: {there}")
+            content = content[name]
+    return Checkpoint(_named_tensors(weights, content), config)
+
+
+def contents(path: Path | str) -> object:
+    """Return what a PyTorch or safetensors file holds: tensors and plain values, in tables and lists.
+
+    Raises:
+        CheckpointError: missing, empty, truncated, of another kind, or holding what would be executed.
+    """
+    weights = Path(path)
     try:
         with weights.open("rb") as file:
             beginning = file.read(32)
     except OSError as error:
         raise CheckpointError(weights, error.strerror or "cannot be read", "a file of weights") from error
     try:
-        content = load_file(weights) if _is_safetensors(beginning) else _read_torch(weights, beginning)
-        if isinstance(content, Mapping) and isinstance(content.get("cfg"), Mapping):
-            config = {"cfg": dict(content["cfg"])}
+        return load_file(weights) if _is_safetensors(beginning) else _read_torch(weights, beginning)
     except CheckpointError:
         raise
     except Exception as error:  # of any class: a damaged file triggers anything in the readers
         raise _damaged(weights, error) from error
-    return Checkpoint(_named_tensors(weights, content), config)
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], config: Mapping) -> None:
@@ -241,7 +265,7 @@ def _read_torch(path: Path, beginning: bytes) -> object:
 
 def _named_tensors(path: Path, content: object) -> dict[str, Tensor]:
     """Unwrap the tensors of a state dict."""
-    for wrapper in ("model", "state_dict"):
+    for wrapper in ("model", "state_dict", "model_state", "generator"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     if not isinstance(content, Mapping):

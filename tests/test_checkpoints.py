@@ -195,3 +195,18 @@ def test_a_table_that_has_several_names(tmp_path):
 )
 def test_what_files_of_audiotoken_seem_to_be(names, kind):
     assert checkpoints.seems_to_be(dict.fromkeys(names, torch.ones(1))).startswith(kind)
+
+
+def test_a_container_of_several_models(tmp_path):
+    models = {
+        "audio": {"en": {"weight": torch.ones(2)}, "ko": {"weight": torch.zeros(3)}},
+        "video": {"bias": torch.ones(1)},
+    }
+    torch.save(models, tmp_path / "all.pt")
+    assert checkpoints.read(tmp_path / "all.pt", "audio", "ko").tensors["weight"].shape == (3,)
+    assert set(checkpoints.read(tmp_path / "all.pt", "video").tensors) == {"bias"}
+    with pytest.raises(CheckpointError, match="audio has no 'fr'; expected one of those there: en, ko"):
+        checkpoints.read(tmp_path / "all.pt", "audio", "fr")
+    torch.save({"generator": {"weight": torch.ones(2)}}, tmp_path / "bare.pt")
+    assert set(checkpoints.read(tmp_path / "bare.pt", "audio", "fr").tensors) == {"weight"}  # no container
+    assert checkpoints.contents(tmp_path / "all.pt")["video"]["bias"] == 1
