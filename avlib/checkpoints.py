@@ -32,6 +32,8 @@ _SIGNS = {
     "BEATs with a classifier": {"encoder.layers.0.self_attn.grep_a", "predictor.weight"},
     "BEATs": {"encoder.layers.0.self_attn.grep_a", "post_extract_proj.weight"},
     "an embedder of AudioToken": {"fc1.weight", "fga.reduce_potentials.0.weight"},
+    "a vocoder of units": {"dict.weight", "conv_pre.bias"},
+    "an encoder of speakers": {"lstm.weight_ih_l0", "similarity_weight"},
     "a face renderer of Unit2AV": {"unit_embed.weight", "unit2lip.linear1.weight"},
     "a vision transformer": {"blocks.0.attn.qkv.weight", "cls_token"},
 }

@@ -1,0 +1,138 @@
+"""Parts of HiFi-GAN and its discriminators: normalised convolutions and the residual block.
+
+PyTorch's own weight norm is deprecated, or keeps its parameters under other names. Here they have those of published
+files: `weight_g` and `weight_v`, or `weight_orig`, `weight_u` and `weight_v`; and a layer can be copied.
+
+Source: Kong et al., "HiFi-GAN", NeurIPS 2020, and its code (jik876/hifi-gan); Salimans and Kingma, "Weight
+Normalization", 2016; Miyato et al., "Spectral Normalization for GANs", 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SLOPE = 0.1  # of the leaky ReLUs
+
+
+class WeightNorm:
+    """Mixin for a convolution whose weight is g v / |v|, with a norm for each entry of its first axis.
+
+    That axis is the output channel of a convolution, and the input channel of a transposed one.
+    """
+
+    def __init__(self, *args: object, **kwargs: object):
+        super().__init__(*args, **kwargs)
+        weight = self._parameters.pop("weight")
+        self.weight_g = nn.Parameter(_norm(weight.detach()))
+        self.weight_v = weight
+
+    def effective_weight(self) -> Tensor:
+        """Return g v / |v|, or the plain weight after `remove_weight_norm`."""
+        if "weight" in self._parameters:
+            return self.weight
+        return self.weight_v * (self.weight_g / _norm(self.weight_v))
+
+    def remove_weight_norm(self) -> None:
+        """Replace g and v by the weight, which is then not computed in each run."""
+        if "weight" not in self._parameters:
+            weight = nn.Parameter(self.effective_weight().detach(), self.weight_v.requires_grad)
+            del self.weight_g, self.weight_v
+            self.weight = weight
+
+
+class SpectralNorm:
+    """Mixin for a convolution whose weight W is divided by its largest singular value, u^T W v.
+
+    In training each run takes one step of power iteration, in place, before it; in evaluation u and v stay.
+    """
+
+    def __init__(self, *args: object, **kwargs: object):
+        super().__init__(*args, **kwargs)
+        self.weight_orig = self._parameters.pop("weight")
+        rows, columns = self.weight_orig.flatten(1).shape
+        self.register_buffer("weight_u", F.normalize(torch.randn(rows), dim=0))
+        self.register_buffer("weight_v", F.normalize(torch.randn(columns), dim=0))
+
+    def effective_weight(self) -> Tensor:
+        """Return W over its largest singular value."""
+        matrix = self.weight_orig.flatten(1)
+        if self.training:
+            with torch.no_grad():
+                self.weight_v.copy_(F.normalize(matrix.T @ self.weight_u, dim=0))
+                self.weight_u.copy_(F.normalize(matrix @ self.weight_v, dim=0))
+        u, v = self.weight_u.clone(), self.weight_v.clone()  # gradients of this run outlive the next step
+        return self.weight_orig / (u @ (matrix @ v))
+
+
+class Conv1d(WeightNorm, nn.Conv1d):
+    """Convolution over time with weight norm."""
+
+    def forward(self, x: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch outputs frames"]:
+        return self._conv_forward(x, self.effective_weight(), self.bias)
+
+
+class Conv2d(WeightNorm, nn.Conv2d):
+    """Convolution over two axes with weight norm."""
+
+    def forward(self, x: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch outputs height width"]:
+        return self._conv_forward(x, self.effective_weight(), self.bias)
+
+
+class ConvTranspose1d(WeightNorm, nn.ConvTranspose1d):
+    """Transposed convolution over time with weight norm."""
+
+    def forward(self, x: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch outputs frames"]:
+        return F.conv_transpose1d(x, self.effective_weight(), self.bias, self.stride, self.padding)
+
+
+class SpectralConv1d(SpectralNorm, nn.Conv1d):
+    """Convolution over time with spectral norm."""
+
+    def forward(self, x: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch outputs frames"]:
+        return self._conv_forward(x, self.effective_weight(), self.bias)
+
+
+class ResBlock(nn.Module):
+    """HiFi-GAN's residual block "1": three pairs of convolutions, the first of each pair dilated."""
+
+    def __init__(self, channels: int, kernel_size: int, dilations: Sequence[int] = (1, 3, 5)):
+        super().__init__()
+
+        def conv(dilation: int) -> Conv1d:
+            padding = (kernel_size - 1) * dilation // 2
+            return Conv1d(channels, channels, kernel_size, dilation=dilation, padding=padding)
+
+        self.convs1 = nn.ModuleList(map(conv, dilations))
+        self.convs2 = nn.ModuleList(conv(1) for _ in dilations)
+
+    def forward(
+        self, x: Float[Tensor, "batch channels time"], mask: Float[Tensor, "batch 1 time"] | None = None
+    ) -> Float[Tensor, "batch channels time"]:
+        """Return x with three residuals added; a mask of ones and zeros is applied before each convolution."""
+        for first, second in zip(self.convs1, self.convs2, strict=True):
+            y = first(masked(F.leaky_relu(x, SLOPE), mask))
+            y = second(masked(F.leaky_relu(y, SLOPE, inplace=True), mask))
+            x = y.add_(x)
+        return x
+
+
+def masked(x: Float[Tensor, "batch channels time"], mask: Float[Tensor, "batch 1 time"] | None) -> Tensor:
+    """Set positions outside the mask to zero; None keeps all."""
+    return x if mask is None else x * mask
+
+
+def remove_weight_norm(model: nn.Module) -> None:
+    """Replace weight norm by plain weights in all layers of a model."""
+    for layer in model.modules():
+        if isinstance(layer, WeightNorm):
+            layer.remove_weight_norm()
+
+
+def _norm(weight: Tensor) -> Tensor:
+    """Norm over all axes but the first, which stay with size 1."""
+    return torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.ndim)), keepdim=True)
