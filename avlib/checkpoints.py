@@ -31,6 +31,7 @@ _SIGNS = {
     "a masked autoencoder of images (MAE)": {"blocks.0.attn.qkv.weight", "decoder_pred.weight"},
     "BEATs with a classifier": {"encoder.layers.0.self_attn.grep_a", "predictor.weight"},
     "BEATs": {"encoder.layers.0.self_attn.grep_a", "post_extract_proj.weight"},
+    "a Diff-SVC acoustic model": {"model.denoise_fn.input_projection.weight", "model.fs2.pitch_embed.weight"},
     "an embedder of AudioToken": {"fc1.weight", "fga.reduce_potentials.0.weight"},
     "a vocoder of units": {"dict.weight", "conv_pre.bias"},
     "an encoder of speakers": {"lstm.weight_ih_l0", "similarity_weight"},
