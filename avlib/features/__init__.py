@@ -94,4 +94,5 @@ from .svc import (
     svc_log_mel,
     svc_units,
 )
+from .units import UNIT_RATE, check_units, deduplicate, run_lengths
 from .words import word_difficulty

@@ -1,0 +1,51 @@
+"""Speech units: whole numbers from 0 to K - 1, 50 in a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from ..errors import ParameterError
+
+UNIT_RATE = 50.0  # in a second; one unit is 320 samples at 16 kHz, two are a picture at 25 Hz
+
+
+def run_lengths(units: Int[Tensor, " units"]) -> tuple[Int[Tensor, " runs"], Int[Tensor, " runs"]]:
+    """Return the unit of each run, and its length: 7 7 3 is 7 3 and 2 1. `repeat_interleave` is the inverse."""
+    return torch.unique_consecutive(units, return_counts=True)
+
+
+def deduplicate(units: Int[Tensor, " units"]) -> Int[Tensor, " runs"]:
+    """Return the unit of each run."""
+    return run_lengths(units)[0]
+
+
+def check_units(
+    units: Int[Tensor, "*shape"], vocabulary: int, name_of: Callable[[int], str] = lambda index: f"position {index}"
+) -> None:
+    """Refuse units that are not in a table.
+
+    Args:
+        units: of any shape.
+        vocabulary: K, the rows of the table.
+        name_of: names the place of a unit in the message, by its index in the flattened units.
+
+    Raises:
+        ParameterError: names the first unit beyond 0 to K - 1, its place, and K.
+    """
+    beyond = ((units < 0) | (units >= vocabulary)).flatten()
+    if beyond.any():
+        index, lowest, highest = int(beyond.int().argmax()), int(units.min()), int(units.max())
+        shifted = lowest >= 4 and highest - 4 < vocabulary
+        advice = (
+            "These may be numbered from 4, after the special symbols of a dictionary: read them with unit_offset=4."
+        )
+        raise ParameterError(
+            "units",
+            f"{int(units.flatten()[index])} at {name_of(index)}",
+            f"0 to {vocabulary - 1}, since the vocabulary has K = {vocabulary} units",
+            advice if shifted else "Take the model of these units, or a larger table.",
+        )
