@@ -15,6 +15,7 @@ _MODULES = (
     "clips",
     "datasets",
     "errors",
+    "extract",
     "features",
     "losses",
     "masking",

@@ -78,7 +78,7 @@ def check_sound(waveform: Tensor) -> None:
         advice = "Use torch.from_numpy(...).float()."
         raise ParameterError("waveform", f"{type(waveform).__name__}", "a torch tensor", advice)
     _exact(waveform[..., :0])
-    check_finite(waveform.reshape(-1, waveform.shape[-1]))
+    check_finite(waveform.flatten()[None])
     if not all_hold((waveform <= _LOUDEST) & (waveform >= -_LOUDEST)):
         found = f"samples up to {float(waveform.abs().max()):g}"
         raise ParameterError("waveform", found, "samples in [-1, 1]", "Divide 16-bit samples by 32768.")
