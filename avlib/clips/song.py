@@ -1,0 +1,442 @@
+"""Built-in songs: melodies by singers of our own, with known pitch, voicing, vowels and onsets.
+
+    singer and seed -> `Song(singer, seed)` -> its `notes`, its `truth`, its `sound()`
+    `song.by(other)` -> the same melody, timing and pitch by another voice: a parallel, to score a conversion with
+    `phrases(count, singer)` -> many of them -> `render` -> wav files and their table
+
+The voices are our own source-filter synthesiser (`singing`); no recordings are in it, and nobody's voice is imitated.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from .. import cache
+from ..errors import ParameterError, check_choice, check_number, check_whole
+from .rendering import place, publish, render_missing
+from .singing import HOP, NOSE, SAMPLE_RATE, Singer, Tracks, sing, smooth, unsteady
+from .sound import dice
+from .spoken import PHONES, Part
+
+__all__ = [
+    "CLASSES", "COLUMNS", "CONSONANTS", "FRAME", "SAMPLE_RATE", "SHARED", "SINGERS", "VOWELS", "Note", "Singer",
+    "Song", "Truth", "phrases", "render",
+]  # fmt: skip
+
+FRAME = 512  # samples in a frame of the truth; its centre is at (k + 0.5) * FRAME
+SINGERS = {
+    "mira": Singer(
+        "mira", tract=1.19, first=1.03, second=0.98, ring=0.25, tilt=1900, opening=1.1, breath=0.05, lowest=175,
+        highest=700, vibrato=42, rate=5.9, delay=0.32, glide=0.1, jitter=4.5, attack=0.09,
+    ),
+    "otto": Singer(
+        "otto", tract=0.97, first=0.97, second=1.02, ring=0.9, tilt=3200, opening=1.0, breath=0.02, lowest=110,
+        highest=440, vibrato=55, rate=5.3, delay=0.26, glide=0.08, jitter=4, attack=0.07,
+    ),
+    "kaya": Singer(
+        "kaya", tract=1.08, first=1.0, second=1.04, ring=0.0, tilt=1300, opening=0.8, breath=0.1, lowest=140,
+        highest=560, vibrato=22, rate=5.0, delay=0.45, glide=0.13, jitter=6, attack=0.12,
+    ),
+}  # fmt: skip
+SHARED = (175.0, 440.0)  # Hz, sung by all of them
+
+# Formants of an adult man's sung vowels in Hz, chosen by ear around the usual descriptions.
+VOWELS = {
+    "a": (760, 1180, 2500),
+    "e": (480, 1900, 2550),
+    "i": (300, 2280, 3000),
+    "o": (470, 860, 2450),
+    "u": (320, 680, 2250),
+}
+CONSONANTS = ("m", "n", "l", "w", "s", "sh", "f", "t", "k", "d")  # of `spoken.PHONES`
+CLASSES = ("rest", *VOWELS, *CONSONANTS)  # of `Truth.vowels`
+COLUMNS = ("path", "singer", "melody", "seed", "seconds", "lowest", "highest")
+
+_VOICED, _SUNG = 0.02, 0.3  # levels of the voice from which a frame counts as voiced, and as sung
+_BRIGHT = 1.3  # factor of the hiss of speech at 16 kHz
+_SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 7, 9))  # major, minor, pentatonic
+_STEPS = (-3, -2, -1, -1, -1, 0, 1, 1, 1, 2, 3)
+_BEATS = (0.5, 0.5, 0.75, 1.0, 1.0, 1.0, 1.5, 2.0)
+_LOUDNESS = 0.08  # RMS of what is sung
+_REST, _RELEASE = 0.25, 0.14  # seconds from which a gap is a rest; in which a voice fades before it
+
+
+@dataclass(frozen=True)
+class Note:
+    """A note of a melody.
+
+    start: of the vowel, in seconds; end: in seconds. The next note follows at once, or after a rest.
+    pitch: in semitones, 69 is 440 Hz. consonant: before the start; "" for none. vowel: one of `VOWELS`.
+    """
+
+    start: float | int
+    end: float | int
+    pitch: float | int
+    vowel: str = "a"
+    consonant: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The truth of a song, frame by frame: at `(k + 0.5) * 512 / 44100` seconds.
+
+    hertz: pitch, also through what is not voiced; voiced: the vocal cords vibrate.
+    vowels: numbers of `CLASSES`, rests and consonants too. sung: a vowel sounds, neither fading in nor out.
+    onsets: of the vowels, in seconds.
+    """
+
+    singer: str
+    seed: int
+    seconds: float
+    hertz: Float64[np.ndarray, " frames"]
+    voiced: Bool[np.ndarray, " frames"]
+    vowels: Int64[np.ndarray, " frames"]
+    sung: Bool[np.ndarray, " frames"]
+    onsets: tuple[float, ...]
+    notes: tuple[Note, ...]
+
+    def to_dict(self) -> dict:
+        """Convert to plain JSON values."""
+        arrays = {name: getattr(self, name).tolist() for name in ("hertz", "voiced", "vowels", "sung")}
+        notes = [list(astuple(note)) for note in self.notes]
+        plain = {"singer": self.singer, "seed": self.seed, "seconds": self.seconds, "onsets": list(self.onsets)}
+        return plain | {"notes": notes, "classes": list(CLASSES)} | arrays
+
+
+@dataclass(frozen=True)
+class Song:
+    """A melody by a singer, with known truth, rendered on demand.
+
+    Args:
+        singer: one of `SINGERS`, or a Singer.
+        seed: of the melody, its timing and everything that is drawn.
+        seconds: of the recording, from 0.5 to 3600.
+        span: lowest and highest pitch in Hz; by default those of whose melody it is.
+        melody: the singer whose range, vibrato and glides the melody has; by default the singer. `by` keeps it.
+        notes: the melody; by default it is composed. They are in order and do not overlap.
+    """
+
+    singer: str | Singer = "mira"
+    seed: int = 0
+    seconds: float | int = 6.0
+    span: tuple[float | int, float | int] | None = None
+    melody: str | Singer | None = None
+    notes: tuple[Note, ...] | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "singer", _singer("singer", self.singer))
+        object.__setattr__(self, "melody", _singer("melody", self.melody or self.singer))
+        check_whole("seed", self.seed, 0)
+        check_number("seconds", self.seconds, 0.5, 3600)
+        low, high = self.span or (self.melody.lowest, self.melody.highest)
+        check_number("span[0]", low, 50, 1400)
+        check_number("span[1]", high, low, 1400)
+        object.__setattr__(self, "span", (float(low), float(high)))
+        if self.notes is None:
+            object.__setattr__(self, "notes", tuple(self._composed()))
+        _check_notes(self.notes, self.seconds)
+
+    def by(self, singer: str | Singer) -> Song:
+        """Return the parallel by another singer: the same melody, timing and pitch, another voice."""
+        return replace(self, singer=singer)
+
+    @property
+    def samples(self) -> int:
+        """The number of samples."""
+        return round(self.seconds * SAMPLE_RATE)
+
+    @cached_property
+    def tracks(self) -> Tracks:
+        """Parameters of the voice every 2.9 ms."""
+        singer, level, loudness = self.singer, self._level, self._loudness
+        at, parts = self._parts(self._times), [part for part, _, _ in self._segments]
+        breath, hiss, centre, width, zero = (
+            np.array([getattr(part, name) or 0.0 for part in parts])[at]
+            for name in ("breath", "hiss", "centre", "width", "zero")
+        )
+        # A hiss fades with its own spectrum: frames without one take that of the nearest frame with one.
+        hissing = np.flatnonzero(centre)
+        if len(hissing):
+            middles = (hissing[1:] + hissing[:-1]) / 2
+            nearest = hissing[np.searchsorted(middles, np.arange(len(at)))]
+            centre, width = centre[nearest], width[nearest]
+        wobble = 10 ** (singer.shimmer * unsteady(self._dice("shimmer"), len(at), 0.05) / 20)
+        return Tracks(
+            hertz=self._pitch(),
+            formants=np.stack([smooth(track, 0.075) for track in np.array([p.formants for p in parts])[at].T], axis=1),
+            zero=smooth(np.where(zero, zero, NOSE), 0.04) * singer.tract,
+            voice=level * loudness * wobble,
+            breath=smooth(breath, 0.02) + singer.breath * level * loudness**0.5 + 0.02 * self._inhaled(),
+            hiss=smooth(hiss, 0.02),
+            effort=np.maximum(loudness * level, 0.05),
+            centre=np.maximum(centre, 1000.0) * _BRIGHT,
+            width=np.maximum(width, 1.0) * _BRIGHT,
+        )
+
+    @cached_property
+    def truth(self) -> Truth:
+        """The truth of the recording."""
+        times = (np.arange(self.samples // FRAME) + 0.5) * (FRAME / SAMPLE_RATE)
+        level, hertz = (np.interp(times, self._times, track) for track in (self._level, self.tracks.hertz))
+        vowels = np.array([number for _, number, _ in self._segments])[self._parts(times)]
+        sung = (level > _SUNG) & (vowels > 0) & (vowels <= len(VOWELS))
+        onsets = tuple(float(note.start) for note in self.notes)
+        name, seconds = self.singer.name, float(self.seconds)
+        return Truth(name, self.seed, seconds, hertz, level > _VOICED, vowels, sung, onsets, self.notes)
+
+    def sound(self) -> Float64[np.ndarray, " samples"]:
+        """Render the song.
+
+        Returns:
+            float64 (samples,), mono at 44.1 kHz, on the grid of 16-bit files (multiples of 1/32768).
+        """
+        waveform = sing(self.tracks, self.singer, self._dice("noise", self.singer.name))[: self.samples]
+        sung = np.repeat(self.truth.sung, FRAME)
+        waveform *= _LOUDNESS / math.sqrt(float((waveform[: len(sung)][sung] ** 2).mean()) if sung.any() else 1.0)
+        waveform *= min(1.0, 0.98 / float(np.abs(waveform).max()))
+        return np.rint(waveform * 32768) / 32768
+
+    def _dice(self, *purpose: object) -> np.random.Generator:
+        return dice("song", self.seed, *purpose)
+
+    @property
+    def _times(self) -> np.ndarray:
+        """Centres of the frames of the tracks, in seconds."""
+        return (np.arange(-(-self.samples // HOP)) + 0.5) * (HOP / SAMPLE_RATE)
+
+    @cached_property
+    def _begins(self) -> list[float]:
+        """Where each note's consonant begins, or its vowel if it has none, in seconds."""
+        begins, before = [], 0.0
+        for note in self.notes:
+            gap = note.start - before
+            usual = 0.8 * PHONES[note.consonant].seconds if note.consonant else 0.0
+            begins.append(before if note.consonant and begins and gap < _REST else note.start - min(usual, gap))
+            before = note.end
+        return begins
+
+    @cached_property
+    def _segments(self) -> list[tuple[Part, int, float]]:
+        """Steady parts with their class and end, from 0 to beyond the end of the song."""
+        segments, before = [], 0.0
+        for note, begin in zip(self.notes, self._begins, strict=True):
+            parts = PHONES[note.consonant].parts if note.consonant else ()
+            vowel = Part(1, VOWELS[note.vowel], voice=1)
+            if begin > before:
+                segments.append((Part(1, (parts or (vowel,))[0].formants), 0, begin))
+            shares = np.cumsum([part.share for part in parts])
+            for part, share in zip(parts, shares.tolist(), strict=True):
+                segments.append((part, CLASSES.index(note.consonant), begin + share * (note.start - begin)))
+            segments.append((vowel, CLASSES.index(note.vowel), note.end))
+            before = note.end
+        return [*segments, (Part(1, segments[-1][0].formants), 0, self.seconds + 1.0)]
+
+    def _parts(self, times: np.ndarray) -> np.ndarray:
+        """Numbers of the segments at each time."""
+        return np.searchsorted([end for _, _, end in self._segments], times, "right").clip(0, len(self._segments) - 1)
+
+    @cached_property
+    def _groups(self) -> list[tuple[int, int]]:
+        """First and last note of each group that is sung in one breath."""
+        pairs = zip(self._begins[1:], self.notes[:-1], strict=True)
+        starts = [0, *(i for i, (begin, note) in enumerate(pairs, 1) if begin > note.end)]
+        return list(zip(starts, [start - 1 for start in starts[1:]] + [len(self.notes) - 1], strict=True))
+
+    @cached_property
+    def _level(self) -> np.ndarray:
+        """Level of the voice, without loudness: a vowel's is 1."""
+        times = self._times
+        level = smooth(np.array([part.voice for part, _, _ in self._segments])[self._parts(times)], 0.03)
+        envelope = np.zeros_like(times)
+        for first, last in self._groups:
+            begin, end = self._begins[first], self.notes[last].end
+            inside = slice(*np.searchsorted(times, (begin - 0.1, end + 0.1)))
+            rise = np.clip((times[inside] - begin) / min(self.melody.attack, (end - begin) / 3), 0, 1)
+            fall = np.clip((end - times[inside]) / min(_RELEASE, (end - begin) / 3), 0, 1)
+            envelope[inside] += np.sin(np.pi / 2 * rise) ** 2 * np.sin(np.pi / 2 * fall) ** 2
+        return level * envelope
+
+    @property
+    def _loudness(self) -> np.ndarray:
+        """Loudness of the notes, 1 on average: groups swell and fade."""
+        draws = self._dice("loudness").random((len(self.notes), 2))
+        knots, decibels = [], []
+        for first, last in self._groups:
+            for i in range(first, last + 1):
+                arch = 3 * math.sin(math.pi * (i - first + 0.5) / (last - first + 1)) - 2
+                knots += [self.notes[i].start, (self.notes[i].start + 2 * self.notes[i].end) / 3]
+                decibels += [arch + 3 * draws[i, 0] - 1.5, arch + 3 * draws[i, 0] + 2 * draws[i, 1] - 1.5]
+        return 10 ** (smooth(np.interp(self._times, knots, decibels), 0.15) / 20)
+
+    def _inhaled(self) -> np.ndarray:
+        """Level of the breath that is taken in rests."""
+        times, level = self._times, np.zeros(len(self._times))
+        for first, _ in self._groups:
+            end = self._begins[first] - 0.05
+            start = max(end - 0.45, self.notes[first - 1].end + 0.08 if first else 0.03)
+            if end - start > 0.15:
+                inside = slice(*np.searchsorted(times, (start, end)))
+                level[inside] = np.sin(np.pi * (times[inside] - start) / (end - start)) ** 2
+        return level
+
+    def _pitch(self) -> np.ndarray:
+        """Pitch in Hz, continuous through what is not voiced."""
+        times, melody, draw = self._times, self.melody, self._dice("pitch")
+        begins, notes = self._begins, self.notes
+        firsts = {first for first, _ in self._groups}
+        steps = [begins[i] - 0.05 if i in firsts else (begins[i] + notes[i].start) / 2 for i in range(1, len(notes))]
+        pitch = np.array([note.pitch for note in notes], dtype=float)[np.searchsorted(steps, times, "right")]
+        pitch = smooth(pitch, 2 * melody.glide)
+        rate = melody.rate * (1 + 0.04 * unsteady(draw, len(times), 0.6))
+        wave = np.sin(2 * np.pi * np.cumsum(rate) * HOP / SAMPLE_RATE)
+        jitter, drift = unsteady(draw, len(times), 0.1), unsteady(draw, len(times), 1.0)
+        pitch += (melody.jitter * jitter + 6 * drift) / 100
+        for first, last in self._groups:  # it comes from below, and sinks at the end
+            scoop, fall = draw.random(2)
+            after = np.searchsorted(times, begins[first])
+            pitch[after:] -= (0.3 + scoop) * np.exp(-(times[after:] - begins[first]) / 0.05)
+            inside = slice(*np.searchsorted(times, (notes[last].end - 0.2, notes[last].end + 0.05)))
+            pitch[inside] -= 0.8 * fall * ((times[inside] - notes[last].end + 0.2) / 0.2) ** 2
+        for note, depth in zip(notes, draw.random(len(notes)), strict=True):
+            inside = slice(*np.searchsorted(times, (note.start + melody.delay, note.end)))
+            since, until = times[inside] - note.start - melody.delay, note.end - times[inside]
+            size = melody.vibrato * (0.7 + 0.6 * depth) / 100
+            pitch[inside] += size * np.clip(since / 0.35, 0, 1) * np.clip(until / 0.1, 0, 1) * wave[inside]
+        return np.clip(440 * 2 ** ((pitch - 69) / 12), 45, 2000)
+
+    def _composed(self) -> list[Note]:
+        """Compose a melody: phrases of a scale, with a rest after each."""
+        draw = self._dice("melody")
+        low, high = (69 + 12 * math.log2(hertz / 440) for hertz in self.span)
+        width = min(high - low, 15.0)
+        low += (high - low - width) * draw.random()
+        scale = _SCALES[int(draw.random() * len(_SCALES))]
+        ladder = [low + degree + 12 * octave for octave in range(3) for degree in scale]
+        ladder = [pitch for pitch in ladder if pitch <= low + width + 1e-9]
+        beat = 60 / (66 + 44 * draw.random())
+        place, notes, consonant = int(draw.random() * len(ladder)), [], ""
+        time = min(0.15 + 0.25 * draw.random(), 0.1 * self.seconds)
+        stop = self.seconds - min(0.1 + 0.25 * draw.random(), 0.1 * self.seconds)
+        left = 3 + int(5 * draw.random())  # notes of the phrase
+        while not notes or time < stop - 0.25:
+            picks = draw.random(5).tolist()
+            consonant = CONSONANTS[int(picks[0] * len(CONSONANTS))] if picks[1] < 0.75 else ""
+            gap = (0.65 + 0.3 * picks[2]) * PHONES[consonant].seconds if consonant else 0.0
+            step = _STEPS[int(picks[3] * len(_STEPS))]
+            place = place + step if 0 <= place + step < len(ladder) else max(0, min(place - step, len(ladder) - 1))
+            left -= 1
+            beats = _BEATS[int(picks[4] * len(_BEATS))] if left else 2.0
+            start = time + (gap if gap < (stop - time) / 2 else 0.0)
+            end = time + beat * beats
+            if end > stop - 0.3 - (0 if left else beat):
+                end = stop if stop - end < 1.5 else end
+            vowel = tuple(VOWELS)[int(draw.random() * len(VOWELS))]
+            notes.append(Note(start, min(max(end, start + 0.12), stop), ladder[place], vowel, consonant))
+            time = notes[-1].end
+            if not left:
+                left = 3 + int(5 * draw.random())
+                time += 0.35 + 0.4 * draw.random()
+        return notes
+
+
+def phrases(
+    count: int,
+    singer: str | Singer = "mira",
+    seed: int = 0,
+    seconds: float | int | Sequence[float | int] = (3.0, 7.0),
+    span: tuple[float | int, float | int] | None = None,
+) -> list[Song]:
+    """Compose songs by a singer.
+
+    Args:
+        count: their number. More songs only add songs at the end.
+        singer: one of `SINGERS`, or a Singer.
+        seed: songs of different seeds share nothing.
+        seconds: of each song, or a range from which they are drawn.
+        span: lowest and highest pitch in Hz; None is the singer's range, `SHARED` that of all named singers.
+    """
+    check_whole("count", count, 1, 99999)
+    check_whole("seed", seed, 0)
+    low, high = seconds if isinstance(seconds, Sequence) else (seconds, seconds)
+    drawn = dice("seconds", seed)
+    lengths = [round(low + (high - low) * float(drawn.random()), 2) for _ in range(count)]
+    return [Song(singer, int(seed) * 100_000 + i, length, span) for i, length in enumerate(lengths)]
+
+
+def render(songs: Iterable[Song], jobs: int | None = None, progress: bool = True) -> Path:
+    """Render songs to 44.1 kHz, 16-bit mono wav files with their truth.
+
+    Args:
+        songs: those in the cache are kept.
+        jobs: number of processes, see `avlib.workers.each`; None is the number of cores.
+        progress: show a progress bar.
+
+    Returns:
+        The table, a CSV file in the cache: a row for each song, in their order, with path, singer, melody (whose it
+        is), seed, seconds, and lowest and highest pitch in Hz. The truth is beside each file, as `.json`.
+    """
+    songs = list(songs)
+    if not songs:
+        raise ParameterError("songs", "nothing", "at least one song", "Give what `phrases` returns.")
+    paths = [_path(song) for song in songs]
+    render_missing(_render, paths, songs, jobs, progress)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for path, song in zip(paths, songs, strict=True):
+        pitches = [round(440 * 2 ** ((note.pitch - 69) / 12), 2) for note in song.notes]
+        writer.writerow([path, song.singer.name, song.melody.name, song.seed, song.seconds, min(pitches), max(pitches)])
+    mark = hashlib.sha256(text.getvalue().encode()).hexdigest()[:10]
+    table = cache.folder("songs") / f"table-{len(songs)}-{mark}.csv"
+    with cache.publishing(table) as unfinished:
+        unfinished.write_text(text.getvalue(), newline="")
+    return table
+
+
+def _singer(name: str, singer: str | Singer) -> Singer:
+    if isinstance(singer, Singer):
+        return singer
+    check_choice(name, singer, tuple(SINGERS))
+    return SINGERS[singer]
+
+
+def _check_notes(notes: Sequence[Note], seconds: float) -> None:
+    before = 0.0
+    if not notes:
+        raise ParameterError("notes", "none", "at least one Note", "Leave it out for a composed melody.")
+    for i, note in enumerate(notes):
+        check_choice(f"notes[{i}].vowel", note.vowel, tuple(VOWELS))
+        check_choice(f"notes[{i}].consonant", note.consonant, ("", *CONSONANTS))
+        check_number(f"notes[{i}].pitch", note.pitch, 31, 96)
+        check_number(f"notes[{i}].start", note.start, before, seconds)
+        check_number(f"notes[{i}].end", note.end, note.start + 0.05, seconds)
+        before = note.end
+
+
+def _render(missing: tuple[Path, Song]) -> None:
+    path, song = missing
+
+    def write(unfinished: Path, truth: str) -> None:
+        import torch
+
+        from .. import media
+
+        title = f"song {song.seed} by {song.singer.name} (synthetic)"
+        comment = f"synthetic: rendered by avlib.clips.song; truth in {path.with_suffix('.json').name}"
+        media.write_wav(unfinished, torch.from_numpy(song.sound()), SAMPLE_RATE, {"title": title, "comment": comment})
+
+    publish(path, song.truth.to_dict(), write)
+
+
+def _path(song: Song) -> Path:
+    return place("songs", f"{song.singer.name}-{song.melody.name}-{song.seed}", astuple(song), ".wav")
