@@ -89,7 +89,7 @@ def read(path: Path | str, *inside: str) -> Checkpoint:
     path, config = Path(path), {}
     weights = path
     if path.is_dir():
-        weights, config = path / WEIGHTS, _read_config(path / CONFIG)
+        weights, config = path / WEIGHTS, read_config(path / CONFIG)
     content = contents(weights)
     if isinstance(content, Mapping) and isinstance(content.get("cfg"), Mapping):
         config = {"cfg": dict(content["cfg"])}
@@ -236,7 +236,8 @@ def _first(names: list[str], count: int = 3) -> str:
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
-def _read_config(path: Path) -> dict:
+def read_config(path: Path) -> dict:
+    """Read a configuration in JSON; a CheckpointError if it is none."""
     try:
         config = json.loads(path.read_text())
     except OSError as error:
