@@ -236,8 +236,13 @@ def _first(names: list[str], count: int = 3) -> str:
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
-def read_config(path: Path) -> dict:
-    """Read a configuration in JSON; a CheckpointError if it is none."""
+def read_config(path: Path | str) -> dict:
+    """Read a model's settings, a JSON object.
+
+    Raises:
+        CheckpointError: the file is missing, or holds something else.
+    """
+    path = Path(path)
     try:
         config = json.loads(path.read_text())
     except OSError as error:

@@ -44,6 +44,12 @@ WHISPER_MELS = 80
 RESNET_SIZE = 224
 RESNET_N_FFT = 1024
 
+# HiFi-GAN on units at 16 kHz: the mel of its loss. Speaker encoder: the mel of its input.
+VOCODER_N_FFT = 1024
+VOCODER_HOP = 256
+VOCODER_MELS = 80
+SPEAKER_MELS = 40
+
 
 def _exact(waveform: Tensor) -> Tensor:
     """In float32, or float64 if it is that: half precision has no FFT on a CPU."""
@@ -290,6 +296,62 @@ def resnet_log_mel(
         hop = resnet_hop_length(waveform.shape[-1], columns)
         return _log_mel("torchaudio", waveform, n_mels, n_fft, hop, columns)
     return _log_mel("torchaudio", waveform, n_mels, n_fft, hop_length)
+
+
+# Those of vocoders and speaker encoders
+
+
+def mirrored_magnitude(
+    waveform: Float[Tensor, "*batch samples"], n_fft: int, hop_length: int
+) -> Float[Tensor, "*batch bins frames"]:
+    """HiFi-GAN's spectrogram, `samples // hop_length` frames.
+
+    Root of power + 1e-9 in Hann windows, after (n_fft - hop_length) / 2 samples are mirrored at both ends.
+
+    Raises:
+        TooShortError: too few samples to be mirrored.
+    """
+    samples, pad = waveform.shape[-1], (n_fft - hop_length) // 2
+    if samples <= pad:
+        expected = f"at least {pad + 1}, as {pad} are mirrored at both ends"
+        raise TooShortError("waveform", f"{samples} samples", expected, "Give a longer clip, or append silence.")
+    window = torch.hann_window(n_fft, dtype=waveform.dtype, device=waveform.device)
+    padded = F.pad(waveform.reshape(-1, 1, samples), (pad, pad), "reflect")[:, 0]
+    spectrum = torch.stft(padded, n_fft, hop_length, window=window, center=False, return_complex=True)
+    magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-9).sqrt()
+    return magnitude.reshape(*waveform.shape[:-1], *magnitude.shape[1:])
+
+
+def vocoder_log_mel(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*batch mels frames"]:
+    """The published mel of the unit vocoder's loss: ln of `mirrored_magnitude` in 80 mel bins, no less than ln 1e-5.
+
+    Windows of 1,024 samples every 256; Slaney's scale and norm, 0 to 8 kHz. In float32 under autocast too.
+
+    Args:
+        waveform: `(..., samples)`, mono, 16 kHz; more than 384 samples.
+
+    Returns:
+        `(..., 80, samples // 256)`: mel, time; 35 frames of 8,960 samples. On the device and in the dtype of the
+        waveform.
+    """
+    exact = _exact(waveform)
+    with torch.autocast(exact.device.type, enabled=False):
+        filters = torch.from_numpy(_filters("whisper", VOCODER_MELS, VOCODER_N_FFT)).to(exact)
+        mel = filters @ mirrored_magnitude(exact, VOCODER_N_FFT, VOCODER_HOP)
+        return mel.clamp(min=1e-5).log().to(waveform.dtype)
+
+
+def speaker_mel(waveform: Float[Tensor, " samples"]) -> Float[Tensor, "frames mels"]:
+    """The published input of the speaker encoder: power, not its logarithm, in 40 mel bins every 10 ms.
+
+    Windows of 400 samples around each hop, the clip mirrored at its ends; Slaney's filters.
+    `(samples // 160 + 1, 40)`, in float32 at least.
+    """
+    exact = _exact(waveform)
+    window = torch.hann_window(WHISPER_N_FFT, dtype=exact.dtype, device=exact.device)
+    spectrum = torch.stft(exact, WHISPER_N_FFT, WHISPER_HOP, window=window, return_complex=True)
+    filters = torch.from_numpy(_filters("whisper", SPEAKER_MELS, WHISPER_N_FFT)).to(exact)
+    return (filters @ spectrum.abs().square()).T
 
 
 def resnet_hop_length(samples: int, columns: int = RESNET_SIZE) -> int:

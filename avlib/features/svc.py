@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
-from ..errors import ParameterError, ShapeError, TooShortError, check_whole
+from ..errors import ParameterError, ShapeError, check_whole
 from .lengths import all_hold, check_finite
-from .spectrograms import _exact
+from .spectrograms import _exact, mirrored_magnitude
 
 SVC_SAMPLE_RATE = 44100  # Hz
 SVC_HOP = 512
@@ -34,7 +33,6 @@ LOG10_OF_E, LN_OF_10 = 0.434294, 2.30259  # as published: their product is 1.000
 SVC_POWER_FLOOR = 1e-5
 SVC_FLOOR = math.log(SVC_POWER_FLOOR) * LOG10_OF_E  # -4.99999475, digital silence
 VOCODER_RANGE = (-6.0, 1.5)  # log10 mel that the vocoder takes
-_PADDING = (SVC_N_FFT - SVC_HOP) // 2  # 768 mirrored samples at both ends
 _LOUDEST = 10.0  # a peak above it is no sound in [-1, 1], whatever was mixed
 
 
@@ -57,19 +55,10 @@ def svc_log_mel(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*ba
         TooShortError: 768 samples or less, which cannot be mirrored.
     """
     check_sound(waveform)
-    samples = waveform.shape[-1]
-    if samples <= _PADDING:
-        expected = f"at least {_PADDING + 1}, as {_PADDING} are mirrored at both ends"
-        raise TooShortError("waveform", f"{samples} samples", expected, "Give a longer clip, or append silence.")
-    exact = waveform if waveform.device.type == "mps" else waveform.double()  # Apple's GPUs have no float64
-    exact = exact.reshape(-1, samples).to(torch.promote_types(exact.dtype, torch.float32))
-    padded = F.pad(exact[:, None], (_PADDING, _PADDING), mode="reflect")[:, 0]
-    window = torch.hann_window(SVC_N_FFT, dtype=exact.dtype, device=exact.device)
-    spectrum = torch.stft(padded, SVC_N_FFT, SVC_HOP, window=window, center=False, return_complex=True)
-    magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-9).sqrt()  # (rows, 1025, frames)
-    mel = (torch.from_numpy(_filters()).to(magnitude) @ magnitude).mT  # (rows, frames, 128)
-    mel = mel.clamp(min=SVC_POWER_FLOOR).log() * LOG10_OF_E
-    return mel.reshape(*waveform.shape[:-1], *mel.shape[-2:]).to(waveform.dtype)
+    exact = _exact(waveform) if waveform.device.type == "mps" else waveform.double()  # Apple's GPUs have no float64
+    magnitude = mirrored_magnitude(exact, SVC_N_FFT, SVC_HOP)  # (..., 1025, frames)
+    mel = (torch.from_numpy(_filters()).to(magnitude) @ magnitude).mT  # (..., frames, 128)
+    return (mel.clamp(min=SVC_POWER_FLOOR).log() * LOG10_OF_E).to(waveform.dtype)
 
 
 def check_sound(waveform: Tensor) -> None:
