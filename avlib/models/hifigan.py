@@ -1,7 +1,7 @@
 """Parts of HiFi-GAN and its discriminators: normalised convolutions and the residual block.
 
-PyTorch's own weight norm is deprecated, or keeps its parameters under other names. Here they have those of published
-files: `weight_g` and `weight_v`, or `weight_orig`, `weight_u` and `weight_v`; and a layer can be copied.
+PyTorch's own weight norm is deprecated, or names its parameters otherwise. Here they have the names of published files,
+`weight_g` and `weight_v`, or `weight_orig`, `weight_u` and `weight_v`; and a layer can be copied.
 
 Source: Kong et al., "HiFi-GAN", NeurIPS 2020, and its code (jik876/hifi-gan); Salimans and Kingma, "Weight
 Normalization", 2016; Miyato et al., "Spectral Normalization for GANs", 2018.
@@ -19,8 +19,15 @@ from torch.nn import functional as F
 SLOPE = 0.1  # of the leaky ReLUs
 
 
-class WeightNorm:
-    """Mixin for a convolution whose weight is g v / |v|, with a norm for each entry of its first axis.
+class _Normed:
+    """Mixin for a convolution whose weight is computed in each run."""
+
+    def forward(self, x: Float[Tensor, "batch channels *places"]) -> Float[Tensor, "batch outputs *frames"]:
+        return self._conv_forward(x, self.effective_weight(), self.bias)
+
+
+class WeightNorm(_Normed):
+    """Mixin for a convolution of weight g v / |v|, with a norm for each entry of its first axis.
 
     That axis is the output channel of a convolution, and the input channel of a transposed one.
     """
@@ -28,8 +35,7 @@ class WeightNorm:
     def __init__(self, *args: object, **kwargs: object):
         super().__init__(*args, **kwargs)
         weight = self._parameters.pop("weight")
-        self.weight_g = nn.Parameter(_norm(weight.detach()))
-        self.weight_v = weight
+        self.weight_g, self.weight_v = nn.Parameter(_norm(weight.detach())), weight
 
     def effective_weight(self) -> Tensor:
         """Return g v / |v|, or the plain weight after `remove_weight_norm`."""
@@ -45,10 +51,10 @@ class WeightNorm:
             self.weight = weight
 
 
-class SpectralNorm:
-    """Mixin for a convolution whose weight W is divided by its largest singular value, u^T W v.
+class SpectralNorm(_Normed):
+    """Mixin for a convolution of weight W / (u^T W v), where u^T W v approaches W's largest singular value.
 
-    In training each run takes one step of power iteration, in place, before it; in evaluation u and v stay.
+    In training each run begins with one step of power iteration, in place; in evaluation u and v stay.
     """
 
     def __init__(self, *args: object, **kwargs: object):
@@ -59,7 +65,7 @@ class SpectralNorm:
         self.register_buffer("weight_v", F.normalize(torch.randn(columns), dim=0))
 
     def effective_weight(self) -> Tensor:
-        """Return W over its largest singular value."""
+        """Return W / (u^T W v)."""
         matrix = self.weight_orig.flatten(1)
         if self.training:
             with torch.no_grad():
@@ -72,29 +78,20 @@ class SpectralNorm:
 class Conv1d(WeightNorm, nn.Conv1d):
     """Convolution over time with weight norm."""
 
-    def forward(self, x: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch outputs frames"]:
-        return self._conv_forward(x, self.effective_weight(), self.bias)
-
 
 class Conv2d(WeightNorm, nn.Conv2d):
     """Convolution over two axes with weight norm."""
-
-    def forward(self, x: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch outputs height width"]:
-        return self._conv_forward(x, self.effective_weight(), self.bias)
-
-
-class ConvTranspose1d(WeightNorm, nn.ConvTranspose1d):
-    """Transposed convolution over time with weight norm."""
-
-    def forward(self, x: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch outputs frames"]:
-        return F.conv_transpose1d(x, self.effective_weight(), self.bias, self.stride, self.padding)
 
 
 class SpectralConv1d(SpectralNorm, nn.Conv1d):
     """Convolution over time with spectral norm."""
 
-    def forward(self, x: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch outputs frames"]:
-        return self._conv_forward(x, self.effective_weight(), self.bias)
+
+class ConvTranspose1d(WeightNorm, nn.ConvTranspose1d):
+    """Transposed convolution over time with weight norm."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv_transpose1d(x, weight, bias, self.stride, self.padding)
 
 
 class ResBlock(nn.Module):
@@ -127,7 +124,7 @@ def masked(x: Float[Tensor, "batch channels time"], mask: Float[Tensor, "batch 1
 
 
 def remove_weight_norm(model: nn.Module) -> None:
-    """Replace weight norm by plain weights in all layers of a model."""
+    """Replace weight norm by plain weights in all layers of a model, which changes no result."""
     for layer in model.modules():
         if isinstance(layer, WeightNorm):
             layer.remove_weight_norm()
