@@ -1,0 +1,116 @@
+"""A voice as a vector: the encoder of Real-Time-Voice-Cloning, which Unit2AV takes.
+
+    waveform (samples,), 16 kHz -> at least -30 dB -> power mel, 100 frames a second -> partials (P, 160, 40), half
+    overlapping -> LSTM, linear, ReLU, length 1: (P, 256) -> mean, length 1: (256,)
+
+Source: Wan et al., "Generalized End-to-End Loss for Speaker Verification", ICASSP 2018, and the encoder's code
+(CorentinJ/Real-Time-Voice-Cloning, `encoder`).
+"""
+
+from __future__ import annotations
+
+import math
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import checkpoints
+from ..errors import CheckpointError, ParameterError, TooShortError
+from ..features import SPEAKER_MELS, WHISPER_HOP, check_finite, speaker_mel
+
+QUIETEST = -30.0  # dB below a mean square of 1
+PARTIAL, STEP = 160, 80  # frames of a partial, and from one to the next
+COVERED = 0.75  # share of the last partial that must be sound
+
+
+class SpeakerEncoder(nn.Module):
+    """LSTM from mel to a vector of length 1; 1,423,618 parameters.
+
+    `similarity_weight` and `similarity_bias` belong to its training and are unused, as published.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(SPEAKER_MELS, 256, num_layers=3, batch_first=True)
+        self.linear = nn.Linear(256, 256)
+        self.similarity_weight, self.similarity_bias = (nn.Parameter(torch.tensor([x])) for x in (10.0, -5.0))
+
+    def forward(self, mels: Float[Tensor, "partials frames mels"]) -> Float[Tensor, "partials width"]:
+        """Return the vector of each partial, of length 1 or, if nothing is above zero, 0."""
+        _, (hidden, _) = self.lstm(mels)
+        vectors = F.relu(self.linear(hidden[-1]))  # (P, 256)
+        return vectors / (vectors.norm(dim=1, keepdim=True) + 1e-5)
+
+    @torch.no_grad()
+    def embed(self, waveform: Float[Tensor, " samples"]) -> Float[Tensor, " width"]:
+        """Return the vector `(256,)` of a voice, of length 1.
+
+        Where webrtcvad is installed, the published code leaves out long pauses first; here nothing is left out.
+
+        Args:
+            waveform: `(samples,)`, 16 kHz, mono, in [-1, 1]. Less than 1.6 s is padded with zeros.
+
+        Raises:
+            ParameterError: NaN, or digital silence, which has no voice.
+            TooShortError: an empty waveform.
+        """
+        if not len(waveform):
+            raise TooShortError("waveform", "empty", "a second of speech", "Give another recording.")
+        check_finite(waveform[None])
+        waveform = raise_volume(waveform)
+        starts = partial_starts(len(waveform))
+        missing = (starts[-1] + PARTIAL) * WHISPER_HOP - len(waveform)
+        mel = speaker_mel(F.pad(waveform, (0, max(0, missing)))).to(self.linear.weight)  # (frames, 40)
+        partials = torch.stack([mel[start : start + PARTIAL] for start in starts])  # (P, 160, 40)
+        return F.normalize(self(partials).mean(dim=0), dim=0)
+
+    @classmethod
+    def from_checkpoint(cls, path: Path | str | None = None) -> SpeakerEncoder:
+        """Build an encoder, in evaluation mode, from published weights.
+
+        Args:
+            path: `encoder.pt` of AV2AV, Resemblyzer's `pretrained.pt`, or a bare file. None: that of the installed
+                Resemblyzer, which is read and not imported.
+
+        Raises:
+            CheckpointError: Resemblyzer is not installed; the file cannot be read, or a parameter does not fit.
+        """
+        if path is None:
+            path = installed_checkpoint()
+        if path is None:
+            advice = "pip install --no-deps Resemblyzer==0.1.4 (Apache-2.0) brings weights; or give a path."
+            raise CheckpointError("speaker encoder", "no file given", "a file of weights", advice)
+        model = cls()
+        checkpoints.load(model, path, checkpoints.read(path).tensors)
+        return model.eval()
+
+
+def installed_checkpoint() -> Path | None:
+    """Path of Resemblyzer's weights, or None where it is not installed; nothing of it is imported."""
+    spec = find_spec("resemblyzer")
+    folders = spec.submodule_search_locations or [] if spec else []
+    return next((file for folder in folders if (file := Path(folder) / "pretrained.pt").is_file()), None)
+
+
+def raise_volume(waveform: Float[Tensor, " samples"]) -> Float[Tensor, " samples"]:
+    """Raise quiet sound to a mean square of -30 dB; louder sound stays.
+
+    Raises:
+        ParameterError: digital silence.
+    """
+    power = float(waveform.double().square().mean())
+    if power == 0:
+        raise ParameterError("waveform", "digital silence", "speech", "Give a recording with a voice.")
+    return waveform * max(1.0, 10 ** ((QUIETEST - 10 * math.log10(power)) / 20))
+
+
+def partial_starts(samples: int) -> list[int]:
+    """First frame of each partial; the last is left out if less than 75 % of it is sound, unless it is the only one."""
+    frames = math.ceil((samples + 1) / WHISPER_HOP)
+    starts = list(range(0, max(1, frames - PARTIAL + STEP + 1), STEP))
+    covered = (samples / WHISPER_HOP - starts[-1]) / PARTIAL
+    return starts[:-1] if covered < COVERED and len(starts) > 1 else starts

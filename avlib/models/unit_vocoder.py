@@ -1,0 +1,322 @@
+"""Unit2A: speech from discrete units and a speaker vector, with predicted durations.
+
+    units (B, N), 50 a second -> embedding (B, 128, N)
+    speaker (B, 256) -> linear -> (B, 128, N), the same at each unit
+    both, side by side: (B, 256, N) -> HiFi-GAN -> waveform (B, 1, 320 N), 16 kHz
+
+Translated units have no repeats: a `DurationPredictor` says how often each is repeated first.
+
+Source: Polyak et al., "Speech Resynthesis from Discrete Disentangled Self-Supervised Representations", Interspeech
+2021; Choi et al., "AV2AV", CVPR 2024, and its code (choijeongsoo/av2av, `unit2av`), whose parameter names are kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from .. import checkpoints
+from ..errors import ParameterError, ShapeError, did_you_mean
+from ..features import SAMPLE_RATE, all_hold, check_units, valid_mask
+from ..settings import Count, settings
+from . import sizes_that_fit
+from .durations import DurationConfig, DurationPredictor, process_duration, scale_durations
+from .hifigan import SLOPE, Conv1d, ConvTranspose1d, ResBlock, masked, remove_weight_norm
+
+# Entries of a published config.json whose other values would need another network, or another mel in training.
+_ONLY = {"resblock": ("1", 1), "multispkr": (True,), "embedder_params": (True,), "f0": (False, None)}
+_ONLY |= {"sampling_rate": (SAMPLE_RATE,), "num_mels": (80,), "n_fft": (1024,), "hop_size": (256,)}
+_ONLY |= {"win_size": (1024,), "fmin": (0, None), "fmax": (8000, None), "fmax_for_loss": (None, 8000)}
+
+
+@settings
+class Config:
+    """Settings of the network, under their names in the published config.json."""
+
+    num_embeddings: Count = 1000  # K, the number of units
+    embedding_dim: Count = 128
+    model_in_dim: Count = 256
+    embedder_dim: Count = 256  # of the speaker vector
+    upsample_rates: Sequence[Count] = (5, 4, 4, 2, 2)
+    upsample_kernel_sizes: Sequence[Count] = (11, 8, 8, 4, 4)
+    upsample_initial_channel: Count = 512
+    resblock_kernel_sizes: Sequence[Count] = (3, 7, 11)
+    resblock_dilation_sizes: Sequence[Sequence[Count]] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+    code_hop_size: Count = 320  # samples of a unit
+    dur_predictor_params: DurationConfig | None = DurationConfig()
+
+    def __post_init__(self):
+        rates, kernels, hop = self.upsample_rates, self.upsample_kernel_sizes, math.prod(self.upsample_rates)
+        dilated, predictor = self.resblock_dilation_sizes, self.dur_predictor_params
+        pairs = list(zip(kernels, rates, strict=False))
+        even = len(kernels) == len(rates) and all(k >= rate and (k - rate) % 2 == 0 for k, rate in pairs)
+        for name, fits, expected in (
+            ("model_in_dim", self.model_in_dim == 2 * self.embedding_dim, "twice embedding_dim"),
+            ("upsample_rates", rates, "one rate or more"),
+            ("upsample_kernel_sizes", even, f"{list(rates)}, the upsample_rates, each plus an even number"),
+            (
+                "upsample_initial_channel",
+                self.upsample_initial_channel % 2 ** len(rates) == 0,
+                "2 for each of the rates",
+            ),
+            ("code_hop_size", self.code_hop_size == hop, f"{hop}, the product of upsample_rates"),
+            ("resblock_kernel_sizes", all(k % 2 for k in self.resblock_kernel_sizes), "odd numbers"),
+            ("resblock_dilation_sizes", 0 < len(dilated) == len(self.resblock_kernel_sizes), "a list for each kernel"),
+            ("dur_predictor_params", not predictor or predictor.encoder_embed_dim == self.embedding_dim, "that width"),
+        ):
+            if not fits:
+                raise ParameterError(name, f"{getattr(self, name)}", expected)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Config:
+        """Read the settings of the network in a published configuration, whose other entries are for training.
+
+        Raises:
+            ParameterError: an entry is missing, or has a value that another network or mel would need.
+        """
+        for name, allowed in _ONLY.items():
+            if name in values and values[name] not in allowed:
+                raise ParameterError(name, f"{values[name]!r}", f"{allowed[0]!r}, as published")
+        found = {"dur_predictor_params": None} | dict(values)
+        for name in (field.name for field in fields(cls)):
+            if name not in found:
+                raise ParameterError(name, "missing", "all settings of the network", did_you_mean(name, values))
+        chosen = {field.name: _tuples(found[field.name]) for field in fields(cls)}
+        if isinstance(chosen["dur_predictor_params"], Mapping):
+            chosen["dur_predictor_params"] = DurationConfig(**chosen["dur_predictor_params"])
+        return cls(**chosen)
+
+
+@dataclass(frozen=True)
+class UnitVocoderOutput:
+    """Speech of a batch of units.
+
+    `units` are those of the waveform, padded with 0; `durations` are units for each input unit, 1 at full rate and 0
+    beyond `lengths`; `lengths` counts samples; `duration_loss` is None in evaluation and without a predictor.
+    """
+
+    waveform: Float[Tensor, "batch 1 samples"]
+    units: Int[Tensor, "batch repeated"]
+    durations: Int[Tensor, "batch units"]
+    lengths: Int[Tensor, " batch"]
+    duration_loss: Float[Tensor, ""] | None
+
+
+class UnitVocoder(nn.Module):
+    """HiFi-GAN on units and a speaker vector, with a duration predictor; 13,977,091 parameters.
+
+    Published: `CodeHiFiGANModel_spk`.
+
+    Args:
+        config: the published sizes by default.
+    """
+
+    def __init__(self, config: Config | None = None):
+        super().__init__()
+        self.config = config = config or Config()
+        D, C = config.embedding_dim, config.upsample_initial_channel
+        self.dict = nn.Embedding(config.num_embeddings, D)
+        self.spkr = nn.Linear(config.embedder_dim, D)
+        self.dur_predictor = config.dur_predictor_params and DurationPredictor(config.dur_predictor_params)
+        self.conv_pre = Conv1d(config.model_in_dim, C, 7, padding=3)
+        self.ups, self.resblocks = nn.ModuleList(), nn.ModuleList()
+        for rate, kernel in zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True):
+            self.ups.append(ConvTranspose1d(C, C // 2, kernel, rate, padding=(kernel - rate) // 2))
+            C //= 2
+            for size, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True):
+                self.resblocks.append(ResBlock(C, size, dilations))
+        self.conv_post = Conv1d(C, 1, 7, padding=3)
+
+    def forward(
+        self,
+        units: Int[Tensor, "batch units"],
+        speaker: Float[Tensor, "*speakers width"],
+        predict_durations: bool = False,
+        lengths: Int[Tensor, " batch"] | None = None,
+        total: int | Int[Tensor, " batch"] | None = None,
+    ) -> UnitVocoderOutput:
+        """Speak units.
+
+        Args:
+            units: `(B, N)`, 0 to K - 1: 50 a second, or without repeats if durations are predicted. Repeats are not
+                removed here; see `features.deduplicate`.
+            speaker: `(B, 256)`, of `SpeakerEncoder`; or `(256,)` for all, or `(B, 1, 256)` as published.
+            predict_durations: repeat each unit as often as predicted. Not in training, where units are at full rate.
+            lengths: `(B,)`, valid units of each row of a right-padded batch; a row then gives what it gives alone.
+            total: units of the waveform, for all rows or each: predicted durations are scaled by `scale_durations`.
+
+        Raises:
+            ParameterError: units outside the table; a speaker vector that is not finite, or zero; durations predicted
+                in training or without a predictor; a total without predicted durations, or below the units of a row.
+        """
+        units, lengths = self._check_units(units, lengths)
+        speaker = self._check_speaker(speaker, len(units))
+        if predict_durations:
+            durations = self.predict_durations(units, lengths, total)
+            places = pad_sequence([torch.repeat_interleave(row) for row in durations], batch_first=True)  # (B, N')
+            counts = durations.sum(dim=1)
+            spoken = units.gather(1, places).where(valid_mask(counts, places.shape[1]), 0)
+            waveform = self._generate(spoken, speaker, counts if len(units) > 1 else None)
+        elif total is None:
+            durations = torch.ones_like(units) if lengths is None else valid_mask(lengths, units.shape[1]).long()
+            spoken, counts = units, durations.sum(dim=1)
+            waveform = self._generate(spoken, speaker, lengths)
+        else:
+            advice = "Set predict_durations=True."
+            raise ParameterError("total", f"{total} without predicted durations", "None at full rate", advice)
+        loss = self.duration_loss(units, lengths) if self.training and self.dur_predictor else None
+        return UnitVocoderOutput(waveform, spoken, durations, counts * self.config.code_hop_size, loss)
+
+    def published(
+        self, code: Int[Tensor, "batch units"], spkr: Float[Tensor, "*speakers width"], dur_prediction: bool = False
+    ) -> tuple[Float[Tensor, "batch 1 samples"], Tensor]:
+        """Return the published pair: the waveform, and one of three things.
+
+        That is the duration loss in training; with `dur_prediction` the repeated units of all rows in one row; else
+        the given units.
+        """
+        out = self(code, spkr, dur_prediction)
+        if out.duration_loss is not None:
+            return out.waveform, out.duration_loss
+        return out.waveform, code.flatten().repeat_interleave(out.durations.flatten()) if dur_prediction else code
+
+    def predict_durations(
+        self,
+        units: Int[Tensor, "batch units"],
+        lengths: Int[Tensor, " batch"] | None = None,
+        total: int | Int[Tensor, " batch"] | None = None,
+    ) -> Int[Tensor, "batch units"]:
+        """Number of repeats of each unit, 1 or more, and 0 beyond the lengths; see `forward`."""
+        if self.training or not self.dur_predictor:
+            found = f"True {'in training' if self.training else 'without a duration predictor'}"
+            advice = "Call eval() first." if self.training else "Give units at full rate."
+            raise ParameterError("predict_durations", found, "False, with units at full rate", advice)
+        valid = torch.ones_like(units, dtype=torch.bool) if lengths is None else valid_mask(lengths, units.shape[1])
+        log = self.dur_predictor(self.dict(units), None if lengths is None else valid)
+        durations = (log.float().exp() - 1).round().clamp(min=1).long().where(valid, 0)
+        if total is None:
+            return durations
+        totals = [total] * len(units) if isinstance(total, int) else total.tolist()
+        rows = [scale_durations(row[keep], each) for row, keep, each in zip(durations, valid, totals, strict=True)]
+        return durations.masked_scatter(valid, torch.cat(rows))
+
+    def duration_loss(
+        self, units: Int[Tensor, "batch units"], lengths: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, ""]:
+        """Mean squared error of log(1 + duration), over the runs of `process_duration`."""
+        features, mask, durations = process_duration(units, self.dict(units), lengths)
+        return F.mse_loss(self.dur_predictor(features)[mask].float(), (durations + 1).log())
+
+    def remove_weight_norm(self) -> None:
+        """Replace weight norm by plain weights, which changes no result and saves its computation."""
+        remove_weight_norm(self)
+
+    def save(self, path: Path | str) -> None:
+        """Write a folder for `from_checkpoint`; see `checkpoints.save`."""
+        checkpoints.save(Path(path), self.state_dict(), {"model": type(self).__name__, "config": asdict(self.config)})
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: Path | str,
+        language: str = "en",
+        config: Config | Path | str | None = None,
+        weight_norm: bool = False,
+    ) -> UnitVocoder:
+        """Build a vocoder, in evaluation mode, from a published file or a folder of `save`.
+
+        Args:
+            path: `unit_av_renderer.pt`, which holds a generator for each language; `g_00050000`, {"generator": ...}; a
+                bare file of tensors, with weight norm or without; or a folder.
+            language: of the generator in a file with several.
+            config: settings, or a published config.json. None: those of the folder, or published ones, with widths as
+                in the file.
+            weight_norm: keep weight norm, to train on. It is removed as in the published inference.
+
+        Raises:
+            CheckpointError: the file cannot be read, lacks the language, or a parameter does not fit.
+        """
+        tensors, saved = checkpoints.read(path, "audio", language)
+        if config is None:
+            kept = saved.get("config")
+            config = Config.of(kept) if isinstance(kept, Mapping) else _config_of(tensors)
+        model = cls(config if isinstance(config, Config) else Config.of(checkpoints.read_config(config)))
+        if "conv_pre.weight" in tensors:
+            model.remove_weight_norm()
+        checkpoints.load(model, path, tensors)
+        if not weight_norm:
+            model.remove_weight_norm()
+        return model.eval()
+
+    def _generate(self, units: Tensor, speaker: Tensor, lengths: Tensor | None) -> Float[Tensor, "batch 1 samples"]:
+        """Waveform of units at full rate; beyond the lengths every convolution sees zeros, as beyond the ends."""
+        x = self.dict(units).transpose(1, 2)  # (B, 128, N)
+        x = torch.cat([x, self.spkr(speaker)[..., None].expand(-1, -1, x.shape[2])], dim=1)  # (B, 256, N)
+        mask = None if lengths is None else valid_mask(lengths, units.shape[1])[:, None].to(x.dtype)
+        x = self.conv_pre(masked(x, mask))  # (B, 512, N)
+        kinds = len(self.config.resblock_kernel_sizes)
+        for stage, (up, rate) in enumerate(zip(self.ups, self.config.upsample_rates, strict=True)):
+            x = up(masked(F.leaky_relu(x, SLOPE, inplace=True), mask))  # (B, 256, 5 N), ..., (B, 16, 320 N)
+            mask = None if mask is None else mask.repeat_interleave(rate, dim=2)
+            first, *others = self.resblocks[stage * kinds : (stage + 1) * kinds]
+            summed = first(x, mask)
+            for block in others:
+                summed = summed.add_(block(x, mask))
+            x = summed.div_(kinds)
+        x = self.conv_post(masked(F.leaky_relu(x, inplace=True), mask))  # here the slope is 0.01, as published
+        return masked(x.tanh(), mask)
+
+    def _check_units(self, units: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Refuse units and lengths that do not fit; return units with 0 as padding, and lengths on their device."""
+        if units.ndim != 2 or units.is_floating_point() or not units.numel():
+            found = f"{tuple(units.shape)}, {units.dtype}"
+            raise ParameterError("units", found, "whole numbers (batch, units), one or more in each row")
+        B, N = units.shape
+        units = units.long()
+        if lengths is not None:
+            lengths = lengths.to(units.device)
+            if lengths.shape != (B,) or not all_hold((lengths >= 1) & (lengths <= N)):
+                raise ParameterError("lengths", f"{lengths.tolist()}", f"1 to {N} for each of {B} rows")
+            units = units.where(valid_mask(lengths, N), 0)
+        check_units(units, self.config.num_embeddings, lambda index: f"row {index // N}, position {index % N}")
+        return units, lengths
+
+    def _check_speaker(self, speaker: Tensor, batch: int) -> Float[Tensor, "batch width"]:
+        width = self.config.embedder_dim
+        if speaker.shape[-1:] != (width,) or speaker.numel() not in (width, batch * width):
+            expected = f"({batch}, {width}), or ({width},) for all rows"
+            raise ShapeError("speaker", f"{tuple(speaker.shape)}", expected, "Take that of SpeakerEncoder.embed.")
+        speaker = speaker.reshape(-1, width).to(self.spkr.weight)
+        if not all_hold(speaker.isfinite().all(dim=1) & speaker.any(dim=1)):
+            expected = "finite numbers that are not all 0"
+            raise ParameterError("speaker", "a vector of NaN, infinity or zeros", expected, "Embed that voice again.")
+        return speaker.expand(batch, -1)
+
+
+def _config_of(tensors: Mapping[str, Tensor]) -> Config:
+    """Published settings with the widths of a file's tensors."""
+
+    def config(**sizes: int) -> Config:
+        width, hidden = sizes.get("embedding_dim", 128), sizes.pop("hidden", 128)
+        predictor = DurationConfig(width, hidden) if "dur_predictor.proj.weight" in tensors else None
+        return replace(Config(), **sizes, model_in_dim=2 * width, dur_predictor_params=predictor)
+
+    places = {"num_embeddings": ("dict.weight", 0), "embedding_dim": ("dict.weight", 1)}
+    places |= {"embedder_dim": ("spkr.weight", 1), "upsample_initial_channel": ("conv_pre.bias", 0)}
+    places |= {"hidden": ("dur_predictor.ln1.weight", 0)}
+    shapes = {name: (tensors[key].shape, axis) for name, (key, axis) in places.items() if key in tensors}
+    sizes = {name: shape[axis] for name, (shape, axis) in shapes.items() if len(shape) > axis}
+    return config(**sizes_that_fit(lambda **sizes: UnitVocoder(config(**sizes)), sizes, tensors))
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
