@@ -109,11 +109,10 @@ class SourceFilterVocoder(nn.Module):
         amplitudes, rest = self.split(magnitudes, hertz, voiced)
         sound = harmonics(hertz, amplitudes, self.sample_rate, self.hop_length, phase)
         if noise is not False:
-            if noise is True:
-                noise = torch.randn(len(mel), samples, generator=generator, device=mel.device, dtype=mel.dtype)
+            drawn = self.draw(len(mel), samples, generator, mel.device) if noise is True else noise
             if lengths is not None:
-                noise = noise * valid_mask(lengths * self.hop_length, samples)
-            sound = sound + self._filtered(noise, rest)
+                drawn = drawn * valid_mask(lengths * self.hop_length, samples)
+            sound = sound + self._filtered(drawn.to(mel.dtype), rest)
         if lengths is not None:
             sound = sound * valid_mask(lengths * self.hop_length, samples)
         return sound[:, None]
@@ -123,6 +122,16 @@ class SourceFilterVocoder(nn.Module):
         hertz = continuous(f0).double() * (self.hop_length / 2 / self.sample_rate)  # turns in half a frame
         between = F.pad(hertz[:, 1:] + hertz[:, :-1], (1, 0)).cumsum(1)
         return (hertz[:, :1] + between - hertz) % 1
+
+    def draw(
+        self,
+        batch: int,
+        samples: int,
+        generator: torch.Generator | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Float[Tensor, "batch samples"]:
+        """Noise of unit variance, for `noise`."""
+        return torch.randn(batch, samples, generator=generator, device=device)
 
     def split(
         self,

@@ -1,0 +1,327 @@
+"""NSF-HiFiGAN: the neural vocoder of diff-svc, which sings the pitch that it is given.
+
+    pitch (B, T) -> nine sines of it, and noise -> source (B, 1, 512 T)
+    ln mel (B, 128, T) -> five stages, 8 x 8 x 2 x 2 x 2 longer, to each of which the source is added -> (B, 1, 512 T)
+
+Source: prophesier/diff-svc (`modules/nsf_hifigan`), after openvpi/vocoders; Wang et al., "Neural Source-Filter Waveform
+Models", TASLP 2020; Kong et al., "HiFi-GAN", NeurIPS 2020.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import checkpoints
+from ..errors import CheckpointError, ParameterError, ShapeError, check_choice
+from ..features.lengths import all_hold
+from ..features.svc import LN_OF_10, SVC_FLOOR
+from ..settings import Count, NonNegative, Positive, settings
+
+SLOPE = 0.1  # of the leaky ReLUs; the last one has torch's own, 0.01
+SINES = 9  # the fundamental and eight overtones
+AMPLITUDE, VOICED_NOISE = 0.1, 0.003  # of the sines, and of the noise beside them; without pitch it is AMPLITUDE / 3
+
+
+@settings
+class Config:
+    """Sizes, as `config.json` names them. The mel is that of the same file."""
+
+    sampling_rate: Count = 44100
+    hop_size: Count = 512
+    n_fft: Count = 2048
+    win_size: Count = 2048
+    num_mels: Count = 128
+    fmin: NonNegative = 40
+    fmax: Positive = 16000
+    upsample_rates: tuple[Count, ...] = (8, 8, 2, 2, 2)
+    upsample_kernel_sizes: tuple[Count, ...] = (16, 16, 4, 4, 4)
+    upsample_initial_channel: Count = 512
+    resblock_kernel_sizes: tuple[Count, ...] = (3, 7, 11)
+    resblock_dilation_sizes: tuple[tuple[Count, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+
+    def __post_init__(self):
+        longer = math.prod(self.upsample_rates)
+        if longer != self.hop_size:
+            expected = f"hop_size, {self.hop_size}, as their product"
+            raise ParameterError("upsample_rates", f"{self.upsample_rates}, which make {longer}", expected)
+        for name, other in (
+            ("upsample_kernel_sizes", self.upsample_rates),
+            ("resblock_dilation_sizes", self.resblock_kernel_sizes),
+        ):
+            if len(getattr(self, name)) != len(other):
+                raise ParameterError(name, f"{len(getattr(self, name))} values", f"{len(other)}, as of its neighbour")
+        for rate, kernel in zip(self.upsample_rates, self.upsample_kernel_sizes, strict=True):
+            if kernel < rate or (kernel - rate) % 2:
+                raise ParameterError("upsample_kernel_sizes", f"{kernel} at a rate of {rate}", "more by an even number")
+
+
+class Normed(nn.Module):
+    """Convolution whose weight is a direction `weight_v` and a length `weight_g` for each of its first axis."""
+
+    def __init__(self, convolution: nn.Conv1d | nn.ConvTranspose1d):
+        super().__init__()
+        self.transposed = isinstance(convolution, nn.ConvTranspose1d)
+        names = ("stride", "padding") if self.transposed else ("stride", "padding", "dilation")
+        self.options = {name: getattr(convolution, name) for name in names}
+        self.bias, self.weight_v = convolution.bias, convolution.weight
+        self.weight_g = nn.Parameter(self._lengths().detach())
+
+    def _lengths(self) -> Tensor:
+        return self.weight_v.flatten(1).norm(dim=1)[:, None, None]
+
+    def remove(self) -> None:
+        """Replace direction and length by their product, `weight`."""
+        if hasattr(self, "weight_v"):
+            self.weight = nn.Parameter((self.weight_v * (self.weight_g / self._lengths())).detach())
+            del self.weight_v, self.weight_g
+
+    def forward(self, x: Float[Tensor, "batch channels frames"]) -> Float[Tensor, "batch out longer"]:
+        normed = hasattr(self, "weight_v")
+        weight = self.weight_v * (self.weight_g / self._lengths()) if normed else self.weight
+        return (F.conv_transpose1d if self.transposed else F.conv1d)(x, weight, self.bias, **self.options)
+
+
+def _same(channels: int, kernel: int, dilation: int) -> Normed:
+    """Convolution that keeps the length."""
+    padding = dilation * (kernel - 1) // 2
+    return Normed(nn.Conv1d(channels, channels, kernel, padding=padding, dilation=dilation))
+
+
+class ResidualBlock(nn.Module):
+    """Pairs of a dilated and a plain convolution, each added to its input. Published: `ResBlock1`."""
+
+    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]):
+        super().__init__()
+        self.convs1 = nn.ModuleList(_same(channels, kernel, dilation) for dilation in dilations)
+        self.convs2 = nn.ModuleList(_same(channels, kernel, 1) for _ in dilations)
+
+    def forward(self, x: Float[Tensor, "batch channels frames"]) -> Float[Tensor, "batch channels frames"]:
+        for dilated, plain in zip(self.convs1, self.convs2, strict=True):
+            x = x + plain(F.leaky_relu(dilated(F.leaky_relu(x, SLOPE)), SLOPE))
+        return x
+
+
+class Source(nn.Module):
+    """Nine sines of a pitch and noise, mixed to one signal. Published: `SourceModuleHnNSF`."""
+
+    def __init__(self):
+        super().__init__()
+        self.l_linear = nn.Linear(SINES, 1)
+
+    def forward(self, sines: Float[Tensor, "batch samples sines"]) -> Float[Tensor, "batch 1 samples"]:
+        return self.l_linear(sines).tanh().transpose(1, 2)
+
+
+class NSFHiFiGAN(nn.Module):
+    """Vocoder from ln mel and pitch, with the published parameters: 303 tensors, 14,178,956 numbers.
+
+    Attributes:
+        sample_rate: Hz, 44,100.
+        hop_length: samples in a frame, 512.
+        context: frames that a piece of a longer sound needs on each side, so that its middle is that of the whole.
+    """
+
+    description = "NSF-HiFiGAN: a neural vocoder, driven by sines of the pitch."
+
+    def __init__(self, config: Config | None = None):
+        super().__init__()
+        self.config = config = config or Config()
+        self.sample_rate, self.hop_length, self.mels = config.sampling_rate, config.hop_size, config.num_mels
+        channels, rates = config.upsample_initial_channel, config.upsample_rates
+        self.m_source = Source()
+        self.conv_pre = Normed(nn.Conv1d(config.num_mels, channels, 7, padding=3))
+        self.ups, self.noise_convs, self.resblocks = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        reach = 3.0  # frames on each side
+        for i, (rate, kernel) in enumerate(zip(rates, config.upsample_kernel_sizes, strict=True)):
+            longer = nn.ConvTranspose1d(channels, channels // 2, kernel, rate, padding=(kernel - rate) // 2)
+            self.ups.append(Normed(longer))
+            channels //= 2
+            stride = math.prod(rates[i + 1 :])  # samples of the source in one of this stage
+            wide = {"kernel_size": 2 * stride, "stride": stride, "padding": stride // 2}
+            self.noise_convs.append(nn.Conv1d(1, channels, **(wide if stride > 1 else {"kernel_size": 1})))
+            blocks = list(zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True))
+            self.resblocks.extend(ResidualBlock(channels, *block) for block in blocks)
+            widest = max((size - 1) // 2 * (sum(dilations) + len(dilations)) for size, dilations in blocks)
+            reach += (widest + kernel / 2 + 1) * stride / self.hop_length
+        self.conv_post = Normed(nn.Conv1d(channels, 1, 7, padding=3))
+        self.context = math.ceil(reach) + 1
+
+    def forward(
+        self,
+        mel: Float[Tensor, "batch mels frames"],
+        f0: Float[Tensor, "batch frames"],
+        noise: bool | Float[Tensor, "batch samples sines"] = True,
+        generator: torch.Generator | None = None,
+        phase: float | int | Float[Tensor, "*batch"] | None = None,
+        *,
+        base: float | int = math.e,
+    ) -> Float[Tensor, "batch 1 samples"]:
+        """Sound of a mel and a pitch, `(B, 1, 512 T)`.
+
+        Args:
+            mel: ln mel, `(B, 128, T)`.
+            f0: Hz, `(B, T)`; 0 is unvoiced.
+            noise: True draws noise and the start of each overtone, in the published order; False leaves both out. A
+                tensor of `draw` is taken as it is, so that pieces of a longer sound can share it.
+            generator: of the noise; None is torch's own.
+            phase: None adds up the phase as published, in float32, whose rounding moves overtones by up to a thousandth
+                of a turn in 6 s. Else turns before the first sample, of the fundamental, `(B,)` or a number, or of each
+                sine, `(B, 9)`, as `phases` gives them for a piece; then added up in float64.
+            base: of the mel's logarithm: e, or 10, which is converted.
+
+        Raises:
+            ShapeError: another number of mel bins, or of frames in `f0`.
+            ParameterError: another base; values that are not finite; a mel with the floor of log10 given as ln.
+        """
+        mel = self.checked(mel, f0, base)
+        sines = self.sines(f0, noise, generator, phase).to(mel.dtype)
+        source = self.m_source(sines)  # (B, 1, 512 T)
+        x, count = self.conv_pre(mel), len(self.config.resblock_kernel_sizes)
+        for i, (longer, taken) in enumerate(zip(self.ups, self.noise_convs, strict=True)):
+            x = longer(F.leaky_relu(x, SLOPE)) + taken(source)
+            x = sum(block(x) for block in self.resblocks[i * count : (i + 1) * count]) / count
+        return self.conv_post(F.leaky_relu(x)).tanh()
+
+    def sines(
+        self,
+        f0: Float[Tensor, "batch frames"],
+        noise: bool | Float[Tensor, "batch samples sines"],
+        generator: torch.Generator | None = None,
+        phase: float | int | Float[Tensor, "*batch"] | None = None,
+    ) -> Float[Tensor, "batch samples sines"]:
+        """Sines of the pitch and its overtones with noise, `(B, 512 T, 9)`, before they are mixed."""
+        numbers = torch.arange(1, SINES + 1, device=f0.device)
+        starts = self._starts(f0, noise, generator) if phase is None or isinstance(phase, float | int) else None
+        f0 = f0.float().repeat_interleave(self.hop_length, 1)[..., None]  # (B, 512 T, 1)
+        if phase is None:
+            steps = (f0 * numbers / self.sample_rate) % 1
+            steps[:, 0] += starts
+            # The sum stays small where each whole turn is taken off at the sample that completes it.
+            completed = torch.diff(steps.cumsum(1) % 1, dim=1) < 0
+            steps[:, 1:] -= completed.float()
+            turns = steps.cumsum(1)
+        else:
+            at = starts + phase * numbers if starts is not None else phase.double()
+            at = at if at.ndim == 2 else at[:, None] * numbers
+            turns = (at[:, None] + (f0.double() * numbers / self.sample_rate).cumsum(1)) % 1
+        sines = (turns * 2 * math.pi).sin().float() * AMPLITUDE * (f0 > 0)
+        if noise is False:
+            return sines
+        drawn = noise if isinstance(noise, Tensor) else self.draw(*f0.shape[:2], generator, f0.device)
+        return sines + torch.where(f0 > 0, VOICED_NOISE, AMPLITUDE / 3) * drawn
+
+    def _starts(self, f0: Tensor, noise: bool | Tensor, generator: torch.Generator | None) -> Tensor:
+        """Turns of each sine before the first sample, `(B, 9)`: random for overtones, drawn before the noise."""
+        if noise is False:
+            return torch.zeros(len(f0), SINES, device=f0.device)
+        starts = torch.rand(len(f0), SINES, generator=generator, device=f0.device)
+        return starts * (torch.arange(SINES, device=f0.device) > 0)
+
+    def phases(
+        self,
+        f0: Float[Tensor, "batch frames"],
+        noise: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "batch frames sines"]:
+        """Turns of each sine before each frame, for the `phase` of a piece that begins there, `(B, T, 9)`."""
+        numbers = torch.arange(1, SINES + 1, device=f0.device)
+        steps = f0.double()[..., None] * numbers * (self.hop_length / self.sample_rate)
+        return (self._starts(f0, noise, generator)[:, None] + steps.cumsum(1) - steps) % 1
+
+    def draw(
+        self,
+        batch: int,
+        samples: int,
+        generator: torch.Generator | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Float[Tensor, "batch samples sines"]:
+        """Noise of unit variance for each sine, for `noise`."""
+        return torch.randn(batch, samples, SINES, generator=generator, device=device)
+
+    def checked(self, mel: Tensor, f0: Tensor, base: float | int = math.e) -> Tensor:
+        """Return ln mel, or refuse what this vocoder was not made for; see `forward`."""
+        if mel.shape[1] != self.mels or f0.shape != (len(mel), mel.shape[2]):
+            found = f"shapes {tuple(mel.shape)} and {tuple(f0.shape)}"
+            raise ShapeError("mel, f0", found, f"(batch, {self.mels}, frames) and (batch, frames)")
+        check_choice("base", base, (math.e, 10))
+        if not all_hold(mel.isfinite()) or not all_hold(f0.isfinite() & (f0 >= 0)):
+            raise ParameterError("mel, f0", "NaN, infinite values or a negative pitch", "ln mel, and Hz or 0")
+        if base == 10:
+            return mel * LN_OF_10
+        floor = (mel - SVC_FLOOR).abs() < 1e-5
+        if mel.numel() and bool((mel >= SVC_FLOOR - 1e-5).all()) and float(floor.float().mean()) > 0.01:
+            found = f"{int(floor.sum())} values are {SVC_FLOOR:.4f}, the floor of log10, and none is below"
+            raise ParameterError("mel", found, "the natural logarithm", "Give base=10, or the mel times 2.30259.")
+        return mel
+
+    def require(self, **facts: float | int) -> None:
+        """Refuse a mel of another kind than the vocoder was trained on.
+
+        Args:
+            facts: of the mel, by the names of `config.json`: sampling_rate, hop_size, n_fft, win_size, num_mels, fmin,
+                fmax.
+
+        Raises:
+            ParameterError: one differs.
+        """
+        for name, value in facts.items():
+            check_choice("facts", name, _FACTS)
+            if value != getattr(self.config, name):
+                expected = f"{getattr(self.config, name)}, as the vocoder was trained with"
+                raise ParameterError(name, f"{value}", expected, "Take the vocoder that belongs to this mel.")
+
+    def remove_weight_norm(self) -> NSFHiFiGAN:
+        """Replace normalised weights by plain ones, for speed; the output stays the same."""
+        for module in self.modules():
+            if isinstance(module, Normed):
+                module.remove()
+        return self
+
+    @classmethod
+    def from_checkpoint(cls, path: Path | str) -> NSFHiFiGAN:
+        """Build the vocoder from the published folder.
+
+        Args:
+            path: a folder with `config.json` and the file `model`; or that file, by any name, with `config.json` beside
+                it. Weights may be normalised or plain.
+
+        Raises:
+            CheckpointError: a file is missing or damaged, a parameter does not fit, or the configuration is of another
+                network or contradicts itself.
+        """
+        path = Path(path)
+        path = path / "model" if path.is_dir() else path
+        config = read_config(path.parent / checkpoints.CONFIG)
+        tensors = checkpoints.read(path).tensors
+        model = cls(config)
+        if not any(name.endswith("weight_g") for name in tensors):
+            model.remove_weight_norm()
+        checkpoints.load(model, path, tensors)
+        return model.eval()
+
+
+_FACTS = tuple(field.name for field in fields(Config))[:7]
+
+
+def read_config(path: Path) -> Config:
+    """Read the sizes from a published `config.json`; settings of its training are ignored."""
+    found = checkpoints.read_config(path)
+    names = [field.name for field in fields(Config)]
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise CheckpointError(path, f"lacks {', '.join(missing)}", "the configuration of an NSF-HiFiGAN")
+    if str(found.get("resblock", "1")) != "1" or found.get("mini_nsf"):
+        kind = "mini_nsf" if found.get("mini_nsf") else f"resblock {found['resblock']!r}"
+        raise CheckpointError(path, f"is of another network ({kind})", 'resblock "1", as of diff-svc')
+    try:
+        nested = {"resblock_dilation_sizes": tuple(map(tuple, found["resblock_dilation_sizes"]))}
+        return Config(**{name: found[name] for name in names} | nested)
+    except (ParameterError, TypeError) as error:
+        raise CheckpointError(path, f"contradicts itself ({error})", "the configuration of an NSF-HiFiGAN") from error
