@@ -41,7 +41,7 @@ def svc_log_mel(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*ba
 
     768 samples are mirrored at both ends; Hann windows of 2,048 every 512 samples; magnitudes (not powers) through
     librosa's mel filters, 40 Hz to 16 kHz, Slaney's scale and norm; the natural logarithm, floored at 1e-5, times
-    0.434294. Computed in float64, as float32 is too coarse for quiet bins beside loud ones.
+    0.434294. In the precision of the waveform: float32, as published, is off by up to 0.01 in bins 100 dB below others.
 
     Args:
         waveform: `(..., samples)`, mono, 44.1 kHz, in [-1, 1].
@@ -55,8 +55,7 @@ def svc_log_mel(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*ba
         TooShortError: 768 samples or less, which cannot be mirrored.
     """
     check_sound(waveform)
-    exact = _exact(waveform) if waveform.device.type == "mps" else waveform.double()  # Apple's GPUs have no float64
-    magnitude = mirrored_magnitude(exact, SVC_N_FFT, SVC_HOP)  # (..., 1025, frames)
+    magnitude = mirrored_magnitude(_exact(waveform), SVC_N_FFT, SVC_HOP)  # (..., 1025, frames)
     mel = (torch.from_numpy(_filters()).to(magnitude) @ magnitude).mT  # (..., frames, 128)
     return (mel.clamp(min=SVC_POWER_FLOOR).log() * LOG10_OF_E).to(waveform.dtype)
 
