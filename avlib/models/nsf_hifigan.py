@@ -23,8 +23,8 @@ from ..errors import CheckpointError, ParameterError, ShapeError, check_choice
 from ..features.lengths import all_hold
 from ..features.svc import LN_OF_10, SVC_FLOOR
 from ..settings import Count, NonNegative, Positive, settings
+from .hifigan import SLOPE, Conv1d, ConvTranspose1d, ResBlock, WeightNorm
 
-SLOPE = 0.1  # of the leaky ReLUs; the last one has torch's own, 0.01
 SINES = 9  # the fundamental and eight overtones
 AMPLITUDE, VOICED_NOISE = 0.1, 0.003  # of the sines, and of the noise beside them; without pitch it is AMPLITUDE / 3
 
@@ -62,52 +62,6 @@ class Config:
                 raise ParameterError("upsample_kernel_sizes", f"{kernel} at a rate of {rate}", "more by an even number")
 
 
-class Normed(nn.Module):
-    """Convolution whose weight is a direction `weight_v` and a length `weight_g` for each of its first axis."""
-
-    def __init__(self, convolution: nn.Conv1d | nn.ConvTranspose1d):
-        super().__init__()
-        self.transposed = isinstance(convolution, nn.ConvTranspose1d)
-        names = ("stride", "padding") if self.transposed else ("stride", "padding", "dilation")
-        self.options = {name: getattr(convolution, name) for name in names}
-        self.bias, self.weight_v = convolution.bias, convolution.weight
-        self.weight_g = nn.Parameter(self._lengths().detach())
-
-    def _lengths(self) -> Tensor:
-        return self.weight_v.flatten(1).norm(dim=1)[:, None, None]
-
-    def remove(self) -> None:
-        """Replace direction and length by their product, `weight`."""
-        if hasattr(self, "weight_v"):
-            self.weight = nn.Parameter((self.weight_v * (self.weight_g / self._lengths())).detach())
-            del self.weight_v, self.weight_g
-
-    def forward(self, x: Float[Tensor, "batch channels frames"]) -> Float[Tensor, "batch out longer"]:
-        normed = hasattr(self, "weight_v")
-        weight = self.weight_v * (self.weight_g / self._lengths()) if normed else self.weight
-        return (F.conv_transpose1d if self.transposed else F.conv1d)(x, weight, self.bias, **self.options)
-
-
-def _same(channels: int, kernel: int, dilation: int) -> Normed:
-    """Convolution that keeps the length."""
-    padding = dilation * (kernel - 1) // 2
-    return Normed(nn.Conv1d(channels, channels, kernel, padding=padding, dilation=dilation))
-
-
-class ResidualBlock(nn.Module):
-    """Pairs of a dilated and a plain convolution, each added to its input. Published: `ResBlock1`."""
-
-    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]):
-        super().__init__()
-        self.convs1 = nn.ModuleList(_same(channels, kernel, dilation) for dilation in dilations)
-        self.convs2 = nn.ModuleList(_same(channels, kernel, 1) for _ in dilations)
-
-    def forward(self, x: Float[Tensor, "batch channels frames"]) -> Float[Tensor, "batch channels frames"]:
-        for dilated, plain in zip(self.convs1, self.convs2, strict=True):
-            x = x + plain(F.leaky_relu(dilated(F.leaky_relu(x, SLOPE)), SLOPE))
-        return x
-
-
 class Source(nn.Module):
     """Nine sines of a pitch and noise, mixed to one signal. Published: `SourceModuleHnNSF`."""
 
@@ -136,21 +90,20 @@ class NSFHiFiGAN(nn.Module):
         self.sample_rate, self.hop_length, self.mels = config.sampling_rate, config.hop_size, config.num_mels
         channels, rates = config.upsample_initial_channel, config.upsample_rates
         self.m_source = Source()
-        self.conv_pre = Normed(nn.Conv1d(config.num_mels, channels, 7, padding=3))
+        self.conv_pre = Conv1d(config.num_mels, channels, 7, padding=3)
         self.ups, self.noise_convs, self.resblocks = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         reach = 3.0  # frames on each side
         for i, (rate, kernel) in enumerate(zip(rates, config.upsample_kernel_sizes, strict=True)):
-            longer = nn.ConvTranspose1d(channels, channels // 2, kernel, rate, padding=(kernel - rate) // 2)
-            self.ups.append(Normed(longer))
+            self.ups.append(ConvTranspose1d(channels, channels // 2, kernel, rate, padding=(kernel - rate) // 2))
             channels //= 2
             stride = math.prod(rates[i + 1 :])  # samples of the source in one of this stage
             wide = {"kernel_size": 2 * stride, "stride": stride, "padding": stride // 2}
             self.noise_convs.append(nn.Conv1d(1, channels, **(wide if stride > 1 else {"kernel_size": 1})))
             blocks = list(zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True))
-            self.resblocks.extend(ResidualBlock(channels, *block) for block in blocks)
+            self.resblocks.extend(ResBlock(channels, *block) for block in blocks)
             widest = max((size - 1) // 2 * (sum(dilations) + len(dilations)) for size, dilations in blocks)
             reach += (widest + kernel / 2 + 1) * stride / self.hop_length
-        self.conv_post = Normed(nn.Conv1d(channels, 1, 7, padding=3))
+        self.conv_post = Conv1d(channels, 1, 7, padding=3)
         self.context = math.ceil(reach) + 1
 
     def forward(
@@ -187,7 +140,7 @@ class NSFHiFiGAN(nn.Module):
         for i, (longer, taken) in enumerate(zip(self.ups, self.noise_convs, strict=True)):
             x = longer(F.leaky_relu(x, SLOPE)) + taken(source)
             x = sum(block(x) for block in self.resblocks[i * count : (i + 1) * count]) / count
-        return self.conv_post(F.leaky_relu(x)).tanh()
+        return self.conv_post(F.leaky_relu(x)).tanh()  # of torch's own slope, 0.01, as published
 
     def sines(
         self,
@@ -280,8 +233,8 @@ class NSFHiFiGAN(nn.Module):
     def remove_weight_norm(self) -> NSFHiFiGAN:
         """Replace normalised weights by plain ones, for speed; the output stays the same."""
         for module in self.modules():
-            if isinstance(module, Normed):
-                module.remove()
+            if isinstance(module, WeightNorm):
+                module.remove_weight_norm()
         return self
 
     @classmethod
