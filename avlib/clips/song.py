@@ -66,7 +66,7 @@ _VOICED, _SUNG = 0.02, 0.3  # levels of the voice from which a frame counts as v
 _BRIGHT = 1.3  # factor of the hiss of speech at 16 kHz
 _SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 7, 9))  # major, minor, pentatonic
 _STEPS = (-3, -2, -1, -1, -1, 0, 1, 1, 1, 2, 3)
-_BEATS = (0.5, 0.5, 0.75, 1.0, 1.0, 1.0, 1.5, 2.0)
+_BEATS = (0.5, 0.5, 0.5, 0.75, 1.0, 1.0, 1.0, 1.5)
 _LOUDNESS = 0.08  # RMS of what is sung
 _REST, _RELEASE = 0.25, 0.14  # seconds from which a gap is a rest; in which a voice fades before it
 
@@ -177,7 +177,7 @@ class Song:
             zero=smooth(np.where(zero, zero, NOSE), 0.04) * singer.tract,
             voice=level * loudness * wobble,
             breath=smooth(breath, 0.02) + singer.breath * level * loudness**0.5 + 0.02 * self._inhaled(),
-            hiss=smooth(hiss, 0.02),
+            hiss=smooth(0.55 * hiss**0.6, 0.02),  # sung consonants are clear, weak ones too
             effort=np.maximum(loudness * level, 0.05),
             centre=np.maximum(centre, 1000.0) * _BRIGHT,
             width=np.maximum(width, 1.0) * _BRIGHT,
@@ -256,7 +256,7 @@ class Song:
     def _level(self) -> np.ndarray:
         """Level of the voice, without loudness: a vowel's is 1."""
         times = self._times
-        level = smooth(np.array([part.voice for part, _, _ in self._segments])[self._parts(times)], 0.03)
+        level = smooth(np.array([part.voice for part, _, _ in self._segments])[self._parts(times)], 0.05)
         envelope = np.zeros_like(times)
         for first, last in self._groups:
             begin, end = self._begins[first], self.notes[last].end
@@ -304,7 +304,7 @@ class Song:
         for first, last in self._groups:  # it comes from below, and sinks at the end
             scoop, fall = draw.random(2)
             after = np.searchsorted(times, begins[first])
-            pitch[after:] -= (0.3 + scoop) * np.exp(-(times[after:] - begins[first]) / 0.05)
+            pitch[after:] -= (0.2 + 0.8 * scoop) * np.exp(-(times[after:] - begins[first]) / 0.07)
             inside = slice(*np.searchsorted(times, (notes[last].end - 0.2, notes[last].end + 0.05)))
             pitch[inside] -= 0.8 * fall * ((times[inside] - notes[last].end + 0.2) / 0.2) ** 2
         for note, depth in zip(notes, draw.random(len(notes)), strict=True):
@@ -323,14 +323,14 @@ class Song:
         scale = _SCALES[int(draw.random() * len(_SCALES))]
         ladder = [low + degree + 12 * octave for octave in range(3) for degree in scale]
         ladder = [pitch for pitch in ladder if pitch <= low + width + 1e-9]
-        beat = 60 / (66 + 44 * draw.random())
+        beat = 60 / (72 + 48 * draw.random())
         place, notes, consonant = int(draw.random() * len(ladder)), [], ""
         time = min(0.15 + 0.25 * draw.random(), 0.1 * self.seconds)
         stop = self.seconds - min(0.1 + 0.25 * draw.random(), 0.1 * self.seconds)
         left = 3 + int(5 * draw.random())  # notes of the phrase
         while not notes or time < stop - 0.25:
             picks = draw.random(5).tolist()
-            consonant = CONSONANTS[int(picks[0] * len(CONSONANTS))] if picks[1] < 0.75 else ""
+            consonant = CONSONANTS[int(picks[0] * len(CONSONANTS))] if picks[1] < 0.85 else ""
             gap = (0.65 + 0.3 * picks[2]) * PHONES[consonant].seconds if consonant else 0.0
             step = _STEPS[int(picks[3] * len(_STEPS))]
             place = place + step if 0 <= place + step < len(ladder) else max(0, min(place - step, len(ladder) - 1))
