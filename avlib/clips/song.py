@@ -53,8 +53,8 @@ SHARED = (175.0, 440.0)  # Hz, sung by all of them
 # Formants of an adult man's sung vowels in Hz, chosen by ear around the usual descriptions.
 VOWELS = {
     "a": (760, 1180, 2500),
-    "e": (480, 1900, 2550),
-    "i": (300, 2280, 3000),
+    "e": (510, 1760, 2500),
+    "i": (290, 2350, 3100),
     "o": (470, 860, 2450),
     "u": (320, 680, 2250),
 }
