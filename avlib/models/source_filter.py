@@ -29,7 +29,7 @@ LOWEST, HIGHEST = 20.0, SVC_HERTZ[1]  # Hz, of harmonics
 BREATH = ((0.0, 0.02), (2000.0, 0.05), (4000.0, 0.15), (8000.0, 0.5), (12000.0, 0.9), (16000.0, 1.0))
 STEPS = 8  # updates of the amplitudes
 BANDS = 24  # of noise
-SPREAD = 0.2  # share of the noise found between harmonics that is not noise
+SPREAD = 0.3  # share of the noise found between resolved harmonics that is not noise
 # 2 pi times the variance of the window in seconds squared, per hop in seconds: from Hz in a frame to a glide's width.
 _GLIDE = 2 * math.pi * (1 / 12 - 1 / (2 * math.pi**2)) * SVC_N_FFT**2 / SVC_SAMPLE_RATE / SVC_HOP
 _WIDTH = 8  # mel bins that a sine reaches
@@ -169,7 +169,7 @@ class SourceFilterVocoder(nn.Module):
             amplitudes = amplitudes * gathered(ratio)
             bands = bands * ((ratio @ self.bands) / self.bands.sum(0))
         # What vibrato spreads between harmonics was taken for noise, and will be there again.
-        spread = 1 - SPREAD * (1 - self.shares.square()).sqrt()
+        spread = 1 - SPREAD * (1 - self.shares) ** 3
         return amplitudes, torch.where(voiced[..., None], bands @ self.bands.T * spread, magnitudes)
 
     def _filtered(self, noise: Tensor, magnitudes: Tensor) -> Tensor:
