@@ -24,6 +24,7 @@ Weak Supervision", ICML 2023, as transformers' WhisperFeatureExtractor has its f
 from __future__ import annotations
 
 from .augmentation import add_noise, mask_bands, mix, mix_waveforms, random_band, roll_time, soft_labels
+from .faces import FACE_SIDE, Place, check_boxes, crop_face, face_places, paste_face, ping_pong
 from .harmonics import harmonics, turns
 from .lengths import Moments, all_hold, check_finite, check_lengths, valid_mask, without_padding
 from .pictures import (

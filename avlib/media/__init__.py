@@ -11,5 +11,6 @@ from __future__ import annotations
 
 from .container import AudioStream, MediaInfo, VideoStream, probe
 from .sound import iterate_audio, read_audio
+from .steady import SteadyVideo
 from .video import Clip, iterate_frames, read_clip, read_frames
 from .writing import write_video, write_wav

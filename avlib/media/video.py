@@ -166,7 +166,7 @@ def iterate_frames(path: str | Path) -> Iterator[tuple[float, UInt8[Tensor, "3 h
     with opened(path) as container:
         stream = require_stream(container, path, "video")
         for position, frame in enumerate(container.decode(stream)):
-            yield time_of(frame, stream, position), torch.from_numpy(_upright(frame)).permute(2, 0, 1)
+            yield time_of(frame, stream, position), torch.from_numpy(upright(frame)).permute(2, 0, 1)
 
 
 class _Pictures:
@@ -187,7 +187,7 @@ class _Pictures:
         for frame in frames:
             if self.position in self._missing:
                 self._missing.discard(self.position)
-                self.found[self.position] = _upright(frame)
+                self.found[self.position] = upright(frame)
                 self.times[self.position] = time_of(frame, self.stream, self.position)
             self.position += 1
 
@@ -231,7 +231,7 @@ class _TimedPictures:
 
     def _keep_before(self, end: float) -> None:
         while self._shown is not None and self._waiting and self._waiting[-1] < end:
-            self.found[self._waiting.pop()] = _upright(self._shown)
+            self.found[self._waiting.pop()] = upright(self._shown)
 
 
 def _collect(path: str | Path, kind: type, wanted: list, start: float = 0.0) -> _Pictures | _TimedPictures:
@@ -247,7 +247,7 @@ def _collect(path: str | Path, kind: type, wanted: list, start: float = 0.0) -> 
     return pictures
 
 
-def _upright(frame: av.VideoFrame) -> np.ndarray:
+def upright(frame: av.VideoFrame) -> np.ndarray:
     """`(height, width, 3)`, uint8 RGB, turned as players do: phones store pictures lying on their side."""
     picture = frame.to_ndarray(format="rgb24")
     turns = round(frame.rotation / 90) % 4
