@@ -291,9 +291,9 @@ def _no_checkpoint(path: Path, kind: str) -> CheckpointError:
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
-    unsafe = re.search(r"Unsupported (?:global|class|operand)[^\n]*", str(error))
+    unsafe = re.search(r"[Uu]nsupported (?:global|GLOBAL|class|operand)[^\n]*", str(error))
     if unsafe:
-        found = f"holds more than tensors ({unsafe[0].split(' was not')[0]})"
+        found = f"holds more than tensors ({re.split(' was not| whose', unsafe[0])[0]})"
         return CheckpointError(path, found, "weights alone", "It was refused, and nothing in it was executed.")
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return CheckpointError(path, f"is truncated or damaged ({reason})", advice="Copy or download it again.")

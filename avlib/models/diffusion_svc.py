@@ -4,13 +4,13 @@
     noise (B, 1, 128, T), condition -> denoise, some hundred times -> log10 mel (B, T, 128)
 
 Source: prophesier/diff-svc, after Liu et al., "DiffSinger: Singing Voice Synthesis via Shallow Diffusion Mechanism",
-AAAI 2022, arXiv 2105.02446. The denoiser is the WaveNet of DiffWave (Kong et al., 2021, arXiv 2009.09761).
+AAAI 2022, arXiv 2105.02446. The denoiser is in `avlib.models.wavenet`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,14 +21,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import checkpoints
-from ..errors import CheckpointError, ParameterError, ShapeError, check_choice
+from ..errors import CheckpointError, ParameterError, ShapeError, check_choice, check_whole
 from ..features.lengths import all_hold, valid_mask
 from ..settings import Count, Natural, Number, recipe, settings
 from . import sizes_that_fit
-from .samplers import linear_betas, sample_with
+from .diffusion_svc_weights import HIGHEST, LOWEST, compare, read_yaml, sizes
+from .samplers import linear_betas, sample_with, schedule
+from .wavenet import WaveNet, masked
 
 PITCHES = 300  # rows of the table; 1 to 255 are used
-LOWEST, HIGHEST = 40, 1100  # hertz of the first and the last
 DEAD = ("fs2.mel_out.", "fs2.pitch_predictor.")  # published parameters that nothing reads
 LOUDEST, QUIETEST = 0.0, -5.0  # log10 mel of a range that is not given
 
@@ -77,89 +78,21 @@ class Encoder(nn.Module):
 
     def __init__(self, size: int):
         super().__init__()
-        self.pitch_embed = nn.Embedding(PITCHES, size, padding_idx=0)
-        nn.init.normal_(self.pitch_embed.weight, std=size**-0.5)
+        self.pitch_embed = _table(PITCHES, size)
 
 
-def _conv(inputs: int, outputs: int, kernel: int = 1, dilation: int = 1) -> nn.Conv1d:
-    layer = nn.Conv1d(inputs, outputs, kernel, dilation=dilation, padding=dilation * (kernel // 2))
-    nn.init.kaiming_normal_(layer.weight)
-    return layer
-
-
-class ResidualLayer(nn.Module):
-    """A dilated convolution with gates."""
-
-    def __init__(self, channels: int, condition_size: int, dilation: int):
-        super().__init__()
-        self.dilated_conv = _conv(channels, 2 * channels, 3, dilation)
-        self.diffusion_projection = nn.Linear(channels, channels)
-        self.conditioner_projection = _conv(condition_size, 2 * channels)
-        self.output_projection = _conv(channels, 2 * channels)
-
-    def forward(
-        self,
-        x: Float[Tensor, "batch channels frames"],
-        step: Float[Tensor, "batch channels"],
-        condition: Float[Tensor, "batch gates frames"],
-        valid: Bool[Tensor, "batch 1 frames"] | None,
-    ) -> tuple[Float[Tensor, "batch channels frames"], Float[Tensor, "batch channels frames"]]:
-        y = x + self.diffusion_projection(step)[:, :, None]  # (B, 384, T)
-        if valid is not None:
-            # After the step is added, since a single item is padded with zeros here.
-            y = y.masked_fill(~valid, 0)
-        gate, filtered = (self.dilated_conv(y) + condition).chunk(2, dim=1)  # (B, 768, T), halved
-        residual, skip = self.output_projection(gate.sigmoid() * filtered.tanh()).chunk(2, dim=1)
-        return (x + residual) / math.sqrt(2), skip
-
-
-class WaveNet(nn.Module):
-    """The denoiser. Published: `DiffNet`."""
-
-    def __init__(self, config: Config):
-        super().__init__()
-        channels = config.channels
-        self.input_projection = _conv(config.mels, channels)
-        self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.Mish(), nn.Linear(4 * channels, channels))
-        self.residual_layers = nn.ModuleList(
-            ResidualLayer(channels, config.condition_size, 2 ** (layer % config.cycle))
-            for layer in range(config.layers)
-        )
-        self.skip_projection = _conv(channels, channels)
-        self.output_projection = _conv(channels, config.mels)
-        nn.init.zeros_(self.output_projection.weight)
-
-    def forward(
-        self,
-        x: Float[Tensor, "batch mels frames"],
-        t: Int[Tensor, " batch"] | Float[Tensor, " batch"],
-        conditions: Sequence[Float[Tensor, "batch gates frames"]],
-        valid: Bool[Tensor, "batch 1 frames"] | None,
-    ) -> Float[Tensor, "batch mels frames"]:
-        x = F.relu(self.input_projection(x))  # (B, 384, T)
-        step = self.mlp(time_embedding(t, x.shape[1]).to(x.dtype))  # (B, 384)
-        total = 0
-        for layer, condition in zip(self.residual_layers, conditions, strict=True):
-            x, skip = layer(x, step, condition, valid)
-            total = total + skip
-        x = total / math.sqrt(len(self.residual_layers))
-        return self.output_projection(F.relu(self.skip_projection(x)))  # (B, 128, T)
-
-
-def time_embedding(t: Int[Tensor, " batch"] | Float[Tensor, " batch"], size: int) -> Float[Tensor, "batch size"]:
-    """Sines and cosines of times, not divided by their number."""
-    t = t if t.dtype == torch.float64 else t.float()
-    rates = torch.exp(torch.arange(size // 2, device=t.device, dtype=t.dtype) * (-math.log(1e4) / (size // 2 - 1)))
-    angles = t[:, None] * rates
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
+def _table(rows: int, size: int) -> nn.Embedding:
+    table = nn.Embedding(rows, size)
+    nn.init.normal_(table.weight, std=size**-0.5)
+    return table
 
 
 class DiffusionSVC(nn.Module):
     """Diff-SVC's acoustic model.
 
-    33,708,675 parameters published, of which 31,956,224 are the denoiser's, 76,800 the pitch table's, and the rest
-    dead. Everywhere `lengths` are valid frames `(B,)`; a padded batch gives the values and gradients of its single
-    items. The range and the schedule of the noise are buffers, and stay in float32 in a model of another dtype.
+    33,708,675 parameters published: 31,956,224 in the denoiser, 76,800 in the pitch table, the rest dead. `lengths`
+    are valid frames `(B,)`, None for all; a padded batch gives the values and gradients of its single items. The range
+    and the noise schedule are buffers, and stay in float32 in a model of another dtype.
 
     Args:
         config: sizes.
@@ -178,36 +111,38 @@ class DiffusionSVC(nn.Module):
     ):
         super().__init__()
         self.config = config = config or Config()
-        self.ignored: tuple[str, ...] = ()  # names in the file that `from_checkpoint` read without using them
+        self.ignored: tuple[str, ...] = ()  # names in a published file that nothing reads
         self.fs2 = Encoder(config.condition_size)
-        self.denoise_fn = WaveNet(config)
+        dilations = [2 ** (layer % config.cycle) for layer in range(config.layers)]
+        self.denoise_fn = WaveNet(config.mels, config.channels, config.condition_size, dilations)
         mapped = config.unit_size != config.condition_size
         self.unit_projection = nn.Linear(config.unit_size, config.condition_size) if mapped else None
-        self.speaker_embed = nn.Embedding(config.singers, config.condition_size) if config.singers else None
-        if self.speaker_embed is not None:
-            nn.init.normal_(self.speaker_embed.weight, std=config.condition_size**-0.5)
-        for name, value in _schedule(linear_betas(config.steps, config.max_beta)).items():
-            self.register_buffer(name, value)
-        self.register_buffer("spec_min", self._edge("spec_min", spec_min, QUIETEST))
-        self.register_buffer("spec_max", self._edge("spec_max", spec_max, LOUDEST))
-        if not self.spec_min.is_meta:
-            self._check_range()
+        self.speaker_embed = _table(config.singers, config.condition_size) if config.singers else None
+        for name, values in schedule(linear_betas(config.steps, config.max_beta)).items():
+            self.register_buffer(name, values)
+        for name, values, default in (("spec_min", spec_min, QUIETEST), ("spec_max", spec_max, LOUDEST)):
+            values = [default] * config.mels if values is None else values
+            values = torch.as_tensor(values, dtype=torch.float32).flatten()
+            if len(values) != config.mels:
+                raise ParameterError(name, f"{len(values)} values", f"{config.mels}, one for each bin")
+            self.register_buffer(name, values.clone()[None, None])  # (1, 1, 128)
+        self._check_range()
 
     def encode(
         self,
         units: Float[Tensor, "batch units values"],
-        hertz: Float[Tensor, "batch frames"],
-        mel2ph: Int[Tensor, "batch frames"],
-        lengths: Int[Tensor, " items"] | None = None,
-        singers: Int[Tensor, " items"] | Float[Tensor, "items voices"] | None = None,
-    ) -> Float[Tensor, "batch values_out frames"]:
+        hertz: Float[Tensor, "_ frames"],
+        mel2ph: Int[Tensor, "_ _"],
+        lengths: Int[Tensor, " _"] | None = None,
+        singers: Int[Tensor, " _"] | Float[Tensor, "_ voices"] | None = None,
+    ) -> Float[Tensor, "batch size frames"]:
         """Condition of each frame: its unit, its pitch and its singer, added up.
 
         Args:
             units: `(B, U, 256)`.
             hertz: `(B, T)`, continuous through unvoiced frames.
             mel2ph: `(B, T)`, the number of each frame's unit from 1; 0 is padding.
-            lengths: `(B,)` valid frames; None: all.
+            lengths: `(B,)`.
             singers: `(B,)` numbers from 0, or `(B, S)` weights of a mixture of all singers.
 
         Returns:
@@ -221,17 +156,15 @@ class DiffusionSVC(nn.Module):
         if width != self.config.unit_size:
             advice = f"Take the content encoder of this model, or train one with Config(unit_size={width})."
             raise ShapeError("units", f"{width} wide", f"{self.config.unit_size}, as this model's", advice)
-        if not batch == len(hertz) == len(mel2ph) or hertz.shape != mel2ph.shape:
+        if len(mel2ph) != batch or hertz.shape != mel2ph.shape:
             found = f"{tuple(units.shape)} with hertz {tuple(hertz.shape)} and mel2ph {tuple(mel2ph.shape)}"
             raise ShapeError("units", found, "(B, U, values) with (B, T) and (B, T)")
-        valid = mel2ph != 0  # (B, T)
-        if lengths is not None:
-            valid = valid & valid_mask(self._checked(lengths, batch, mel2ph.shape[1]), mel2ph.shape[1])
-        numbers = mel2ph.masked_fill(~valid, 0)
+        valid, within = mel2ph != 0, _mask(lengths, *mel2ph.shape)  # (B, T), (B, 1, T)
+        valid = valid if within is None else valid & within[:, 0]
+        numbers, hertz = mel2ph.masked_fill(~valid, 0), hertz.masked_fill(~valid, LOWEST)
         if not all_hold((numbers >= 0) & (numbers <= count)):
             found = f"{int(numbers.min())} to {int(numbers.max())}"
             raise ParameterError("mel2ph", found, f"0 to {count}, the number of units", "Align with mel2ph(T, U).")
-        hertz = hertz.masked_fill(~valid, LOWEST)
         if not all_hold(hertz.isfinite() & (hertz >= 0)):
             advice = "Let avlib.extract.pitch estimate it."
             raise ParameterError("hertz", "NaN, infinite or negative values", "0 or more in all valid frames", advice)
@@ -251,9 +184,9 @@ class DiffusionSVC(nn.Module):
     def denoise(
         self,
         x: Float[Tensor, "batch 1 mels frames"],
-        t: Int[Tensor, " items"] | Float[Tensor, " items"],
-        condition: Float[Tensor, "batch values frames_of_condition"],
-        lengths: Int[Tensor, " items"] | None = None,
+        t: Int[Tensor, " _"] | Float[Tensor, " _"],
+        condition: Float[Tensor, "_ size _"],
+        lengths: Int[Tensor, " _"] | None = None,
         cache: Sequence[Float[Tensor, "batch gates frames"]] | None = None,
     ) -> Float[Tensor, "batch 1 mels frames"]:
         """Predict the noise, or the clean spectrogram, `(B, 1, 128, T)`.
@@ -262,47 +195,38 @@ class DiffusionSVC(nn.Module):
             x: noisy spectrogram.
             t: `(B,)`, times from 0.
             condition: `(B, 256, T)`, of `encode`.
-            lengths: `(B,)` valid frames; None: all. What is beyond is neither read nor returned: it is 0.
+            lengths: `(B,)`. What is beyond is neither read nor returned: it is 0.
             cache: of `project`, where one condition serves many times.
         """
-        if x.shape[2] != self.config.mels or t.shape != x.shape[:1]:
-            expected = f"(B, 1, {self.config.mels}, T) and (B,)"
-            raise ShapeError("x", f"{tuple(x.shape)} with t {tuple(t.shape)}", expected)
-        expected = (len(x), self.config.condition_size, x.shape[3])
-        if condition.shape != expected:
-            raise ShapeError("condition", f"{tuple(condition.shape)}", f"{expected} for x {tuple(x.shape)}")
-        valid, spectrogram = None, x[:, 0]  # (B, 128, T)
-        if lengths is not None:
-            valid = valid_mask(self._checked(lengths, len(x), x.shape[3]), x.shape[3])[:, None]  # (B, 1, T)
-            spectrogram = spectrogram.masked_fill(~valid, 0)
+        batch, _, mels, frames = x.shape
+        sizes, expected = (mels, *t.shape), (self.config.mels, batch)
+        if sizes != expected or condition.shape != (batch, self.config.condition_size, frames):
+            found = f"{tuple(x.shape)} with t {tuple(t.shape)} and condition {tuple(condition.shape)}"
+            expected = f"(B, 1, {self.config.mels}, T) with (B,) and (B, {self.config.condition_size}, T)"
+            raise ShapeError("x", found, expected)
+        valid = _mask(lengths, batch, frames)
         conditions = self.project(condition, lengths) if cache is None else cache
-        output = self.denoise_fn(spectrogram, t, conditions, valid)
-        return (output if valid is None else output.masked_fill(~valid, 0))[:, None]
+        return masked(self.denoise_fn(masked(x[:, 0], valid), t, conditions, valid), valid)[:, None]
 
     forward = denoise
 
     def project(
-        self,
-        condition: Float[Tensor, "batch values frames"],
-        lengths: Int[Tensor, " items"] | None = None,
+        self, condition: Float[Tensor, "batch size frames"], lengths: Int[Tensor, " _"] | None = None
     ) -> list[Float[Tensor, "batch gates frames"]]:
         """Condition as each layer adds it, `(B, 768, T)`; the same at all times."""
-        if lengths is not None:
-            frames = condition.shape[2]
-            valid = valid_mask(self._checked(lengths, len(condition), frames), frames)[:, None]
-            condition = condition.masked_fill(~valid, 0)
-        return [layer.conditioner_projection(condition) for layer in self.denoise_fn.residual_layers]
+        condition = masked(condition, _mask(lengths, len(condition), condition.shape[2]))
+        return self.denoise_fn.project(condition)
 
     @torch.no_grad()
     def sample(
         self,
-        condition: Float[Tensor, "batch values frames"],
+        condition: Float[Tensor, "batch size frames"],
         steps: int = 100,
         sampler: str = "plms",
-        noise: Float[Tensor, "batch_of_noise 1 mels frames_of_noise"] | None = None,
-        lengths: Int[Tensor, " items"] | None = None,
+        noise: Float[Tensor, "_ 1 _ _"] | None = None,
+        lengths: Int[Tensor, " _"] | None = None,
         *,
-        start: Float[Tensor, "batch_of_start frames_of_start mels"] | None = None,
+        start: Float[Tensor, "_ _ _"] | None = None,
         depth: int | None = None,
         seed: int | None = None,
         progress: Callable[[int, int], object] | None = None,
@@ -314,60 +238,54 @@ class DiffusionSVC(nn.Module):
             steps: 100 is the published speed-up of 10; see `sample_with`.
             sampler: one of `SAMPLERS`.
             noise: `(B, 1, 128, T)`, normal; None: random.
-            lengths: `(B,)` valid frames; None: all.
-            start: log10 mel `(B, T, 128)` to begin from, with the noise of time `depth - 1`, in place of noise alone.
+            lengths: `(B,)`.
+            start: log10 mel `(B, T, 128)`, which with the noise of time `depth - 1` takes the place of noise alone.
             depth: number of times, out of 1000, to go through from there.
-            seed: of random numbers; None: torch's own state.
+            seed: of random numbers, which are the same on all devices; None: torch's own state.
             progress: is called with the number of evaluations done and their total.
 
         Raises:
-            ParameterError: see `sample_with`; `start` without `depth`, or `depth` without `start`; NaN.
+            ParameterError: see `sample_with`; only one of `start` and `depth`; NaN in a valid frame.
             ShapeError: noise or start of another shape.
         """
-        shape = (len(condition), 1, self.config.mels, condition.shape[2])
+        batch, _, frames = condition.shape
+        mels, valid = self.config.mels, _mask(lengths, batch, frames)  # (B, 1, T)
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         if noise is None:
-            noise = torch.randn(shape, generator=generator).to(condition)  # drawn on the CPU: the same on all devices
-        if noise.shape != shape:
-            raise ShapeError("noise", f"{tuple(noise.shape)}", f"{shape}, as the condition")
+            noise = torch.randn(batch, 1, mels, frames, generator=generator).to(condition)
         if (start is None) != (depth is None):
             given, other = ("depth", "start") if start is None else ("start", "depth")
             raise ParameterError(given, f"given without {other}", "both or neither", f"Hand over {other}= too.")
+        for name, tensor, shape in (
+            ("noise", noise, (batch, 1, mels, frames)),
+            ("start", start, (batch, frames, mels)),
+        ):
+            if tensor is not None and tensor.shape != shape:
+                raise ShapeError(name, f"{tuple(tensor.shape)}", f"{shape}, for condition {tuple(condition.shape)}")
         x = noise
         if start is not None:
-            if start.shape != (shape[0], shape[3], shape[2]):
-                raise ShapeError("start", f"{tuple(start.shape)}", f"{(shape[0], shape[3], shape[2])}, log10 mel")
-            times = torch.full((len(x),), depth - 1, device=x.device)
-            x = self.add_noise(self.normalize(start.to(x)), times, noise)
-        beyond = None
-        if lengths is not None:
-            beyond = ~valid_mask(self._checked(lengths, shape[0], shape[3]), shape[3])  # (B, T)
-            x = x.masked_fill(beyond[:, None, None], 0)
-            condition = condition.masked_fill(beyond[:, None], 0)
-        if not all_hold(x.isfinite()) or not all_hold(condition.isfinite()):
-            raise ParameterError("condition", "NaN or infinite, or the noise or start is", "finite values")
+            check_whole("depth", depth, 2, self.config.steps)
+            x = self.add_noise(self.normalize(start.to(x)), torch.full((batch,), depth - 1, device=x.device), x)
+        x, condition = masked(x[:, 0], valid)[:, None], masked(condition, valid)
+        for name, tensor in (("noise or start", x), ("condition", condition)):
+            if not all_hold(tensor.isfinite()):
+                raise ParameterError(name, "NaN or infinite", "finite values in valid frames")
         cache = self.project(condition)
-
-        def predict(x: Tensor, t: Tensor) -> Tensor:
-            return self.denoise(x, t, condition, lengths, cache)
-
         x = sample_with(
-            predict, x, steps, sampler, betas=self.betas, predicts=self.config.predicts, depth=depth,
-            generator=generator, progress=progress,
+            lambda x, t: self.denoise(x, t, condition, lengths, cache), x, steps, sampler, betas=self.betas,
+            predicts=self.config.predicts, depth=depth, generator=generator, progress=progress,
         )  # fmt: skip
         mel = self.denormalize(x)
-        if beyond is not None:
-            mel = torch.where(beyond[:, :, None], self.spec_min[0].to(mel.dtype), mel)
-        return mel
+        return mel if valid is None else mel.where(valid.transpose(1, 2), self.spec_min.to(mel.dtype))
 
     def loss(
         self,
         mel: Float[Tensor, "batch frames mels"],
-        condition: Float[Tensor, "batch values frames"],
-        lengths: Int[Tensor, " items"] | None,
+        condition: Float[Tensor, "batch size frames"],
+        lengths: Int[Tensor, " _"] | None,
         t: Int[Tensor, " batch"],
         noise: Float[Tensor, "batch 1 mels frames"],
-        kind: Literal["l2", "l1"] = "l2",
+        kind: str = "l2",
     ) -> Float[Tensor, ""]:
         """Mean error of a prediction over valid elements.
 
@@ -377,175 +295,121 @@ class DiffusionSVC(nn.Module):
         Args:
             mel: log10 mel `(B, T, 128)`.
             condition: `(B, 256, T)`, of `encode`.
-            lengths: `(B,)` valid frames; None: all.
+            lengths: `(B,)`.
             t: `(B,)`, times from 0 to 999.
             noise: `(B, 1, 128, T)`, normal.
             kind: "l2" (squared error) or "l1" (absolute).
         """
         check_choice("kind", kind, ("l2", "l1"))
-        clean = self.normalize(mel)
-        valid = clean.new_ones(len(clean), 1, 1, clean.shape[3], dtype=torch.bool)
-        if lengths is not None:
-            valid = valid_mask(self._checked(lengths, len(mel), mel.shape[1]), mel.shape[1])[:, None, None]
-            clean, noise = clean.masked_fill(~valid, 0), noise.masked_fill(~valid, 0)
+        batch, frames, mels = mel.shape
+        valid = _mask(lengths, batch, frames)
+        clean = masked(self.normalize(mel)[:, 0], valid)[:, None]
+        noise = masked(noise[:, 0], valid)[:, None]
         predicted = self.denoise(self.add_noise(clean, t, noise).to(condition.dtype), t, condition, lengths)
-        target = noise if self.config.predicts == "noise" else clean
-        error = predicted.to(clean.dtype) - target
-        error = error.square() if kind == "l2" else error.abs()  # 0 in padding, where all are 0
-        return error.sum() / (valid.sum() * self.config.mels)
+        error = predicted.to(clean.dtype) - (noise if self.config.predicts == "noise" else clean)  # 0 in padding
+        count = batch * frames if valid is None else valid.sum()
+        return (error.square() if kind == "l2" else error.abs()).sum() / (count * mels)
 
     def add_noise(
-        self, clean: Float[Tensor, "batch 1 mels frames"], t: Int[Tensor, " batch"], noise: Float[Tensor, "*shape"]
+        self, clean: Float[Tensor, "batch 1 mels frames"], t: Int[Tensor, " batch"], noise: Float[Tensor, "batch ..."]
     ) -> Float[Tensor, "batch 1 mels frames"]:
         """Return sqrt(a_t) x + sqrt(1 - a_t) noise; a_t is `alphas_cumprod[t]`."""
-        signal, rest = (
-            table[t].to(clean.dtype)[:, None, None, None]
-            for table in (self.sqrt_alphas_cumprod, self.sqrt_one_minus_alphas_cumprod)
-        )
-        return signal * clean + rest * noise
+        signal, rest = self.sqrt_alphas_cumprod[t], self.sqrt_one_minus_alphas_cumprod[t]
+        return signal.to(clean)[:, None, None, None] * clean + rest.to(clean)[:, None, None, None] * noise
 
     def normalize(self, mel: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch 1 mels frames"]:
-        """Map log10 mel `(B, T, 128)` to `(B, 1, 128, T)`, in [-1, 1] within the range."""
+        """Map log10 mel `(B, T, 128)` to `(B, 1, 128, T)`, within the range to [-1, 1]."""
         x = (mel - self.spec_min) / (self.spec_max - self.spec_min) * 2 - 1
         return x.transpose(1, 2)[:, None]
 
     def denormalize(self, x: Float[Tensor, "batch 1 mels frames"]) -> Float[Tensor, "batch frames mels"]:
         """Invert `normalize`, in the dtype of `x`."""
-        mel = x[:, 0].transpose(1, 2)
-        return ((mel + 1) / 2 * (self.spec_max - self.spec_min) + self.spec_min).to(x.dtype)
+        mel = (x[:, 0].transpose(1, 2) + 1) / 2 * (self.spec_max - self.spec_min) + self.spec_min
+        return mel.to(x.dtype)
 
     @property
     def receptive_field(self) -> int:
         """Frames to each side that a prediction depends on: 75 published."""
-        return sum(layer.dilated_conv.dilation[0] for layer in self.denoise_fn.residual_layers)
+        return self.denoise_fn.receptive_field
 
     def save(self, folder: Path | str) -> None:
-        """Write a folder for `from_checkpoint`; see `checkpoints.save`."""
-        checkpoints.save(
-            Path(folder), self.state_dict(), {"model": type(self).__name__, "settings": recipe(self.config)}
-        )
+        """Write a folder for `load`; see `checkpoints.save`."""
+        content = {"model": type(self).__name__, "settings": recipe(self.config)}
+        checkpoints.save(Path(folder), self.state_dict(), content)
 
     @classmethod
     def from_checkpoint(cls, path: Path | str, *, cycle: int | None = None) -> DiffusionSVC:
-        """Build a model from the published `.ckpt` or a folder of `save`.
+        """Build a model from the published `.ckpt`, or from a folder of `save`.
+
+        Names of dead parameters in the file are in `.ignored` afterwards; all others must fit.
 
         Args:
             path: the file. `config.yaml` beside it gives the dilation cycle, and must agree with the weights.
-            cycle: read no `config.yaml`, and dilate in this cycle. None: as there, or 4 without the file.
+            cycle: read no `config.yaml`, and dilate in this cycle. None: as there, or 4 without that file.
 
         Raises:
-            CheckpointError: the file cannot be read; a parameter does not fit, or weights and configuration disagree.
+            CheckpointError: the file cannot be read; a parameter does not fit; weights and configuration disagree.
         """
-        path = Path(path)
+        path, config_path = Path(path), Path(path).with_name("config.yaml")
         tensors, content = checkpoints.read(path)
-        if path.is_dir():
-            return cls._loaded(path, tensors, content)
-        if any(name.startswith("model.") for name in tensors):
-            tensors = {name.removeprefix("model."): tensors[name] for name in tensors if name.startswith("model.")}
-        sizes = sizes_that_fit(lambda **sizes: cls(Config(**sizes)), _sizes(tensors), tensors)
-        beside = _read_yaml(path.with_name("config.yaml")) if cycle is None else {}
-        cycle = beside.get("dilation_cycle_length", 4) if cycle is None else cycle
+        beside = {}
         try:
-            model = cls(Config(**sizes, cycle=cycle))
-        except ParameterError as error:
-            raise CheckpointError(path, f"its sizes: {error}", "those of Diff-SVC") from error
+            if path.is_dir():
+                if content.get("model") != cls.__name__:
+                    raise ParameterError("model", f"{content.get('model')!r}", f"{cls.__name__!r}")
+                config = Config(**content.get("settings", {}))
+            else:
+                if any(name.startswith("model.") for name in tensors):
+                    tensors = {name[6:]: values for name, values in tensors.items() if name.startswith("model.")}
+                beside = read_yaml(config_path) if cycle is None else {}
+                cycle = beside.get("dilation_cycle_length", 4) if cycle is None else cycle
+                found = sizes_that_fit(lambda **values: cls(Config(**values)), sizes(tensors), tensors)
+                config = Config(**found, cycle=cycle)
+        except (ParameterError, TypeError) as error:
+            raise CheckpointError(path, f"its settings: {error}", f"those of a {cls.__name__}") from error
+        model = cls(config)
         for name in ("spec_min", "spec_max"):  # one number for all bins, as in the template of the configuration
             if name in tensors and tensors[name].shape == (1, 1, 1):
-                tensors[name] = tensors[name].expand(1, 1, model.config.mels)
+                tensors[name] = tensors[name].expand(1, 1, config.mels)
         checkpoints.load(model, path, tensors, ignored=DEAD)
         model.ignored = tuple(name for name in tensors if name.startswith(DEAD))
         model._check_range(path)
-        model._compare(path.with_name("config.yaml"), beside)
+        compare(model, config_path, beside)
         return model
 
     load = from_checkpoint
 
-    @classmethod
-    def _loaded(cls, folder: Path, tensors: dict[str, Tensor], content: Mapping) -> DiffusionSVC:
-        try:
-            if content.get("model") != cls.__name__:
-                raise ParameterError("model", f"{content.get('model')!r}", f"{cls.__name__!r}")
-            model = cls(Config(**content.get("settings", {})))
-        except (ParameterError, TypeError) as error:
-            raise CheckpointError(folder, f"its settings: {error}", "those of a DiffusionSVC") from error
-        checkpoints.load(model, folder, tensors)
-        model._check_range(folder)
-        return model
-
-    def _compare(self, path: Path, beside: Mapping) -> None:
-        """Refuse a configuration that disagrees with the weights."""
-        config = self.config
-        own = {
-            "audio_num_mel_bins": config.mels, "hidden_size": config.condition_size,
-            "residual_channels": config.channels, "residual_layers": config.layers, "timesteps": config.steps,
-            "K_step": config.steps, "max_beta": config.max_beta, "no_fs2": True,
-            "spec_min": self.spec_min.flatten(), "spec_max": self.spec_max.flatten(),
-        }  # fmt: skip
-        if beside.get("schedule_type", "linear") != "linear":
-            del own["max_beta"]
-        for name in own.keys() & beside.keys():
-            try:
-                there = torch.tensor(beside[name], dtype=torch.float64)
-                equal = torch.allclose(there, torch.as_tensor(own[name], dtype=torch.float64), atol=1e-4)
-            except (TypeError, ValueError, RuntimeError):
-                there, equal = beside[name], False
-            if not equal:
-                values = (str(each.tolist()) if isinstance(each, Tensor) else repr(each) for each in (there, own[name]))
-                there, here = (text if len(text) < 60 else f"{text[:50]} ...]" for text in values)
-                advice = "Use the configuration of this model; with cycle= the weights are read without one."
-                raise CheckpointError(path, f"{name} is {there}", f"{here}, as in the weights", advice)
-
-    def _edge(self, name: str, values: object, default: float) -> Float[Tensor, "1 1 mels"]:
-        """A buffer of the published shape."""
-        if values is None:
-            return torch.full((1, 1, self.config.mels), default)
-        values = torch.as_tensor(values, dtype=torch.float32).flatten()
-        if len(values) != self.config.mels:
-            raise ParameterError(name, f"{len(values)} values", f"{self.config.mels}, one for each bin")
-        return values.clone()[None, None]
-
     def _check_range(self, path: Path | None = None) -> None:
-        wrong = ~((self.spec_max > self.spec_min) & (self.spec_max - self.spec_min).isfinite()).flatten()
+        if self.spec_min.is_meta:
+            return
+        low, high = self.spec_min.flatten(), self.spec_max.flatten()
+        wrong = ~((high > low) & (high - low).isfinite())
         if wrong.any():
             where = int(wrong.nonzero()[0])
-            found = f"{float(self.spec_min[0, 0, where]):g} to {float(self.spec_max[0, 0, where]):g} in bin {where}"
-            expected = "finite, with each maximum above its minimum"
-            raise (
-                CheckpointError(path, f"its range is {found}", expected)
-                if path
-                else ParameterError("spec_max", found, expected)
-            )
-
-    def _checked(self, lengths: Tensor, batch: int, frames: int) -> Tensor:
-        if lengths.shape != (batch,) or not all_hold((lengths >= 1) & (lengths <= frames)):
-            expected = f"{batch} numbers from 1 to {frames}, the valid frames of each item"
-            raise ParameterError("lengths", f"{lengths.tolist()}", expected)
-        return lengths
+            found = f"{float(low[where]):g} to {float(high[where]):g} in bin {where}"
+            kind = ParameterError if path is None else CheckpointError
+            raise kind(path or "spec_max", f"range {found}", "finite, with each maximum above its minimum")
 
     def _singer(self, singers: Tensor | None, batch: int) -> Tensor | float:
         """Vector of each item's singer, `(B, 1, 256)`, or 0."""
         count = self.config.singers
-        if self.speaker_embed is None:
-            if singers is not None:
-                raise ParameterError("singers", "given", "None: this model has one voice", "See Config(singers=).")
+        if self.speaker_embed is None and singers is None:
             return 0.0
-        if singers is None:
-            if count > 1:
-                expected = f"a number from 0 to {count - 1}, or {count} weights, for each item"
-                raise ParameterError("singers", "None", expected)
-            singers = torch.zeros(batch, dtype=torch.long, device=self.spec_min.device)
-        weights = singers.is_floating_point()
-        if singers.shape != ((batch, count) if weights else (batch,)):
-            raise ParameterError("singers", f"{tuple(singers.shape)}", f"({batch},), or weights ({batch}, {count})")
+        if self.speaker_embed is None:
+            raise ParameterError("singers", "given", "None: this model has one voice", "Train with Config(singers=).")
+        expected = f"({batch},) numbers from 0 to {count - 1}, or ({batch}, {count}) weights"
+        if singers is None and count > 1:
+            raise ParameterError("singers", "None", expected)
         table = self.speaker_embed.weight
-        if weights:
-            return (singers.to(table.dtype) @ table)[:, None]
-        if not all_hold((singers >= 0) & (singers < count)):
-            raise ParameterError("singers", f"{singers.tolist()}", f"numbers from 0 to {count - 1}")
-        return self.speaker_embed(singers)[:, None]
+        singers = torch.zeros(batch, dtype=torch.long, device=table.device) if singers is None else singers
+        mixed = singers.is_floating_point()
+        fitting = singers.shape == ((batch, count) if mixed else (batch,))
+        if not fitting or not all_hold(singers.isfinite() if mixed else (singers >= 0) & (singers < count)):
+            raise ParameterError("singers", f"{singers.tolist()}", expected)
+        return (singers.to(table.dtype) @ table if mixed else self.speaker_embed(singers))[:, None]
 
     def _apply(self, fn: Callable, recurse: bool = True) -> DiffusionSVC:
-        """Move, and change the dtype of all but range and schedule."""
+        """Move; change the dtype of all but range and schedule."""
         buffers = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
         for name, moved in dict(self.named_buffers(recurse=False)).items():
@@ -554,53 +418,11 @@ class DiffusionSVC(nn.Module):
         return self
 
 
-def _schedule(betas: Float[Tensor, " steps"]) -> dict[str, Float[Tensor, " steps"]]:
-    """The published tables: computed in float64, kept in float32."""
-    alphas = 1 - betas
-    kept = alphas.cumprod(0)
-    before = F.pad(kept[:-1], (1, 0), value=1.0)
-    variance = betas * (1 - before) / (1 - kept)
-    tables = {
-        "betas": betas,
-        "alphas_cumprod": kept,
-        "alphas_cumprod_prev": before,
-        "sqrt_alphas_cumprod": kept.sqrt(),
-        "sqrt_one_minus_alphas_cumprod": (1 - kept).sqrt(),
-        "log_one_minus_alphas_cumprod": (1 - kept).log(),
-        "sqrt_recip_alphas_cumprod": (1 / kept).sqrt(),
-        "sqrt_recipm1_alphas_cumprod": (1 / kept - 1).sqrt(),
-        "posterior_variance": variance,
-        "posterior_log_variance_clipped": variance.clamp(min=1e-20).log(),
-        "posterior_mean_coef1": betas * before.sqrt() / (1 - kept),
-        "posterior_mean_coef2": (1 - before) * alphas.sqrt() / (1 - kept),
-    }
-    return {name: table.float() for name, table in tables.items()}
-
-
-def _sizes(tensors: Mapping[str, Tensor]) -> dict:
-    """Sizes of a published model, from its tensors; {} if they are not there."""
-    try:
-        channels, mels, _ = tensors["denoise_fn.input_projection.weight"].shape
-        width = tensors["fs2.pitch_embed.weight"].shape[1]
-        layers = {name.split(".")[2] for name in tensors if name.startswith("denoise_fn.residual_layers.")}
-        betas = tensors["betas"]
-        return {
-            "mels": mels, "channels": channels, "unit_size": width, "condition_size": width, "layers": len(layers),
-            "steps": len(betas), "max_beta": round(float(betas[-1]), 6),
-        }  # fmt: skip
-    except (KeyError, ValueError, IndexError, TypeError):
-        return {}
-
-
-def _read_yaml(path: Path) -> dict:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text()) if path.exists() else {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CheckpointError(
-            path, f"cannot be read ({str(error).splitlines()[0]})", "Diff-SVC's config.yaml"
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(path, f"holds a {type(content).__name__}", "Diff-SVC's config.yaml, names and values")
-    return content
+def _mask(lengths: Int[Tensor, " _"] | None, batch: int, frames: int) -> Bool[Tensor, "batch 1 frames"] | None:
+    """Mask of valid frames, True = valid; None if all are."""
+    if lengths is None:
+        return None
+    if lengths.shape != (batch,) or not all_hold((lengths >= 1) & (lengths <= frames)):
+        expected = f"{batch} numbers from 1 to {frames}, the valid frames of each item"
+        raise ParameterError("lengths", f"{lengths.tolist()}", expected)
+    return valid_mask(lengths, frames)[:, None]

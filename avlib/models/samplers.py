@@ -16,6 +16,7 @@ from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..errors import ParameterError, check_choice, check_whole
 
@@ -34,6 +35,23 @@ SAMPLERS = (*_BY_INTERVAL, *_BY_SNR)
 def linear_betas(steps: int = 1000, max_beta: float | int = 0.02) -> Float[Tensor, " steps"]:
     """Noise that each step adds, from 1e-4 to `max_beta`, in float64."""
     return torch.linspace(1e-4, max_beta, steps, dtype=torch.float64)
+
+
+def schedule(betas: Float[Tensor, " steps"]) -> dict[str, Float[Tensor, " steps"]]:
+    """The published tables: computed in float64, kept in float32."""
+    alphas = 1 - betas
+    kept = alphas.cumprod(0)
+    before = F.pad(kept[:-1], (1, 0), value=1.0)
+    variance = betas * (1 - before) / (1 - kept)
+    tables = {
+        "betas": betas, "alphas_cumprod": kept, "alphas_cumprod_prev": before, "sqrt_alphas_cumprod": kept.sqrt(),
+        "sqrt_one_minus_alphas_cumprod": (1 - kept).sqrt(), "log_one_minus_alphas_cumprod": (1 - kept).log(),
+        "sqrt_recip_alphas_cumprod": (1 / kept).sqrt(), "sqrt_recipm1_alphas_cumprod": (1 / kept - 1).sqrt(),
+        "posterior_variance": variance, "posterior_log_variance_clipped": variance.clamp(min=1e-20).log(),
+        "posterior_mean_coef1": betas * before.sqrt() / (1 - kept),
+        "posterior_mean_coef2": (1 - before) * alphas.sqrt() / (1 - kept),
+    }  # fmt: skip
+    return {name: table.float() for name, table in tables.items()}
 
 
 @torch.no_grad()
@@ -131,6 +149,7 @@ def _by_snr(sampler: str, betas: Tensor, steps: int, predicts: str, depth: int) 
         prediction_type="epsilon" if predicts == "noise" else "sample",
         **options,
     )
+    scheduler.alphas_cumprod = (1 - betas[:depth]).cumprod(0).numpy()  # of a tensor NumPy warns
     scheduler.set_timesteps(max(2, round(steps * depth / len(betas))))
     scheduler.set_begin_index(0)
     return scheduler, scheduler.timesteps.tolist()

@@ -1,0 +1,66 @@
+"""Diff-SVC's published files: sizes from weights, and the configuration beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import yaml
+from torch import Tensor
+
+from ..errors import CheckpointError
+
+if TYPE_CHECKING:
+    from .diffusion_svc import DiffusionSVC
+
+LOWEST, HIGHEST = 40, 1100  # hertz of the first and the last row of the pitch table
+
+
+def sizes(tensors: Mapping[str, Tensor]) -> dict:
+    """Sizes of a published model, from its tensors; {} if they are not there."""
+    try:
+        channels, mels, _ = tensors["denoise_fn.input_projection.weight"].shape
+        width, betas = tensors["fs2.pitch_embed.weight"].shape[1], tensors["betas"]
+        layers = {name.split(".")[2] for name in tensors if name.startswith("denoise_fn.residual_layers.")}
+        found = {"mels": mels, "channels": channels, "unit_size": width, "condition_size": width}
+        return found | {"layers": len(layers), "steps": len(betas), "max_beta": round(float(betas[-1]), 6)}
+    except (KeyError, ValueError, IndexError, TypeError):
+        return {}
+
+
+def read_yaml(path: Path) -> dict:
+    """Content of a YAML file; {} if there is none."""
+    try:
+        content = yaml.safe_load(path.read_text()) if path.exists() else {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CheckpointError(path, f"cannot be read ({str(error).splitlines()[0]})", "a table in YAML") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(path, f"holds a {type(content).__name__}", "a table of names and values")
+    return content
+
+
+def compare(model: DiffusionSVC, path: Path, beside: Mapping) -> None:
+    """Refuse a configuration that disagrees with the weights."""
+    config = model.config
+    own = {
+        "audio_num_mel_bins": config.mels, "keep_bins": config.mels, "hidden_size": config.condition_size,
+        "residual_channels": config.channels, "residual_layers": config.layers, "timesteps": config.steps,
+        "K_step": config.steps, "max_beta": config.max_beta, "no_fs2": True, "f0_min": LOWEST, "f0_max": HIGHEST,
+        "f0_bin": 256, "spec_min": model.spec_min.flatten().tolist(), "spec_max": model.spec_max.flatten().tolist(),
+    }  # fmt: skip
+    if beside.get("schedule_type", "linear") != "linear":
+        del own["max_beta"]
+    for name in own.keys() & beside.keys():
+        try:
+            values = torch.tensor([beside[name]], dtype=torch.float64), torch.tensor([own[name]]).double()
+            equal = torch.allclose(*values, atol=1e-4)
+        except (TypeError, ValueError, RuntimeError):
+            equal = False
+        if not equal:
+            there, here = (
+                text if len(text) < 60 else f"{text[:50]} ...]" for text in map(str, (beside[name], own[name]))
+            )
+            advice = "Use the configuration of this model; with cycle= the weights are read without one."
+            raise CheckpointError(path, f"{name} is {there}", f"{here}, as in the weights", advice)
