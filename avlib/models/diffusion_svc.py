@@ -24,13 +24,11 @@ from .. import checkpoints
 from ..errors import CheckpointError, ParameterError, ShapeError, check_choice, check_whole
 from ..features.lengths import all_hold, valid_mask
 from ..settings import Count, Natural, Number, recipe, settings
-from . import sizes_that_fit
-from .diffusion_svc_weights import HIGHEST, LOWEST, compare, read_yaml, sizes
+from .diffusion_svc_weights import DEAD, HIGHEST, LOWEST, compare, read_svc
 from .samplers import linear_betas, sample_with, schedule
 from .wavenet import WaveNet, masked
 
 PITCHES = 300  # rows of the table; 1 to 255 are used
-DEAD = ("fs2.mel_out.", "fs2.pitch_predictor.")  # published parameters that nothing reads
 LOUDEST, QUIETEST = 0.0, -5.0  # log10 mel of a range that is not given
 
 
@@ -154,7 +152,7 @@ class DiffusionSVC(nn.Module):
         """
         batch, count, width = units.shape
         if width != self.config.unit_size:
-            advice = f"Take the content encoder of this model, or train one with Config(unit_size={width})."
+            advice = f"Take the content encoder of this model, or train one with unit_size={width}."
             raise ShapeError("units", f"{width} wide", f"{self.config.unit_size}, as this model's", advice)
         if len(mel2ph) != batch or hertz.shape != mel2ph.shape:
             found = f"{tuple(units.shape)} with hertz {tuple(hertz.shape)} and mel2ph {tuple(mel2ph.shape)}"
@@ -166,8 +164,7 @@ class DiffusionSVC(nn.Module):
             found = f"{int(numbers.min())} to {int(numbers.max())}"
             raise ParameterError("mel2ph", found, f"0 to {count}, the number of units", "Align with mel2ph(T, U).")
         if not all_hold(hertz.isfinite() & (hertz >= 0)):
-            advice = "Let avlib.extract.pitch estimate it."
-            raise ParameterError("hertz", "NaN, infinite or negative values", "0 or more in all valid frames", advice)
+            raise ParameterError("hertz", "NaN, infinite or negative values", "0 or more in all valid frames")
         if not self.config.clip_notes:
             hertz = hertz.where(hertz <= HIGHEST, 1.0)
 
@@ -205,16 +202,13 @@ class DiffusionSVC(nn.Module):
             expected = f"(B, 1, {self.config.mels}, T) with (B,) and (B, {self.config.condition_size}, T)"
             raise ShapeError("x", found, expected)
         valid = _mask(lengths, batch, frames)
-        conditions = self.project(condition, lengths) if cache is None else cache
+        conditions = self.project(masked(condition, valid)) if cache is None else cache
         return masked(self.denoise_fn(masked(x[:, 0], valid), t, conditions, valid), valid)[:, None]
 
     forward = denoise
 
-    def project(
-        self, condition: Float[Tensor, "batch size frames"], lengths: Int[Tensor, " _"] | None = None
-    ) -> list[Float[Tensor, "batch gates frames"]]:
+    def project(self, condition: Float[Tensor, "batch size frames"]) -> list[Float[Tensor, "batch gates frames"]]:
         """Condition as each layer adds it, `(B, 768, T)`; the same at all times."""
-        condition = masked(condition, _mask(lengths, len(condition), condition.shape[2]))
         return self.denoise_fn.project(condition)
 
     @torch.no_grad()
@@ -256,10 +250,8 @@ class DiffusionSVC(nn.Module):
         if (start is None) != (depth is None):
             given, other = ("depth", "start") if start is None else ("start", "depth")
             raise ParameterError(given, f"given without {other}", "both or neither", f"Hand over {other}= too.")
-        for name, tensor, shape in (
-            ("noise", noise, (batch, 1, mels, frames)),
-            ("start", start, (batch, frames, mels)),
-        ):
+        shapes = {"noise": (noise, (batch, 1, mels, frames)), "start": (start, (batch, frames, mels))}
+        for name, (tensor, shape) in shapes.items():
             if tensor is not None and tensor.shape != shape:
                 raise ShapeError(name, f"{tuple(tensor.shape)}", f"{shape}, for condition {tuple(condition.shape)}")
         x = noise
@@ -350,31 +342,16 @@ class DiffusionSVC(nn.Module):
         Raises:
             CheckpointError: the file cannot be read; a parameter does not fit; weights and configuration disagree.
         """
-        path, config_path = Path(path), Path(path).with_name("config.yaml")
-        tensors, content = checkpoints.read(path)
-        beside = {}
+        path = Path(path)
+        tensors, found, beside = read_svc(path, cycle, lambda **sizes: cls(Config(**sizes)))
         try:
-            if path.is_dir():
-                if content.get("model") != cls.__name__:
-                    raise ParameterError("model", f"{content.get('model')!r}", f"{cls.__name__!r}")
-                config = Config(**content.get("settings", {}))
-            else:
-                if any(name.startswith("model.") for name in tensors):
-                    tensors = {name[6:]: values for name, values in tensors.items() if name.startswith("model.")}
-                beside = read_yaml(config_path) if cycle is None else {}
-                cycle = beside.get("dilation_cycle_length", 4) if cycle is None else cycle
-                found = sizes_that_fit(lambda **values: cls(Config(**values)), sizes(tensors), tensors)
-                config = Config(**found, cycle=cycle)
+            model = cls(Config(**found))
         except (ParameterError, TypeError) as error:
             raise CheckpointError(path, f"its settings: {error}", f"those of a {cls.__name__}") from error
-        model = cls(config)
-        for name in ("spec_min", "spec_max"):  # one number for all bins, as in the template of the configuration
-            if name in tensors and tensors[name].shape == (1, 1, 1):
-                tensors[name] = tensors[name].expand(1, 1, config.mels)
         checkpoints.load(model, path, tensors, ignored=DEAD)
         model.ignored = tuple(name for name in tensors if name.startswith(DEAD))
         model._check_range(path)
-        compare(model, config_path, beside)
+        compare(model, path.with_name("config.yaml"), beside)
         return model
 
     load = from_checkpoint

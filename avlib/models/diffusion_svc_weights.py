@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
+from .. import checkpoints
 from ..errors import CheckpointError
+from . import sizes_that_fit
 
 if TYPE_CHECKING:
     from .diffusion_svc import DiffusionSVC
 
 LOWEST, HIGHEST = 40, 1100  # hertz of the first and the last row of the pitch table
+DEAD = ("fs2.mel_out.", "fs2.pitch_predictor.")  # published parameters that nothing reads
 
 
-def sizes(tensors: Mapping[str, Tensor]) -> dict:
+def read_svc(path: Path, cycle: int | None, build: Callable[..., nn.Module]) -> tuple[dict[str, Tensor], dict, dict]:
+    """Tensors and settings of a published file or a saved folder, and the `config.yaml` beside a file."""
+    tensors, content = checkpoints.read(path)
+    if path.is_dir():
+        if content.get("model") != "DiffusionSVC" or not isinstance(content.get("settings"), Mapping):
+            raise CheckpointError(path, f"holds model {content.get('model')!r}", "'DiffusionSVC', with its settings")
+        return tensors, content["settings"], {}
+    if any(name.startswith("model.") for name in tensors):
+        tensors = {name[6:]: values for name, values in tensors.items() if name.startswith("model.")}
+    sizes = sizes_that_fit(build, _sizes(tensors), tensors)
+    for name in ("spec_min", "spec_max"):  # one number for all bins, as in the template of the configuration
+        if name in tensors and tensors[name].shape == (1, 1, 1):
+            tensors[name] = tensors[name].expand(1, 1, sizes.get("mels", 128))
+    beside = _read_yaml(path.with_name("config.yaml")) if cycle is None else {}
+    return tensors, sizes | {"cycle": beside.get("dilation_cycle_length", 4) if cycle is None else cycle}, beside
+
+
+def _sizes(tensors: Mapping[str, Tensor]) -> dict:
     """Sizes of a published model, from its tensors; {} if they are not there."""
     try:
         channels, mels, _ = tensors["denoise_fn.input_projection.weight"].shape
@@ -30,8 +50,7 @@ def sizes(tensors: Mapping[str, Tensor]) -> dict:
         return {}
 
 
-def read_yaml(path: Path) -> dict:
-    """Content of a YAML file; {} if there is none."""
+def _read_yaml(path: Path) -> dict:
     try:
         content = yaml.safe_load(path.read_text()) if path.exists() else {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -52,15 +71,13 @@ def compare(model: DiffusionSVC, path: Path, beside: Mapping) -> None:
     }  # fmt: skip
     if beside.get("schedule_type", "linear") != "linear":
         del own["max_beta"]
-    for name in own.keys() & beside.keys():
+    for name in filter(beside.__contains__, own):
         try:
             values = torch.tensor([beside[name]], dtype=torch.float64), torch.tensor([own[name]]).double()
             equal = torch.allclose(*values, atol=1e-4)
         except (TypeError, ValueError, RuntimeError):
             equal = False
         if not equal:
-            there, here = (
-                text if len(text) < 60 else f"{text[:50]} ...]" for text in map(str, (beside[name], own[name]))
-            )
+            there, here = (text[:50] + " ..." * (len(text) > 50) for text in map(str, (beside[name], own[name])))
             advice = "Use the configuration of this model; with cycle= the weights are read without one."
             raise CheckpointError(path, f"{name} is {there}", f"{here}, as in the weights", advice)

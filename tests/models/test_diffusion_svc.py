@@ -515,7 +515,7 @@ def test_a_published_file(model, tmp_path):
     assert DiffusionSVC.from_checkpoint(written(tmp_path, model), cycle=3).config.cycle == 3
     assert DiffusionSVC.from_checkpoint(written(tmp_path, model, {"fs2.mel_out.weight": None})).receptive_field == 6
     other = linear_betas(500, 0.01)
-    with pytest.raises(CheckpointError, match=r"alphas_cumprod is \(1000,\) for \(500,\)"):  # one odd table is not a size
+    with pytest.raises(CheckpointError, match=r"alphas_cumprod is \(1000,\) for \(500,\)"):
         DiffusionSVC.from_checkpoint(written(tmp_path, model, {"betas": other.float()}))
     template = {name: torch.full((1, 1, 1), value) for name, value in (("spec_min", -5.0), ("spec_max", 0.0))}
     wide = DiffusionSVC.from_checkpoint(
