@@ -1,18 +1,18 @@
 """Pitch and voicing of an isolated voice, one value per mel frame.
 
-`pitch` takes mono sound of any rate and length. All methods answer at the centres of the mel frames,
-`(k + 0.5) * hop_length / rate` s, and say voicing apart from pitch.
-
 Sources: Boersma, "Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise ratio of a
 sampled sound", 1993; Mauch and Dixon, "pYIN", ICASSP 2014, in librosa; torchfcpe; swift-f0.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -27,21 +27,20 @@ RANGE = (60.0, 1400.0)  # Hz that are searched
 MODEL_HIGHEST = 1100.0  # Hz, the end of the published model's pitch ids
 CONTEXT = 1.0  # seconds of sound around a piece, after which its pitch is that of the whole
 
-# Boersma's settings, as tried on synthetic and real song; costs are per 10 ms
+# Boersma's settings, as tried on synthetic and real song; costs are per 10 ms.
 CANDIDATES, VOICING, SILENCE, OCTAVE_COST, JUMP_COST, VOICING_COST = 15, 0.45, 0.03, 0.01, 0.35, 0.14
-GATE = -25.0  # dB below the loud frames; quieter ones are reverberation or breath
+GATE = 10 ** (-25 / 20)  # of the RMS of loud frames; quieter ones are reverberation or breath
 ANALYSIS_RATE = 16000  # Hz, about
-_FRAMES = 1024  # in memory at once
+_FRAMES = 256  # in memory at once: they stay in the processor's cache
 _SILENT = 1e-6  # a peak below it is digital silence
 
 
 @dataclass(frozen=True)
 class Level:
-    """The loudness that silence is measured against: `peak` and `rms` of the loud parts, `offset` from zero."""
+    """The peak and RMS of the loud parts of a sound, which silence is measured against."""
 
     peak: float
     rms: float
-    offset: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,13 @@ class Pitch:
 
     Args:
         hertz: `(T,)`; continuous through unvoiced frames (interpolated in log2, ends held), 0 if nothing is voiced.
-        voiced: `(T,)`; the frames whose pitch was measured.
+        voiced: `(T,)`; frames whose pitch was measured.
         times: `(T,)`, seconds; the centres of the frames.
         above: `(T,)`; voiced above 1100 Hz, where the published model's pitch ids end.
-        clipped: `(T,)`; voiced above the searched range, `hertz` is its upper limit.
-        below: number of frames below the range, which count as unvoiced (hum).
-        octave: `(T,)`; frames where the cross-check differs by more than 100 cents, None without one.
-        method: that measured them.
+        clipped: `(T,)`; voiced above the searched range: `hertz` is its upper end.
+        below: number of frames below the range, such as hum; they count as unvoiced.
+        octave: `(T,)`; frames where the cross-check differs by more than 100 cents. None without one.
+        method: the estimator.
         range: Hz, as searched.
         level: of the sound.
     """
@@ -82,24 +81,24 @@ class Pitch:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Sentences about what a reader must know; none if all is well."""
-        total, (low, high), said = int(self.voiced.sum()), self.range, []
-        if not total:
-            said.append("No frame is voiced: silence, noise or whisper. The pitch is 0 everywhere.")
+        """Sentences about unusual frames; none if all is well."""
+        of, (low, high), found = f"of {int(self.voiced.sum())} voiced frames", self.range, []
+        if not self.voiced.any():
+            found.append("No frame is voiced: silence, noise or whisper. The pitch is 0 everywhere.")
         if count := int(self.above.sum()):
-            said.append(
-                f"{count} of {total} voiced frames lie above {MODEL_HIGHEST:g} Hz, the end of the published "
-                "model's pitch ids; it sings them as that note."
+            found.append(
+                f"{count} {of} lie above {MODEL_HIGHEST:g} Hz, the end of the published model's pitch ids; it sings "
+                "them as that note."
             )
         if count := int(self.clipped.sum()):
-            said.append(f"{count} of {total} voiced frames lie above {high:g} Hz and were clipped to it.")
+            found.append(f"{count} {of} lie above {high:g} Hz and were clipped to it.")
         if self.below:
-            said.append(
-                f"{self.below} frames lie below {low:g} Hz and count as unvoiced. For a very low voice give lowest=40."
+            found.append(
+                f"{self.below} frames below {low:g} Hz count as unvoiced. For a very low voice give lowest=40."
             )
         if self.octave is not None and (count := int(self.octave.sum())):
-            said.append(f"In {count} of {total} voiced frames the two methods differ by more than 100 cents.")
-        return tuple(said)
+            found.append(f"In {count} {of} two estimators differ by more than 100 cents.")
+        return tuple(found)
 
 
 def pitch(
@@ -115,19 +114,20 @@ def pitch(
 ) -> Pitch:
     """Pitch and voicing of an isolated voice, at the centres of the mel frames.
 
-    Memory does not grow with the length, apart from the result and 130 bytes a frame. A long file may be taken in
-    pieces too: cut at multiples of `hop_length`, with `CONTEXT` seconds more on both sides, and with the `level` of the
-    whole (`sound_level`), the inner frames equal those of the whole.
+    Memory does not grow with the length, apart from the result and 150 bytes a frame. A long sound may be taken in
+    pieces: cut at multiples of `hop_length`, with `CONTEXT` seconds more on both sides and the `level` of the whole, a
+    piece's inner frames are those of the whole. Join the pieces, then fill rests that are longer than the context by
+    `fill_unvoiced`.
 
     Args:
-        waveform: `(samples,)`, mono, in [-1, 1]. One voice alone: an accompaniment is followed as well.
+        waveform: `(samples,)`, mono, in [-1, 1]; one voice alone, as an accompaniment would be followed too.
         rate: in Hz.
         hop_length: samples from one frame to the next.
-        method: "autocorrelation" (Boersma 1993), "pyin", or, where they are installed, "torchfcpe" and "swift-f0".
-        check: another method; where it differs by more than 100 cents `octave` is set. "pyin" finds octave errors.
-        lowest: Hz. What is lower counts as unvoiced.
-        highest: Hz. What is higher is clipped to it.
-        level: see `sound_level`; None measures it.
+        method: "autocorrelation" (Boersma 1993), "pyin", or, where installed, "torchfcpe" and "swift-f0".
+        check: another method, "pyin" to find octave errors: `octave` is set where it differs by more than 100 cents.
+        lowest: Hz; what is lower counts as unvoiced.
+        highest: Hz; what is higher is clipped to it.
+        level: of the whole, for a piece; see `sound_level`.
 
     Returns:
         Pitch of `samples // hop_length` frames, frame k at `(k + 0.5) * hop_length / rate` s, on the waveform's device.
@@ -136,92 +136,91 @@ def pitch(
         ParameterError: stereo, integers or NaN, an unknown method, or one whose package is missing.
         TooShortError: less than a hop.
     """
-    samples, frames = _checked(waveform, rate, hop_length)
+    check_whole("rate", rate, 4000, 1_000_000)
+    check_whole("hop_length", hop_length, 1)
     check_choice("method", method, METHODS)
-    if check is not None:
-        check_choice("check", check, [name for name in METHODS if name != method])
+    check_choice("check", check, [None, *METHODS])
     check_number("lowest", lowest, 20, 500)
-    check_number("highest", highest, 2 * lowest, rate / 4)
+    check_number("highest", highest, 2 * lowest, max(RANGE[1], rate / 8))
     level = sound_level(waveform, rate) if level is None else level
+    frames = len(waveform) // hop_length
+    if not frames:
+        found, expected = f"{len(waveform)} samples", f"at least {hop_length}, one hop"
+        raise TooShortError("waveform", found, expected, "Give a longer clip, or append silence.")
+    samples = waveform.detach().float().cpu().numpy()
     take = _Take(samples, rate, hop_length, frames, float(lowest), float(highest), level)
-    found = _estimate(method, take)
+    found, octave = take.estimated(method), None
     voiced = found >= lowest
-    octave = None
     if check is not None:
-        other = _estimate(check, take)
-        both = voiced & (other >= lowest) & (found <= highest)
-        ratio = np.divide(other, found, out=np.ones_like(found), where=both)
-        octave = np.abs(np.log2(ratio)) > 100 / 1200
-    hertz = fill_unvoiced(torch.from_numpy(found.clip(0, highest)).float(), torch.from_numpy(voiced))
-    device = waveform.device
-    return Pitch(
-        hertz.to(device),
-        torch.from_numpy(voiced).to(device),
-        ((torch.arange(frames, dtype=torch.float64) + 0.5) * hop_length / rate).to(device),
-        torch.from_numpy(voiced & (found > MODEL_HIGHEST)).to(device),
-        torch.from_numpy(voiced & (found > highest)).to(device),
-        int(((found > 0) & ~voiced).sum()),
-        None if octave is None else torch.from_numpy(octave).to(device),
-        method,
-        (lowest, highest),
-        level,
-    )
+        other = take.estimated(check)
+        both = voiced & (found <= highest) & (other >= lowest)
+        octave = torch.from_numpy(both & (np.abs(np.log2(other.clip(1) / found.clip(1))) > 100 / 1200))
+    flags = (voiced, voiced & (found > MODEL_HIGHEST), voiced & (found > highest))
+    voiced, above, clipped = (torch.from_numpy(flag).to(waveform.device) for flag in flags)
+    hertz = fill_unvoiced(torch.from_numpy(found.clip(max=highest)).float().to(waveform.device), voiced)
+    times = (torch.arange(frames, dtype=torch.float64) + 0.5) * hop_length / rate
+    below = int(((found > 0) & (found < lowest)).sum())
+    octave = octave if octave is None else octave.to(waveform.device)
+    times = times.to(waveform.device)
+    return Pitch(hertz, voiced, times, above, clipped, below, octave, method, (lowest, highest), level)
 
 
 def fill_unvoiced(hertz: Float[Tensor, " frames"], voiced: Bool[Tensor, " frames"]) -> Float[Tensor, " frames"]:
     """Interpolate unvoiced frames in log2 between voiced ones, and hold the ends; 0 if nothing is voiced."""
     if not voiced.any():
         return torch.zeros_like(hertz)
-    places = voiced.nonzero()[:, 0].cpu().numpy()
-    known = hertz[voiced].double().log2().cpu().numpy()
-    filled = torch.from_numpy(np.exp2(np.interp(np.arange(len(hertz)), places, known)))
-    return torch.where(voiced, hertz, filled.to(hertz))
+    octaves = hertz[voiced].double().log2().cpu().numpy()
+    filled = np.exp2(np.interp(np.arange(len(hertz)), voiced.nonzero()[:, 0].cpu().numpy(), octaves))
+    return torch.where(voiced, hertz, torch.from_numpy(filled).to(hertz))
 
 
 def sound_level(waveform: Float[Tensor, " samples"] | Iterable[Float[Tensor, " samples"]], rate: int) -> Level:
-    """Measure the loudness of the loud parts of a sound, or of all its pieces.
+    """Measure the level of a sound, or of all its pieces.
 
-    The 99th percentile of the peaks and the 95th of the RMS of 10 ms, so that a click does not count.
+    The 99th percentile of the peaks and the 95th of the RMS in 20 ms, so that a click does not count; without offset.
+
+    Raises:
+        ParameterError: stereo, integers or NaN.
     """
-    size = max(1, rate // 100)
-    blocks = []
-    for piece in [waveform] if isinstance(waveform, Tensor) else waveform:
-        for part in piece.split(size * 4096):
+    peaks, rms, _ = block_levels(waveform, max(1, rate // 50))
+    return Level(float(np.percentile(peaks, 99)), float(np.percentile(rms, 95))) if len(peaks) else Level(0.0, 0.0)
+
+
+def block_levels(
+    waveform: Float[Tensor, " samples"] | Iterable[Float[Tensor, " samples"]], size: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Half the range, and the deviation, of every `size` samples (the last may have fewer), and the number of samples.
+
+    Checks the sound, in pieces of constant memory.
+    """
+    levels, rest, samples = [np.zeros((2, 0))], torch.zeros(0), 0
+    for piece in [waveform] if isinstance(waveform, Tensor | np.ndarray) else waveform:
+        check_sound(piece[:0])
+        if piece.ndim != 1:
+            advice = "Average the channels first: waveform.mean(dim=0)."
+            raise ParameterError("waveform", f"shape {tuple(piece.shape)}", "mono, (samples,)", advice)
+        for part in piece.detach().split(size * 2048):
             check_sound(part)
-            whole = part[: max(size, len(part) // size * size)].detach().float().cpu()
-            rows = whole.reshape(-1, min(size, len(whole))) if len(whole) else whole[None, :0]
-            if rows.numel():
-                rows = rows.double()
-                blocks.append(torch.stack([rows.mean(1), rows.square().mean(1), rows.amin(1), rows.amax(1)]))
-    if not blocks:
-        raise TooShortError("waveform", "no samples", "some sound")
-    mean, square, low, high = torch.cat(blocks, dim=1).numpy()
-    offset = mean.mean()
-    rms = np.sqrt((square - 2 * offset * mean + offset**2).clip(0))
-    peak = np.maximum(high - offset, offset - low)
-    return Level(float(np.percentile(peak, 99)), float(np.percentile(rms, 95)), float(offset))
+            samples += len(part)
+            part = torch.cat([rest, part.float().cpu()])
+            whole = len(part) // size * size
+            levels.append(_levels(part[:whole].reshape(-1, size)))
+            rest = part[whole:]
+    if len(rest):
+        levels.append(_levels(rest[None]))
+    peaks, deviations = np.concatenate(levels, axis=1)
+    return peaks, deviations, samples
 
 
-def _checked(waveform: Tensor, rate: int, hop_length: int) -> tuple[np.ndarray, int]:
-    """The samples in float32, and the number of frames."""
-    check_whole("rate", rate, 1000, 1_000_000)
-    check_whole("hop_length", hop_length, 1)
-    if isinstance(waveform, Tensor) and waveform.ndim != 1:
-        advice = "Average the channels first: waveform.mean(dim=0)."
-        raise ParameterError("waveform", f"shape {tuple(waveform.shape)}", "mono, (samples,)", advice)
-    check_sound(waveform[:0])
-    frames = len(waveform) // hop_length
-    if not frames:
-        found, expected = f"{len(waveform)} samples", f"at least {hop_length}, one hop"
-        raise TooShortError("waveform", found, expected, "Give a longer clip, or append silence.")
-    for part in waveform.split(1 << 20):
-        check_sound(part)
-    return waveform.detach().float().cpu().numpy(), frames
+def _levels(rows: Tensor) -> np.ndarray:
+    if not rows.numel():
+        return np.zeros((2, 0))
+    return torch.stack([(rows.amax(1) - rows.amin(1)) / 2, rows.std(1, correction=0)]).double().numpy()
 
 
 @dataclass(frozen=True)
 class _Take:
-    """A sound, and how it is analysed: resampled so that a hop is a whole number of samples."""
+    """A sound and the settings of its analysis, at about 16 kHz, where a hop is a whole number of samples."""
 
     samples: np.ndarray
     rate: int
@@ -233,226 +232,189 @@ class _Take:
 
     @property
     def step(self) -> int:
-        """Samples of a hop at the rate of the analysis."""
+        """Samples of a hop in the analysis."""
         return max(1, round(self.hop * ANALYSIS_RATE / self.rate))
 
     @property
     def analysis_rate(self) -> float:
         return self.rate * self.step / self.hop
 
-    def cut(self, first: int, last: int) -> np.ndarray:
-        """The samples of frames `first` to `last` (exclusive), with zeros outside of the sound."""
-        start, stop = first * self.hop, last * self.hop
-        inside = self.samples[max(0, start) : max(0, stop)]
-        return np.pad(inside, (max(0, -start), 0))[: stop - start] if start < 0 else inside
+    def estimated(self, method: str) -> np.ndarray:
+        """Hz of each frame, 0 where it is unvoiced; not clipped."""
+        if self.level.peak < _SILENT:
+            return np.zeros(self.frames)
+        if method == "autocorrelation":
+            return _best_path(self, *_candidates(self))
+        found = {"pyin": _pyin, "torchfcpe": _fcpe, "swift-f0": _swift}[method](self)
+        for first, last, ratio, _, rms in _correlations(self):
+            found[first:last][rms < GATE * self.level.rms] = 0
+            if method == "pyin":
+                found[first:last] = _refined(found[first:last], ratio, 2 * self.analysis_rate)
+        return found
 
-    def blocks(self, size: int, seconds: float) -> Iterator[tuple[int, int, int, np.ndarray]]:
-        """Blocks of frames: first, last, the hops of context before them, and their samples."""
+    def blocks(self, size: int, seconds: float, to_rate: float) -> Iterator[tuple[int, int, int, np.ndarray]]:
+        """Blocks of frames with context: first, last, hops before the first, samples at another rate."""
+        import soxr
+
         around = math.ceil(seconds * self.rate / self.hop)
         for first in range(0, self.frames, size):
             last = min(self.frames, first + size)
-            yield first, last, around, self.cut(first - around, last + around)
-
-
-def _estimate(method: str, take: _Take) -> np.ndarray:
-    """Hz of each frame, 0 where it is unvoiced; not yet clipped."""
-    if take.level.peak < _SILENT:
-        return np.zeros(take.frames)
-    return {"autocorrelation": _boersma, "pyin": _pyin, "torchfcpe": _fcpe, "swift-f0": _swift}[method](take)
+            start = (first - around) * self.hop
+            sound = np.pad(self.samples[max(0, start) : (last + around) * self.hop], (max(0, -start), 0))
+            yield first, last, around, soxr.resample(sound, self.rate, to_rate) if to_rate != self.rate else sound
 
 
 # Autocorrelation
 
 
-def _correlations(take: _Take) -> Iterator[tuple[int, int, Tensor, np.ndarray, np.ndarray, float]]:
-    """Normalised autocorrelation of each block's frames, at half samples, with peaks, RMS and the lags' rate.
-
-    The spectrum of the power is padded with zeros, which gives the values between two lags.
-    """
+def _correlations(take: _Take) -> Iterator[tuple[int, int, Tensor, np.ndarray, np.ndarray]]:
+    """Blocks of frames: first, last, normalised autocorrelation at half samples, peaks and RMS."""
     step, rate = take.step, take.analysis_rate
-    length = 2 * round(1.5 / take.lowest * rate) + 1 - step % 2  # symmetric around the centre of a hop
+    length = 2 * round(1.5 / take.lowest * rate) + 1 - step % 2  # of three periods, symmetric around the hop's centre
     longest = math.ceil(1.25 * rate / take.lowest)
-    size = 1 << (length + longest).bit_length()
     window = torch.hann_window(length + 2, periodic=False)[1:-1]
-    # Half of the longest period around the centre, in which Boersma looks for the peak
-    near = slice(max(0, length // 2 - round(rate / take.lowest / 2)), length // 2 + round(rate / take.lowest / 2) + 1)
-    for first, last, around, sound in take.blocks(_FRAMES, (length / 2 + 200) / rate):
-        sound = _resampled(sound, take.hop, step)
-        start = (
-            (2 * around + 1) * step // 2 - length // 2 if length % 2 else ((2 * around + 1) * step - length + 1) // 2
-        )
-        count = last - first
-        sound = np.pad(sound, (0, max(0, start + (count - 1) * step + length - len(sound))))
-        frames = torch.from_numpy(sound[start:]).unfold(0, length, step)[:count]  # (count, length)
-        times = torch.arange(length) + start + (torch.arange(count)[:, None] + first - around) * step
-        inside = (times >= 0) & (times < len(take.samples) * step / take.hop)
-        weights = window * inside
-        frames = frames - (frames * inside).sum(1, keepdim=True) / inside.sum(1, keepdim=True)
-        powers = _autocorrelation(frames * weights, size, longest)
-        full = inside.all(1)
-        norms = _autocorrelation(window[None], size, longest).expand(count, -1)
-        if not full.all():
-            norms = norms.clone()
-            norms[~full] = _autocorrelation(weights[~full], size, longest)
-        rms = (powers[:, 0].clamp(min=0) / norms[:, 0]).sqrt()
-        shape = norms / norms[:, :1]
-        ratio = powers / powers[:, :1].clamp(min=1e-20) / shape.clamp(min=0.05)
-        ratio = ratio.where(shape > 0.1, ratio.new_zeros(()))  # too little of the frame overlaps
-        peaks = (frames[:, near] * inside[:, near]).abs().amax(1)
-        yield first, last, ratio, peaks.numpy(), rms.numpy(), 2 * rate
+    half = round(rate / take.lowest / 2)
+    near = slice(length // 2 - half, length // 2 + half + 1)  # a longest period, in which Boersma looks for the peak
+    for first, last, around, sound in take.blocks(_FRAMES, (length / 2 + 200) / rate, rate):
+        count, start = last - first, ((2 * around + 1) * step + 1 - length) // 2
+        sound = torch.from_numpy(np.pad(sound[start:], (0, length + count * step)))
+        frames, weights = sound.unfold(0, length, step)[:count], window[None]
+        if first < around or last + around > take.frames:  # only what lies inside of the sound counts
+            places = torch.arange(length) + start + (torch.arange(count)[:, None] + first - around) * step
+            inside = (places >= 0) & (places < len(take.samples) * step / take.hop)
+            frames = (frames - (frames * inside).sum(1, keepdim=True) / inside.sum(1, keepdim=True)) * inside
+            weights = window * inside
+        else:
+            frames = frames - frames.mean(1, keepdim=True)
+        power, norm = _autocorrelation(frames * window, longest), _autocorrelation(weights, longest)
+        rms = (power[:, 0] / norm[:, 0]).clamp(min=0).sqrt()
+        norm = norm / norm[:, :1]
+        norm = norm.reciprocal().where(norm > 0.1, norm.new_zeros(()))  # else too little of the frame overlaps
+        ratio = power / power[:, :1].clamp(min=1e-20) * norm
+        yield first, last, ratio, frames[:, near].abs().amax(1).numpy(), rms.numpy()
 
 
-def _autocorrelation(frames: Tensor, size: int, longest: int) -> Tensor:
+def _autocorrelation(frames: Tensor, longest: int) -> Tensor:
+    """Autocorrelation at lags 0, 0.5, 1, ...: the power spectrum is padded with zeros."""
+    size = 1 << (frames.shape[1] + longest).bit_length()
     spectrum = torch.fft.rfft(frames, size)
     return torch.fft.irfft(spectrum.real.square() + spectrum.imag.square(), 2 * size)[:, : 2 * longest + 2]
 
 
-def _resampled(sound: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
-    import soxr
-
-    return sound if from_rate == to_rate else soxr.resample(sound, from_rate, to_rate)
-
-
 def _vertex(ratio: Tensor, lags: Tensor) -> tuple[Tensor, Tensor]:
-    """Place and height of the parabola through each lag and its neighbours."""
+    """Place and height of the parabolas through lags and their neighbours."""
     before, here, after = (ratio.gather(1, lags + by) for by in (-1, 0, 1))
-    bend = (2 * here - before - after).clamp(min=1e-9)
-    offset = (0.5 * (after - before) / bend).clamp(-1, 1)
+    offset = (0.5 * (after - before) / (2 * here - before - after).clamp(min=1e-9)).clamp(-1, 1)
     return lags + offset, here + 0.25 * (after - before) * offset
 
 
-def _candidates(take: _Take) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Hz and strength of each frame's candidates, `(T, 15)`, and the strength of "unvoiced", `(T,)`."""
-    hertz = np.zeros((take.frames, CANDIDATES), np.float32)
-    strength = np.full((take.frames, CANDIDATES), -np.inf, np.float32)
-    unvoiced = np.zeros(take.frames, np.float32)
-    for first, last, ratio, peaks, rms, rate in _correlations(take):
-        # An octave above the range is searched too: a note there would else be found an octave down.
-        shortest = max(2, int(rate / (2 * take.highest)))
+def _candidates(take: _Take) -> tuple[np.ndarray, np.ndarray]:
+    """Hz and strength of each frame's 15 candidates and of "unvoiced" (0 Hz), both `(T, 16)`."""
+    hertz = np.zeros((take.frames, CANDIDATES + 1), np.float32)
+    strength = np.zeros_like(hertz)
+    rate = 2 * take.analysis_rate
+    shortest = max(2, int(rate / (2 * take.highest)))  # a note above the range would else be found an octave down
+    for first, last, ratio, peaks, rms in _correlations(take):
         inner = ratio[:, shortest:-1]
         is_peak = (inner > ratio[:, shortest - 1 : -2]) & (inner >= ratio[:, shortest + 1 :]) & (inner > VOICING / 2)
-        lags = torch.arange(shortest, ratio.shape[1] - 1)
-        bonus = OCTAVE_COST * torch.log2(rate / lags / take.lowest)
-        scores, places = torch.where(is_peak, inner + bonus, -torch.inf).topk(CANDIDATES, dim=1)
+        bonus = OCTAVE_COST * torch.log2(rate / take.lowest / torch.arange(shortest, ratio.shape[1] - 1))
+        score, places = torch.where(is_peak, inner + bonus, -torch.inf).topk(CANDIDATES, dim=1)
         lag, height = _vertex(ratio, places + shortest)
-        height = torch.where(height > 1, 1 / height, height)
-        found = rate / lag
-        hertz[first:last] = found
-        score = height + OCTAVE_COST * torch.log2(found / take.lowest)
-        strength[first:last] = torch.where(scores.isfinite(), score, -torch.inf)
-        quiet = peaks / take.level.peak / (SILENCE / (1 + VOICING))
-        unvoiced[first:last] = VOICING + np.maximum(0, 2 - quiet)
-        unvoiced[first:last][rms < take.level.rms * 10 ** (GATE / 20)] = 10  # whatever is periodic in it
-    return hertz, strength, unvoiced
+        hertz[first:last, :-1] = rate / lag
+        height = torch.where(height > 1, 1 / height, height) + OCTAVE_COST * torch.log2(rate / lag / take.lowest)
+        strength[first:last, :-1] = torch.where(score.isfinite(), height, -1e6)
+        silence = np.maximum(0, 2 - peaks / take.level.peak * (1 + VOICING) / SILENCE)
+        strength[first:last, -1] = np.where(rms < GATE * take.level.rms, 10, VOICING + silence)
+    return hertz, strength
 
 
-def _boersma(take: _Take) -> np.ndarray:
-    """The path of highest strength through the candidates."""
-    hertz, strength, unvoiced = _candidates(take)
-    per_step = 0.01 * take.rate / take.hop  # the costs are meant for steps of 10 ms
-    strength = np.concatenate([np.maximum(strength, -1e6), unvoiced[:, None]], axis=1)
+def _best_path(take: _Take, hertz: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    """Hz along the path of highest strength less the costs of its steps (Viterbi)."""
+    per_step = 0.01 * take.rate / take.hop
     octaves = np.log2(np.maximum(hertz, 1))
-    states = CANDIDATES + 1
-    back = np.zeros((take.frames, states), np.int8)
-    columns, score = np.arange(states), strength[0].astype(np.float64)
+    back = np.zeros(hertz.shape, np.int8)
+    columns, score = np.arange(CANDIDATES + 1), strength[0].astype(np.float64)
     for first in range(1, take.frames, _FRAMES):
         last = min(take.frames, first + _FRAMES)
-        cost = np.full((last - first, states, states), VOICING_COST * per_step, np.float32)
-        jump = np.abs(octaves[first - 1 : last - 1, :, None] - octaves[first:last, None, :])
-        cost[:, :-1, :-1] = JUMP_COST * per_step * jump
+        cost = JUMP_COST * per_step * np.abs(octaves[first - 1 : last - 1, :, None] - octaves[first:last, None])
+        cost[:, -1] = cost[:, :, -1] = VOICING_COST * per_step
         cost[:, -1, -1] = 0
         for k in range(first, last):
             total = score[:, None] - cost[k - first]
             back[k] = total.argmax(0)
             score = total[back[k], columns] + strength[k]
-    path = np.empty(take.frames, np.int64)
-    path[-1] = score.argmax()
+    path = np.full(take.frames, score.argmax())
     for k in range(take.frames - 1, 0, -1):
         path[k - 1] = back[k, path[k]]
-    chosen = np.concatenate([hertz, np.zeros_like(hertz[:, :1])], axis=1)
-    return chosen[np.arange(take.frames), path].astype(np.float64)
+    return hertz[np.arange(take.frames), path].astype(np.float64)
 
 
 # The others
 
 
 def _pyin(take: _Take) -> np.ndarray:
-    """Voicing of pyin, and its pitch moved to the nearest peak of the autocorrelation."""
     from librosa import pyin
 
-    found, step = np.zeros(take.frames), take.step
-    for first, last, around, sound in take.blocks(4 * _FRAMES, CONTEXT):
-        sound = _resampled(sound, take.hop, step)[step // 2 :]  # librosa's frames are centred at k hops
-        sound = np.pad(sound, (0, max(0, 1024 - len(sound))))
+    found, rate, step = np.zeros(take.frames), take.analysis_rate, take.step
+    for first, last, around, sound in take.blocks(4096, CONTEXT, rate):
+        sound = np.pad(sound[step // 2 :], (0, 1024))  # librosa's frame k is centred at k hops
         hertz, voiced, _ = pyin(
-            sound, fmin=40.0, fmax=take.highest, sr=take.analysis_rate, frame_length=1024, hop_length=step,
-            resolution=0.2, fill_na=0.0,
-        )  # fmt: skip
+            sound, fmin=40, fmax=take.highest, sr=rate, frame_length=1024, hop_length=step, resolution=0.2
+        )
         found[first:last] = np.where(voiced, hertz, 0)[around : around + last - first]
-    for first, last, ratio, _, rms, rate in _correlations(take):
-        block = found[first:last]
-        block[rms < take.level.rms * 10 ** (GATE / 20)] = 0
-        period = torch.from_numpy(rate / np.maximum(block, 1))[:, None]
-        lags = torch.arange(ratio.shape[1])
-        near = ((lags - period).abs() <= 0.06 * period) & (lags > 1) & (lags < ratio.shape[1] - 1)
-        usable = near.any(1).numpy() & (block >= take.lowest)
-        lag, _ = _vertex(ratio, torch.where(near, ratio, -torch.inf).argmax(1, keepdim=True).clamp(1, len(lags) - 2))
-        block[usable] = rate / lag[:, 0].numpy()[usable]
     return found
 
 
+def _refined(hertz: np.ndarray, ratio: Tensor, rate: float) -> np.ndarray:
+    """The nearest peak of the autocorrelation within 6 % of the period, where there is one."""
+    period = torch.from_numpy(rate / np.maximum(hertz, 1))[:, None]
+    lags = torch.arange(ratio.shape[1])
+    near = ((lags - period).abs() <= 0.06 * period) & (lags > 0) & (lags < len(lags) - 1)
+    lag, _ = _vertex(ratio, torch.where(near, ratio, -torch.inf).argmax(1, keepdim=True).clamp(1, len(lags) - 2))
+    return np.where((hertz > 0) & near.any(1).numpy(), rate / lag[:, 0].clamp(min=1).numpy(), hertz)
+
+
 def _fcpe(take: _Take) -> np.ndarray:
-    model = _package("torchfcpe", "torchfcpe").spawn_bundled_infer_model("cpu")
+    with contextlib.redirect_stdout(io.StringIO()):  # it reports its settings
+        model = _package("torchfcpe", "torchfcpe").spawn_bundled_infer_model("cpu")
 
     def infer(sound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        options = {"decoder_mode": "local_argmax", "threshold": 0.05, "f0_min": 40, "f0_max": take.highest}
         with torch.no_grad():
-            hertz = model.infer(
-                torch.from_numpy(sound)[None, :, None], sr=ANALYSIS_RATE, decoder_mode="local_argmax", threshold=0.05,
-                f0_min=40, f0_max=take.highest, interp_uv=False,
-            ).flatten().numpy()  # fmt: skip
-        return np.arange(len(hertz)) * 0.01, hertz
+            hertz = model.infer(torch.from_numpy(sound)[None, :, None], sr=ANALYSIS_RATE, interp_uv=False, **options)
+        return 0.01 * np.arange(hertz.shape[1]), hertz.flatten().numpy()
 
     return _by_network(take, infer)
 
 
 def _swift(take: _Take) -> np.ndarray:
-    swift = _package("swift_f0", "swift-f0 onnxruntime").SwiftF0(
-        confidence_threshold=0.5, fmin=max(46.875, take.lowest), fmax=take.highest
-    )
+    network = _package("swift_f0", "'swift-f0>=0.3'").SwiftF0(threads=1)
 
     def infer(sound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        result = swift.detect_from_array(sound, ANALYSIS_RATE)
-        return result.timestamps, np.where(result.voicing, result.pitch_hz, 0)
+        result = network.detect(sound, ANALYSIS_RATE, fmax=take.highest)
+        return result.timestamps, np.where(result.confidence >= 0.5, result.pitch_hz, 0)
 
     return _by_network(take, infer)
 
 
-def _package(name: str, install: str):
+def _package(name: str, install: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError as error:
-        found = f"{name} cannot be imported ({error})"
-        raise ParameterError("method", found, "an installed package", f"Run: pip install {install}") from error
+        advice = f"Run: pip install {install}"
+        raise ParameterError(
+            "method", f"{name} cannot be imported ({error})", "an installed package", advice
+        ) from error
 
 
 def _by_network(take: _Take, infer: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Read a network's pitch (times in s, Hz) at the centres of the frames, from sound at one level."""
+    """Read a network's times (s) and Hz at the centres of the frames, from sound at one level."""
     found = np.zeros(take.frames)
-    for first, last, around, sound in take.blocks(2 * _FRAMES, CONTEXT):
-        sound = ((sound - take.level.offset) * (0.5 / take.level.peak)).clip(-1, 1)
-        times, hertz = infer(_resampled(sound, take.rate, ANALYSIS_RATE).astype(np.float32))
+    for first, last, around, sound in take.blocks(2048, CONTEXT, ANALYSIS_RATE):
+        times, hertz = infer((sound * np.float32(0.5 / take.level.peak)).clip(-1, 1))
         centres = (np.arange(last - first) + around + 0.5) * take.hop / take.rate
-        octaves = np.log2(np.maximum(hertz, 1))
-        after = np.searchsorted(times, centres).clip(1, len(times) - 1)
-        nearest = np.where(centres - times[after - 1] < times[after] - centres, after - 1, after)
-        both = (hertz[after - 1] > 0) & (hertz[after] > 0) & (np.abs(octaves[after] - octaves[after - 1]) < 0.25)
-        between = np.exp2(np.interp(centres, times, octaves))
-        found[first:last] = np.where(both, between, hertz[nearest])
-    return _gated(found, take)
-
-
-def _gated(found: np.ndarray, take: _Take) -> np.ndarray:
-    """Zero in frames that are far quieter than the loud ones."""
-    for first, last, _, _, rms, _ in _correlations(take):
-        found[first:last][rms < take.level.rms * 10 ** (GATE / 20)] = 0
+        nearest = np.searchsorted((times[1:] + times[:-1]) / 2, centres)
+        if (hertz > 0).any():
+            octaves = np.interp(centres, times[hertz > 0], np.log2(hertz[hertz > 0]))
+            found[first:last] = np.where(hertz[nearest] > 0, np.exp2(octaves), 0)
     return found
