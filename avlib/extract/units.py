@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from .. import checkpoints
 from ..errors import CheckpointError, ParameterError, ShapeError, TooShortError, check_choice, check_number, check_whole
 from ..features.svc import UNIT_HOP, UNIT_SAMPLE_RATE, check_sound, svc_units
+from ..media import read_audio
 from ..models import quiet
 
 ENCODERS = ("hubert-soft", "contentvec", "wav2vec2", "kmeans")
@@ -43,13 +44,14 @@ class ContentEncoder:
 
     Args:
         name: of the encoder.
-        network: maps a waveform `(1, samples)` at 16 kHz to units `(1, U, width)`.
+        network: maps a waveform `(1, samples)` at 16 kHz to units `(1, U, width)`, unless `function` does by it.
         width: of a unit.
         pad: zeros before the sound; with those behind it they are 80, so that each unit has its 400 samples. 40, as
             HuBERT-soft, centres unit j at (j + 0.5) * 20 ms. None leaves the sound as it is.
         chunk_seconds: longer sound is encoded in pieces of this length. Not more than 30 s fits into HuBERT's training.
         context_seconds: sound on each side of a piece, whose units are dropped.
         device: of the network.
+        function: see `network`.
     """
 
     rate = UNIT_RATE
@@ -64,18 +66,19 @@ class ContentEncoder:
         chunk_seconds: float | int = CHUNK_SECONDS,
         context_seconds: float | int = CONTEXT_SECONDS,
         device: torch.device | str = "cpu",
+        function: Callable[[Tensor], Tensor] | None = None,
     ):
         check_number("chunk_seconds", chunk_seconds, 1, math.inf)
         check_number("context_seconds", context_seconds, 0, math.inf)
         if pad is not None:
             check_whole("pad", pad, 0, RECEPTIVE_FIELD - UNIT_HOP)
         self.name, self.width, self.pad, self.device = name, width, pad, torch.device(device)
-        self.network = network.eval().to(self.device)
+        self.network, self.function = network.eval().to(self.device), function or network
         self.chunk_seconds, self.context_seconds = chunk_seconds, context_seconds
 
     @cached_property
     def recipe(self) -> dict:
-        """What the units follow from: name, weights (their hash), lengths of pieces."""
+        """Values that the units follow from: name, weights (their hash), lengths of pieces."""
         weights = hashlib.sha256()
         for name, tensor in sorted(self.network.state_dict().items()):
             weights.update(name.encode() + tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
@@ -119,7 +122,7 @@ class ContentEncoder:
         if self.pad is not None:
             sound = F.pad(sound, (self.pad, RECEPTIVE_FIELD - UNIT_HOP - self.pad))
         with torch.no_grad():
-            units = self.network(sound[None].to(self.device))[0].float().cpu()
+            units = self.function(sound[None].to(self.device))[0].float().cpu()
         if units.shape != (count, self.width):
             expected = f"({count}, {self.width}): {UNIT_RATE} units of {self.width} values a second"
             raise ShapeError(f"units of {self.name}", f"shape {tuple(units.shape)} for {len(sound)} samples", expected)
@@ -147,27 +150,20 @@ def recognizer_encoder(model: nn.Module, *, hidden: bool = False, **options: obj
         hidden: take the last layer.
         options: of `ContentEncoder`.
     """
-    network = _Function(model, model.hidden if hidden else lambda sound: model(sound).softmax(2))
-    return ContentEncoder("recognizer", network, model.width if hidden else len(model.classes), pad=None, **options)
-
-
-class _Function(nn.Module):
-    """A function of a network, with the network's weights."""
-
-    def __init__(self, network: nn.Module, function: Callable[[Tensor], Tensor]):
-        super().__init__()
-        self.network, self.function = network, function
-
-    def forward(self, sound: Tensor) -> Tensor:
-        return self.function(sound)
+    function = model.hidden if hidden else lambda sound: model(sound).softmax(2)
+    width = model.width if hidden else len(model.classes)
+    return ContentEncoder("recognizer", model, width, pad=None, function=function, **options)
 
 
 def content_encoder(
     name: str,
-    path: Path | str,
+    path: Path | str | None = None,
     *,
     width: int | None = None,
     layer: int | None = None,
+    sounds: Iterable[tuple[Float[Tensor, " samples"], int] | Path | str] = (),
+    clusters: int = 100,
+    vectors: bool = False,
     **options: object,
 ) -> ContentEncoder:
     """Read an encoder from files; nothing is fetched.
@@ -175,26 +171,31 @@ def content_encoder(
     Args:
         name: one of `ENCODERS`.
         path: "hubert-soft": the published file (bshall/hubert); "contentvec" and "wav2vec2": a folder of transformers;
-            "kmeans": a folder of `KMeans.save`.
+            "kmeans": a folder of `KMeans.save`, or None: fitted to `sounds`.
         width: of ContentVec: 256 takes layer 9 through `final_proj`, 768 layer 12 as it is; None: 256 where the folder
             has a `final_proj`. Other encoders have one width; another one is refused.
         layer: of ContentVec or Wav2Vec2, from 1; None: see `width`; the last one of Wav2Vec2.
+        sounds: to cluster, see `fit_kmeans`.
+        clusters: their number.
+        vectors: see `KMeans`.
         options: of `ContentEncoder`.
 
     Raises:
-        ParameterError: an unknown name, or a width or layer that the model does not have.
+        ParameterError: an unknown name, no path, or a width or layer that the model does not have.
         CheckpointError: a file is missing or damaged, of fairseq, or does not fit; or the model's rate is not 50 Hz.
     """
     check_choice("name", name, ENCODERS)
-    path = Path(path)
-    if name == "hubert-soft":
-        network = _hubert_soft(path, _weights(path, "hubert"))
-    elif name == "kmeans":
-        network, options = KMeans.from_checkpoint(path), {"pad": None} | options
+    if path is None and name != "kmeans":
+        raise ParameterError("path", "None", f"where the weights of {name} are", "Nothing is fetched; see the README.")
+    if name == "kmeans":
+        network = fit_kmeans(sounds, clusters, vectors=vectors) if path is None else KMeans.from_checkpoint(path)
+        options = {"pad": None} | options
+    elif name == "hubert-soft":
+        network = _hubert_soft(Path(path), _weights(Path(path), "hubert"))
     else:
-        network = _transformers(name, path, width, layer)
+        network = _transformers(name, Path(path), width, layer)
     if width not in (None, network.width):
-        raise ParameterError("width", f"{width}", f"{network.width}, which {path} has")
+        raise ParameterError("width", f"{width}", f"{network.width}, which {name} has")
     return ContentEncoder(name, network, network.width, **options)
 
 
@@ -386,7 +387,7 @@ def kmeans_mel(sound: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch un
 
 
 def fit_kmeans(
-    sounds: Iterable[tuple[Float[Tensor, " samples"], int]],
+    sounds: Iterable[tuple[Float[Tensor, " samples"], int] | Path | str],
     clusters: int = 100,
     *,
     vectors: bool = False,
@@ -395,22 +396,20 @@ def fit_kmeans(
     """Cluster the mel frames of sounds by scikit-learn's MiniBatchKMeans.
 
     Args:
-        sounds: waveforms `(samples,)`, and their rates.
+        sounds: files, or waveforms `(samples,)` with their rates.
         clusters: their number.
         vectors: see `KMeans`.
-        seed: of their beginning.
+        seed: of the first centroids.
 
     Raises:
         ParameterError: fewer frames than clusters.
     """
     from sklearn.cluster import MiniBatchKMeans
 
-    frames = torch.cat([kmeans_mel(resampled(sound, rate)[None])[0] for sound, rate in sounds])
+    waveforms = (
+        read_audio(sound, UNIT_SAMPLE_RATE) if isinstance(sound, Path | str) else resampled(*sound) for sound in sounds
+    )
+    frames = torch.cat([torch.zeros(0, KMEANS_MELS), *(kmeans_mel(waveform[None])[0] for waveform in waveforms)])
     check_whole("clusters", clusters, 2, len(frames))
     fitted = MiniBatchKMeans(clusters, random_state=seed, n_init=3, batch_size=2048).fit(frames.numpy())
     return KMeans(torch.from_numpy(fitted.cluster_centers_), vectors)
-
-
-def kmeans_encoder(model: KMeans, **options: object) -> ContentEncoder:
-    """Encoder by clusters of mel frames; `options` are those of `ContentEncoder`."""
-    return ContentEncoder("kmeans", model, model.width, pad=None, **options)

@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+import soundfile
 import soxr
 import torch
 from conftest import ROOT
@@ -15,7 +16,7 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Mode
 
 from avlib.errors import CheckpointError, ParameterError, ShapeError, TooShortError
 from avlib.extract import units
-from avlib.extract.units import ContentEncoder, content_encoder, fit_kmeans, kmeans_encoder, recognizer_encoder
+from avlib.extract.units import ContentEncoder, content_encoder, fit_kmeans, recognizer_encoder
 from avlib.models import quiet
 from avlib.models.recognizer import Config, Recognizer
 
@@ -342,8 +343,9 @@ def test_a_recogniser_gives_posteriors_or_its_last_layer():
 
 def test_kmeans_gives_the_nearest_centroid(tmp_path):
     tones = [torch.sin(2 * math.pi * hertz * torch.arange(16000) / 16000) * 0.3 for hertz in (200, 900, 3000)]
-    model = fit_kmeans([(tone, 16000) for tone in tones], clusters=3, seed=0)
-    encoder = kmeans_encoder(model)
+    sounds = [(tone, 16000) for tone in tones]
+    encoder = content_encoder("kmeans", sounds=sounds, clusters=3)
+    model = encoder.network
     ids = [encoder(tone, 16000)[5:-5].argmax(1).unique().tolist() for tone in tones]
     assert sorted(one for each in ids for one in each) == [0, 1, 2]
     assert encoder.width == 3 and encoder(tones[0], 16000).sum() == 50
@@ -352,10 +354,13 @@ def test_kmeans_gives_the_nearest_centroid(tmp_path):
     assert (encoder(tones[1], 16000).argmax(1).numpy() == nearest).all()
     model.save(tmp_path / "k")
     assert torch.equal(content_encoder("kmeans", tmp_path / "k")(tones[2], 16000), encoder(tones[2], 16000))
-    vectors = kmeans_encoder(fit_kmeans([(tone, 16000) for tone in tones], clusters=3, vectors=True))
+    vectors = content_encoder("kmeans", sounds=sounds, clusters=3, vectors=True)
     assert vectors.width == 80 and torch.equal(vectors(tones[1], 16000)[20], vectors.network.centroids[nearest[20]])
-    with pytest.raises(ParameterError, match="clusters"):
-        fit_kmeans([(tones[0], 16000)], clusters=51)
+    soundfile.write(tmp_path / "a.wav", tones[0].numpy(), 16000, "FLOAT")
+    assert torch.equal(*(fit_kmeans([sound], 4).centroids for sound in (sounds[0], tmp_path / "a.wav")))
+    for few in ((), sounds[:1]):
+        with pytest.raises(ParameterError, match="clusters"):
+            fit_kmeans(few, clusters=51)
 
 
 # What does not fit
@@ -369,6 +374,8 @@ def test_what_does_not_fit_is_refused(soft, soft_file):
         soft(noise(8000).index_fill(0, torch.tensor([7]), math.nan), 16000)
     with pytest.raises(ParameterError, match="hubert-soft"):
         content_encoder("hubert_soft", soft_file)
+    with pytest.raises(ParameterError, match="Nothing is fetched"):
+        content_encoder("hubert-soft")
     with pytest.raises(ParameterError, match="width"):
         content_encoder("hubert-soft", soft_file, width=768)
     with pytest.raises(CheckpointError, match="nothing"):
