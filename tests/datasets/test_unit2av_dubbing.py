@@ -65,16 +65,8 @@ def test_pictures_are_those_of_render(tmp_path, renderer):
     pictures = torch.stack([torch.from_numpy(numbered(k, 51, 67)) for k in range(count)])
     media.write_video(tmp_path / "in.mp4", iter(pictures.numpy()), 25.0)
     boxes = [BOX if k % 3 else None for k in range(count)]
-    dub(
-        renderer,
-        tmp_path / "in.mp4",
-        boxes,
-        units,
-        tmp_path / "out.mp4",
-        progress=False,
-        reference="still",
-        feather=0.1,
-    )
+    how = {"reference": "still", "feather": 0.1}
+    dub(renderer, tmp_path / "in.mp4", boxes, units, tmp_path / "out.mp4", progress=False, **how)
     source = torch.stack(list(media.SteadyVideo(tmp_path / "in.mp4").pictures()))
     expected = render(renderer, source, boxes, units, **how)
     found = media.read_frames(tmp_path / "out.mp4", range(20)).permute(0, 2, 3, 1)

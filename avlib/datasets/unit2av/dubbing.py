@@ -13,7 +13,6 @@ from ... import media
 from ...cache import publishing
 from ...errors import ParameterError
 from ...features import UNIT_RATE, check_boxes, face_places, ping_pong
-from ...features.faces import Box
 from ...models.face_renderer import FaceRenderer, render_frames
 
 SYNTHETIC = {"title": "synthetic speech and face", "comment": "synthetic: made from speech units by avlib"}
@@ -32,7 +31,7 @@ class Dubbed:
 def dub(
     renderer: FaceRenderer,
     video: str | Path,
-    boxes: Sequence[Box | None],
+    boxes: Sequence,
     units: Int[Tensor, " units"],
     path: str | Path,
     waveform: Float[Tensor, " samples"] | None = None,
