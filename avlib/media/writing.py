@@ -62,7 +62,7 @@ def write_video(
 
 def write_wav(
     path: str | Path,
-    waveform: Float[Tensor, "*channels samples"],
+    waveform: Float[Tensor, "*channels samples"] | Iterable[Float[Tensor, "*channels samples"]],
     sample_rate: int,
     metadata: dict[str, str] | None = None,
 ) -> None:
@@ -70,7 +70,7 @@ def write_wav(
 
     Args:
         path: the file to write; its folder must exist.
-        waveform: `(samples,)` or `(channels, samples)`.
+        waveform: `(samples,)` or `(channels, samples)`, or pieces of it, one after another.
         sample_rate: in Hz.
         metadata: tags that the format knows: title, comment, artist, software, date.
 
@@ -79,13 +79,14 @@ def write_wav(
     """
     import soundfile
 
-    samples = waveform.detach().cpu().float().numpy()
-    channels = 1 if samples.ndim == 1 else len(samples)
+    pieces = iter([waveform] if isinstance(waveform, Tensor) else waveform)
+    first = next(pieces)
     try:
-        with soundfile.SoundFile(path, "w", sample_rate, channels, "PCM_16", format="WAV") as file:
+        with soundfile.SoundFile(path, "w", sample_rate, first[..., 0].numel(), "PCM_16", format="WAV") as file:
             for name, value in (metadata or {}).items():
                 setattr(file, name, value)
-            file.write(samples.T)
+            for piece in chain([first], pieces):
+                file.write(piece.detach().cpu().float().numpy().T)
     except soundfile.LibsndfileError as error:
         raise OSError(f"{path}: {error.error_string}") from error
 
