@@ -297,6 +297,17 @@ def test_multistep_is_the_published_schedule():
     assert rates(schedule="multistep", milestones=range(3, 1000, 2), gamma=0.5) == expected
 
 
+def test_multistep_by_steps_is_torchs_step_lr():
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 30, gamma=0.5)
+    expected = []
+    for _ in range(100):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates(schedule="multistep", decay_steps=30, gamma=0.5) == expected
+
+
 def test_adam_as_published():
     model, _ = fit(
         quick(optimizer="adam", betas=[0.95, 0.999], weight_decay=0.1, schedule="constant", warmup=0, clip=0)

@@ -38,7 +38,8 @@ class Settings:
     sharp_base: the optimiser that steps in "sam" and "asam"; published: "sgd".
     rho: radius of "nearby" in these two; published 0.05 for "sam", ten times that and more for "asam".
     schedule: of the learning rate after the warm-up: "constant"; "linear" or "cosine" down to `min_learning_rate`; or
-        "multistep", times `gamma` at each epoch in `milestones`. CAV-MAE: range(start, 1000, step), no warm-up.
+        "multistep", times `gamma` at each epoch in `milestones`, and after every `decay_steps` steps. CAV-MAE:
+        range(start, 1000, step), no warm-up; diff-svc: 40,000 steps.
     min_learning_rate: the end of "linear" and "cosine".
     cycles: number of cosine cycles, in equal parts of the steps after the warm-up; each starts from `gamma` times the
         top of the one before.
@@ -80,6 +81,7 @@ class Settings:
     cycles: Count = 1
     warmup: Natural = 50
     milestones: Sequence[int] = ()
+    decay_steps: Natural = 0
     gamma: Positive = 0.5
     clip: NonNegative = 1.0
     accumulate: Count = 1
@@ -126,11 +128,12 @@ class Settings:
         least = self.min_learning_rate / self.learning_rate
         cycle = min(int(turns), self.cycles - 1)
         top = max(least, self.gamma**cycle)
+        decays = step // self.decay_steps if self.decay_steps else 0
         after = {
             "constant": 1.0,
             "linear": least + (1 - least) * (1 - done),
             "cosine": least + (top - least) * (1 + math.cos(math.pi * (turns - cycle))) / 2,
-            "multistep": self.gamma ** sum(epoch >= milestone for milestone in self.milestones),
+            "multistep": self.gamma ** (sum(epoch >= milestone for milestone in self.milestones) + decays),
         }
         return rise * after[self.schedule]
 
