@@ -17,7 +17,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -150,9 +150,13 @@ def recognizer_encoder(model: nn.Module, *, hidden: bool = False, **options: obj
         hidden: take the last layer.
         options: of `ContentEncoder`.
     """
-    function = model.hidden if hidden else lambda sound: model(sound).softmax(2)
+    function = model.hidden if hidden else partial(_posteriors, model)  # not a lambda: processes share encoders
     width = model.width if hidden else len(model.classes)
     return ContentEncoder("recognizer", model, width, pad=None, function=function, **options)
+
+
+def _posteriors(model: nn.Module, sound: Tensor) -> Tensor:
+    return model(sound).softmax(2)
 
 
 def content_encoder(

@@ -1,0 +1,478 @@
+"""Songs as diff-svc learns them: mel, pitch and content units of one mono signal.
+
+    a file -> pieces between pauses -> mel (T, 128), hertz (T,), units (U, D), mel2ph (T,) -> `collate` -> Batch
+
+T = samples // 512 at 44.1 kHz, and U = samples // 320 at 16 kHz: `mel2ph` aligns each piece by itself, and only then
+are pieces padded. Source: prophesier/diff-svc, `preprocessing/` and `training/task/SVC_task.py`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from operator import attrgetter
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+import soxr
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset, Sampler
+
+from .. import checkpoints, extract, features, media
+from ..clips import song
+from ..errors import AvlibError, DatasetError, MediaError, TooShortError
+from ..extract.slicing import slices
+from ..extract.units import ContentEncoder
+from ..features import SVC_FLOOR, SVC_HOP, SVC_MELS, SVC_SAMPLE_RATE, mel2ph, svc_log_mel
+from ..once import done_once
+from ..settings import Count, Natural, Positive, settings
+from ..workers import describe
+from .items import each_usable
+from .sources import SAMPLE_RATE, SOUND_SUFFIXES, existing, files_in
+from .sources import split as divided
+
+SINGERS = ("mira", "otto")  # of the built-in song
+UNKNOWN = -1  # label of a unit without one
+UNIT = 320  # samples of a unit at 16 kHz
+SHORTEST = 8192  # samples of a piece, 0.19 s
+_SILENT = 1e-4  # peak of a file that holds nothing
+_NARROW = 32000  # Hz: below, the upper bins of the mel are empty, and a model learns to leave them out
+
+
+@settings
+class Data:
+    """Songs, and how they are prepared.
+
+    data: a folder with a sub-folder of sound files for each singer, a folder of one singer's files, a file, or a table
+        (.csv) with the columns path and singer; "" takes the built-in song.
+    singers: those to take; empty for all.
+    phrases: of the built-in song, by each singer.
+    held_out: phrases that are not trained on; of the user's sound pieces, at most a fifth.
+    song_seed: of the built-in melodies.
+    longest: seconds of a piece; a longer passage without a pause is cut into equal parts.
+    crop: frames of a training item, from a random place in its piece; 0 takes whole pieces.
+    mels: bins; fewer than 128 are means over neighbours, for comparisons.
+    pitch: method of `avlib.extract.pitch`.
+    on_error: "raise" or "skip", for files that cannot be used.
+    """
+
+    FREE: ClassVar = ("on_error",)
+
+    data: str = ""
+    singers: Sequence[str] = ()
+    phrases: Count = 24
+    held_out: Natural = 12
+    song_seed: Natural = 0
+    longest: Positive = 15.0
+    crop: Natural = 128
+    mels: Literal[128, 64, 32, 16] = SVC_MELS
+    pitch: Literal["autocorrelation", "pyin", "torchfcpe", "swift-f0"] = "autocorrelation"
+    on_error: Literal["raise", "skip"] = "raise"
+
+
+class Source(NamedTuple):
+    """A file of sound and its singer."""
+
+    path: Path
+    singer: str
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+class Piece(NamedTuple):
+    """A piece of song: T frames of 512 samples at 44.1 kHz, U units of 20 ms."""
+
+    mel: Float[Tensor, "frames mels"]  # log10
+    hertz: Float[Tensor, " frames"]  # through unvoiced frames too
+    voiced: Bool[Tensor, " frames"]
+    units: Float[Tensor, "units values"]
+    mel2ph: Int64[Tensor, " frames"]  # for each frame its unit, from 1
+    singer: int = 0
+    name: str = ""
+
+    def part(self, start: int, frames: int) -> Piece:
+        """Return some frames, with the units that they refer to."""
+        chosen = slice(start, start + frames)
+        ids = self.mel2ph[chosen]
+        units = self.units[int(ids[0]) - 1 : int(ids[-1])]
+        return self._replace(
+            mel=self.mel[chosen], hertz=self.hertz[chosen], voiced=self.voiced[chosen], units=units,
+            mel2ph=ids - ids[0] + 1,
+        )  # fmt: skip
+
+
+class Batch(NamedTuple):
+    """Pieces padded at their ends: mel with the floor, everything else with 0."""
+
+    mel: Float[Tensor, "batch frames mels"]
+    hertz: Float[Tensor, "batch frames"]
+    voiced: Bool[Tensor, "batch frames"]
+    units: Float[Tensor, "batch units values"]
+    mel2ph: Int64[Tensor, "batch frames"]  # 0 in the padding
+    lengths: Int64[Tensor, " batch"]  # frames
+    unit_lengths: Int64[Tensor, " batch"]
+    singers: Int64[Tensor, " batch"]
+
+    @property
+    def mask(self) -> Bool[Tensor, "batch frames"]:
+        """True in valid frames."""
+        return features.valid_mask(self.lengths, self.mel.shape[1])
+
+
+def read_sources(data: str, singers: Sequence[str] = ()) -> list[Source]:
+    """List the files of sound and their singers; see `Data.data`.
+
+    Raises:
+        DatasetError: nothing there, no sound files, a table without the two columns, or no file of a singer.
+    """
+    path = existing(data)
+    if path.is_dir():
+        found = [Source(file, singer or path.name) for file, singer in files_in(path, SOUND_SUFFIXES)]
+    elif path.suffix.lower() == ".csv":
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        if not rows or not {"path", "singer"} <= rows[0].keys():
+            raise DatasetError(path, f"columns {', '.join(rows[0]) if rows else 'none'}", "path and singer")
+        found = [Source(path.parent / row["path"], row["singer"]) for row in rows]
+    else:
+        found = [Source(path, path.stem)]
+    there = sorted({source.singer for source in found})
+    if missing := [name for name in singers if name not in there]:
+        raise DatasetError(path, f"no sound of {', '.join(missing)}", f"one of {', '.join(there) or 'no singers'}")
+    found = [source for source in found if not singers or source.singer in singers]
+    if not found:
+        raise DatasetError(path, "no sound files", f"files of {', '.join(sorted(SOUND_SUFFIXES))}")
+    return found
+
+
+def cut(waveform: Float[Tensor, " samples"], method: str, encoder: ContentEncoder) -> Piece:
+    """Compute mel, pitch, units and their alignment from a mono sound at 44.1 kHz.
+
+    Raises:
+        TooShortError: less than `SHORTEST` samples.
+    """
+    if len(waveform) < SHORTEST:
+        found, expected = f"{len(waveform)} samples", f"at least {SHORTEST}, {SHORTEST / SVC_SAMPLE_RATE:.2f} s"
+        raise TooShortError("waveform", found, expected)
+    mel = svc_log_mel(waveform[None])[0]
+    track = extract.pitch(waveform, SVC_SAMPLE_RATE, method=method)
+    units = encoder(waveform, SVC_SAMPLE_RATE).float()
+    return Piece(mel, track.hertz.float(), track.voiced, units, mel2ph(len(mel), len(units)))
+
+
+def prepared(source: Source, data: Data, encoder: ContentEncoder) -> list[Piece]:
+    """Return the sung pieces of a file, from the cache or computed now.
+
+    The cache knows them by the content of the file, so that it may be moved; by pitch method and encoder.
+
+    Args:
+        source: the file.
+        data: its pitch method and longest piece count.
+        encoder: of the units.
+
+    Raises:
+        MediaError: the file cannot be read, is silent, or nobody sings in it; TooShortError: shorter than 0.19 s.
+    """
+    try:
+        with source.path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise MediaError(source.path, error.strerror or "cannot be read") from error
+    path = done_once(
+        "arrays",
+        "svc",
+        [content, data.longest, data.pitch, encoder.recipe],
+        lambda _: _computed(source, data, encoder),
+        lambda pieces, folder: checkpoints.save(folder, _named(pieces), {"pieces": len(pieces)}),
+        source=__name__,
+    )
+    tensors, config = checkpoints.read(path)
+    return [Piece(*(tensors[f"{name}.{n}"] for name in _ARRAYS)) for n in range(config["pieces"])]
+
+
+_ARRAYS = Piece._fields[:5]
+
+
+def _named(pieces: Sequence[Piece]) -> dict[str, Tensor]:
+    return {f"{name}.{n}": getattr(piece, name) for n, piece in enumerate(pieces) for name in _ARRAYS}
+
+
+def _computed(source: Source, data: Data, encoder: ContentEncoder) -> list[Piece]:
+    waveform = media.read_audio(source.path, SVC_SAMPLE_RATE)
+    if len(waveform) < SHORTEST:
+        found = f"{len(waveform) / SVC_SAMPLE_RATE:.3f} s of sound"
+        raise TooShortError(source.path, found, f"at least {SHORTEST / SVC_SAMPLE_RATE:.2f} s", "Leave that file out.")
+    if float(waveform.abs().max()) < _SILENT:
+        raise MediaError(source.path, "is silent", "a singer's voice", "Leave that file out.")
+    parts = slices(waveform, SVC_SAMPLE_RATE, longest=data.longest)
+    sung = [part for part in parts if not part.silent and part.stop - part.start >= SHORTEST]
+    pieces = [cut(waveform[part.start : part.stop], data.pitch, encoder) for part in sung]
+    pieces = [piece for piece in pieces if piece.voiced.any()]  # published too: nothing to learn a pitch from
+    if not pieces:
+        raise MediaError(source.path, "nothing in it is voiced", "a singer's voice", "Leave that file out.")
+    return pieces
+
+
+class SVCDataset(Dataset):
+    """Pieces of song in memory.
+
+    Args:
+        pieces: of any length.
+        singers: their names, in the order of their numbers.
+        crop: see `Data`.
+        seed: of the crops, which follow from (seed, epoch, index).
+        notes: remarks on files, in words, for `report`.
+    """
+
+    def __init__(self, pieces: Sequence[Piece], singers: Sequence[str], crop: int = 0, seed: int = 0, notes: str = ""):
+        if not pieces:
+            raise DatasetError("pieces", "none", "at least one", notes)
+        self.pieces, self.singers, self.crop, self.seed, self.notes = list(pieces), tuple(singers), crop, seed, notes
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, from which the crops follow."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, index: int) -> Piece:
+        piece = self.pieces[index]
+        room = len(piece.mel) - self.crop
+        if not self.crop or room <= 0:
+            return piece
+        start = int(np.random.default_rng([self.seed, int(self._epoch), index]).integers(room + 1))
+        return piece.part(start, self.crop)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Frames of each item."""
+        return [min(len(piece.mel), self.crop or len(piece.mel)) for piece in self.pieces]
+
+    @property
+    def unit_size(self) -> int:
+        """Values of a unit."""
+        return self.pieces[0].units.shape[1]
+
+    @staticmethod
+    def collate(pieces: Sequence[Piece]) -> Batch:
+        """Pad pieces, each aligned already, to the longest of a batch."""
+
+        def padded(name: str, value: float = 0.0) -> Tensor:
+            return pad_sequence([getattr(piece, name) for piece in pieces], batch_first=True, padding_value=value)
+
+        counts = (torch.tensor([len(getattr(piece, name)) for piece in pieces]) for name in ("mel", "units"))
+        others = map(padded, _ARRAYS[1:])
+        return Batch(padded("mel", SVC_FLOOR), *others, *counts, torch.tensor([piece.singer for piece in pieces]))
+
+    def batch(self, first: int = 0, count: int | None = None) -> Batch:
+        """Return some items at once, from the `first` on; all when `count` is None."""
+        end = len(self) if count is None else min(len(self), first + count)
+        return self.collate([self[index] for index in range(first, end)])
+
+    def report(self) -> str:
+        """Return the numbers of pieces, and remarks on files."""
+        seconds = sum(len(piece.mel) for piece in self.pieces) * SVC_HOP / SVC_SAMPLE_RATE
+        return f"{len(self)} pieces, {seconds:.0f} s, by {', '.join(self.singers)}. {self.notes}".strip()
+
+
+class LengthBuckets(Sampler[int]):
+    """Batches of items of similar length, in random order.
+
+    Items are shuffled, sorted by length within pools of `pool` batches, and cut into batches, which are shuffled: in an
+    epoch each item comes once. Published: sorted once, so that every epoch has the same batches.
+
+    Args:
+        lengths: of all items.
+        batch_size: as in `training.Settings`.
+        seed: of the draws, which follow from (seed, epoch).
+        pool: batches that are sorted together.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int = 0, pool: int = 8):
+        self.lengths, self.batch_size, self.seed, self.pool, self.epoch = list(lengths), batch_size, seed, pool, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Another epoch draws others."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        dice = np.random.default_rng([self.seed, self.epoch])
+        order, size = dice.permutation(len(self)).tolist(), self.batch_size * self.pool
+        pools = [sorted(order[i : i + size], key=self.lengths.__getitem__) for i in range(0, len(order), size)]
+        flat = [index for pool in pools for index in pool]
+        batches = [flat[i : i + self.batch_size] for i in range(0, len(flat), self.batch_size)]
+        whole, rest = len(flat) // self.batch_size, batches[len(flat) // self.batch_size :]
+        for batch in [*(batches[n] for n in dice.permutation(whole)), *rest]:
+            yield from batch
+
+
+# Parts
+
+
+class Split(NamedTuple):
+    """Pieces to train on, and held-out ones; None where none are."""
+
+    train: SVCDataset
+    held_out: SVCDataset | None
+
+
+def melodies(data: Data, singer: str, held_out: bool = False) -> list[song.Song]:
+    """Return the built-in phrases of a singer; the held-out ones are melodies that all singers can sing."""
+    seed = 1000 * (data.song_seed + 1) + list(song.SINGERS).index(singer)
+    if held_out:
+        return song.phrases(data.held_out, singer, seed + 100, span=song.SHARED)
+    return song.phrases(data.phrases, singer, seed)
+
+
+def sources(data: Data, progress: bool = True) -> tuple[list[Source], list[Source]]:
+    """Return the files to train on, and held-out ones; the built-in song is rendered first."""
+    if data.data:
+        return read_sources(data.data, data.singers), []
+    parts = []
+    for held_out in (False, True)[: 1 + bool(data.held_out)]:
+        songs = [each for name in data.singers or SINGERS for each in melodies(data, name, held_out)]
+        with song.render(songs, 1, progress).open(newline="") as file:
+            parts.append([Source(Path(row["path"]), row["singer"]) for row in csv.DictReader(file)])
+    return parts[0], parts[1] if data.held_out else []
+
+
+def split_songs(data: Data, encoder: ContentEncoder, seed: int = 0, *, progress: bool = True) -> Split:
+    """Prepare all files, and divide their pieces.
+
+    Args:
+        data: see `Data`.
+        encoder: of the units.
+        seed: of crops, and of the division of the user's pieces.
+        progress: show progress bars.
+
+    Raises:
+        MediaError, DatasetError: see `read_sources` and `prepared`; with `on_error="skip"` only if nothing is left.
+    """
+    parts = sources(data, progress)
+    singers = sorted({source.singer for source in parts[0]})
+    task = partial(prepared, data=data, encoder=encoder)
+    pieces, errors, jobs = ([], []), [], None if data.data else 1  # for the short built-in song no process pays
+    for found, part in zip(pieces, parts, strict=True):
+        for source, result in zip(part, each_usable(task, part, data.on_error, jobs, progress), strict=True):
+            if isinstance(result, AvlibError):
+                errors.append(result)
+                continue
+            number = singers.index(source.singer)
+            found += [_binned(piece, data.mels)._replace(singer=number, name=source.path.name) for piece in result]
+    train, held_out = pieces
+    count = min(data.held_out, len(train) // 5)
+    if data.data and count:
+        train, held_out = divided(train, count, seed, attrgetter("singer"))
+    notes = describe(errors, sum(map(len, parts))) if errors else ""
+    return Split(*(SVCDataset(part, singers, data.crop, seed, notes) if part else None for part in (train, held_out)))
+
+
+def _binned(piece: Piece, mels: int) -> Piece:
+    """A piece whose mel bins are means of neighbours."""
+    return piece._replace(mel=piece.mel.unflatten(1, (mels, -1)).mean(2)) if mels < SVC_MELS else piece
+
+
+# Labelled sound, for recognisers
+
+
+class VoiceBatch(NamedTuple):
+    """Sound at 16 kHz, and a class for each unit of 20 ms; `UNKNOWN` where there is none."""
+
+    waveform: Float[Tensor, "*batch samples"]
+    labels: Int64[Tensor, "*batch units"]
+
+
+class Voices(Dataset):
+    """Windows of labelled sound.
+
+    Args:
+        sounds: `(samples,)` each, int16, at 16 kHz.
+        labels: `(samples // 320,)` each.
+        window: units of an item.
+        seed: of the windows, which follow from (seed, epoch, index).
+    """
+
+    def __init__(self, sounds: Sequence[Tensor], labels: Sequence[Tensor], window: int, seed: int = 0):
+        self.sounds, self.labels, self.window, self.seed = list(sounds), list(labels), window, seed
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.sounds)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, from which the windows follow."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, index: int) -> VoiceBatch:
+        labels, window = self.labels[index], self.window
+        dice = np.random.default_rng([self.seed, int(self._epoch), index])
+        start = int(dice.integers(max(1, len(labels) - window + 1)))
+        sound = self.sounds[index][start * UNIT : (start + window) * UNIT].float() / 2**15
+        return VoiceBatch(sound, labels[start : start + window])
+
+    @staticmethod
+    def collate(items: Sequence[VoiceBatch]) -> VoiceBatch:
+        """Pad sound with zeros, and labels with `UNKNOWN`."""
+        sounds, labels = zip(*items, strict=True)
+        return VoiceBatch(pad_sequence(sounds, True), pad_sequence(labels, True, UNKNOWN))
+
+
+def classes(target: str) -> tuple[str, ...]:
+    """Return the classes of labelled sound: vowels, consonants and rest, or the built-in singers."""
+    return song.CLASSES if target == "vowels" else SINGERS
+
+
+def labelled_voices(target: str, singers: int, count: int, seed: int, window: int, crop_seed: int = 0) -> Voices:
+    """Return labelled sound, from the cache or rendered now.
+
+    Args:
+        target: "vowels" of random singers; or "singers", the built-in ones, where they sing.
+        singers: their number, for vowels.
+        count: phrases of each.
+        seed: of singers and melodies.
+        window: units of an item.
+        crop_seed: of the windows.
+    """
+    path = done_once(
+        "arrays",
+        f"svc-{target}",
+        [target, singers, count, seed],
+        lambda _: _labelled(target, singers, count, seed),
+        lambda made, folder: checkpoints.save(folder, made, {"sounds": len(made) // 2}),
+        source=__name__,
+    )
+    tensors, config = checkpoints.read(path)
+    sounds, labels = ([tensors[f"{name}.{n}"] for n in range(config["sounds"])] for name in ("sound", "labels"))
+    return Voices(sounds, labels, window, crop_seed)
+
+
+def _labelled(target: str, singers: int, count: int, seed: int) -> dict[str, Tensor]:
+    made = {}
+    voices = [song.Singer.random(1000 * seed + n) for n in range(singers)] if target == "vowels" else SINGERS
+    for place, voice in enumerate(voices):
+        for each in song.phrases(count, voice, 10_000 * (seed + 1) + place):
+            sound = soxr.resample(each.sound(), SVC_SAMPLE_RATE, SAMPLE_RATE)
+            made[f"sound.{len(made) // 2}"] = torch.from_numpy((sound * 2**15).round().astype(np.int16))
+            made[f"labels.{len(made) // 2}"] = labels_of(each.truth, target, len(sound) // UNIT)
+    return made
+
+
+def labels_of(truth: song.Truth, target: str, units: int) -> Int64[Tensor, " units"]:
+    """Return the class of each unit, by the frame of the truth that it is centred in."""
+    times = (np.arange(units) + 0.5) * UNIT / SAMPLE_RATE
+    frames = np.minimum((times * SVC_SAMPLE_RATE / SVC_HOP).astype(int), len(truth.vowels) - 1)
+    if target == "vowels":
+        return torch.from_numpy(truth.vowels[frames])
+    return torch.from_numpy(np.where(truth.sung[frames], SINGERS.index(truth.singer), UNKNOWN))

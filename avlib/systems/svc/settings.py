@@ -1,0 +1,108 @@
+"""Settings of singing-voice conversion: data, and the two stages of its training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import field
+from typing import Literal
+
+from ... import training
+from ...datasets.svc import Data
+from ...models.diffusion_svc import Config
+from ...settings import Count, Natural, Number, settings
+
+STAGES = ("recognizer", "diffusion")
+ENCODERS = ("recognizer", "hubert-soft", "contentvec", "wav2vec2", "kmeans", "none")
+
+
+@settings
+class RecognizerStage:
+    """The first stage: a recogniser of vowels in many random voices, whose posteriors are the content units.
+
+    target: "vowels"; or "singers", the built-in ones, for a judge.
+    voices, phrases: random singers, and phrases by each; of a judge of singers, phrases by each built-in one.
+    voice_seed: of voices and melodies.
+    window: units of a training item.
+    width, layers: of the network.
+    """
+
+    target: Literal["vowels", "singers"] = "vowels"
+    voices: Count = 24
+    phrases: Count = 2
+    voice_seed: Natural = 0
+    window: Count = 64
+    width: Count = 96
+    layers: Count = 4
+    training: training.Settings = field(default_factory=training.Settings)
+
+
+@settings
+class DiffusionStage:
+    """The second stage, the published training: mel from units, pitch and singer.
+
+    encoder: of the content units. "recognizer" takes the first stage's posteriors; "kmeans" clusters mel frames of the
+        training files; "none" hands over no content.
+    encoder_path: weights of an encoder that has published ones; see `avlib.extract.units.content_encoder`.
+    encoder_width: of "contentvec", 256 or 768; 0: as its weights have it.
+    clusters: of "kmeans".
+    network: sizes; the width of the units, the number of mel bins and of singers follow from the data.
+    spec_min, spec_max: range of the log10 mel, one number or one for each bin; empty: of the training pieces, or of
+        `checkpoint`.
+    checkpoint: trained weights to begin with, a file as published or a folder of `DiffusionSVC.save`.
+    loss: "l2", or "l1".
+    training: with the published rate, halved every 40,000 steps.
+    """
+
+    encoder: Literal[ENCODERS] = "recognizer"
+    encoder_path: str = ""
+    encoder_width: Literal[0, 256, 768] = 0
+    clusters: Count = 100
+    network: Config = field(default_factory=Config)
+    spec_min: Sequence[Number] = ()
+    spec_max: Sequence[Number] = ()
+    checkpoint: str = ""
+    loss: Literal["l2", "l1"] = "l2"
+    training: training.Settings = field(default_factory=training.Settings)
+
+
+@settings
+class Settings:
+    """Everything that a training follows from. `stage` is the last one that is trained. See `changed`."""
+
+    stage: Literal[STAGES] = "diffusion"
+    data: Data = field(default_factory=Data)
+    recognizer: RecognizerStage = field(default_factory=RecognizerStage)
+    diffusion: DiffusionStage = field(default_factory=DiffusionStage)
+
+    @property
+    def now(self) -> RecognizerStage | DiffusionStage:
+        """The stage that is trained."""
+        return getattr(self, self.stage)
+
+
+# The published training (`training/config_nsf.yaml`): whole pieces, 88 of similar length in a batch, at most 42,000
+# frames each. Give `data`, and an `encoder_path`.
+full = Settings(
+    data=Data(crop=0, longest=15.0, held_out=5),
+    diffusion=DiffusionStage(
+        encoder="hubert-soft",
+        training=training.Settings(
+            steps=300_000, batch_size=88, learning_rate=8e-4, weight_decay=0.0, betas=(0.9, 0.98), warmup=0, clip=1.0,
+            schedule="multistep", gamma=0.5, decay_steps=40_000, workers=4, save_every=2000, log_every=10,
+        ),
+    ),
+)  # fmt: skip
+
+# What one CPU core learns in two and a half minutes. x0 instead of noise: see 43.
+tiny = Settings(
+    recognizer=RecognizerStage(
+        training=training.Settings(steps=400, batch_size=16, learning_rate=3e-3, warmup=20, log_every=10),
+    ),
+    diffusion=DiffusionStage(
+        network=Config(channels=96, layers=6, condition_size=96, predicts="x0"),
+        training=training.Settings(
+            steps=700, batch_size=12, learning_rate=1e-3, weight_decay=0.0, betas=(0.9, 0.98), warmup=20, ema=0.995,
+            log_every=10, save_every=200,
+        ),
+    ),
+)  # fmt: skip

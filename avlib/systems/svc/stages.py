@@ -1,0 +1,228 @@
+"""The two stages of singing-voice conversion: a recogniser whose posteriors are units, then the diffusion model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from ... import training
+from ...datasets import svc
+from ...datasets.svc import Batch, LengthBuckets, Split, SVCDataset, VoiceBatch, Voices
+from ...errors import CheckpointError, ParameterError
+from ...extract.units import ContentEncoder, content_encoder, fit_kmeans, recognizer_encoder
+from ...features import compare_ranges, spectrogram_range
+from ...models.diffusion_svc import DiffusionSVC
+from ...models.recognizer import Config as RecognizerConfig
+from ...models.recognizer import Recognizer
+from ...once import done_once, written
+from ...settings import recipe
+from .. import Stage, device_of, trained_by
+from .settings import Settings, tiny
+
+# Data
+
+
+def encoding(settings: Settings, **how: Any) -> ContentEncoder:
+    """Return the content encoder of the settings; "recognizer" trains the first stage, or takes it from the cache."""
+    own = settings.diffusion
+    if own.encoder == "recognizer":
+        return recognizer_encoder(trained(replace(settings, stage="recognizer"), **how).model.cpu())
+    if own.encoder == "none":
+        return ContentEncoder("none", _Nothing(), 1, pad=None)
+    if own.encoder == "kmeans" and not own.encoder_path:
+        return content_encoder("kmeans", _clusters(settings, how.get("progress", True)))
+    return content_encoder(own.encoder, own.encoder_path or None, width=own.encoder_width or None)
+
+
+def _clusters(settings: Settings, progress: bool) -> Path:
+    """The folder of k-means on the mel of the training files, from the cache or computed now."""
+    paths, count = [source.path for source in svc.sources(settings.data, progress)[0]], settings.diffusion.clusters
+    return done_once(
+        "arrays",
+        "svc-kmeans",
+        [count, written(paths)],
+        lambda _: fit_kmeans(paths, count),
+        lambda network, folder: network.save(folder),
+        source=fit_kmeans.__module__,
+    )
+
+
+class _Nothing(nn.Module):
+    """Units that say nothing."""
+
+    def forward(self, sound: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch units 1"]:
+        return sound.new_zeros(len(sound), sound.shape[1] // svc.UNIT, 1)
+
+
+def split(settings: Settings, **how: Any) -> Split:
+    """Return the pieces to train on and the held-out ones, with the units of the settings' encoder."""
+    seed = settings.diffusion.training.seed
+    return svc.split_songs(settings.data, encoding(settings, **how), seed, progress=how.get("progress", True))
+
+
+def data(settings: Settings, *, progress: bool = True) -> Voices | SVCDataset:
+    """Return what the stage of the settings trains on."""
+    if settings.stage == "recognizer":
+        return voices(settings)
+    return split(settings, progress=progress).train
+
+
+def voices(settings: Settings, seed: int | None = None) -> Voices:
+    """Return the labelled sound of the first stage.
+
+    Args:
+        settings: of the stage.
+        seed: of other voices and melodies than those of the training, for figures.
+    """
+    own = settings.recognizer
+    chosen = own.voice_seed if seed is None else seed
+    return svc.labelled_voices(own.target, own.voices, own.phrases, chosen, own.window, own.training.seed)
+
+
+# Models
+
+
+def build(settings: Settings, **how: Any) -> nn.Module:
+    """Return the untrained model of the stage; its random weights follow from the seed.
+
+    Raises:
+        CheckpointError: `checkpoint` does not fit the data, or has another range than the settings.
+    """
+    if _recipe(settings) is None:
+        expected = '"recognizer", whose units it makes'
+        raise ParameterError("encoder", f"{settings.diffusion.encoder!r}", expected, "Or train stage=diffusion.")
+    if settings.stage == "recognizer":
+        own, classes = settings.recognizer, svc.classes(settings.recognizer.target)
+        with torch.random.fork_rng():
+            torch.manual_seed(own.training.seed)
+            return Recognizer(RecognizerConfig(classes, width=own.width, layers=own.layers))
+    own, dataset = settings.diffusion, split(settings, **how).train
+    singers = len(dataset.singers) if len(dataset.singers) > 1 else 0
+    if own.checkpoint:
+        return _begun(settings, dataset, singers)
+    low, high = spectrogram_range(piece.mel for piece in dataset.pieces)
+    given = {"mels": settings.data.mels, "unit_size": dataset.unit_size, "singers": singers}
+    with torch.random.fork_rng():
+        torch.manual_seed(own.training.seed)
+        return DiffusionSVC(replace(own.network, **given), _edge(own.spec_min, low), _edge(own.spec_max, high))
+
+
+def _edge(given: tuple[float, ...], found: Tensor) -> Tensor:
+    return torch.tensor(given, dtype=torch.float32).expand_as(found) if given else found
+
+
+def _begun(settings: Settings, dataset: SVCDataset, singers: int) -> DiffusionSVC:
+    """The model of `checkpoint`, whose range is kept."""
+    own, model = settings.diffusion, DiffusionSVC.from_checkpoint(settings.diffusion.checkpoint)
+    wanted = {"mels": settings.data.mels, "unit_size": dataset.unit_size, "singers": singers}
+    there = {name: getattr(model.config, name) for name in wanted}
+    if there != wanted:
+        wrong = [f"{name} {there[name]}" for name in wanted if there[name] != wanted[name]]
+        expected = ", ".join(f"{name} {wanted[name]}" for name in wanted if there[name] != wanted[name])
+        advice = "Take the content encoder and as many singers as it was trained with."
+        raise CheckpointError(own.checkpoint, ", ".join(wrong), f"{expected}, as the data has", advice)
+    for name in ("spec_min", "spec_max"):
+        kept = getattr(model, name).flatten()
+        if (given := getattr(own, name)) and not torch.allclose(_edge(given, kept), kept, atol=1e-4):
+            ends = (model.spec_min.flatten(), model.spec_max.flatten())
+            other = (_edge(own.spec_min, ends[0]), _edge(own.spec_max, ends[1]))
+            advice = f"Leave {name} out. {compare_ranges(ends, other).sentence}"
+            raise CheckpointError(own.checkpoint, f"another {name} is given", "the range of the weights", advice)
+    return model
+
+
+# The training steps
+
+
+def recognizer_step(
+    model: Recognizer, batch: VoiceBatch, settings: Settings = tiny
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the cross-entropy of the units' classes, at a random gain and with random noise, and the share right.
+
+    Units with the label -1 do not count.
+    """
+    drawn = training.uniform(len(batch.labels), 2, device=batch.labels.device)
+    gain = 10 ** (1.5 * drawn[:, :1] - 1)  # -20 to 10 dB
+    noise = training.normal(*batch.waveform.shape, device=batch.labels.device) * 10 ** (-5 + 2.5 * drawn[:, 1:])
+    logits = model(batch.waveform * gain + noise).transpose(1, 2)  # (B, classes, U)
+    loss = F.cross_entropy(logits, batch.labels, ignore_index=svc.UNKNOWN)
+    known = batch.labels != svc.UNKNOWN
+    return loss, {"right": (logits.argmax(1) == batch.labels)[known].float().mean()}
+
+
+def step(model: DiffusionSVC, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the training step's loss: the error of the prediction at a random time, over valid elements.
+
+    Times and the seed of each item's noise come from `training.uniform`, so that neither padding nor the other items of
+    a batch change an item's noise.
+    """
+    drawn = training.uniform(len(batch.mel), 2, device="cpu").double()
+    t = (drawn[:, 0] * model.config.steps).long().to(batch.mel.device)
+    noise = noise_of((drawn[:, 1] * 2**53).long(), batch.lengths, model.config.mels).to(batch.mel)
+    singers = batch.singers if model.config.singers else None
+    condition = model.encode(batch.units, batch.hertz, batch.mel2ph, batch.lengths, singers)
+    return model.loss(batch.mel, condition, batch.lengths, t, noise, settings.diffusion.loss), {}
+
+
+def noise_of(
+    seeds: Int64[Tensor, " batch"], lengths: Int64[Tensor, " batch"], mels: int
+) -> Float[Tensor, "batch 1 mels frames"]:
+    """Return normal noise of each item, which follows from its seed; 0 beyond its length."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
+    drawn = [torch.randn(n, mels, generator=g) for n, g in zip(lengths.tolist(), generators, strict=True)]
+    return pad_sequence(drawn, batch_first=True).transpose(1, 2)[:, None]
+
+
+# Stages
+
+
+def _recipe(settings: Settings) -> dict[str, Any] | None:
+    """Settings and files that a stage's weights follow from; None for a recogniser that no units come from."""
+    values, own = recipe(settings), settings.diffusion
+    if settings.stage == "recognizer":
+        return {"recognizer": values["recognizer"]} if own.encoder == "recognizer" else None
+    kept = {name: values[name] for name in ("data", "diffusion", *(["recognizer"] * (own.encoder == "recognizer")))}
+    kept["files"] = written([own.encoder_path, own.checkpoint])
+    if settings.data.data:
+        found = svc.read_sources(settings.data.data, settings.data.singers)
+        kept["files"] += [list(map(repr, found)), written(source.path for source in found)]
+    return kept
+
+
+@torch.no_grad()
+def validation(model: DiffusionSVC, settings: Settings) -> dict[str, float]:
+    """Return the loss on held-out pieces, with the same noise each time; for `training.fit`."""
+    from accelerate.utils import send_to_device
+
+    held_out = split(settings, progress=False).held_out
+    if held_out is None:
+        return {}
+    batch = send_to_device(held_out.batch(0, 16), device_of(model))
+    return {"held-out loss": float(step(model, batch, settings)[0])}
+
+
+def _sampler(settings: Settings, dataset: SVCDataset) -> LengthBuckets:
+    how = settings.diffusion.training
+    return LengthBuckets(dataset.lengths, how.batch_size, how.seed)
+
+
+stages: Mapping[str, Stage] = {
+    "recognizer": Stage(
+        data, build, recognizer_step, _recipe,
+        load=lambda folder, settings, **how: Recognizer.from_checkpoint(folder),
+    ),
+    "diffusion": Stage(
+        data, build, step, _recipe, ("recognizer",),
+        load=lambda folder, settings, **how: DiffusionSVC.from_checkpoint(folder),
+        validate=validation, better={"held-out loss": "lower"}, sampler=_sampler,
+    ),
+}  # fmt: skip
+trained = trained_by(stages, __name__)
