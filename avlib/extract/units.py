@@ -48,7 +48,7 @@ class ContentEncoder:
         width: of a unit.
         pad: zeros before the sound; with those behind it they are 80, so that each unit has its 400 samples. 40, as
             HuBERT-soft, centres unit j at (j + 0.5) * 20 ms. None leaves the sound as it is.
-        chunk_seconds: longer sound is encoded in pieces of this length. Not more than 30 s fits into HuBERT's training.
+        chunk_seconds: longer sound is encoded in pieces of this length; `math.inf` takes any sound whole.
         context_seconds: sound on each side of a piece, whose units are dropped.
         device: of the network.
         function: see `network`.
@@ -317,13 +317,9 @@ def _transformers(name: str, path: Path, width: int | None, layer: int | None) -
     deepest = network.config.num_hidden_layers
     layer = (min(9, deepest) if projection else deepest) if layer is None else layer
     check_whole("layer", layer, 1, deepest)
-    return _Hidden(network, layer, projection, _normalizes(path))
-
-
-def _normalizes(path: Path) -> bool:
-    """True if the model was trained on waveforms of mean 0 and variance 1."""
-    file = path / "preprocessor_config.json"
-    return file.is_file() and checkpoints.read_config(file).get("do_normalize") is True
+    extractor = path / "preprocessor_config.json"  # says if the model was trained on waveforms of variance 1
+    normalize = extractor.is_file() and checkpoints.read_config(extractor).get("do_normalize") is True
+    return _Hidden(network.float(), layer, projection, normalize)
 
 
 def _weights(path: Path, *inside: str) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from ..errors import ParameterError, ShapeError
 from ..features.harmonics import harmonics
 from ..features.lengths import all_hold, valid_mask
-from ..features.svc import SVC_HERTZ, SVC_HOP, SVC_MELS, SVC_N_FFT, SVC_POWER_FLOOR, SVC_SAMPLE_RATE
+from ..features.svc import SVC_HERTZ, SVC_HOP, SVC_MELS, SVC_N_FFT, SVC_POWER_FLOOR, SVC_SAMPLE_RATE, _filters
 
 LOUDEST = 5.0  # of ln mel, so that any input gives finite sound
 LOWEST, HIGHEST = 20.0, SVC_HERTZ[1]  # Hz, of harmonics
@@ -57,7 +57,7 @@ class SourceFilterVocoder(nn.Module):
         super().__init__()
         if not breath or any(hertz < 0 or not 0 <= share <= 1 for hertz, share in breath):
             raise ParameterError("breath", f"{breath}", "pairs of a frequency in Hz and a share from 0 to 1")
-        filters = _filters(self.mels, self.sample_rate)  # (128, 1025)
+        filters = torch.from_numpy(_filters()).float()  # (128, 1025)
         centres = (filters * torch.arange(filters.shape[1])).sum(1) / filters.sum(1)  # (128,) in bins
         first, reach = _mel_of_sines(filters)
         shares = _interpolated(centres * self.sample_rate / SVC_N_FFT, *torch.tensor(sorted(breath)).T)
@@ -201,12 +201,6 @@ def continuous(f0: Float[Tensor, "batch frames"]) -> Float[Tensor, "batch frames
     first = (f0 > 0).int().argmax(1, keepdim=True)
     filled = f0.gather(1, torch.where(before < 0, first, before))
     return torch.where(filled > 0, filled, 100.0)  # of a row without any pitch
-
-
-def _filters(mels: int, sample_rate: int) -> Tensor:
-    from torchaudio.functional import melscale_fbanks
-
-    return melscale_fbanks(SVC_N_FFT // 2 + 1, *SVC_HERTZ, mels, sample_rate, "slaney", "slaney").T
 
 
 def _mel_of_sines(filters: Tensor) -> tuple[Tensor, Tensor]:
