@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -41,6 +42,14 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AVLIB_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture
+def unchecked():
+    """Without the check of annotations, as for users: the functions' own checks answer."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def recording(name: str) -> Path:

@@ -146,7 +146,7 @@ def mel2ph_nearest(frames: int, units: int) -> Int[Tensor, " frames"]:
 
 
 def spectrogram_range(
-    mels: Iterable[Float[Tensor, "frames mels"]],
+    mels: Iterable[Float[Tensor, "_ mels"]],
 ) -> tuple[Float[Tensor, " mels"], Float[Tensor, " mels"]]:
     """Lowest and highest value of each bin over mel spectrograms of any lengths, without padding.
 
@@ -176,9 +176,7 @@ class RangeComparison:
     sentence: str
 
 
-def compare_ranges(
-    a: tuple[Float[Tensor, " mels"], Float[Tensor, " mels"]], b: tuple[Float[Tensor, " mels"], Float[Tensor, " mels"]]
-) -> RangeComparison:
+def compare_ranges(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> RangeComparison:
     """Compare two ranges of log10 mel, as `spectrogram_range` or a checkpoint gives them.
 
     A gain of g dB moves every maximum by g / 20, so equal differences mean the same recording at another loudness.
