@@ -51,7 +51,7 @@ def _edges(box: Any, subject: str) -> Box:
     return edges
 
 
-def face_places(boxes: Sequence[Box | None], height: int, width: int, missing: str = "keep") -> list[Place | None]:
+def face_places(boxes: Sequence, height: int, width: int, missing: str = "keep") -> list[Place | None]:
     """Return the pixels of each box that lie in the picture; None if there are none.
 
     Args:

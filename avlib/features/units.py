@@ -24,28 +24,30 @@ def deduplicate(units: Int[Tensor, " units"]) -> Int[Tensor, " runs"]:
 
 
 def check_units(
-    units: Int[Tensor, "*shape"], vocabulary: int, name_of: Callable[[int], str] = lambda index: f"position {index}"
+    units: Int[Tensor, "*shape"],
+    vocabulary: int | None,
+    name_of: Callable[[int], str] = lambda index: f"position {index}",
 ) -> None:
     """Refuse units that are not in a table.
 
     Args:
         units: of any shape.
-        vocabulary: K, the rows of the table.
+        vocabulary: K, the rows of the table; None refuses negative units alone.
         name_of: names the place of a unit in the message, by its index in the flattened units.
 
     Raises:
         ParameterError: names the first unit beyond 0 to K - 1, its place, and K.
     """
-    beyond = ((units < 0) | (units >= vocabulary)).flatten()
+    beyond = ((units < 0) if vocabulary is None else (units < 0) | (units >= vocabulary)).flatten()
     if beyond.any():
-        index, lowest, highest = int(beyond.int().argmax()), int(units.min()), int(units.max())
-        shifted = lowest >= 4 and highest - 4 < vocabulary
+        index = int(beyond.int().argmax())
+        shifted = vocabulary is not None and units.min() >= 4 and units.max() - 4 < vocabulary
         advice = (
             "These may be numbered from 4, after the special symbols of a dictionary: read them with unit_offset=4."
         )
         raise ParameterError(
             "units",
             f"{int(units.flatten()[index])} at {name_of(index)}",
-            f"0 to {vocabulary - 1}, since the vocabulary has K = {vocabulary} units",
+            f"0 to {vocabulary - 1}, as the vocabulary has K = {vocabulary} units" if vocabulary else "0 or more",
             advice if shifted else "Take the model of these units, or a larger table.",
         )

@@ -1,0 +1,150 @@
+"""Boxes of faces: from files, or from a detector where one is installed."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ... import media
+from ...cache import publishing
+from ...errors import DatasetError, ParameterError, check_choice, check_whole
+from ...features import check_boxes
+from ...features.faces import Box
+from ..sources import existing
+
+Track = list[Box | None]  # the boxes of one face, one for each frame of the video; None where it is not seen
+
+DETECTORS = ("auto", "mtcnn", "opencv")
+_FORM = "[[x1, y1, x2, y2], null, ...], one for each frame, null where there is no face"
+_LARGEST = 50_000_000  # bytes
+_NUMPY = [f"numpy.{core}.{name}" for core in ("core", "_core") for name in ("multiarray", "numeric")]
+_SAFE = {("numpy", "ndarray"), ("numpy", "dtype")} | {
+    (module, name) for module in _NUMPY for name in ("_reconstruct", "scalar", "_frombuffer")
+}
+_SURE = 0.9  # probability from which MTCNN's find is a face
+_SAME = 0.3  # intersection over union from which two boxes of successive frames are one face
+
+
+def read_boxes(path: str | Path, face: int = 0) -> Track:
+    """Read the boxes of one face from JSON or from a published pickle.
+
+    - JSON: `[[x1, y1, x2, y2], null, ...]` in pixels, or `{"tracks": [...]}` with such a list for each face.
+    - Pickle: a list of arrays and None. Nothing but NumPy's arrays is built from it.
+
+    Args:
+        path: of the file.
+        face: which of several tracks, counted from 0.
+
+    Raises:
+        DatasetError: no such file, another form, or more than boxes in it.
+        ParameterError: a box that is not four finite numbers, or no such face.
+    """
+    path = existing(path)
+    content = path.read_bytes() if path.is_file() and path.stat().st_size <= _LARGEST else b""
+    is_json = content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"[", b"{")
+    try:
+        boxes = json.loads(content.decode("utf-8-sig")) if is_json else _Arrays(io.BytesIO(content)).load()
+    except Exception as error:  # of any class: a damaged or malicious pickle triggers anything
+        advice = "It was refused, and nothing in it was executed."
+        raise DatasetError(path, f"cannot be read ({error or type(error).__name__})", _FORM, advice) from error
+    tracks = boxes.get("tracks") if isinstance(boxes, dict) else [boxes]
+    if not isinstance(tracks, list) or not tracks:
+        raise DatasetError(path, "no tracks", _FORM)
+    check_whole("face", face, 0, len(tracks) - 1)
+    return check_boxes(tracks[face], subject=path)
+
+
+def write_boxes(path: str | Path, tracks: Sequence[Track]) -> None:
+    """Write one track as a JSON list, several as `{"tracks": [...]}`."""
+    with publishing(Path(path)) as unfinished:
+        unfinished.write_text(json.dumps(tracks[0] if len(tracks) == 1 else {"tracks": tracks}) + "\n")
+
+
+class _Arrays(pickle.Unpickler):
+    """Builds lists, numbers, None and NumPy arrays, and refuses all else."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) == ("_codecs", "encode"):  # bytes in pickles of the older protocols
+            return lambda text, encoding: text.encode("latin1")
+        if (module, name) not in _SAFE:
+            raise pickle.UnpicklingError(f"holds {module}.{name}")
+        return super().find_class(module, name)
+
+
+def detect_boxes(video: str | Path, detector: str = "auto") -> list[Track]:
+    """Find faces in every frame and follow each through the video; the face that is seen most comes first.
+
+    Args:
+        video: any file that FFmpeg reads.
+        detector: "mtcnn" of facenet-pytorch, "opencv" for OpenCV's cascade, or "auto" for the first that is installed.
+
+    Raises:
+        ParameterError: it is not installed.
+    """
+    check_choice("detector", detector, DETECTORS)
+    find = _detector(detector)
+    tracks: list[Track] = []
+    latest: list[Box] = []  # of each track
+    for count, (_, picture) in enumerate(media.iterate_frames(video)):
+        free = set(range(len(tracks)))
+        for box in find(picture.permute(1, 2, 0).contiguous().numpy()):
+            near = max(free, key=lambda track: _overlap(latest[track], box), default=None)
+            if near is None or _overlap(latest[near], box) < _SAME:
+                near = len(tracks)
+                tracks.append([None] * count)
+                latest.append(box)
+            free.discard(near)
+            tracks[near].append(box)
+            latest[near] = box
+        for track in tracks:
+            track += [None] * (count + 1 - len(track))
+    return sorted(tracks, key=lambda track: track.count(None))
+
+
+def _detector(name: str) -> Callable[[np.ndarray], list[Box]]:
+    for kind, load in (("mtcnn", _mtcnn), ("opencv", _opencv)):
+        if name in ("auto", kind):
+            try:
+                return load()
+            except (ImportError, AttributeError):  # OpenCV 5 has no cascades
+                continue
+    advice = (
+        f"Give a JSON file: {_FORM}. Or: pip install --no-deps facenet-pytorch==2.6.0, or 'opencv-python-headless<5'."
+    )
+    found = "none given, and no detector of faces is installed" if name == "auto" else f"detector {name!r} is missing"
+    raise ParameterError("boxes", found, "the box of the face in each frame", advice)
+
+
+def _mtcnn() -> Callable[[np.ndarray], list[Box]]:
+    network = importlib.import_module("facenet_pytorch").MTCNN(keep_all=True)
+
+    def find(picture: np.ndarray) -> list[Box]:
+        boxes, chances = network.detect(picture)
+        pairs = [] if boxes is None else zip(boxes.tolist(), chances, strict=True)
+        return [tuple(box) for box, chance in pairs if chance >= _SURE]
+
+    return find
+
+
+def _opencv() -> Callable[[np.ndarray], list[Box]]:
+    cv2 = importlib.import_module("cv2")
+    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+
+    def find(picture: np.ndarray) -> list[Box]:
+        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        return [(float(x), float(y), float(x + w), float(y + h)) for x, y, w, h in cascade.detectMultiScale(grey)]
+
+    return find
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """Intersection over union."""
+    across, down = (max(0.0, min(one[i + 2], other[i + 2]) - max(one[i], other[i])) for i in (0, 1))
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return across * down / max(sum(areas) - across * down, 1e-9)

@@ -1,0 +1,97 @@
+"""A video file with a new sound, and mouths that follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from ... import media
+from ...cache import publishing
+from ...errors import ParameterError
+from ...features import UNIT_RATE, check_boxes, face_places, ping_pong
+from ...models.face_renderer import FaceRenderer, render_frames
+
+SYNTHETIC = {"title": "synthetic speech and face", "comment": "synthetic: made from speech units by avlib"}
+_RATE = UNIT_RATE / 2  # pictures in a second
+
+
+@dataclass(frozen=True)
+class Dubbed:
+    """Pictures that were written, how many have a new mouth, and what was changed in the video, in words."""
+
+    frames: int
+    new_mouths: int
+    notes: list[str]
+
+
+def dub(
+    renderer: FaceRenderer,
+    video: str | Path,
+    boxes: Sequence,
+    units: Int[Tensor, " units"],
+    path: str | Path,
+    waveform: Float[Tensor, " samples"] | None = None,
+    sample_rate: int = 16000,
+    *,
+    missing: str = "keep",
+    reference: str | UInt8[Tensor, "3 side side"] | None = None,
+    feather: float | int = 0.0,
+    progress: bool = True,
+) -> Dubbed:
+    """Write a video whose mouths and sound follow units, picture by picture; its length takes no memory.
+
+    Pictures are brought to 25 Hz by their times. If the units last longer than the video, it goes on backwards, then
+    forwards, and so on; if they are shorter, it ends with them. The metadata say that it is synthetic.
+
+    Args:
+        renderer: of the mouths.
+        video: any file that FFmpeg reads; its sound is not used.
+        boxes: one for each picture of the file, or for each at 25 Hz; see `read_boxes`.
+        units: `(n,)`, 50 in a second.
+        path: the mp4 to write.
+        waveform: `(samples,)`, as long as the units to a picture; None writes no sound.
+        sample_rate: of the waveform, in Hz.
+        missing: for pictures without a face, "keep" or "fill".
+        reference: see `avlib.models.face_renderer.render_frames`.
+        feather: see `avlib.models.face_renderer.render_frames`.
+        progress: whether to show a bar, with the time left.
+    """
+    from tqdm.auto import tqdm
+
+    wanted = len(units) // 2
+    if not wanted:
+        raise ParameterError("units", f"{len(units)}", "at least 2, which are one picture")
+    if waveform is not None and abs(len(waveform) / sample_rate - len(units) / UNIT_RATE) > 1 / _RATE:
+        found = f"{len(waveform) / sample_rate:.3f} s at {sample_rate} Hz"
+        raise ParameterError("waveform", found, f"{len(units) / UNIT_RATE:.3f} s, as its {len(units)} units last")
+    steady = media.SteadyVideo(video, _RATE)
+    if len(boxes) == len(steady.times):
+        boxes = [boxes[source] for source in steady.sources]
+    elif len(boxes) != len(steady):
+        expected = f"{len(steady.times)}, one for each picture of {video}"
+        raise ParameterError("boxes", f"{len(boxes)} boxes", expected, "Give null for a picture without a face.")
+    order = ping_pong(len(steady), wanted)
+    places = face_places(check_boxes(boxes), *steady.size, missing)
+    places = [places[tick] for tick in order]
+    rendered = render_frames(renderer, steady.pictures(order), places, units, reference=reference, feather=feather)
+    with publishing(Path(path)) as unfinished:
+        bar = tqdm(rendered, desc="rendering", total=wanted, unit="frame", disable=not progress)
+        sound = None if waveform is None else waveform[None]
+        media.write_video(unfinished, (picture.numpy() for picture in bar), _RATE, sound, sample_rate, SYNTHETIC)
+    found = sum(place is not None for place in places)
+    return Dubbed(wanted, found, list(_notes(steady, wanted, found)))
+
+
+def _notes(steady: media.SteadyVideo, wanted: int, found: int) -> Iterator[str]:
+    if steady.sources != list(range(len(steady.times))):
+        yield f"{len(steady.times)} pictures were brought to {len(steady)} at {_RATE:g} Hz, by their times"
+    if wanted > len(steady):
+        yield f"the video lasts {len(steady) / _RATE:.2f} s, its new sound {wanted / _RATE:.2f} s: it goes to and fro"
+    elif wanted < len(steady):
+        yield f"the video is cut from {len(steady) / _RATE:.2f} s to {wanted / _RATE:.2f} s, where its new sound ends"
+    if found < wanted:
+        yield f"{wanted - found} of {wanted} pictures have no face and are left as they are"
