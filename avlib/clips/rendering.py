@@ -1,11 +1,13 @@
 """Clips as files in the cache, each rendered once, with its truth.
 
-`render` is for scenes; `place`, `render_missing` and `publish` are for clips of any sort.
+`render` is for scenes; `place`, `render_missing`, `publish` and `write_table` are for clips of any sort.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
@@ -89,6 +91,17 @@ def publish(path: Path, truth: dict, write: Callable[[Path, str], None]) -> None
             unfinished.write_text(text)
         with cache.publishing(path) as unfinished:
             write(unfinished, text)
+
+
+def write_table(sort: str, columns: Sequence[str], rows: Sequence[Sequence]) -> Path:
+    """Write a CSV file to the cache's `sort`, named by its content, and return its path."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([columns, *rows])
+    mark = hashlib.sha256(text.getvalue().encode()).hexdigest()[:10]
+    table = cache.folder(sort) / f"table-{len(rows)}-{mark}.csv"
+    with cache.publishing(table) as unfinished:
+        unfinished.write_text(text.getvalue(), newline="")
+    return table
 
 
 def _render(missing: tuple[Path, Scene], size: tuple[int, int], frame_rate: float | int) -> None:

@@ -9,21 +9,20 @@ The voices are our own source-filter synthesiser (`singing`); no recordings are 
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
+from pydantic import Field
 
-from .. import cache
 from ..errors import ParameterError, check_choice, check_number, check_whole
-from .rendering import place, publish, render_missing
+from ..settings import Natural, NonNegative, Number, Positive, settings
+from .rendering import place, publish, render_missing, write_table
 from .singing import HOP, NOSE, SAMPLE_RATE, Singer, Tracks, sing, smooth, unsteady
 from .sound import dice
 from .spoken import PHONES, Part
@@ -63,7 +62,7 @@ CLASSES = ("rest", *VOWELS, *CONSONANTS)  # of `Truth.vowels`
 COLUMNS = ("path", "singer", "melody", "seed", "seconds", "lowest", "highest")
 
 _VOICED, _SUNG = 0.02, 0.3  # levels of the voice from which a frame counts as voiced, and as sung
-_BRIGHT = 1.3  # factor of the hiss of speech at 16 kHz
+_BRIGHT, _BROAD = 1.3, 2.0  # factors of the hiss of speech at 16 kHz
 _SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 7, 9))  # major, minor, pentatonic
 _STEPS = (-3, -2, -1, -1, -1, 0, 1, 1, 1, 2, 3)
 _BEATS = (0.5, 0.5, 0.5, 0.75, 1.0, 1.0, 1.0, 1.5)
@@ -71,19 +70,19 @@ _LOUDNESS = 0.08  # RMS of what is sung
 _REST, _RELEASE = 0.25, 0.14  # seconds from which a gap is a rest; in which a voice fades before it
 
 
-@dataclass(frozen=True)
+@settings
 class Note:
     """A note of a melody.
 
-    start: of the vowel, in seconds; end: in seconds. The next note follows at once, or after a rest.
-    pitch: in semitones, 69 is 440 Hz. consonant: before the start; "" for none. vowel: one of `VOWELS`.
+    start, end: of the vowel, in seconds. The next note follows at once, or after a rest.
+    pitch: in semitones, 69 is 440 Hz. consonant: before the start; "" for none.
     """
 
-    start: float | int
-    end: float | int
-    pitch: float | int
-    vowel: str = "a"
-    consonant: str = ""
+    start: NonNegative
+    end: Positive
+    pitch: Annotated[Number, Field(ge=31, le=96)]
+    vowel: Literal["a", "e", "i", "o", "u"] = "a"
+    consonant: Literal["", "m", "n", "l", "w", "s", "sh", "f", "t", "k", "d"] = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,44 +106,46 @@ class Truth:
 
     def to_dict(self) -> dict:
         """Convert to plain JSON values."""
-        arrays = {name: getattr(self, name).tolist() for name in ("hertz", "voiced", "vowels", "sung")}
-        notes = [list(astuple(note)) for note in self.notes]
-        plain = {"singer": self.singer, "seed": self.seed, "seconds": self.seconds, "onsets": list(self.onsets)}
-        return plain | {"notes": notes, "classes": list(CLASSES)} | arrays
+        plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
+        return plain | {"notes": [asdict(note) for note in self.notes], "classes": CLASSES}
 
 
-@dataclass(frozen=True)
+@settings
 class Song:
     """A melody by a singer, with known truth, rendered on demand.
 
-    Args:
-        singer: one of `SINGERS`, or a Singer.
-        seed: of the melody, its timing and everything that is drawn.
-        seconds: of the recording, from 0.5 to 3600.
-        span: lowest and highest pitch in Hz; by default those of whose melody it is.
-        melody: the singer whose range, vibrato and glides the melody has; by default the singer. `by` keeps it.
-        notes: the melody; by default it is composed. They are in order and do not overlap.
+    singer: one of `SINGERS`, or a Singer.
+    seed: of the melody, its timing and everything that is drawn.
+    seconds: of the recording, from 0.5 to 900.
+    span: lowest and highest pitch in Hz; by default those of the melody's singer.
+    melody: the singer whose range, vibrato and glides the melody has; by default the singer. `by` keeps it.
+    notes: the melody, in order; by default it is composed.
     """
 
     singer: str | Singer = "mira"
-    seed: int = 0
-    seconds: float | int = 6.0
-    span: tuple[float | int, float | int] | None = None
+    seed: Natural = 0
+    seconds: Annotated[Number, Field(ge=0.5, le=900)] = 6.0
+    span: tuple[Number, Number] | None = None
     melody: str | Singer | None = None
     notes: tuple[Note, ...] | None = None
 
     def __post_init__(self):
-        object.__setattr__(self, "singer", _singer("singer", self.singer))
-        object.__setattr__(self, "melody", _singer("melody", self.melody or self.singer))
-        check_whole("seed", self.seed, 0)
-        check_number("seconds", self.seconds, 0.5, 3600)
+        for name, singer in (("singer", self.singer), ("melody", self.melody or self.singer)):
+            if isinstance(singer, str):
+                check_choice(name, singer, tuple(SINGERS))
+            object.__setattr__(self, name, SINGERS[singer] if isinstance(singer, str) else singer)
         low, high = self.span or (self.melody.lowest, self.melody.highest)
         check_number("span[0]", low, 50, 1400)
         check_number("span[1]", high, low, 1400)
-        object.__setattr__(self, "span", (float(low), float(high)))
-        if self.notes is None:
-            object.__setattr__(self, "notes", tuple(self._composed()))
-        _check_notes(self.notes, self.seconds)
+        object.__setattr__(self, "span", (low, high))
+        object.__setattr__(self, "notes", tuple(self._composed()) if self.notes is None else self.notes)
+        if not self.notes:
+            raise ParameterError("notes", "none", "at least one Note", "Leave it out for a composed melody.")
+        before = 0.0
+        for i, note in enumerate(self.notes):
+            check_number(f"notes[{i}].start", note.start, before, self.seconds)
+            check_number(f"notes[{i}].end", note.end, note.start + 0.05, self.seconds)
+            before = note.end
 
     def by(self, singer: str | Singer) -> Song:
         """Return the parallel by another singer: the same melody, timing and pitch, another voice."""
@@ -180,7 +181,7 @@ class Song:
             hiss=smooth(0.55 * hiss**0.6, 0.02),  # sung consonants are clear, weak ones too
             effort=np.maximum(loudness * level, 0.05),
             centre=np.maximum(centre, 1000.0) * _BRIGHT,
-            width=np.maximum(width, 1.0) * _BRIGHT,
+            width=np.maximum(width, 1.0) * _BROAD,
         )
 
     @cached_property
@@ -268,14 +269,15 @@ class Song:
 
     @property
     def _loudness(self) -> np.ndarray:
-        """Loudness of the notes, 1 on average: groups swell and fade."""
-        draws = self._dice("loudness").random((len(self.notes), 2))
+        """Loudness, about 1 on average: groups swell and fade, and high notes are louder."""
+        notes, draws = self.notes, 3 * self._dice("loudness").random((len(self.notes), 2)) - 1.5
+        middle = sum(note.pitch for note in notes) / len(notes)
         knots, decibels = [], []
         for first, last in self._groups:
             for i in range(first, last + 1):
-                arch = 3 * math.sin(math.pi * (i - first + 0.5) / (last - first + 1)) - 2
-                knots += [self.notes[i].start, (self.notes[i].start + 2 * self.notes[i].end) / 3]
-                decibels += [arch + 3 * draws[i, 0] - 1.5, arch + 3 * draws[i, 0] + 2 * draws[i, 1] - 1.5]
+                level = 3 * math.sin(math.pi * (i - first + 0.5) / (last - first + 1)) + 0.3 * (notes[i].pitch - middle)
+                knots += [notes[i].start, (notes[i].start + 2 * notes[i].end) / 3]
+                decibels += [level - 2 + draws[i, 0], level - 2 + draws[i].sum()]
         return 10 ** (smooth(np.interp(self._times, knots, decibels), 0.15) / 20)
 
     def _inhaled(self) -> np.ndarray:
@@ -303,8 +305,8 @@ class Song:
         pitch += (melody.jitter * jitter + 6 * drift) / 100
         for first, last in self._groups:  # it comes from below, and sinks at the end
             scoop, fall = draw.random(2)
-            after = np.searchsorted(times, begins[first])
-            pitch[after:] -= (0.2 + 0.8 * scoop) * np.exp(-(times[after:] - begins[first]) / 0.07)
+            inside = slice(*np.searchsorted(times, (begins[first], begins[first] + 0.7)))
+            pitch[inside] -= (0.2 + 0.8 * scoop) * np.exp(-(times[inside] - begins[first]) / 0.07)
             inside = slice(*np.searchsorted(times, (notes[last].end - 0.2, notes[last].end + 0.05)))
             pitch[inside] -= 0.8 * fall * ((times[inside] - notes[last].end + 0.2) / 0.2) ** 2
         for note, depth in zip(notes, draw.random(len(notes)), strict=True):
@@ -366,7 +368,7 @@ def phrases(
         span: lowest and highest pitch in Hz; None is the singer's range, `SHARED` that of all named singers.
     """
     check_whole("count", count, 1, 99999)
-    check_whole("seed", seed, 0)
+    check_whole("seed", seed, 0, 20_000)
     low, high = seconds if isinstance(seconds, Sequence) else (seconds, seconds)
     drawn = dice("seconds", seed)
     lengths = [round(low + (high - low) * float(drawn.random()), 2) for _ in range(count)]
@@ -388,39 +390,15 @@ def render(songs: Iterable[Song], jobs: int | None = None, progress: bool = True
     songs = list(songs)
     if not songs:
         raise ParameterError("songs", "nothing", "at least one song", "Give what `phrases` returns.")
-    paths = [_path(song) for song in songs]
+    names = [f"{song.singer.name}-{song.melody.name}-{song.seed}" for song in songs]
+    paths = [place("songs", name, astuple(song), ".wav") for name, song in zip(names, songs, strict=True)]
     render_missing(_render, paths, songs, jobs, progress)
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS)
+    rows = []
     for path, song in zip(paths, songs, strict=True):
-        pitches = [round(440 * 2 ** ((note.pitch - 69) / 12), 2) for note in song.notes]
-        writer.writerow([path, song.singer.name, song.melody.name, song.seed, song.seconds, min(pitches), max(pitches)])
-    mark = hashlib.sha256(text.getvalue().encode()).hexdigest()[:10]
-    table = cache.folder("songs") / f"table-{len(songs)}-{mark}.csv"
-    with cache.publishing(table) as unfinished:
-        unfinished.write_text(text.getvalue(), newline="")
-    return table
-
-
-def _singer(name: str, singer: str | Singer) -> Singer:
-    if isinstance(singer, Singer):
-        return singer
-    check_choice(name, singer, tuple(SINGERS))
-    return SINGERS[singer]
-
-
-def _check_notes(notes: Sequence[Note], seconds: float) -> None:
-    before = 0.0
-    if not notes:
-        raise ParameterError("notes", "none", "at least one Note", "Leave it out for a composed melody.")
-    for i, note in enumerate(notes):
-        check_choice(f"notes[{i}].vowel", note.vowel, tuple(VOWELS))
-        check_choice(f"notes[{i}].consonant", note.consonant, ("", *CONSONANTS))
-        check_number(f"notes[{i}].pitch", note.pitch, 31, 96)
-        check_number(f"notes[{i}].start", note.start, before, seconds)
-        check_number(f"notes[{i}].end", note.end, note.start + 0.05, seconds)
-        before = note.end
+        pitches = [440 * 2 ** ((note.pitch - 69) / 12) for note in song.notes]
+        row = [path, song.singer.name, song.melody.name, song.seed, song.seconds, min(pitches), max(pitches)]
+        rows.append([round(value, 2) if isinstance(value, float) else value for value in row])
+    return write_table("songs", COLUMNS, rows)
 
 
 def _render(missing: tuple[Path, Song]) -> None:
@@ -436,7 +414,3 @@ def _render(missing: tuple[Path, Song]) -> None:
         media.write_wav(unfinished, torch.from_numpy(song.sound()), SAMPLE_RATE, {"title": title, "comment": comment})
 
     publish(path, song.truth.to_dict(), write)
-
-
-def _path(song: Song) -> Path:
-    return place("songs", f"{song.singer.name}-{song.melody.name}-{song.seed}", astuple(song), ".wav")

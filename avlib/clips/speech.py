@@ -9,9 +9,6 @@ is not a child's voice.
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import math
 import shutil
 import subprocess
@@ -23,9 +20,8 @@ from typing import TYPE_CHECKING
 
 from jaxtyping import Float
 
-from .. import cache
 from ..errors import ParameterError, check_choice, check_number, check_whole
-from .rendering import place, publish, render_missing
+from .rendering import place, publish, render_missing, write_table
 from .sound import dice
 from .spoken import AGES, PAIRS, PARTNER, PHONES, PRONUNCIATIONS, SNR_LIMITS, WORDS, Speaker, Spoken
 from .voice import SAMPLE_RATE
@@ -112,17 +108,11 @@ def render(spoken: Iterable[Spoken], jobs: int | None = None, progress: bool = T
         raise ParameterError("spoken", "nothing", "at least one spoken word", "Give what `corpus` returns.")
     paths = [_path(one) for one in spoken]
     render_missing(_render, paths, spoken, jobs, progress)
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS)
-    for path, one in zip(paths, spoken, strict=True):
-        speaker = one.speaker
-        writer.writerow([path, one.pronunciation, one.word, speaker.age, speaker.name, one.snr, one.seconds])
-    mark = hashlib.sha256(text.getvalue().encode()).hexdigest()[:10]
-    table = cache.folder("speech") / f"table-{len(spoken)}-{mark}.csv"
-    with cache.publishing(table) as unfinished:
-        unfinished.write_text(text.getvalue(), newline="")
-    return table
+    rows = [
+        [path, one.pronunciation, one.word, one.speaker.age, one.speaker.name, one.snr, one.seconds]
+        for path, one in zip(paths, spoken, strict=True)
+    ]
+    return write_table("speech", COLUMNS, rows)
 
 
 def _checked_words(words: int | Sequence[str]) -> tuple[str, ...]:
