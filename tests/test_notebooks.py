@@ -50,6 +50,7 @@ VERDICTS = {
     "33": """holds, does not hold, does not hold, holds, holds, holds when, does not hold, holds when, holds,
     holds when""",
     "34": "holds when, does not hold, holds when, does not hold, holds when, does not hold",
+    "42": "holds, holds, holds, holds, holds, holds when, does not hold, holds when",
 }
 # Of what the models of these have learned, by the training that is the default. With shorter ones claims may come out
 # otherwise, and others are not made of your own clips.
