@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ..errors import ParameterError
+from .lengths import all_hold
 
 UNIT_RATE = 50.0  # in a second; one unit is 320 samples at 16 kHz, two are a picture at 25 Hz
 
@@ -39,7 +40,7 @@ def check_units(
         ParameterError: names the first unit beyond 0 to K - 1, its place, and K.
     """
     beyond = ((units < 0) if vocabulary is None else (units < 0) | (units >= vocabulary)).flatten()
-    if beyond.any():
+    if not all_hold(~beyond):
         index = int(beyond.int().argmax())
         shifted = vocabulary is not None and units.min() >= 4 and units.max() - 4 < vocabulary
         advice = (
