@@ -76,7 +76,7 @@ class MultiPeriod(_Discriminators):
             for _ in periods
         )
 
-    def inputs(self, x: Wave) -> list[Float[Tensor, "batch 1 rows period"]]:
+    def inputs(self, x: Wave) -> list[Float[Tensor, "batch 1 _ _"]]:
         """Return the waveform folded by each period, its end mirrored to fill the last row."""
         padded = [F.pad(x, (0, -x.shape[2] % period), "reflect") for period in self.periods]
         return [each.unflatten(2, (-1, period)) for each, period in zip(padded, self.periods, strict=True)]
@@ -108,7 +108,7 @@ class MultiScale(_Discriminators):
             for conv in [SpectralConv1d] + [Conv1d] * (scales - 1)
         )
 
-    def inputs(self, x: Wave) -> list[Wave]:
+    def inputs(self, x: Wave) -> list[Float[Tensor, "batch 1 _"]]:
         """Return the waveform at each sample rate, averaged over four samples."""
         inputs = [x]
         for _ in self.discriminators[1:]:
