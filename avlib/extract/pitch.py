@@ -29,6 +29,7 @@ CONTEXT = 1.0  # seconds of sound around a piece, after which its pitch is that 
 
 # Boersma's settings, as tried on synthetic and real song; costs are per 10 ms.
 CANDIDATES, VOICING, SILENCE, OCTAVE_COST, JUMP_COST, VOICING_COST = 15, 0.45, 0.03, 0.01, 0.35, 0.14
+TONE = 0.9  # correlation of a tone above the range
 GATE = 10 ** (-25 / 20)  # of the RMS of loud frames; quieter ones are reverberation or breath
 ANALYSIS_RATE = 16000  # Hz, about
 _FRAMES = 256  # in memory at once: they stay in the processor's cache
@@ -252,7 +253,7 @@ class _Take:
                 found[first:last] = _refined(found[first:last], ratio, 2 * self.analysis_rate)
         return found
 
-    def blocks(self, size: int, seconds: float, to_rate: float) -> Iterator[tuple[int, int, int, np.ndarray]]:
+    def blocks(self, size: int, seconds: float, to_rate: float | int) -> Iterator[tuple[int, int, int, np.ndarray]]:
         """Blocks of frames with context: first, last, hops before the first, samples at another rate."""
         import soxr
 
@@ -313,7 +314,8 @@ def _candidates(take: _Take) -> tuple[np.ndarray, np.ndarray]:
     hertz = np.zeros((take.frames, CANDIDATES + 1), np.float32)
     strength = np.zeros_like(hertz)
     rate = 2 * take.analysis_rate
-    shortest = max(2, int(rate / (2 * take.highest)))  # a note above the range would else be found an octave down
+    # A tone above the range, but no hiss, is searched an octave up: else it would be found an octave down.
+    shortest = max(2, int(rate / (2 * take.highest)))
     for first, last, ratio, peaks, rms in _correlations(take):
         inner = ratio[:, shortest:-1]
         is_peak = (inner > ratio[:, shortest - 1 : -2]) & (inner >= ratio[:, shortest + 1 :]) & (inner > VOICING / 2)
@@ -321,8 +323,9 @@ def _candidates(take: _Take) -> tuple[np.ndarray, np.ndarray]:
         score, places = torch.where(is_peak, inner + bonus, -torch.inf).topk(CANDIDATES, dim=1)
         lag, height = _vertex(ratio, places + shortest)
         hertz[first:last, :-1] = rate / lag
+        usable = score.isfinite() & ((rate / lag <= take.highest) | (height > TONE))
         height = torch.where(height > 1, 1 / height, height) + OCTAVE_COST * torch.log2(rate / lag / take.lowest)
-        strength[first:last, :-1] = torch.where(score.isfinite(), height, -1e6)
+        strength[first:last, :-1] = torch.where(usable, height, -1e6)
         silence = np.maximum(0, 2 - peaks / take.level.peak * (1 + VOICING) / SILENCE)
         strength[first:last, -1] = np.where(rms < GATE * take.level.rms, 10, VOICING + silence)
     return hertz, strength

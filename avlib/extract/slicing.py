@@ -38,7 +38,8 @@ def slices(
     """Cut a sound in its pauses, as diff-svc does before a conversion.
 
     A pause is 300 ms or more below the threshold. It is cut at the quietest 20 ms within 500 ms of its ends, and in the
-    middle of it at most. A pause less than `shortest` after the one before is not cut.
+    middle of it at most. A pause less than `shortest` after the one before is not cut, and
+    neither is a sound that short.
 
     Args:
         waveform: `(samples,)`, mono, in [-1, 1], or its pieces.
@@ -66,7 +67,7 @@ def slices(
     quiet = peaks < 10 ** (threshold / 20)
     loudness = np.convolve(rms**2, np.ones(_WINDOW), "same")
     places, end = [], 0
-    for first, last in _pauses(quiet):
+    for first, last in _pauses(quiet) if samples > shortest * rate else []:
         reach = min(_REACH, (last - first) // 2)
         left = first + int(loudness[first : first + reach].argmin()) if first else 0
         right = last - reach + int(loudness[last - reach : last].argmin()) if last < len(quiet) else last
@@ -82,7 +83,7 @@ def slices(
             cut = start + limit // 2 + 1 + int(loudness[start + limit // 2 + 1 : start + limit + 1].argmin())
             parts.append((start, cut, False))
             start = cut
-        parts.append((start, stop, silent))
+        parts.append((start, stop, silent or bool(quiet[start:stop].all())))
     return [Slice(start * block, min(stop * block, samples), silent) for start, stop, silent in parts if stop > start]
 
 
@@ -90,5 +91,5 @@ def _pauses(quiet: np.ndarray) -> Iterator[tuple[int, int]]:
     """Runs of quiet blocks that are long enough: first, last (exclusive)."""
     changes = np.flatnonzero(np.diff(np.concatenate([[False], quiet, [False]]).astype(int)))
     for first, last in changes.reshape(-1, 2).tolist():
-        if last - first >= _PAUSE or last - first == len(quiet):
+        if last - first >= _PAUSE:
             yield first, last

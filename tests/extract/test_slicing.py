@@ -44,6 +44,11 @@ def test_short_pauses_and_short_sound_are_left():
     assert len(slices(sound(20, (6, 7, 0.05)), RATE, threshold=-20)) == 3
 
 
+def test_short_files_stay_whole():
+    assert seconds(slices(sound(5, (2, 3, 0)), RATE)) == [(0, 5, False)]
+    assert len(slices(sound(5.1, (2, 3, 0)), RATE)) == 3
+
+
 def test_long_sound_is_bounded():
     waveform = sound(60, (17.5, 17.7, 0.5))
     assert len(slices(waveform, RATE)) == 1
