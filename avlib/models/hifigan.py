@@ -9,12 +9,16 @@ Normalization", 2016; Miyato et al., "Spectral Normalization for GANs", 2018.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ..errors import ParameterError
 
 SLOPE = 0.1  # of the leaky ReLUs
 
@@ -116,6 +120,30 @@ class ResBlock(nn.Module):
             y = second(masked(F.leaky_relu(y, SLOPE, inplace=True), mask))
             x = y.add_(x)
         return x
+
+
+def check_sizes(config: Any, hop: str) -> None:
+    """Refuse a configuration whose sizes, under their published names, contradict each other.
+
+    Args:
+        config: settings with `upsample_...` and `resblock_...`.
+        hop: name of its samples for each position of the input.
+
+    Raises:
+        ParameterError: names the first size that does not fit.
+    """
+    rates, kernels, blocks = config.upsample_rates, config.upsample_kernel_sizes, config.resblock_kernel_sizes
+    product, halvings = math.prod(rates), 2 ** len(rates)
+    even = all(k >= rate and (k - rate) % 2 == 0 for k, rate in zip(kernels, rates, strict=False))
+    for name, fits, expected in (
+        ("upsample_kernel_sizes", even and len(kernels) == len(rates), f"{list(rates)}, each plus an even number"),
+        ("upsample_initial_channel", config.upsample_initial_channel % halvings == 0, f"a multiple of {halvings}"),
+        ("resblock_kernel_sizes", all(k % 2 for k in blocks), "odd numbers"),
+        ("resblock_dilation_sizes", 0 < len(blocks) == len(config.resblock_dilation_sizes), "a list for each kernel"),
+        (hop, getattr(config, hop) == product, f"{product}, the product of upsample_rates {list(rates)}"),
+    ):
+        if not fits:
+            raise ParameterError(name, f"{getattr(config, name)}", expected)
 
 
 def masked(x: Float[Tensor, "batch channels time"], mask: Float[Tensor, "batch 1 time"] | None) -> Tensor:

@@ -23,7 +23,7 @@ from ..errors import CheckpointError, ParameterError, ShapeError, check_choice
 from ..features.lengths import all_hold
 from ..features.svc import LN_OF_10, SVC_FLOOR
 from ..settings import Count, NonNegative, Positive, settings
-from .hifigan import SLOPE, Conv1d, ConvTranspose1d, ResBlock, WeightNorm
+from .hifigan import SLOPE, Conv1d, ConvTranspose1d, ResBlock, check_sizes, remove_weight_norm
 
 SINES = 9  # the fundamental and eight overtones
 AMPLITUDE, VOICED_NOISE = 0.1, 0.003  # of the sines, and of the noise beside them; without pitch it is AMPLITUDE / 3
@@ -47,19 +47,7 @@ class Config:
     resblock_dilation_sizes: tuple[tuple[Count, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
 
     def __post_init__(self):
-        longer = math.prod(self.upsample_rates)
-        if longer != self.hop_size:
-            expected = f"hop_size, {self.hop_size}, as their product"
-            raise ParameterError("upsample_rates", f"{self.upsample_rates}, which make {longer}", expected)
-        for name, other in (
-            ("upsample_kernel_sizes", self.upsample_rates),
-            ("resblock_dilation_sizes", self.resblock_kernel_sizes),
-        ):
-            if len(getattr(self, name)) != len(other):
-                raise ParameterError(name, f"{len(getattr(self, name))} values", f"{len(other)}, as of its neighbour")
-        for rate, kernel in zip(self.upsample_rates, self.upsample_kernel_sizes, strict=True):
-            if kernel < rate or (kernel - rate) % 2:
-                raise ParameterError("upsample_kernel_sizes", f"{kernel} at a rate of {rate}", "more by an even number")
+        check_sizes(self, "hop_size")
 
 
 class Source(nn.Module):
@@ -232,9 +220,7 @@ class NSFHiFiGAN(nn.Module):
 
     def remove_weight_norm(self) -> NSFHiFiGAN:
         """Replace normalised weights by plain ones, for speed; the output stays the same."""
-        for module in self.modules():
-            if isinstance(module, WeightNorm):
-                module.remove_weight_norm()
+        remove_weight_norm(self)
         return self
 
     @classmethod

@@ -12,7 +12,6 @@ Source: Polyak et al., "Speech Resynthesis from Discrete Disentangled Self-Super
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from ..features import SAMPLE_RATE, all_hold, check_units, valid_mask
 from ..settings import Count, settings
 from . import sizes_that_fit
 from .durations import DurationConfig, DurationPredictor, process_duration, scale_durations
-from .hifigan import SLOPE, Conv1d, ConvTranspose1d, ResBlock, masked, remove_weight_norm
+from .hifigan import SLOPE, Conv1d, ConvTranspose1d, ResBlock, check_sizes, masked, remove_weight_norm
 
 # Entries of a published config.json whose other values would need another network, or another mel in training.
 _ONLY = {"resblock": ("1", 1), "multispkr": (True,), "embedder_params": (True,), "f0": (False, None)}
@@ -55,26 +54,12 @@ class Config:
     dur_predictor_params: DurationConfig | None = DurationConfig()
 
     def __post_init__(self):
-        rates, kernels, hop = self.upsample_rates, self.upsample_kernel_sizes, math.prod(self.upsample_rates)
-        dilated, predictor = self.resblock_dilation_sizes, self.dur_predictor_params
-        pairs = list(zip(kernels, rates, strict=False))
-        even = len(kernels) == len(rates) and all(k >= rate and (k - rate) % 2 == 0 for k, rate in pairs)
-        for name, fits, expected in (
-            ("model_in_dim", self.model_in_dim == 2 * self.embedding_dim, "twice embedding_dim"),
-            ("upsample_rates", rates, "one rate or more"),
-            ("upsample_kernel_sizes", even, f"{list(rates)}, the upsample_rates, each plus an even number"),
-            (
-                "upsample_initial_channel",
-                self.upsample_initial_channel % 2 ** len(rates) == 0,
-                "2 for each of the rates",
-            ),
-            ("code_hop_size", self.code_hop_size == hop, f"{hop}, the product of upsample_rates"),
-            ("resblock_kernel_sizes", all(k % 2 for k in self.resblock_kernel_sizes), "odd numbers"),
-            ("resblock_dilation_sizes", 0 < len(dilated) == len(self.resblock_kernel_sizes), "a list for each kernel"),
-            ("dur_predictor_params", not predictor or predictor.encoder_embed_dim == self.embedding_dim, "that width"),
-        ):
-            if not fits:
-                raise ParameterError(name, f"{getattr(self, name)}", expected)
+        check_sizes(self, "code_hop_size")
+        if self.model_in_dim != 2 * self.embedding_dim:
+            raise ParameterError("model_in_dim", f"{self.model_in_dim}", "twice embedding_dim")
+        if self.dur_predictor_params and self.dur_predictor_params.encoder_embed_dim != self.embedding_dim:
+            found = f"{self.dur_predictor_params.encoder_embed_dim}"
+            raise ParameterError("encoder_embed_dim", found, f"{self.embedding_dim}, the embedding_dim")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Config:
@@ -87,13 +72,11 @@ class Config:
             if name in values and values[name] not in allowed:
                 raise ParameterError(name, f"{values[name]!r}", f"{allowed[0]!r}, as published")
         found = {"dur_predictor_params": None} | dict(values)
-        for name in (field.name for field in fields(cls)):
-            if name not in found:
-                raise ParameterError(name, "missing", "all settings of the network", did_you_mean(name, values))
-        chosen = {field.name: _tuples(found[field.name]) for field in fields(cls)}
-        if isinstance(chosen["dur_predictor_params"], Mapping):
-            chosen["dur_predictor_params"] = DurationConfig(**chosen["dur_predictor_params"])
-        return cls(**chosen)
+        for name in (field.name for field in fields(cls) if field.name not in found):
+            raise ParameterError(name, "missing", "all settings of the network", did_you_mean(name, values))
+        if isinstance(found["dur_predictor_params"], Mapping):
+            found["dur_predictor_params"] = DurationConfig(**found["dur_predictor_params"])
+        return cls(**{field.name: _tuples(found[field.name]) for field in fields(cls)})
 
 
 @dataclass(frozen=True)

@@ -605,7 +605,7 @@ def test_a_narrow_file_with_its_configuration(tiny, tmp_path):
     ("change", "words"),
     [
         ({"upsample_rates": [5, 4, 4, 2]}, "upsample_kernel_sizes"),
-        ({"upsample_rates": [4, 4, 4, 2, 2]}, "upsample_kernel_sizes: .*plus an even number"),
+        ({"upsample_rates": [4, 4, 4, 2, 2]}, "upsample_kernel_sizes: .*each plus an even number"),
         ({"upsample_rates": [5, 4, 4, 4, 2]}, "code_hop_size: 320; expected 640"),
         ({"upsample_rates": "5,4"}, "upsample_rates"),
         ({"model_in_dim": 257}, "model_in_dim: 257; expected twice embedding_dim"),
@@ -618,7 +618,7 @@ def test_a_narrow_file_with_its_configuration(tiny, tmp_path):
         ({"f0": True}, "f0: True; expected False"),
         ({"multispkr": "_"}, "multispkr: '_'"),
         ({"sampling_rate": 22050}, "sampling_rate: 22050; expected 16000"),
-        ({"dur_predictor_params": {"encoder_embed_dim": 64}}, "dur_predictor_params"),
+        ({"dur_predictor_params": {"encoder_embed_dim": 64}}, "encoder_embed_dim: 64; expected 128"),
         ({"dur_predictor_params": {"var_pred_kernel_size": 5}}, "var_pred_kernel_size: 5"),
         ({"dur_predictor_params": {"kernel": 5}}, "kernel: .*expected one of encoder_embed_dim"),
     ],
