@@ -16,7 +16,7 @@ from conftest import ROOT
 from making import write_wav
 
 from avlib import errors, extract, media
-from avlib.__main__ import _guarded
+from avlib.__main__ import main
 from avlib.extract.units import recognizer_encoder
 from avlib.features import harmonics, mel2ph, svc_log_mel
 from avlib.models.diffusion_svc import Config, DiffusionSVC
@@ -24,7 +24,6 @@ from avlib.models.recognizer import Config as RecognizerConfig
 from avlib.models.recognizer import Recognizer
 from avlib.models.source_filter import SourceFilterVocoder
 from avlib.systems.svc import conversion, pieces
-from avlib.systems.svc.command import convert_command
 from avlib.systems.svc.conversion import convert
 from avlib.systems.svc.project import Project, Voice, load
 
@@ -492,19 +491,15 @@ def test_published_weights_need_an_encoder(tmp_path):
         load(tmp_path)
 
 
-def run(arguments):
-    return _guarded(lambda: convert_command(arguments))
-
-
 def test_the_command_converts_a_batch(tmp_path, capsys):
     saved(tmp_path / "model")
     (tmp_path / "bad.wav").write_text("no sound")
     sources = [str(write_wav(tmp_path / f"{name}.wav", 0.3 * sung(0.3)[None], RATE)) for name in "ab"]
-    command = [*sources, "--model", str(tmp_path / "model"), "--out", str(tmp_path / "new"), "--steps", "2"]
-    assert run([*command, "--key", "+2", "--singer", "Ada=1,Bo=3"]) == 0
+    command = ["convert", *sources, "--model", str(tmp_path / "model"), "--out", str(tmp_path / "new"), "--steps", "2"]
+    assert main([*command, "--key", "+2", "--singer", "Ada=1,Bo=3"]) == 0
     shown = capsys.readouterr()
     assert shown.out.split() == [str(tmp_path / "new" / f"{name}-Ada=1+Bo=3.wav") for name in "ab"]
-    assert run([*command, str(tmp_path / "bad.wav"), "--key", "-30"]) == 2
+    assert main([*command, str(tmp_path / "bad.wav"), "--key", "-30"]) == 2
     shown = capsys.readouterr()
     assert "bad.wav: cannot be decoded" in shown.err and "below the range that was learned of Ada" in shown.err
     assert "Traceback" not in shown.err and len(shown.out.split()) == 2
@@ -514,8 +509,8 @@ def test_the_command_converts_a_batch(tmp_path, capsys):
         (["--model", str(tmp_path / "none")], "CheckpointError: "),
         (["--device", "tpu"], 'ParameterError: device: "tpu" is not available'),
     ):
-        assert run([*command, *wrong]) == 2
+        assert main([*command, *wrong]) == 2
         assert message in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        run(["--help"])
+        main(["convert", "--help"])
     assert "consent" in capsys.readouterr().out

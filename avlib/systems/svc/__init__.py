@@ -4,15 +4,20 @@ settings = changed(tiny, {"diffusion.steps": 300})
 model, history, folder = trained(settings)                         # a recogniser, and then the diffusion model
 sounds = converted(model, settings, [sound], singer=1)             # from nothing but the samples
 scored(sounds, songs, "otto", judges(settings)).figures()
+convert("song.wav", load(folder), key=3, singer="otto", out="converted/")      # of any length, to a file
 """
 
 from __future__ import annotations
 
 from ...datasets.svc import SINGERS, Batch, Data, LengthBuckets, Piece, SVCDataset, cut
 from .. import Figure, Report, Trained, changed
+from .command import convert_command
+from .conversion import Analysis, Conversion, analyse, convert
 from .evaluation import Judges, Scores, converted, held_out_songs, judges, scored, sound_of, vocoded
+from .project import Project, load
 from .settings import ENCODERS, STAGES, Settings, full, tiny
 from .stages import build, data, encoding, noise_of, recognizer_step, split, stages, step, trained, validation, voices
 
 TITLE = "Singing-voice conversion"
-HELP = "stage=recognizer or diffusion"
+HELP = "stage=recognizer or diffusion; project=NAME, by which `avlib convert` finds the model"
+COMMANDS = {"convert": "convert songs to the voice of a trained singer"}

@@ -159,17 +159,11 @@ def load(
     if encoder == "recognizer":
         extracted = recognizer_encoder(Recognizer.from_checkpoint(weights))
     else:
-        extracted = content_encoder(encoder, weights)
+        extracted = content_encoder(encoder, weights, width=network.config.unit_size)
     sung = NSFHiFiGAN.from_checkpoint(vocoder) if vocoder else SourceFilterVocoder()
     if vocoder:
-        sung.require(
-            sampling_rate=SVC_SAMPLE_RATE,
-            hop_size=SVC_HOP,
-            n_fft=SVC_N_FFT,
-            num_mels=SVC_MELS,
-            fmin=SVC_HERTZ[0],
-            fmax=SVC_HERTZ[1],
-        )
+        (low, high), sizes = SVC_HERTZ, {"hop_size": SVC_HOP, "n_fft": SVC_N_FFT, "num_mels": SVC_MELS}
+        sung.require(sampling_rate=SVC_SAMPLE_RATE, fmin=low, fmax=high, **sizes)
     mark = [str(path), max(file.stat().st_mtime_ns for file in [path, *path.glob("*")]), str(vocoder), encoder_path]
     voices = {name: Voice(**values) for name, values in facts.get("voices", {}).items()}
     made = Project(

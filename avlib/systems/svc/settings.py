@@ -67,9 +67,14 @@ class DiffusionStage:
 
 @settings
 class Settings:
-    """Everything that a training follows from. `stage` is the last one that is trained. See `changed`."""
+    """Everything that a training follows from. See `changed`.
+
+    stage: the last one that is trained.
+    project: a name by which `avlib convert` finds the trained model.
+    """
 
     stage: Literal[STAGES] = "diffusion"
+    project: str = ""
     data: Data = field(default_factory=Data)
     recognizer: RecognizerStage = field(default_factory=RecognizerStage)
     diffusion: DiffusionStage = field(default_factory=DiffusionStage)

@@ -22,9 +22,11 @@ from ...features import compare_ranges, spectrogram_range
 from ...models.diffusion_svc import DiffusionSVC
 from ...models.recognizer import Config as RecognizerConfig
 from ...models.recognizer import Recognizer
+from ...models.source_filter import SourceFilterVocoder
 from ...once import done_once, written
 from ...settings import recipe
 from .. import Stage, device_of, trained_by
+from .project import Project, Voice
 from .settings import Settings, tiny
 
 # Data
@@ -190,7 +192,7 @@ def _recipe(settings: Settings) -> dict[str, Any] | None:
     if settings.stage == "recognizer":
         return {"recognizer": values["recognizer"]} if own.encoder == "recognizer" else None
     kept = {name: values[name] for name in ("data", "diffusion", *(["recognizer"] * (own.encoder == "recognizer")))}
-    kept["files"] = written([own.encoder_path, own.checkpoint])
+    kept |= {"project": settings.project, "files": written([own.encoder_path, own.checkpoint])}
     if settings.data.data:
         found = svc.read_sources(settings.data.data, settings.data.singers)
         kept["files"] += [list(map(repr, found)), written(source.path for source in found)]
@@ -209,6 +211,19 @@ def validation(model: DiffusionSVC, settings: Settings) -> dict[str, float]:
     return {"held-out loss": float(step(model, batch, settings)[0])}
 
 
+def _save(model: DiffusionSVC, folder: Path, settings: Settings) -> None:
+    """Write a model with all that converts to its singers."""
+    own, train = settings.diffusion, split(settings, progress=False).train
+    if own.encoder == "none":
+        return model.save(folder)
+    sung = [torch.cat([p.hertz[p.voiced] for p in train.pieces if p.singer == n]) for n in range(len(train.singers))]
+    voices = dict(zip(train.singers, map(Voice.of, sung), strict=True))
+    how = ("unipc", 10) if own.network.predicts == "x0" else ("plms", 100)
+    encoder = encoding(settings, device="cpu", progress=False).encoder
+    made = Project(model, encoder, SourceFilterVocoder(), own.encoder_path, voices, *how, settings.project)
+    made.save(folder)
+
+
 def _sampler(settings: Settings, dataset: SVCDataset) -> LengthBuckets:
     how = settings.diffusion.training
     return LengthBuckets(dataset.lengths, how.batch_size, how.seed)
@@ -221,7 +236,7 @@ stages: Mapping[str, Stage] = {
     ),
     "diffusion": Stage(
         data, build, step, _recipe, ("recognizer",),
-        load=lambda folder, settings, **how: DiffusionSVC.from_checkpoint(folder),
+        load=lambda folder, settings, **how: DiffusionSVC.from_checkpoint(folder), save=_save,
         validate=validation, better={"held-out loss": "lower"}, sampler=_sampler,
     ),
 }  # fmt: skip
