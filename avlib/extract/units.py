@@ -37,6 +37,10 @@ RECEPTIVE_FIELD = 400  # samples that one unit of HuBERT's convolutions sees
 CHUNK_SECONDS, CONTEXT_SECONDS = 30.0, 2.0
 KMEANS_MELS, KMEANS_N_FFT = 80, 1024
 _STRIDES = (5, 2, 2, 2, 2, 2, 2)
+_FAIRSEQ = (
+    "It is a checkpoint of fairseq, whose loading would execute code. Convert it with transformers' "
+    "convert_hubert_original_pytorch_checkpoint_to_pytorch, or take the same model in transformers' layout."
+)
 
 
 class ContentEncoder:
@@ -283,9 +287,13 @@ def _transformers(name: str, path: Path, width: int | None, layer: int | None) -
     kind, model = {"contentvec": (HubertConfig, HubertModel), "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model)}[name]
     expected = f"a folder of transformers' {model.__name__}: config.json and model.safetensors or pytorch_model.bin"
     if not (path / checkpoints.CONFIG).is_file():
-        if path.is_file():
-            _weights(path)  # says more of a file of fairseq
-        raise CheckpointError(path, f"has no {checkpoints.CONFIG}", expected)
+        found = f"has no {checkpoints.CONFIG}" if path.is_dir() else "is no folder"
+        try:
+            _weights(path)
+        except CheckpointError as error:
+            if error.advice == _FAIRSEQ:
+                raise
+        raise CheckpointError(path, found, expected)
     settings = checkpoints.read_config(path / checkpoints.CONFIG)
     if settings.get("model_type") != kind.model_type:
         raise CheckpointError(path, f"is {settings.get('model_type')!r}", f"{kind.model_type!r}: {expected}")
@@ -324,18 +332,15 @@ def _transformers(name: str, path: Path, width: int | None, layer: int | None) -
 
 def _weights(path: Path, *inside: str) -> dict[str, Tensor]:
     """Tensors of a file; one of fairseq is refused by its name."""
-    advice = (
-        "It is a checkpoint of fairseq, whose loading would execute code. Convert it with transformers' "
-        "convert_hubert_original_pytorch_checkpoint_to_pytorch, or take the same model in transformers' layout."
-    )
     try:
         tensors = checkpoints.read(path, *inside).tensors
+        found = "has fairseq's names" if "mask_emb" in tensors else ""
     except CheckpointError as error:
-        if re.search(r"fairseq|omegaconf|argparse", error.found):
-            raise CheckpointError(path, error.found, "weights alone, in transformers' layout", advice) from error
-        raise
-    if {"mask_emb", "post_extract_proj.weight"} & tensors.keys():
-        raise CheckpointError(path, "has fairseq's names", "transformers' or bshall's", advice)
+        found = error.found
+        if not re.search(r"fairseq|omegaconf|argparse", found):
+            raise
+    if found:
+        raise CheckpointError(path, found, "weights alone, in the layout of transformers or bshall/hubert", _FAIRSEQ)
     return tensors
 
 

@@ -237,6 +237,9 @@ class NSFHiFiGAN(nn.Module):
         """
         path = Path(path)
         path = path / "model" if path.is_dir() else path
+        if not (path.is_file() and (path.parent / checkpoints.CONFIG).is_file()):
+            expected = f"the file {path.name!r} of an NSF-HiFiGAN and {checkpoints.CONFIG} beside it"
+            raise CheckpointError(path.parent, "lacks one of its two files", expected)
         config = read_config(path.parent / checkpoints.CONFIG)
         tensors = checkpoints.read(path).tensors
         model = cls(config)

@@ -279,6 +279,9 @@ def test_wav2vec2_is_its_last_layer(tmp_path):
 def test_folders_load_strictly(tmp_path):
     with pytest.raises(CheckpointError, match=r"config\.json"):
         content_encoder("contentvec", tmp_path)
+    torch.save({"hubert": soft_tensors()}, tmp_path / "soft.pt")
+    with pytest.raises(CheckpointError, match="is no folder"):
+        content_encoder("contentvec", tmp_path / "soft.pt")
     transformers_folder(tmp_path / "w", (Wav2Vec2Config, Wav2Vec2Model))
     with pytest.raises(CheckpointError, match="wav2vec2"):
         content_encoder("contentvec", tmp_path / "w")
