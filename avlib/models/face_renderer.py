@@ -245,7 +245,7 @@ def render_frames(
             face = crop_face(pictures[index], places[first + index])
             if reference != "still" or not earlier:
                 earlier.append(face)
-            faces.append(torch.cat([face, reference if isinstance(reference, Tensor) else earlier[0]]))
+            faces.append(torch.cat([face, reference.to(face) if isinstance(reference, Tensor) else earlier[0]]))
         if faces:
             row = first // FRAMES
             for index, patch in zip(found, _new_faces(renderer, rows[row : row + 2], found, faces), strict=True):

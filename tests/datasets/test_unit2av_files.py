@@ -217,6 +217,13 @@ def test_published_boxes(tmp_path, protocol):
         assert read_boxes(tmp_path / "a.bbox.pkl") == BOXES
 
 
+def test_boxes_of_older_numpy(tmp_path):
+    content = pickle.dumps([np.float32(box) if box else None for box in BOXES], protocol=3)
+    assert b"numpy._core" in content
+    (tmp_path / "a.pkl").write_bytes(content.replace(b"numpy._core", b"numpy.core"))
+    assert read_boxes(tmp_path / "a.pkl") == BOXES
+
+
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_malicious_pickles(tmp_path, protocol):
     for content in (Bomb(tmp_path / "executed"), [np.zeros(4), Bomb(tmp_path / "executed")]):

@@ -7,9 +7,11 @@ import io
 import json
 import pickle
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ... import media
 from ...cache import publishing
@@ -23,9 +25,8 @@ Track = list[Box | None]  # the boxes of one face, one for each frame of the vid
 DETECTORS = ("auto", "mtcnn", "opencv")
 _FORM = "[[x1, y1, x2, y2], null, ...], one for each frame, null where there is no face"
 _LARGEST = 50_000_000  # bytes
-_NUMPY = [f"numpy.{core}.{name}" for core in ("core", "_core") for name in ("multiarray", "numeric")]
-_SAFE = {("numpy", "ndarray"), ("numpy", "dtype")} | {
-    (module, name) for module in _NUMPY for name in ("_reconstruct", "scalar", "_frombuffer")
+_SAFE = {("numpy", "ndarray"), ("numpy", "dtype"), ("numpy._core.numeric", "_frombuffer")} | {
+    ("numpy._core.multiarray", name) for name in ("_reconstruct", "scalar")
 }
 _SURE = 0.9  # probability from which MTCNN's find is a face
 _SAME = 0.3  # intersection over union from which two boxes of successive frames are one face
@@ -72,6 +73,7 @@ class _Arrays(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         if (module, name) == ("_codecs", "encode"):  # bytes in pickles of the older protocols
             return lambda text, encoding: text.encode("latin1")
+        module = module.replace("numpy.core.", "numpy._core.")  # its name before NumPy 2
         if (module, name) not in _SAFE:
             raise pickle.UnpicklingError(f"holds {module}.{name}")
         return super().find_class(module, name)
@@ -87,21 +89,24 @@ def detect_boxes(video: str | Path, detector: str = "auto") -> list[Track]:
     Raises:
         ParameterError: it is not installed.
     """
+    from torchvision.ops import box_iou
+
     check_choice("detector", detector, DETECTORS)
     find = _detector(detector)
     tracks: list[Track] = []
     latest: list[Box] = []  # of each track
     for count, (_, picture) in enumerate(media.iterate_frames(video)):
-        free = set(range(len(tracks)))
-        for box in find(picture.permute(1, 2, 0).contiguous().numpy()):
-            near = max(free, key=lambda track: _overlap(latest[track], box), default=None)
-            if near is None or _overlap(latest[near], box) < _SAME:
-                near = len(tracks)
+        found = find(picture.permute(1, 2, 0).contiguous().numpy())
+        free = box_iou(torch.tensor(found).view(-1, 4), torch.tensor(latest).view(-1, 4))  # (found, tracks)
+        for box, near in zip(found, free, strict=True):
+            track = int(near.argmax()) if len(near) and near.max() >= _SAME else len(tracks)
+            if track == len(tracks):
                 tracks.append([None] * count)
                 latest.append(box)
-            free.discard(near)
-            tracks[near].append(box)
-            latest[near] = box
+            else:
+                free[:, track] = 0
+            tracks[track].append(box)
+            latest[track] = box
         for track in tracks:
             track += [None] * (count + 1 - len(track))
     return sorted(tracks, key=lambda track: track.count(None))
@@ -110,15 +115,14 @@ def detect_boxes(video: str | Path, detector: str = "auto") -> list[Track]:
 def _detector(name: str) -> Callable[[np.ndarray], list[Box]]:
     for kind, load in (("mtcnn", _mtcnn), ("opencv", _opencv)):
         if name in ("auto", kind):
-            try:
+            with suppress(ImportError, AttributeError):  # OpenCV 5 has no cascades
                 return load()
-            except (ImportError, AttributeError):  # OpenCV 5 has no cascades
-                continue
-    advice = (
-        f"Give a JSON file: {_FORM}. Or: pip install --no-deps facenet-pytorch==2.6.0, or 'opencv-python-headless<5'."
+    raise ParameterError(
+        "boxes",
+        "none given, and no detector of faces is installed" if name == "auto" else f"detector {name!r} is missing",
+        "the box of the face in each frame",
+        f"Give a JSON file: {_FORM}. Or: pip install --no-deps facenet-pytorch==2.6.0, or 'opencv-python-headless<5'.",
     )
-    found = "none given, and no detector of faces is installed" if name == "auto" else f"detector {name!r} is missing"
-    raise ParameterError("boxes", found, "the box of the face in each frame", advice)
 
 
 def _mtcnn() -> Callable[[np.ndarray], list[Box]]:
@@ -141,10 +145,3 @@ def _opencv() -> Callable[[np.ndarray], list[Box]]:
         return [(float(x), float(y), float(x + w), float(y + h)) for x, y, w, h in cascade.detectMultiScale(grey)]
 
     return find
-
-
-def _overlap(one: Box, other: Box) -> float:
-    """Intersection over union."""
-    across, down = (max(0.0, min(one[i + 2], other[i + 2]) - max(one[i], other[i])) for i in (0, 1))
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return across * down / max(sum(areas) - across * down, 1e-9)
