@@ -43,7 +43,7 @@ class Config:
         channels: of the denoiser.
         layers: of the denoiser.
         cycle: dilations are 1, 2, 4, ..., 2^(cycle - 1), over and over.
-        steps: number of diffusion times.
+        timesteps: number of diffusion times.
         max_beta: noise that the last of them adds.
         predicts: "noise" (published) or "x0", the clean spectrogram.
         singers: number of voices in the model; 0: one voice without a table, as published.
@@ -56,7 +56,7 @@ class Config:
     channels: Annotated[int, Field(ge=4, lt=2**31, multiple_of=2)] = 384
     layers: Count = 20
     cycle: Annotated[int, Field(ge=1, le=16)] = 4
-    steps: Annotated[int, Field(ge=2, lt=2**31)] = 1000
+    timesteps: Annotated[int, Field(ge=2, lt=2**31)] = 1000
     max_beta: Annotated[Number, Field(gt=0, lt=1)] = 0.02
     predicts: Literal["noise", "x0"] = "noise"
     singers: Natural = 0
@@ -116,7 +116,7 @@ class DiffusionSVC(nn.Module):
         mapped = config.unit_size != config.condition_size
         self.unit_projection = nn.Linear(config.unit_size, config.condition_size) if mapped else None
         self.speaker_embed = _table(config.singers, config.condition_size) if config.singers else None
-        for name, values in schedule(linear_betas(config.steps, config.max_beta)).items():
+        for name, values in schedule(linear_betas(config.timesteps, config.max_beta)).items():
             self.register_buffer(name, values)
         for name, values, default in (("spec_min", spec_min, QUIETEST), ("spec_max", spec_max, LOUDEST)):
             values = [default] * config.mels if values is None else values
@@ -256,7 +256,7 @@ class DiffusionSVC(nn.Module):
                 raise ShapeError(name, f"{tuple(tensor.shape)}", f"{shape}, for condition {tuple(condition.shape)}")
         x = noise
         if start is not None:
-            check_whole("depth", depth, 2, self.config.steps)
+            check_whole("depth", depth, 2, self.config.timesteps)
             x = self.add_noise(self.normalize(start.to(x)), torch.full((batch,), depth - 1, device=x.device), x)
         x, condition = masked(x[:, 0], valid)[:, None], masked(condition, valid)
         for name, tensor in (("noise or start", x), ("condition", condition)):

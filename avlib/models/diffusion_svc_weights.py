@@ -45,7 +45,7 @@ def _sizes(tensors: Mapping[str, Tensor]) -> dict:
         width, betas = tensors["fs2.pitch_embed.weight"].shape[1], tensors["betas"]
         layers = {name.split(".")[2] for name in tensors if name.startswith("denoise_fn.residual_layers.")}
         found = {"mels": mels, "channels": channels, "unit_size": width, "condition_size": width}
-        return found | {"layers": len(layers), "steps": len(betas), "max_beta": round(float(betas[-1]), 6)}
+        return found | {"layers": len(layers), "timesteps": len(betas), "max_beta": round(float(betas[-1]), 6)}
     except (KeyError, ValueError, IndexError, TypeError):
         return {}
 
@@ -65,8 +65,8 @@ def compare(model: DiffusionSVC, path: Path, beside: Mapping) -> None:
     config = model.config
     own = {
         "audio_num_mel_bins": config.mels, "keep_bins": config.mels, "hidden_size": config.condition_size,
-        "residual_channels": config.channels, "residual_layers": config.layers, "timesteps": config.steps,
-        "K_step": config.steps, "max_beta": config.max_beta, "no_fs2": True, "f0_min": LOWEST, "f0_max": HIGHEST,
+        "residual_channels": config.channels, "residual_layers": config.layers, "timesteps": config.timesteps,
+        "K_step": config.timesteps, "max_beta": config.max_beta, "no_fs2": True, "f0_min": LOWEST, "f0_max": HIGHEST,
         "f0_bin": 256, "spec_min": model.spec_min.flatten().tolist(), "spec_max": model.spec_max.flatten().tolist(),
     }  # fmt: skip
     if beside.get("schedule_type", "linear") != "linear":

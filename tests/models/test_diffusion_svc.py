@@ -15,6 +15,8 @@ from avlib import shapes
 from avlib.errors import CheckpointError, ParameterError, ShapeError
 from avlib.models.diffusion_svc import Config, DiffusionSVC, pitch_ids
 from avlib.models.samplers import SAMPLERS, linear_betas, sample_with
+from avlib.settings import changed
+from avlib.systems import svc
 
 SMALL = {"mels": 6, "unit_size": 12, "condition_size": 12, "channels": 16, "layers": 4, "cycle": 2}
 
@@ -592,3 +594,8 @@ def test_saved_and_loaded(tmp_path):
     (tmp_path / "model/config.json").write_text(json.dumps({"model": "CAVMAE"}))
     with pytest.raises(CheckpointError, match="'CAVMAE'; expected 'DiffusionSVC'"):
         DiffusionSVC.load(tmp_path / "model")
+
+
+def test_steps_of_a_training_are_not_those_of_diffusion():
+    network = changed(svc.tiny, {"diffusion.steps": 3}).diffusion.network
+    assert network.timesteps == 1000

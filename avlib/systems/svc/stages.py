@@ -167,7 +167,7 @@ def step(model: DiffusionSVC, batch: Batch, settings: Settings = tiny) -> tuple[
     a batch change an item's noise.
     """
     drawn = training.uniform(len(batch.mel), 2, device="cpu").double()
-    t = (drawn[:, 0] * model.config.steps).long().to(batch.mel.device)
+    t = (drawn[:, 0] * model.config.timesteps).long().to(batch.mel.device)
     noise = noise_of((drawn[:, 1] * 2**53).long(), batch.lengths, model.config.mels).to(batch.mel)
     singers = batch.singers if model.config.singers else None
     condition = model.encode(batch.units, batch.hertz, batch.mel2ph, batch.lengths, singers)
