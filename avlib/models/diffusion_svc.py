@@ -246,7 +246,7 @@ class DiffusionSVC(nn.Module):
         mels, valid = self.config.mels, _mask(lengths, batch, frames)  # (B, 1, T)
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         if noise is None:
-            noise = torch.randn(batch, 1, mels, frames, generator=generator).to(condition)
+            noise = torch.randn(batch, 1, mels, frames, generator=generator)
         if (start is None) != (depth is None):
             given, other = ("depth", "start") if start is None else ("start", "depth")
             raise ParameterError(given, f"given without {other}", "both or neither", f"Hand over {other}= too.")
@@ -254,7 +254,7 @@ class DiffusionSVC(nn.Module):
         for name, (tensor, shape) in shapes.items():
             if tensor is not None and tensor.shape != shape:
                 raise ShapeError(name, f"{tuple(tensor.shape)}", f"{shape}, for condition {tuple(condition.shape)}")
-        x = noise
+        x = noise.to(condition)
         if start is not None:
             check_whole("depth", depth, 2, self.config.timesteps)
             x = self.add_noise(self.normalize(start.to(x)), torch.full((batch,), depth - 1, device=x.device), x)
