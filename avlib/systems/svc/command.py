@@ -7,6 +7,7 @@ import sys
 import warnings
 
 from ...errors import ParameterError
+from ...extract import METHODS
 from ...models.samplers import SAMPLERS
 from .conversion import convert
 from .project import load
@@ -35,6 +36,7 @@ def convert_command(arguments: list[str]) -> int:
     option("--encoder", default="", help="of units, for a published model: hubert-soft, contentvec, ...")
     option("--encoder-path", default="", metavar="PATH", help="its weights")
     option("--vocoder", default="", metavar="FOLDER", help="an NSF-HiFiGAN (default: a source-filter vocoder)")
+    option("--pitch", default="autocorrelation", help=f"how it is found: {', '.join(METHODS)} (default: %(default)s)")
     option("--device", default="auto", help='"auto", "cpu", "cuda" or "mps"')
     given = vars(parser.parse_intermixed_args(arguments))
     device, sources, singer = given["device"], given.pop("sources"), given["singer"]
