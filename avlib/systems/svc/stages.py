@@ -219,7 +219,7 @@ def _save(model: DiffusionSVC, folder: Path, settings: Settings) -> None:
     sung = [torch.cat([p.hertz[p.voiced] for p in train.pieces if p.singer == n]) for n in range(len(train.singers))]
     voices = dict(zip(train.singers, map(Voice.of, sung), strict=True))
     how = ("unipc", 10) if own.network.predicts == "x0" else ("plms", 100)
-    encoder = encoding(settings, device="cpu", progress=False).encoder
+    encoder = encoding(settings, device="cpu", progress=False)
     made = Project(model, encoder, SourceFilterVocoder(), own.encoder_path, voices, *how, settings.project)
     made.save(folder)
 
