@@ -77,8 +77,7 @@ def process_duration(
         lengths: `(B,)`, valid units; None: all.
 
     Returns:
-        Features at the place of each run, padded with zeros; a mask of them, True = valid; the durations of all rows
-        joined, float32.
+        Features of each run, padded with zeros; a mask of them, True = valid; the durations of all rows, joined.
     """
     ends = [units.shape[1]] * len(units) if lengths is None else lengths.tolist()
     kept = [kept_runs(row[:end]) for row, end in zip(units, ends, strict=True)]

@@ -1,10 +1,10 @@
-"""Parts of HiFi-GAN and its discriminators: normalised convolutions and the residual block.
+"""Parts of HiFi-GAN: convolutions with weight norm, the residual block, and a check of its sizes.
 
 PyTorch's own weight norm is deprecated, or names its parameters otherwise. Here they have the names of published files,
-`weight_g` and `weight_v`, or `weight_orig`, `weight_u` and `weight_v`; and a layer can be copied.
+`weight_g` and `weight_v`, and a layer can be copied.
 
 Source: Kong et al., "HiFi-GAN", NeurIPS 2020, and its code (jik876/hifi-gan); Salimans and Kingma, "Weight
-Normalization", 2016; Miyato et al., "Spectral Normalization for GANs", 2018.
+Normalization", 2016.
 """
 
 from __future__ import annotations
@@ -23,14 +23,7 @@ from ..errors import ParameterError
 SLOPE = 0.1  # of the leaky ReLUs
 
 
-class _Normed:
-    """Mixin for a convolution whose weight is computed in each run."""
-
-    def forward(self, x: Float[Tensor, "batch channels *places"]) -> Float[Tensor, "batch outputs *frames"]:
-        return self._conv_forward(x, self.effective_weight(), self.bias)
-
-
-class WeightNorm(_Normed):
+class WeightNorm:
     """Mixin for a convolution of weight g v / |v|, with a norm for each entry of its first axis.
 
     That axis is the output channel of a convolution, and the input channel of a transposed one.
@@ -40,6 +33,9 @@ class WeightNorm(_Normed):
         super().__init__(*args, **kwargs)
         weight = self._parameters.pop("weight")
         self.weight_g, self.weight_v = nn.Parameter(_norm(weight.detach())), weight
+
+    def forward(self, x: Float[Tensor, "batch channels *places"]) -> Float[Tensor, "batch outputs *frames"]:
+        return self._conv_forward(x, self.effective_weight(), self.bias)
 
     def effective_weight(self) -> Tensor:
         """Return g v / |v|, or the plain weight after `remove_weight_norm`."""
@@ -55,40 +51,12 @@ class WeightNorm(_Normed):
             self.weight = weight
 
 
-class SpectralNorm(_Normed):
-    """Mixin for a convolution of weight W / (u^T W v), where u^T W v approaches W's largest singular value.
-
-    In training each run begins with one step of power iteration, in place; in evaluation u and v stay.
-    """
-
-    def __init__(self, *args: object, **kwargs: object):
-        super().__init__(*args, **kwargs)
-        self.weight_orig = self._parameters.pop("weight")
-        rows, columns = self.weight_orig.flatten(1).shape
-        self.register_buffer("weight_u", F.normalize(torch.randn(rows), dim=0))
-        self.register_buffer("weight_v", F.normalize(torch.randn(columns), dim=0))
-
-    def effective_weight(self) -> Tensor:
-        """Return W / (u^T W v)."""
-        matrix = self.weight_orig.flatten(1)
-        if self.training:
-            with torch.no_grad():
-                self.weight_v.copy_(F.normalize(matrix.T @ self.weight_u, dim=0))
-                self.weight_u.copy_(F.normalize(matrix @ self.weight_v, dim=0))
-        u, v = self.weight_u.clone(), self.weight_v.clone()  # gradients of this run outlive the next step
-        return self.weight_orig / (u @ (matrix @ v))
-
-
 class Conv1d(WeightNorm, nn.Conv1d):
     """Convolution over time with weight norm."""
 
 
 class Conv2d(WeightNorm, nn.Conv2d):
     """Convolution over two axes with weight norm."""
-
-
-class SpectralConv1d(SpectralNorm, nn.Conv1d):
-    """Convolution over time with spectral norm."""
 
 
 class ConvTranspose1d(WeightNorm, nn.ConvTranspose1d):
@@ -123,15 +91,7 @@ class ResBlock(nn.Module):
 
 
 def check_sizes(config: Any, hop: str) -> None:
-    """Refuse a configuration whose sizes, under their published names, contradict each other.
-
-    Args:
-        config: settings with `upsample_...` and `resblock_...`.
-        hop: name of its samples for each position of the input.
-
-    Raises:
-        ParameterError: names the first size that does not fit.
-    """
+    """Raise a ParameterError if published sizes contradict each other; `hop` names the samples of a position."""
     rates, kernels, blocks = config.upsample_rates, config.upsample_kernel_sizes, config.resblock_kernel_sizes
     product, halvings = math.prod(rates), 2 ** len(rates)
     even = all(k >= rate and (k - rate) % 2 == 0 for k, rate in zip(kernels, rates, strict=False))

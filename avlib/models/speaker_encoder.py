@@ -19,12 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import checkpoints
-from ..errors import CheckpointError, ParameterError, TooShortError
-from ..features import SPEAKER_MELS, WHISPER_HOP, check_finite, speaker_mel
+from ..errors import CheckpointError, ParameterError, ShapeError
+from ..features import SPEAKER_MELS, WHISPER_HOP, check_sound, speaker_mel
 
-QUIETEST = -30.0  # dB below a mean square of 1
+QUIETEST = -30.0  # dB of the mean square
 PARTIAL, STEP = 160, 80  # frames of a partial, and from one to the next
-COVERED = 0.75  # share of the last partial that must be sound
 
 
 class SpeakerEncoder(nn.Module):
@@ -55,12 +54,12 @@ class SpeakerEncoder(nn.Module):
             waveform: `(samples,)`, 16 kHz, mono, in [-1, 1]. Less than 1.6 s is padded with zeros.
 
         Raises:
-            ParameterError: NaN, or digital silence, which has no voice.
-            TooShortError: an empty waveform.
+            ShapeError: no samples, or several channels.
+            ParameterError: integers, NaN, or digital silence, which has no voice.
         """
-        if not len(waveform):
-            raise TooShortError("waveform", "empty", "a second of speech", "Give another recording.")
-        check_finite(waveform[None])
+        if waveform.ndim != 1 or not len(waveform):
+            raise ShapeError("waveform", f"{tuple(waveform.shape)}", "(samples,), one or more", "Mix channels down.")
+        check_sound(waveform)
         waveform = raise_volume(waveform)
         starts = partial_starts(len(waveform))
         missing = (starts[-1] + PARTIAL) * WHISPER_HOP - len(waveform)
@@ -79,8 +78,7 @@ class SpeakerEncoder(nn.Module):
         Raises:
             CheckpointError: Resemblyzer is not installed; the file cannot be read, or a parameter does not fit.
         """
-        if path is None:
-            path = installed_checkpoint()
+        path = path or installed_checkpoint()
         if path is None:
             advice = "pip install --no-deps Resemblyzer==0.1.4 (Apache-2.0) brings weights; or give a path."
             raise CheckpointError("speaker encoder", "no file given", "a file of weights", advice)
@@ -102,7 +100,7 @@ def raise_volume(waveform: Float[Tensor, " samples"]) -> Float[Tensor, " samples
     Raises:
         ParameterError: digital silence.
     """
-    power = float(waveform.double().square().mean())
+    power = float(waveform.float().square().mean())
     if power == 0:
         raise ParameterError("waveform", "digital silence", "speech", "Give a recording with a voice.")
     return waveform * max(1.0, 10 ** ((QUIETEST - 10 * math.log10(power)) / 20))
@@ -113,4 +111,4 @@ def partial_starts(samples: int) -> list[int]:
     frames = math.ceil((samples + 1) / WHISPER_HOP)
     starts = list(range(0, max(1, frames - PARTIAL + STEP + 1), STEP))
     covered = (samples / WHISPER_HOP - starts[-1]) / PARTIAL
-    return starts[:-1] if covered < COVERED and len(starts) > 1 else starts
+    return starts[:-1] if covered < 0.75 and len(starts) > 1 else starts

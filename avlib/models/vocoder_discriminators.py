@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import spectral_norm
 
 from ..features import vocoder_log_mel
-from .hifigan import SLOPE, Conv1d, Conv2d, SpectralConv1d
+from .hifigan import SLOPE, Conv1d, Conv2d
 
 MEL_WEIGHT, FEATURE_WEIGHT = 45, 2  # of the generator's losses, as published
 
@@ -105,7 +106,7 @@ class MultiScale(_Discriminators):
                 [conv(a, b, k, stride, k // 2, groups=group) for a, b, k, stride, group in layers],
                 conv(channels[-1], 1, 3, padding=1),
             )
-            for conv in [SpectralConv1d] + [Conv1d] * (scales - 1)
+            for conv in [lambda *sizes, **how: spectral_norm(nn.Conv1d(*sizes, **how))] + [Conv1d] * (scales - 1)
         )
 
     def inputs(self, x: Wave) -> list[Float[Tensor, "batch 1 _"]]:
