@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,7 +22,7 @@ from jaxtyping import Bool, Float64, Int64
 from pydantic import Field
 
 from ..errors import ParameterError, check_choice, check_number, check_whole
-from ..settings import Natural, NonNegative, Number, Positive, settings
+from ..settings import NonNegative, Number, Positive, settings
 from .rendering import place, publish, render_missing, write_table
 from .singing import HOP, NOSE, SAMPLE_RATE, Singer, Tracks, sing, smooth, unsteady
 from .sound import dice
@@ -59,7 +60,7 @@ VOWELS = {
 }
 CONSONANTS = ("m", "n", "l", "w", "s", "sh", "f", "t", "k", "d")  # of `spoken.PHONES`
 CLASSES = ("rest", *VOWELS, *CONSONANTS)  # of `Truth.vowels`
-COLUMNS = ("path", "singer", "melody", "seed", "seconds", "lowest", "highest")
+COLUMNS = ("path", "singer", "melody", "seed", "seconds")
 
 _VOICED, _SUNG = 0.02, 0.3  # levels of the voice from which a frame counts as voiced, and as sung
 _BRIGHT, _BROAD = 1.3, 2.0  # factors of the hiss of speech at 16 kHz
@@ -123,7 +124,7 @@ class Song:
     """
 
     singer: str | Singer = "mira"
-    seed: Natural = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     seconds: Annotated[Number, Field(ge=0.5, le=900)] = 6.0
     span: tuple[Number, Number] | None = None
     melody: str | Singer | None = None
@@ -159,25 +160,23 @@ class Song:
     @cached_property
     def tracks(self) -> Tracks:
         """Parameters of the voice every 2.9 ms."""
-        singer, level, loudness = self.singer, self._level, self._loudness
-        at, parts = self._parts(self._times), [part for part, _, _ in self._segments]
-        breath, hiss, centre, width, zero = (
-            np.array([getattr(part, name) or 0.0 for part in parts])[at]
-            for name in ("breath", "hiss", "centre", "width", "zero")
+        times, singer, (level, loudness, inhaled) = self._times, self.singer, self._shape
+        breath, hiss, centre, width, zero, formants = (
+            self._track(name, times) for name in ("breath", "hiss", "centre", "width", "zero", "formants")
         )
         # A hiss fades with its own spectrum: frames without one take that of the nearest frame with one.
         hissing = np.flatnonzero(centre)
         if len(hissing):
             middles = (hissing[1:] + hissing[:-1]) / 2
-            nearest = hissing[np.searchsorted(middles, np.arange(len(at)))]
+            nearest = hissing[np.searchsorted(middles, np.arange(len(times)))]
             centre, width = centre[nearest], width[nearest]
-        wobble = 10 ** (singer.shimmer * unsteady(self._dice("shimmer"), len(at), 0.05) / 20)
+        wobble = 10 ** (singer.shimmer * unsteady(self._dice("shimmer"), len(times), 0.05) / 20)
         return Tracks(
             hertz=self._pitch(),
-            formants=np.stack([smooth(track, 0.075) for track in np.array([p.formants for p in parts])[at].T], axis=1),
+            formants=np.stack([smooth(track, 0.075) for track in formants.T], axis=1),
             zero=smooth(np.where(zero, zero, NOSE), 0.04) * singer.tract,
             voice=level * loudness * wobble,
-            breath=smooth(breath, 0.02) + singer.breath * level * loudness**0.5 + 0.02 * self._inhaled(),
+            breath=smooth(breath, 0.02) + singer.breath * level * loudness**0.5 + inhaled,
             hiss=smooth(0.55 * hiss**0.6, 0.02),  # sung consonants are clear, weak ones too
             effort=np.maximum(loudness * level, 0.05),
             centre=np.maximum(centre, 1000.0) * _BRIGHT,
@@ -188,8 +187,8 @@ class Song:
     def truth(self) -> Truth:
         """The truth of the recording."""
         times = (np.arange(self.samples // FRAME) + 0.5) * (FRAME / SAMPLE_RATE)
-        level, hertz = (np.interp(times, self._times, track) for track in (self._level, self.tracks.hertz))
-        vowels = np.array([number for _, number, _ in self._segments])[self._parts(times)]
+        level, hertz = (np.interp(times, self._times, track) for track in (self._shape[0], self.tracks.hertz))
+        vowels = self._track("class", times)
         sung = (level > _SUNG) & (vowels > 0) & (vowels <= len(VOWELS))
         onsets = tuple(float(note.start) for note in self.notes)
         name, seconds = self.singer.name, float(self.seconds)
@@ -216,86 +215,68 @@ class Song:
         return (np.arange(-(-self.samples // HOP)) + 0.5) * (HOP / SAMPLE_RATE)
 
     @cached_property
-    def _begins(self) -> list[float]:
-        """Where each note's consonant begins, or its vowel if it has none, in seconds."""
-        begins, before = [], 0.0
-        for note in self.notes:
-            gap = note.start - before
-            usual = 0.8 * PHONES[note.consonant].seconds if note.consonant else 0.0
-            begins.append(before if note.consonant and begins and gap < _REST else note.start - min(usual, gap))
-            before = note.end
-        return begins
+    def _plan(self) -> tuple[list[tuple[Part, int, float]], list[float], list[tuple[int, int]]]:
+        """Steady parts with class and end in seconds, begins of notes, and first and last note of each breath.
 
-    @cached_property
-    def _segments(self) -> list[tuple[Part, int, float]]:
-        """Steady parts with their class and end, from 0 to beyond the end of the song."""
-        segments, before = [], 0.0
-        for note, begin in zip(self.notes, self._begins, strict=True):
-            parts = PHONES[note.consonant].parts if note.consonant else ()
+        A note begins with its consonant, which fills a gap that is no rest.
+        """
+        parts, begins, groups, before = [], [], [], 0.0
+        for i, note in enumerate(self.notes):
+            phone, gap = PHONES.get(note.consonant), note.start - before
+            begin = (
+                before if phone and i and gap < _REST else note.start - min(0.8 * phone.seconds if phone else 0, gap)
+            )
             vowel = Part(1, VOWELS[note.vowel], voice=1)
             if begin > before:
-                segments.append((Part(1, (parts or (vowel,))[0].formants), 0, begin))
-            shares = np.cumsum([part.share for part in parts])
-            for part, share in zip(parts, shares.tolist(), strict=True):
-                segments.append((part, CLASSES.index(note.consonant), begin + share * (note.start - begin)))
-            segments.append((vowel, CLASSES.index(note.vowel), note.end))
+                parts.append((Part(1, phone.parts[0].formants if phone else vowel.formants), 0, begin))
+            if begin > before or not i:
+                groups.append(i)
+            end = begin
+            for part in phone.parts if phone else ():
+                end += part.share * (note.start - begin)
+                parts.append((part, CLASSES.index(note.consonant), end))
+            parts.append((vowel, CLASSES.index(note.vowel), note.end))
+            begins.append(begin)
             before = note.end
-        return [*segments, (Part(1, segments[-1][0].formants), 0, self.seconds + 1.0)]
+        parts.append((Part(1, vowel.formants), 0, self.seconds + 1.0))
+        return parts, begins, [(first, last - 1) for first, last in pairwise([*groups, len(self.notes)])]
 
-    def _parts(self, times: np.ndarray) -> np.ndarray:
-        """Numbers of the segments at each time."""
-        return np.searchsorted([end for _, _, end in self._segments], times, "right").clip(0, len(self._segments) - 1)
-
-    @cached_property
-    def _groups(self) -> list[tuple[int, int]]:
-        """First and last note of each group that is sung in one breath."""
-        pairs = zip(self._begins[1:], self.notes[:-1], strict=True)
-        starts = [0, *(i for i, (begin, note) in enumerate(pairs, 1) if begin > note.end)]
-        return list(zip(starts, [start - 1 for start in starts[1:]] + [len(self.notes) - 1], strict=True))
+    def _track(self, name: str, times: np.ndarray) -> np.ndarray:
+        """A property of the part that sounds at each time."""
+        parts = self._plan[0]
+        at = np.searchsorted([end for _, _, end in parts], times, "right").clip(0, len(parts) - 1)
+        return np.array([number if name == "class" else getattr(part, name) or 0.0 for part, number, _ in parts])[at]
 
     @cached_property
-    def _level(self) -> np.ndarray:
-        """Level of the voice, without loudness: a vowel's is 1."""
-        times = self._times
-        level = smooth(np.array([part.voice for part, _, _ in self._segments])[self._parts(times)], 0.05)
-        envelope = np.zeros_like(times)
-        for first, last in self._groups:
-            begin, end = self._begins[first], self.notes[last].end
-            inside = slice(*np.searchsorted(times, (begin - 0.1, end + 0.1)))
+    def _shape(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Level of the voice (a vowel's is 1), loudness (about 1), and the breath that is taken in rests."""
+        times, notes, begins = self._times, self.notes, self._plan[1]
+        draws = 3 * self._dice("loudness").random((len(notes), 2)) - 1.5
+        middle = sum(note.pitch for note in notes) / len(notes)
+        envelope, breath, before, knots, decibels = np.zeros_like(times), np.zeros_like(times), -0.05, [], []
+        for first, last in self._plan[2]:
+            begin, end = begins[first], notes[last].end
+            inside = slice(*np.searchsorted(times, (begin, end)))
             rise = np.clip((times[inside] - begin) / min(self.melody.attack, (end - begin) / 3), 0, 1)
             fall = np.clip((end - times[inside]) / min(_RELEASE, (end - begin) / 3), 0, 1)
-            envelope[inside] += np.sin(np.pi / 2 * rise) ** 2 * np.sin(np.pi / 2 * fall) ** 2
-        return level * envelope
-
-    @property
-    def _loudness(self) -> np.ndarray:
-        """Loudness, about 1 on average: groups swell and fade, and high notes are louder."""
-        notes, draws = self.notes, 3 * self._dice("loudness").random((len(self.notes), 2)) - 1.5
-        middle = sum(note.pitch for note in notes) / len(notes)
-        knots, decibels = [], []
-        for first, last in self._groups:
-            for i in range(first, last + 1):
-                level = 3 * math.sin(math.pi * (i - first + 0.5) / (last - first + 1)) + 0.3 * (notes[i].pitch - middle)
+            envelope[inside] = np.sin(np.pi / 2 * rise) ** 2 * np.sin(np.pi / 2 * fall) ** 2
+            start, stop = max(begin - 0.5, before + 0.08), begin - 0.05
+            if stop - start > 0.15:
+                inside = slice(*np.searchsorted(times, (start, stop)))
+                breath[inside] = np.sin(np.pi * (times[inside] - start) / (stop - start)) ** 2
+            for i in range(first, last + 1):  # a group swells and fades, and high notes are louder
+                arch = 3 * math.sin(math.pi * (i - first + 0.5) / (last - first + 1)) - 2
                 knots += [notes[i].start, (notes[i].start + 2 * notes[i].end) / 3]
-                decibels += [level - 2 + draws[i, 0], level - 2 + draws[i].sum()]
-        return 10 ** (smooth(np.interp(self._times, knots, decibels), 0.15) / 20)
-
-    def _inhaled(self) -> np.ndarray:
-        """Level of the breath that is taken in rests."""
-        times, level = self._times, np.zeros(len(self._times))
-        for first, _ in self._groups:
-            end = self._begins[first] - 0.05
-            start = max(end - 0.45, self.notes[first - 1].end + 0.08 if first else 0.03)
-            if end - start > 0.15:
-                inside = slice(*np.searchsorted(times, (start, end)))
-                level[inside] = np.sin(np.pi * (times[inside] - start) / (end - start)) ** 2
-        return level
+                decibels += [arch + 0.3 * (notes[i].pitch - middle) + change for change in np.cumsum(draws[i])]
+            before = end
+        level = smooth(self._track("voice", times), 0.05) * envelope
+        return level, 10 ** (smooth(np.interp(times, knots, decibels), 0.15) / 20), 0.02 * breath
 
     def _pitch(self) -> np.ndarray:
         """Pitch in Hz, continuous through what is not voiced."""
         times, melody, draw = self._times, self.melody, self._dice("pitch")
-        begins, notes = self._begins, self.notes
-        firsts = {first for first, _ in self._groups}
+        (_, begins, groups), notes = self._plan, self.notes
+        firsts = {first for first, _ in groups}
         steps = [begins[i] - 0.05 if i in firsts else (begins[i] + notes[i].start) / 2 for i in range(1, len(notes))]
         pitch = np.array([note.pitch for note in notes], dtype=float)[np.searchsorted(steps, times, "right")]
         pitch = smooth(pitch, 2 * melody.glide)
@@ -303,7 +284,7 @@ class Song:
         wave = np.sin(2 * np.pi * np.cumsum(rate) * HOP / SAMPLE_RATE)
         jitter, drift = unsteady(draw, len(times), 0.1), unsteady(draw, len(times), 1.0)
         pitch += (melody.jitter * jitter + 6 * drift) / 100
-        for first, last in self._groups:  # it comes from below, and sinks at the end
+        for first, last in groups:  # it comes from below, and sinks at the end
             scoop, fall = draw.random(2)
             inside = slice(*np.searchsorted(times, (begins[first], begins[first] + 0.7)))
             pitch[inside] -= (0.2 + 0.8 * scoop) * np.exp(-(times[inside] - begins[first]) / 0.07)
@@ -368,7 +349,7 @@ def phrases(
         span: lowest and highest pitch in Hz; None is the singer's range, `SHARED` that of all named singers.
     """
     check_whole("count", count, 1, 99999)
-    check_whole("seed", seed, 0, 20_000)
+    check_whole("seed", seed, 0)
     low, high = seconds if isinstance(seconds, Sequence) else (seconds, seconds)
     drawn = dice("seconds", seed)
     lengths = [round(low + (high - low) * float(drawn.random()), 2) for _ in range(count)]
@@ -385,20 +366,18 @@ def render(songs: Iterable[Song], jobs: int | None = None, progress: bool = True
 
     Returns:
         The table, a CSV file in the cache: a row for each song, in their order, with path, singer, melody (whose it
-        is), seed, seconds, and lowest and highest pitch in Hz. The truth is beside each file, as `.json`.
+        is), seed and seconds. The truth is beside each file, as `.json`.
     """
     songs = list(songs)
     if not songs:
         raise ParameterError("songs", "nothing", "at least one song", "Give what `phrases` returns.")
-    names = [f"{song.singer.name}-{song.melody.name}-{song.seed}" for song in songs]
-    paths = [place("songs", name, astuple(song), ".wav") for name, song in zip(names, songs, strict=True)]
+    rows = [(song.singer.name, song.melody.name, song.seed, song.seconds) for song in songs]
+    paths = [
+        place("songs", "-".join(map(str, row[:3])), astuple(song), ".wav")
+        for row, song in zip(rows, songs, strict=True)
+    ]
     render_missing(_render, paths, songs, jobs, progress)
-    rows = []
-    for path, song in zip(paths, songs, strict=True):
-        pitches = [440 * 2 ** ((note.pitch - 69) / 12) for note in song.notes]
-        row = [path, song.singer.name, song.melody.name, song.seed, song.seconds, min(pitches), max(pitches)]
-        rows.append([round(value, 2) if isinstance(value, float) else value for value in row])
-    return write_table("songs", COLUMNS, rows)
+    return write_table("songs", COLUMNS, [[path, *row] for path, row in zip(paths, rows, strict=True)])
 
 
 def _render(missing: tuple[Path, Song]) -> None:
