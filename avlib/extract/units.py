@@ -21,7 +21,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -82,8 +82,8 @@ class ContentEncoder:
 
     @cached_property
     def recipe(self) -> dict:
-        """Values that the units follow from: name, weights (their hash), lengths of pieces."""
-        weights = hashlib.sha256()
+        """Values that the units follow from: name, weights (their hash), layer, lengths of pieces."""
+        weights = hashlib.sha256(f"{getattr(self.network, 'layer', '')}".encode())
         for name, tensor in sorted(self.network.state_dict().items()):
             weights.update(name.encode() + tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         named = {name: getattr(self, name) for name in ("name", "width", "pad", "chunk_seconds", "context_seconds")}
@@ -169,9 +169,6 @@ def content_encoder(
     *,
     width: int | None = None,
     layer: int | None = None,
-    sounds: Iterable[tuple[Float[Tensor, " samples"], int] | Path | str] = (),
-    clusters: int = 100,
-    vectors: bool = False,
     **options: object,
 ) -> ContentEncoder:
     """Read an encoder from files; nothing is fetched.
@@ -179,13 +176,10 @@ def content_encoder(
     Args:
         name: one of `ENCODERS`.
         path: "hubert-soft": the published file (bshall/hubert); "contentvec" and "wav2vec2": a folder of transformers;
-            "kmeans": a folder of `KMeans.save`, or None: fitted to `sounds`.
+            "kmeans": a folder of `KMeans.save`, see `fit_kmeans`.
         width: of ContentVec: 256 takes layer 9 through `final_proj`, 768 layer 12 as it is; None: 256 where the folder
             has a `final_proj`. Other encoders have one width; another one is refused.
         layer: of ContentVec or Wav2Vec2, from 1; None: see `width`; the last one of Wav2Vec2.
-        sounds: to cluster, see `fit_kmeans`.
-        clusters: their number.
-        vectors: see `KMeans`.
         options: of `ContentEncoder`.
 
     Raises:
@@ -193,15 +187,15 @@ def content_encoder(
         CheckpointError: a file is missing or damaged, of fairseq, or does not fit; or the model's rate is not 50 Hz.
     """
     check_choice("name", name, ENCODERS)
-    if path is None and name != "kmeans":
+    if path is None:
         raise ParameterError("path", "None", f"where the weights of {name} are", "Nothing is fetched; see the README.")
+    path = Path(path)
     if name == "kmeans":
-        network = fit_kmeans(sounds, clusters, vectors=vectors) if path is None else KMeans.from_checkpoint(path)
-        options = {"pad": None} | options
+        network, options = KMeans.from_checkpoint(path), {"pad": None} | options
     elif name == "hubert-soft":
-        network = _hubert_soft(Path(path), _weights(Path(path), "hubert"))
+        network = _hubert_soft(path, _weights(path, "hubert"))
     else:
-        network = _transformers(name, Path(path), width, layer)
+        network = _transformers(name, path, width, layer)
     if width not in (None, network.width):
         raise ParameterError("width", f"{width}", f"{network.width}, which {name} has")
     return ContentEncoder(name, network, network.width, **options)
@@ -357,12 +351,8 @@ class KMeans(nn.Module):
         self.vectors, self.width = vectors, centroids.shape[int(vectors)]
         self.register_buffer("centroids", centroids.float())
 
-    def ids(self, sound: Float[Tensor, "batch samples"]) -> Int[Tensor, "batch units"]:
-        """Cluster of each unit."""
-        return torch.cdist(kmeans_mel(sound), self.centroids).argmin(2)
-
     def forward(self, sound: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch units width"]:
-        ids = self.ids(sound)
+        ids = torch.cdist(kmeans_mel(sound), self.centroids).argmin(2)  # (B, U)
         return self.centroids[ids] if self.vectors else F.one_hot(ids, len(self.centroids)).float()
 
     def save(self, path: Path | str) -> None:
@@ -384,9 +374,8 @@ def kmeans_mel(sound: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch un
 
     edge = (KMEANS_N_FFT - UNIT_HOP) // 2
     window = torch.hann_window(KMEANS_N_FFT, device=sound.device)
-    spectrum = torch.stft(
-        F.pad(sound, (edge, edge)), KMEANS_N_FFT, UNIT_HOP, window=window, center=False, return_complex=True
-    )
+    framed = {"hop_length": UNIT_HOP, "window": window, "center": False, "return_complex": True}
+    spectrum = torch.stft(F.pad(sound, (edge, edge)), KMEANS_N_FFT, **framed)
     filters = melscale_fbanks(KMEANS_N_FFT // 2 + 1, 40.0, 8000.0, KMEANS_MELS, UNIT_SAMPLE_RATE, "slaney", "slaney")
     return (spectrum.abs().transpose(1, 2) @ filters.to(sound.device)).clamp(min=1e-5).log()
 
