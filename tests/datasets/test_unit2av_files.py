@@ -253,6 +253,8 @@ def test_files_that_are_no_boxes(tmp_path, content, error, words):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(error, match=words):
         read_boxes(tmp_path / "a.json")
+    with pytest.raises(DatasetError, match="is no file"):
+        read_boxes(tmp_path)
 
 
 def squares(places, size=64):

@@ -47,7 +47,9 @@ def read_boxes(path: str | Path, face: int = 0) -> Track:
         ParameterError: a box that is not four finite numbers, or no such face.
     """
     path = existing(path)
-    content = path.read_bytes() if path.is_file() and path.stat().st_size <= _LARGEST else b""
+    if not path.is_file() or path.stat().st_size > _LARGEST:
+        raise DatasetError(path, "is no file, or a very large one", f"at most {_LARGEST:,} bytes: {_FORM}")
+    content = path.read_bytes()
     is_json = content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"[", b"{")
     try:
         boxes = json.loads(content.decode("utf-8-sig")) if is_json else _Arrays(io.BytesIO(content)).load()
