@@ -188,7 +188,7 @@ class UnitVocoder(nn.Module):
         durations = (log.float().exp() - 1).round().clamp(min=1).long().where(valid, 0)
         if total is None:
             return durations
-        totals = [total] * len(units) if isinstance(total, int) else total.tolist()
+        totals = torch.as_tensor(total).expand(len(units)).tolist()
         rows = [scale_durations(row[keep], each) for row, keep, each in zip(durations, valid, totals, strict=True)]
         return durations.masked_scatter(valid, torch.cat(rows))
 
