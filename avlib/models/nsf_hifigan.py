@@ -162,7 +162,8 @@ class NSFHiFiGAN(nn.Module):
         """Turns of each sine before the first sample, `(B, 9)`: random for overtones, drawn before the noise."""
         if noise is False:
             return torch.zeros(len(f0), SINES, device=f0.device)
-        starts = torch.rand(len(f0), SINES, generator=generator, device=f0.device)
+        on = generator.device if generator else f0.device
+        starts = torch.rand(len(f0), SINES, generator=generator, device=on).to(f0.device)
         return starts * (torch.arange(SINES, device=f0.device) > 0)
 
     def phases(
@@ -184,7 +185,8 @@ class NSFHiFiGAN(nn.Module):
         device: torch.device | str = "cpu",
     ) -> Float[Tensor, "batch samples sines"]:
         """Noise of unit variance for each sine, for `noise`."""
-        return torch.randn(batch, samples, SINES, generator=generator, device=device)
+        on = generator.device if generator else device
+        return torch.randn(batch, samples, SINES, generator=generator, device=on).to(device)
 
     def checked(self, mel: Tensor, f0: Tensor, base: float | int = math.e) -> Tensor:
         """Return ln mel, or refuse what this vocoder was not made for; see `forward`."""

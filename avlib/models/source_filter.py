@@ -131,7 +131,8 @@ class SourceFilterVocoder(nn.Module):
         device: torch.device | str = "cpu",
     ) -> Float[Tensor, "batch samples"]:
         """Noise of unit variance, for `noise`."""
-        return torch.randn(batch, samples, generator=generator, device=device)
+        on = generator.device if generator else device
+        return torch.randn(batch, samples, generator=generator, device=on).to(device)
 
     def split(
         self,
