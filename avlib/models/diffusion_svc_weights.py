@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import yaml
@@ -13,9 +12,6 @@ from torch import Tensor, nn
 from .. import checkpoints
 from ..errors import CheckpointError
 from . import sizes_that_fit
-
-if TYPE_CHECKING:
-    from .diffusion_svc import DiffusionSVC
 
 LOWEST, HIGHEST = 40, 1100  # hertz of the first and the last row of the pitch table
 DEAD = ("fs2.mel_out.", "fs2.pitch_predictor.")  # published parameters that nothing reads
@@ -60,7 +56,7 @@ def _read_yaml(path: Path) -> dict:
     return content
 
 
-def compare(model: DiffusionSVC, path: Path, beside: Mapping) -> None:
+def compare(model: nn.Module, path: Path, beside: Mapping) -> None:
     """Refuse a configuration that disagrees with the weights."""
     config = model.config
     own = {
