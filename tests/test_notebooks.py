@@ -51,6 +51,9 @@ VERDICTS = {
     holds when""",
     "34": "holds when, does not hold, holds when, does not hold, holds when, does not hold",
     "42": "holds, holds, holds, holds, holds, holds when, does not hold, holds when",
+    "44": """does not hold, holds, holds, holds, holds when, holds, holds, does not hold, holds, does not hold,
+    holds when, does not hold, does not hold, holds, holds, holds, does not hold, does not hold, does not hold,
+    holds when, does not hold, does not hold, holds when""",
 }
 # Of what the models of these have learned, by the training that is the default. With shorter ones claims may come out
 # otherwise, and others are not made of your own clips.
@@ -65,6 +68,7 @@ LEARNED = {
 # they take minutes: `env/test --long` does that.
 SCENES = {"clips": 512, "held_out": 128, "fine_tuning.steps": 6}
 PAIRS = {"clips": 128, "held_out": 32, "inference_steps": 4}
+SONGS = {"recognizer.voices": 8, "recognizer.steps": 10, "data.phrases": 6, "held_out": 4}
 WORDS = {"speakers": 8, "test_size": 0.5, "valid_size": 0.25}
 SHORT = {
     "13": {"steps": 24, "comparison_steps": 4, "tuning_steps": 6, "settings": SCENES},
@@ -76,6 +80,7 @@ SHORT = {
     "33": {"steps": 20, "comparison_steps": 4, "seeds": 1, "folds": 2},
     "34": {"steps": 2, "settings": {"speakers": 4, "test_size": 0.5}},
     "35": {"steps": 4},
+    "44": {"steps": 4, "settings": SONGS},
 }
 LONG = pytest.mark.long  # what only `env/test --long` runs
 
