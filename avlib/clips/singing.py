@@ -36,7 +36,7 @@ _Seconds = Annotated[Number, Field(ge=0.02, le=2)]
 _Hertz = Annotated[Number, Field(ge=50, le=2000)]
 _DRAWN = {  # of a random singer: lowest and highest value
     "tract": (0.9, 1.28), "first": (0.94, 1.06), "second": (0.94, 1.06), "third": (0.94, 1.06), "ring": (0, 1),
-    "tilt": (1200, 4000), "opening": (0.7, 1.5), "breath": (0.015, 0.1), "vibrato": (15, 65), "rate": (4.9, 6.4),
+    "tilt": (900, 7000), "opening": (0.7, 1.6), "breath": (0.02, 0.14), "vibrato": (15, 65), "rate": (4.9, 6.4),
     "delay": (0.2, 0.45), "glide": (0.06, 0.14), "jitter": (3, 7), "shimmer": (0.2, 0.6), "attack": (0.05, 0.12),
 }  # fmt: skip
 
@@ -85,7 +85,7 @@ class Singer:
         check_whole("seed", seed, 0)
         draws = dice("singer", seed).random(len(_DRAWN) + 1).tolist()
         values = {name: low + (high - low) * draw for (name, (low, high)), draw in zip(_DRAWN.items(), draws)}  # noqa: B905 - one more draw
-        lowest = 100 * (values["tract"] / 0.9) ** 1.6 * (1 + 0.2 * draws[-1])
+        lowest = 95 * (values["tract"] / 0.9) ** 1.5 * (1 + 0.2 * draws[-1])
         return cls(f"random{seed}", lowest=lowest, highest=3.7 * lowest, **values)
 
 
@@ -167,7 +167,7 @@ def _harmonics(tracks: Tracks, singer: Singer, cut: slice) -> np.ndarray:
     numbers = np.arange(1, int(SAMPLE_RATE / 2 / hertz.min()) + 1)
     frequencies, x = hertz * numbers, numbers / singer.opening
     source = x / np.sqrt((1 - x * x) ** 2 + (x / 0.8) ** 2)
-    corner = singer.tilt * tracks.effort[cut, None] ** 0.8
+    corner = singer.tilt * tracks.effort[cut, None] ** 0.5
     level = tracks.voice[cut, None] * np.sqrt(hertz / 200) / np.sqrt(1 + (frequencies / corner) ** 2)
     # Phases of a dispersed pulse spread its energy over the period.
     return level * source * _tract(frequencies, tracks, singer, cut) * np.exp(-1.5j * np.pi * np.sqrt(numbers))

@@ -35,20 +35,20 @@ __all__ = [
 
 FRAME = 512  # samples in a frame of the truth; its centre is at (k + 0.5) * FRAME
 SINGERS = {
-    "mira": Singer(
-        "mira", tract=1.19, first=1.03, second=0.98, ring=0.25, tilt=1900, opening=1.1, breath=0.05, lowest=175,
+    "mira": Singer(  # light and soft
+        "mira", tract=1.23, first=1.03, second=0.98, ring=0.1, tilt=900, opening=0.75, breath=0.13, lowest=147,
         highest=700, vibrato=42, rate=5.9, delay=0.32, glide=0.1, jitter=4.5, attack=0.09,
     ),
-    "otto": Singer(
-        "otto", tract=0.97, first=0.97, second=1.02, ring=0.9, tilt=3200, opening=1.0, breath=0.02, lowest=110,
+    "otto": Singer(  # dark and ringing
+        "otto", tract=0.9, first=0.97, second=1.02, ring=1.0, tilt=7000, opening=1.3, breath=0.06, lowest=110,
         highest=440, vibrato=55, rate=5.3, delay=0.26, glide=0.08, jitter=4, attack=0.07,
     ),
-    "kaya": Singer(
-        "kaya", tract=1.08, first=1.0, second=1.04, ring=0.0, tilt=1300, opening=0.8, breath=0.1, lowest=140,
+    "kaya": Singer(  # clear and thin
+        "kaya", tract=1.07, first=1.05, second=1.06, ring=0.4, tilt=1500, opening=1.6, breath=0.04, lowest=130,
         highest=560, vibrato=22, rate=5.0, delay=0.45, glide=0.13, jitter=6, attack=0.12,
     ),
 }  # fmt: skip
-SHARED = (175.0, 440.0)  # Hz, sung by all of them
+SHARED = (147.0, 392.0)  # Hz, sung by all of them
 
 # Formants of an adult man's sung vowels in Hz, chosen by ear around the usual descriptions.
 VOWELS = {
@@ -179,7 +179,7 @@ class Song:
             breath=smooth(breath, 0.02) + singer.breath * level * loudness**0.5 + inhaled,
             hiss=smooth(0.55 * hiss**0.6, 0.02),  # sung consonants are clear, weak ones too
             effort=np.maximum(loudness * level, 0.05),
-            centre=np.maximum(centre, 1000.0) * _BRIGHT,
+            centre=np.maximum(centre, 1000.0) * (_BRIGHT * singer.tract),
             width=np.maximum(width, 1.0) * _BROAD,
         )
 
@@ -251,7 +251,7 @@ class Song:
     def _shape(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Level of the voice (a vowel's is 1), loudness (about 1), and the breath that is taken in rests."""
         times, notes, begins = self._times, self.notes, self._plan[1]
-        draws = 3 * self._dice("loudness").random((len(notes), 2)) - 1.5
+        draws = 2 * self._dice("loudness").random((len(notes), 2)) - 1
         middle = sum(note.pitch for note in notes) / len(notes)
         envelope, breath, before, knots, decibels = np.zeros_like(times), np.zeros_like(times), -0.05, [], []
         for first, last in self._plan[2]:
@@ -265,9 +265,9 @@ class Song:
                 inside = slice(*np.searchsorted(times, (start, stop)))
                 breath[inside] = np.sin(np.pi * (times[inside] - start) / (stop - start)) ** 2
             for i in range(first, last + 1):  # a group swells and fades, and high notes are louder
-                arch = 3 * math.sin(math.pi * (i - first + 0.5) / (last - first + 1)) - 2
+                arch = 2 * math.sin(math.pi * (i - first + 0.5) / (last - first + 1)) - 1.3
                 knots += [notes[i].start, (notes[i].start + 2 * notes[i].end) / 3]
-                decibels += [arch + 0.3 * (notes[i].pitch - middle) + change for change in np.cumsum(draws[i])]
+                decibels += [arch + 0.2 * (notes[i].pitch - middle) + change for change in np.cumsum(draws[i])]
             before = end
         level = smooth(self._track("voice", times), 0.05) * envelope
         return level, 10 ** (smooth(np.interp(times, knots, decibels), 0.15) / 20), 0.02 * breath
