@@ -14,12 +14,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import soxr
 import torch
 from jaxtyping import Bool, Float, Int64
+from pydantic import Field
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
@@ -51,7 +52,7 @@ class Data:
 
     data: a folder with a sub-folder of sound files for each singer, a folder of one singer's files, a file, or a table
         (.csv) with the columns path and singer; "" takes the built-in song.
-    singers: those to take; empty for all.
+    only: singers to take; empty for all.
     phrases: of the built-in song, by each singer.
     held_out: phrases that are not trained on; of the user's sound pieces, at most a fifth.
     song_seed: of the built-in melodies.
@@ -65,10 +66,10 @@ class Data:
     FREE: ClassVar = ("on_error",)
 
     data: str = ""
-    singers: Sequence[str] = ()
-    phrases: Count = 24
+    only: Sequence[str] = ()
+    phrases: Count = 32
     held_out: Natural = 12
-    song_seed: Natural = 0
+    song_seed: Annotated[int, Field(ge=0, le=400)] = 0
     longest: Positive = 15.0
     crop: Natural = 128
     mels: Literal[128, 64, 32, 16] = SVC_MELS
@@ -126,7 +127,7 @@ class Batch(NamedTuple):
         return features.valid_mask(self.lengths, self.mel.shape[1])
 
 
-def read_sources(data: str, singers: Sequence[str] = ()) -> list[Source]:
+def read_sources(data: str, only: Sequence[str] = ()) -> list[Source]:
     """List the files of sound and their singers; see `Data.data`.
 
     Raises:
@@ -144,9 +145,9 @@ def read_sources(data: str, singers: Sequence[str] = ()) -> list[Source]:
     else:
         found = [Source(path, path.stem)]
     there = sorted({source.singer for source in found})
-    if missing := [name for name in singers if name not in there]:
+    if missing := [name for name in only if name not in there]:
         raise DatasetError(path, f"no sound of {', '.join(missing)}", f"one of {', '.join(there) or 'no singers'}")
-    found = [source for source in found if not singers or source.singer in singers]
+    found = [source for source in found if not only or source.singer in only]
     if not found:
         raise DatasetError(path, "no sound files", f"files of {', '.join(sorted(SOUND_SUFFIXES))}")
     return found
@@ -329,20 +330,25 @@ class Split(NamedTuple):
 
 
 def melodies(data: Data, singer: str, held_out: bool = False) -> list[song.Song]:
-    """Return the built-in phrases of a singer; the held-out ones are melodies that all singers can sing."""
-    seed = 1000 * (data.song_seed + 1) + list(song.SINGERS).index(singer)
+    """Return the built-in phrases of a singer.
+
+    Three of four, and all held-out ones, have a range that all singers share: were that of each singer another, a model
+    would learn to know singers by their pitch.
+    """
+    seed = 15_000 + 10 * data.song_seed + list(song.SINGERS).index(singer)
     if held_out:
-        return song.phrases(data.held_out, singer, seed + 100, span=song.SHARED)
-    return song.phrases(data.phrases, singer, seed)
+        return song.phrases(data.held_out, singer, seed + 5, span=song.SHARED)
+    own, shared = (song.phrases(data.phrases, singer, seed, span=span) for span in (None, song.SHARED))
+    return [(own if place % 4 == 3 else shared)[place] for place in range(data.phrases)]
 
 
 def sources(data: Data, progress: bool = True) -> tuple[list[Source], list[Source]]:
     """Return the files to train on, and held-out ones; the built-in song is rendered first."""
     if data.data:
-        return read_sources(data.data, data.singers), []
+        return read_sources(data.data, data.only), []
     parts = []
     for held_out in (False, True)[: 1 + bool(data.held_out)]:
-        songs = [each for name in data.singers or SINGERS for each in melodies(data, name, held_out)]
+        songs = [each for name in data.only or SINGERS for each in melodies(data, name, held_out)]
         with song.render(songs, 1, progress).open(newline="") as file:
             parts.append([Source(Path(row["path"]), row["singer"]) for row in csv.DictReader(file)])
     return parts[0], parts[1] if data.held_out else []
@@ -363,19 +369,22 @@ def split_songs(data: Data, encoder: ContentEncoder, seed: int = 0, *, progress:
     parts = sources(data, progress)
     singers = sorted({source.singer for source in parts[0]})
     task = partial(prepared, data=data, encoder=encoder)
-    pieces, errors, jobs = ([], []), [], None if data.data else 1  # for the short built-in song no process pays
+    pieces, errors, notes = ([], []), [], []
+    jobs = None if data.data else 1  # for the short built-in song no process pays
     for found, part in zip(pieces, parts, strict=True):
         for source, result in zip(part, each_usable(task, part, data.on_error, jobs, progress), strict=True):
             if isinstance(result, AvlibError):
                 errors.append(result)
                 continue
+            if (rate := media.probe(source.path).audio.sample_rate) < _NARROW:
+                notes.append(f"{source} has {rate} Hz, and so nothing above {rate // 2} Hz.")
             number = singers.index(source.singer)
             found += [_binned(piece, data.mels)._replace(singer=number, name=source.path.name) for piece in result]
     train, held_out = pieces
     count = min(data.held_out, len(train) // 5)
     if data.data and count:
         train, held_out = divided(train, count, seed, attrgetter("singer"))
-    notes = describe(errors, sum(map(len, parts))) if errors else ""
+    notes = " ".join([describe(errors, sum(map(len, parts)))] * bool(errors) + notes)
     return Split(*(SVCDataset(part, singers, data.crop, seed, notes) if part else None for part in (train, held_out)))
 
 
@@ -462,7 +471,7 @@ def _labelled(target: str, singers: int, count: int, seed: int) -> dict[str, Ten
     made = {}
     voices = [song.Singer.random(1000 * seed + n) for n in range(singers)] if target == "vowels" else SINGERS
     for place, voice in enumerate(voices):
-        for each in song.phrases(count, voice, 10_000 * (seed + 1) + place):
+        for each in song.phrases(count, voice, 100 * seed + place):
             sound = soxr.resample(each.sound(), SVC_SAMPLE_RATE, SAMPLE_RATE)
             made[f"sound.{len(made) // 2}"] = torch.from_numpy((sound * 2**15).round().astype(np.int16))
             made[f"labels.{len(made) // 2}"] = labels_of(each.truth, target, len(sound) // UNIT)

@@ -2,7 +2,7 @@
 
 settings = changed(tiny, {"diffusion.steps": 300})
 model, history, folder = trained(settings)                         # a recogniser, and then the diffusion model
-sounds = converted(model, settings, [sound], singer=1)             # from nothing but the samples
+sounds = converted(load(folder), [sound], "otto")                  # from nothing but the samples
 scored(sounds, songs, "otto", judges(settings)).figures()
 convert("song.wav", load(folder), key=3, singer="otto", out="converted/")      # of any length, to a file
 """
@@ -13,7 +13,7 @@ from ...datasets.svc import SINGERS, Batch, Data, LengthBuckets, Piece, SVCDatas
 from .. import Figure, Report, Trained, changed
 from .command import convert_command
 from .conversion import Analysis, Conversion, analyse, convert
-from .evaluation import Judges, Scores, converted, held_out_songs, judges, scored, sound_of, vocoded
+from .evaluation import Judges, Scores, converted, generated, held_out_songs, judges, scored, sound_of
 from .project import Project, load
 from .settings import ENCODERS, STAGES, Settings, full, tiny
 from .stages import build, data, encoding, noise_of, recognizer_step, split, stages, step, trained, validation, voices

@@ -14,18 +14,18 @@ from torch import Tensor
 from ... import extract
 from ...clips.song import VOWELS, Song
 from ...datasets import svc
-from ...datasets.svc import SVCDataset
-from ...features import SVC_MELS, SVC_SAMPLE_RATE, log10_to_ln, svc_log_mel
+from ...datasets.svc import Batch, SVCDataset
+from ...features import SVC_SAMPLE_RATE, svc_log_mel
 from ...models.diffusion_svc import DiffusionSVC
 from ...models.recognizer import Recognizer
-from ...models.source_filter import SourceFilterVocoder
 from ...settings import changed
 from .. import device_of
+from .conversion import convert
+from .project import Project
 from .settings import Settings, tiny
-from .stages import encoding, trained
+from .stages import trained
 
 JUDGE_SEEDS = {"vowels": 101, "singers": 102}  # of voices, melodies and weights: never those of the units
-SAMPLING = {"sampler": "unipc", "steps": 10}
 _LOST = 100.0  # cents from the truth beyond which a frame's pitch is lost
 
 
@@ -37,11 +37,11 @@ class Judges(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """One phrase each in `(phrases,)`, and one voiced or sung frame or unit each in the others.
+    """One phrase each in `(phrases,)`, and one sung frame or unit each in the others.
 
     distance: mean absolute difference of the log10 mel to the true parallel's; apart: of the source's.
     vowels, singer: whether the judge names the right vowel, and the wanted singer.
-    cents: from the true pitch, where it is found; lost: whether a voiced frame is called unvoiced, or is further away.
+    cents: from the true pitch, where it is found; lost: whether a sung frame is called unvoiced, or is further away.
     """
 
     distance: Float[Tensor, " phrases"]
@@ -49,7 +49,7 @@ class Scores(NamedTuple):
     vowels: Bool[Tensor, " vowel_units"]
     singer: Bool[Tensor, " sung_units"]
     cents: Float[Tensor, " found"]
-    lost: Bool[Tensor, " voiced"]
+    lost: Bool[Tensor, " sung"]
 
     @property
     def ratio(self) -> float:
@@ -94,48 +94,38 @@ def sound_of(song: Song) -> Float[Tensor, " samples"]:
     return torch.from_numpy(song.sound()).float()
 
 
-@torch.no_grad()
 def converted(
-    model: DiffusionSVC,
-    settings: Settings,
-    sounds: Sequence[Float[Tensor, " samples"]],
-    singer: int | None,
-    *,
-    sampler: str = SAMPLING["sampler"],
-    steps: int = SAMPLING["steps"],
-    seed: int = 0,
+    project: Project, sounds: Sequence[Float[Tensor, " samples"]], singer: str, **how: Any
 ) -> list[Float[Tensor, " samples"]]:
-    """Convert short sounds from nothing but their samples, in one batch, with the source-filter vocoder.
+    """Convert sounds from nothing but their samples; see `convert`, also for `how`."""
+    return [convert(sound, project, singer=singer, progress=False, **how).waveform for sound in sounds]
 
-    For songs of any length see `convert`.
+
+@torch.no_grad()
+def generated(
+    model: DiffusionSVC,
+    pieces: Sequence[svc.Piece],
+    singer: int,
+    steps: int = 10,
+    sampler: str = "unipc",
+    seed: int = 0,
+) -> list[Float[Tensor, "frames mels"]]:
+    """Return log10 mels of pieces as another singer's, by number, in one batch.
 
     Args:
         model: in evaluation mode.
-        settings: of its training, which name the encoder.
-        sounds: mono, 44.1 kHz.
-        singer: number of the wanted singer; None for a model of one.
-        sampler: see `DiffusionSVC.sample`.
-        steps: of the sampler.
+        pieces: whose units and pitch are sung.
+        singer: number of the singer; a model of one takes no notice.
+        steps: see `DiffusionSVC.sample`.
+        sampler: likewise.
         seed: of the noise.
     """
-    device, encoder = device_of(model), encoding(settings, device=device_of(model), progress=False)
-    pieces = [svc.cut(sound, settings.data.pitch, encoder) for sound in sounds]
-    batch = SVCDataset.collate(pieces)
-    units, hertz, numbers, lengths = (
-        each.to(device) for each in (batch.units, batch.hertz, batch.mel2ph, batch.lengths)
-    )
-    wanted = None if not model.config.singers else torch.full_like(lengths, singer)
-    condition = model.encode(units, hertz, numbers, lengths, wanted)
-    mels = model.sample(condition, steps, sampler, lengths=lengths, seed=seed).cpu()
-    return [vocoded(mel[: len(piece.mel)], piece, len(s)) for mel, piece, s in zip(mels, pieces, sounds, strict=True)]
-
-
-@torch.no_grad()
-def vocoded(mel: Float[Tensor, "frames mels"], piece: svc.Piece, samples: int) -> Float[Tensor, " samples"]:
-    """Return the sound of a log10 mel with the pitch of a piece; fewer bins than 128 are repeated."""
-    mel = mel.repeat_interleave(SVC_MELS // mel.shape[1], dim=1)
-    sound = SourceFilterVocoder()(log10_to_ln(mel).T[None], piece.hertz[None], piece.voiced[None])[0, 0]
-    return torch.nn.functional.pad(sound, (0, samples - len(sound)))
+    batch = SVCDataset.collate([piece._replace(singer=singer) for piece in pieces])
+    batch = Batch(*(tensor.to(device_of(model)) for tensor in batch))
+    singers = batch.singers if model.config.singers else None
+    condition = model.encode(batch.units, batch.hertz, batch.mel2ph, batch.lengths, singers)
+    mels = model.sample(condition, steps, sampler, lengths=batch.lengths, seed=seed).cpu()
+    return [mel[: len(piece.mel)] for mel, piece in zip(mels, pieces, strict=True)]
 
 
 @torch.no_grad()
@@ -158,16 +148,16 @@ def _scored(sound: Tensor, song: Song, target: str, judging: Judges) -> Scores:
     low = torch.from_numpy(soxr.resample(sound.numpy(), SVC_SAMPLE_RATE, svc.SAMPLE_RATE))[None]
     logits = [judge(low)[0] for judge in judging]
     labels, wanted = (svc.labels_of(parallel.truth, name, len(logits[0])) for name in ("vowels", "singers"))
-    vowel, sung = (labels > 0) & (labels <= len(VOWELS)), wanted != svc.UNKNOWN
+    vowel, known = (labels > 0) & (labels <= len(VOWELS)), wanted != svc.UNKNOWN
     found = extract.pitch(sound, SVC_SAMPLE_RATE)
-    true_hertz, voiced = (torch.from_numpy(each) for each in (parallel.truth.hertz, parallel.truth.voiced))
-    cents = 1200 * (found.hertz.double() / true_hertz).log2()
+    cents = 1200 * (found.hertz / torch.from_numpy(parallel.truth.hertz)).log2()
+    sung = torch.from_numpy(parallel.truth.sung)  # frames
     lost = ~found.voiced | (cents.abs() > _LOST)
     return Scores(
         (mel - true).abs().mean(),
         (source - true).abs().mean(),
         (logits[0].argmax(1) == labels)[vowel],
-        (logits[1].argmax(1) == wanted)[sung],
-        cents[voiced & ~lost].float(),
-        lost[voiced],
+        (logits[1].argmax(1) == wanted)[known],
+        cents[sung & ~lost].float(),
+        lost[sung],
     )

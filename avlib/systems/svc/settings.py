@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from ... import training
 from ...datasets.svc import Data
 from ...models.diffusion_svc import Config
-from ...settings import Count, Natural, Number, settings
+from ...settings import Count, Number, settings
 
 STAGES = ("recognizer", "diffusion")
 ENCODERS = ("recognizer", "hubert-soft", "contentvec", "wav2vec2", "kmeans", "none")
@@ -27,9 +29,9 @@ class RecognizerStage:
     """
 
     target: Literal["vowels", "singers"] = "vowels"
-    voices: Count = 24
+    voices: Count = 20
     phrases: Count = 2
-    voice_seed: Natural = 0
+    voice_seed: Annotated[int, Field(ge=0, le=140)] = 0
     window: Count = 64
     width: Count = 96
     layers: Count = 4
@@ -45,6 +47,8 @@ class DiffusionStage:
     encoder_path: weights of an encoder that has published ones; see `avlib.extract.units.content_encoder`.
     encoder_width: of "contentvec", 256 or 768; 0: as its weights have it.
     clusters: of "kmeans".
+    begin: random weights as "published"; "balanced" for short trainings: rows of the pitch table begin with the mel of
+        their harmonics, which need not be learned then, units and singers are as large, and noise counts for less.
     network: sizes; the width of the units, the number of mel bins and of singers follow from the data.
     spec_min, spec_max: range of the log10 mel, one number or one for each bin; empty: of the training pieces, or of
         `checkpoint`.
@@ -57,6 +61,7 @@ class DiffusionStage:
     encoder_path: str = ""
     encoder_width: Literal[0, 256, 768] = 0
     clusters: Count = 100
+    begin: Literal["published", "balanced"] = "published"
     network: Config = field(default_factory=Config)
     spec_min: Sequence[Number] = ()
     spec_max: Sequence[Number] = ()
@@ -101,12 +106,13 @@ full = Settings(
 # What one CPU core learns in two and a half minutes. x0 instead of noise: see 43.
 tiny = Settings(
     recognizer=RecognizerStage(
-        training=training.Settings(steps=400, batch_size=16, learning_rate=3e-3, warmup=20, log_every=10),
+        training=training.Settings(steps=350, batch_size=16, learning_rate=3e-3, warmup=20, log_every=10),
     ),
     diffusion=DiffusionStage(
-        network=Config(channels=96, layers=6, condition_size=96, predicts="x0"),
+        begin="balanced",
+        network=Config(channels=96, layers=6, condition_size=128, predicts="x0"),
         training=training.Settings(
-            steps=700, batch_size=12, learning_rate=1e-3, weight_decay=0.0, betas=(0.9, 0.98), warmup=20, ema=0.995,
+            steps=900, batch_size=12, learning_rate=3e-3, weight_decay=0.0, betas=(0.9, 0.98), warmup=20, ema=0.995,
             log_every=10, save_every=200,
         ),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,9 @@ from ...datasets import svc
 from ...datasets.svc import Batch, LengthBuckets, Split, SVCDataset, VoiceBatch, Voices
 from ...errors import CheckpointError, ParameterError
 from ...extract.units import ContentEncoder, content_encoder, fit_kmeans, recognizer_encoder
-from ...features import compare_ranges, spectrogram_range
-from ...models.diffusion_svc import DiffusionSVC
+from ...features import SVC_HOP, SVC_SAMPLE_RATE, compare_ranges, harmonics, spectrogram_range, svc_log_mel
+from ...features.svc import SVC_HERTZ
+from ...models.diffusion_svc import HIGHEST, LOWEST, PITCHES, DiffusionSVC
 from ...models.recognizer import Config as RecognizerConfig
 from ...models.recognizer import Recognizer
 from ...models.source_filter import SourceFilterVocoder
@@ -114,7 +116,33 @@ def build(settings: Settings, **how: Any) -> nn.Module:
     given = {"mels": settings.data.mels, "unit_size": dataset.unit_size, "singers": singers}
     with torch.random.fork_rng():
         torch.manual_seed(own.training.seed)
-        return DiffusionSVC(replace(own.network, **given), _edge(own.spec_min, low), _edge(own.spec_max, high))
+        model = DiffusionSVC(replace(own.network, **given), _edge(own.spec_min, low), _edge(own.spec_max, high))
+        if own.begin == "balanced":
+            _balance(model)
+    return model
+
+
+@torch.no_grad()
+def _balance(model: DiffusionSVC) -> None:
+    table = harmonic_table()[:, : model.config.condition_size]
+    model.fs2.pitch_embed.weight[:, : table.shape[1]] = table
+    model.denoise_fn.input_projection.weight *= 0.3
+    if model.unit_projection is not None:
+        model.unit_projection.weight *= 4
+    if model.speaker_embed is not None:
+        model.speaker_embed.weight *= model.config.condition_size**0.5
+
+
+def harmonic_table() -> Float[Tensor, "rows mels"]:
+    """Return the log10 mel of harmonics of one size at the pitch of each row, around 0 with deviation 1."""
+    low, high = (1127 * math.log1p(hertz / 700) for hertz in (LOWEST, HIGHEST))
+    rows = torch.arange(PITCHES).clamp(1, 255).double()
+    hertz = 700 * torch.expm1((low + (rows - 1) * (high - low) / 254) / 1127)
+    sizes = torch.full((PITCHES, 5, round(SVC_HERTZ[1] / LOWEST)), 0.01, dtype=torch.float64)
+    sound = harmonics(hertz[:, None].expand(-1, 5), sizes, SVC_SAMPLE_RATE, SVC_HOP)
+    mel = svc_log_mel(sound)[:, 2].clamp(min=-3)  # the middle one of five frames
+    mel = mel - mel.mean(dim=1, keepdim=True)
+    return (mel / mel.std()).float()
 
 
 def _edge(given: tuple[float, ...], found: Tensor) -> Tensor:
@@ -194,7 +222,7 @@ def _recipe(settings: Settings) -> dict[str, Any] | None:
     kept = {name: values[name] for name in ("data", "diffusion", *(["recognizer"] * (own.encoder == "recognizer")))}
     kept |= {"project": settings.project, "files": written([own.encoder_path, own.checkpoint])}
     if settings.data.data:
-        found = svc.read_sources(settings.data.data, settings.data.singers)
+        found = svc.read_sources(settings.data.data, settings.data.only)
         kept["files"] += [list(map(repr, found)), written(source.path for source in found)]
     return kept
 
