@@ -3,9 +3,8 @@
     waveform (samples,) at any rate -> 16 kHz -> pieces with context -> encoder -> units (U, width)
 
 U = floor(ceil(samples * 16000 / rate) / 320), and unit j is centred at (j + 0.5) * 20 ms. `content_encoder` reads
-HuBERT-soft, ContentVec, Wav2Vec2 and k-means from files; `recognizer_encoder` takes the posteriors of a small
-recogniser; `fit_kmeans` clusters mel frames. Attention's memory grows with the square of the length, so that a long
-sound is encoded in pieces.
+HuBERT-soft, ContentVec, Wav2Vec2 and k-means from files; `recognizer_encoder` takes a small recogniser; `fit_kmeans`
+clusters mel frames. Attention's memory grows with the square of the length: a long sound is encoded in pieces.
 
 Sources: van Niekerk et al., "A Comparison of Discrete and Soft Speech Units for Improved Voice Conversion", ICASSP
 2022, and its code (bshall/hubert); Qian et al., "ContentVec", ICML 2022; Baevski et al., "wav2vec 2.0", NeurIPS 2020.
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from pathlib import Path
 
+import soxr
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from .. import checkpoints
 from ..errors import CheckpointError, ParameterError, ShapeError, TooShortError, check_choice, check_number, check_whole
-from ..features.svc import UNIT_HOP, UNIT_SAMPLE_RATE, check_sound, svc_units
+from ..features.svc import UNIT_HOP, UNIT_SAMPLE_RATE, check_sound
 from ..media import read_audio
 from ..models import quiet
 
@@ -90,11 +90,7 @@ class ContentEncoder:
         return named | {"weights": weights.hexdigest()[:16]}
 
     def __call__(self, waveform: Float[Tensor, " samples"], sample_rate: int) -> Float[Tensor, "units width"]:
-        """Units of a sound, float32 on the CPU.
-
-        Args:
-            waveform: mono, in [-1, 1].
-            sample_rate: of it, in Hz.
+        """Units of a mono sound in [-1, 1], float32 on the CPU.
 
         Raises:
             TooShortError: less than 20 ms.
@@ -103,26 +99,23 @@ class ContentEncoder:
         """
         check_sound(waveform)
         check_whole("sample_rate", sample_rate, 1)
-        count = svc_units(len(waveform), sample_rate)
-        if count < 1:
+        sound = resampled(waveform, sample_rate)
+        count = len(sound) // UNIT_HOP
+        if not count:
             raise TooShortError("waveform", f"{len(waveform)} samples", "at least 0.02 s, one unit", "Take more of it.")
-        # Pieces begin where a unit and a sample of the source begin together: at 44.1 kHz every 882 samples.
-        together = UNIT_RATE // math.gcd(sample_rate, UNIT_RATE)
         chunk, context = (
-            max(1, round(seconds * UNIT_RATE / together)) * together if seconds < len(waveform) / sample_rate else count
-            for seconds in (self.chunk_seconds, self.context_seconds)
+            round(min(seconds * UNIT_RATE, count)) for seconds in (self.chunk_seconds, self.context_seconds)
         )
         pieces = []
         for start in range(0, count, chunk):
-            low, high = max(0, start - context), start + chunk + context
-            to = len(waveform) if high >= count else high * sample_rate // UNIT_RATE
-            units = self._encoded(waveform[low * sample_rate // UNIT_RATE : to], sample_rate, min(high, count) - low)
+            low, high = max(0, start - context), min(count, start + chunk + context)
+            end = len(sound) if high == count else high * UNIT_HOP
+            units = self._encoded(sound[low * UNIT_HOP : end], high - low)
             pieces.append(units[start - low : start - low + chunk])
         return torch.cat(pieces)
 
-    def _encoded(self, waveform: Tensor, sample_rate: int, count: int) -> Tensor:
+    def _encoded(self, sound: Tensor, count: int) -> Tensor:
         """Units of one piece."""
-        sound = resampled(waveform, sample_rate)
         if self.pad is not None:
             sound = F.pad(sound, (self.pad, RECEPTIVE_FIELD - UNIT_HOP - self.pad))
         with torch.no_grad():
@@ -136,24 +129,13 @@ class ContentEncoder:
 def resampled(waveform: Float[Tensor, " samples"], sample_rate: int) -> Float[Tensor, " resampled"]:
     """The waveform at 16 kHz in float32, `ceil(samples * 16000 / rate)` samples."""
     waveform = waveform.detach().cpu().float()
-    if sample_rate == UNIT_SAMPLE_RATE:
-        return waveform
-    import soxr
-
     sound = torch.from_numpy(soxr.resample(waveform.numpy(), sample_rate, UNIT_SAMPLE_RATE))
     length = -(-len(waveform) * UNIT_SAMPLE_RATE // sample_rate)
     return F.pad(sound, (0, max(0, length - len(sound))))[:length]
 
 
 def recognizer_encoder(model: nn.Module, *, hidden: bool = False, **options: object) -> ContentEncoder:
-    """Encoder by a small recogniser: its posteriors, or its last layer.
-
-    Args:
-        model: maps `(1, samples)` at 16 kHz to logits `(1, U, classes)`, or by `hidden` to its last layer; with
-            `classes` and `width`.
-        hidden: take the last layer.
-        options: of `ContentEncoder`.
-    """
+    """Encoder by a small recogniser: its posteriors, or its `hidden` layer; see `avlib.models.recognizer`."""
     function = model.hidden if hidden else partial(_posteriors, model)  # not a lambda: processes share encoders
     width = model.width if hidden else len(model.classes)
     return ContentEncoder("recognizer", model, width, pad=None, function=function, **options)
@@ -197,7 +179,7 @@ def content_encoder(
     else:
         network = _transformers(name, path, width, layer)
     if width not in (None, network.width):
-        raise ParameterError("width", f"{width}", f"{network.width}, which {name} has")
+        raise ParameterError("width", f"{width}", f"{network.width}, which {path} has", "Leave it out for that.")
     return ContentEncoder(name, network, network.width, **options)
 
 
@@ -280,24 +262,17 @@ def _transformers(name: str, path: Path, width: int | None, layer: int | None) -
 
     kind, model = {"contentvec": (HubertConfig, HubertModel), "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model)}[name]
     expected = f"a folder of transformers' {model.__name__}: config.json and model.safetensors or pytorch_model.bin"
-    if not (path / checkpoints.CONFIG).is_file():
-        found = f"has no {checkpoints.CONFIG}" if path.is_dir() else "is no folder"
-        try:
-            _weights(path)
-        except CheckpointError as error:
-            if error.advice == _FAIRSEQ:
-                raise
-        raise CheckpointError(path, found, expected)
+    if path.is_file():
+        _weights(path, "hubert")  # one of fairseq is refused by its name
+        raise CheckpointError(path, "is no folder", expected)
     settings = checkpoints.read_config(path / checkpoints.CONFIG)
     if settings.get("model_type") != kind.model_type:
         raise CheckpointError(path, f"is {settings.get('model_type')!r}", f"{kind.model_type!r}: {expected}")
     if math.prod(settings.get("conv_stride", _STRIDES)) != UNIT_HOP:
         found = f"has {UNIT_SAMPLE_RATE / math.prod(settings['conv_stride']):g} units a second"
         raise CheckpointError(path, found, f"{UNIT_RATE}: strides of {UNIT_HOP} samples in all")
-    weights = next(filter(Path.exists, (path / checkpoints.WEIGHTS, path / "pytorch_model.bin")), None)
-    if weights is None:
-        raise CheckpointError(path, "has no weights", expected)
-    tensors = _weights(weights)
+    weights = path / checkpoints.WEIGHTS
+    tensors = _weights(weights if weights.exists() else path / "pytorch_model.bin")
     try:
         with quiet():
             network, report = model.from_pretrained(path, local_files_only=True, output_loading_info=True)
@@ -307,14 +282,9 @@ def _transformers(name: str, path: Path, width: int | None, layer: int | None) -
     if missing:
         raise CheckpointError(path, f"lacks {len(missing)} parameters ({', '.join(missing[:3])})", expected)
     wanted = {key: tensor for key, tensor in tensors.items() if key.startswith("final_proj.")}
-    own = network.config.hidden_size
-    projected = len(wanted["final_proj.weight"]) if name == "contentvec" and "final_proj.weight" in wanted else None
-    if width not in (None, own, projected):
-        sizes = f"{own}" + (f" or, with final_proj, {projected}" if projected else "")
-        raise ParameterError("width", f"{width}", f"{sizes}, which {path} has", "Leave it out for the model's own.")
-    projection = None
-    if projected and width != own:
-        projection = nn.Linear(own, projected)
+    own, projection = network.config.hidden_size, None
+    if name == "contentvec" and "final_proj.weight" in wanted and width != own:
+        projection = nn.Linear(own, len(wanted["final_proj.weight"]))
         checkpoints.load(nn.ModuleDict({"final_proj": projection}), path, wanted)
     deepest = network.config.num_hidden_layers
     layer = (min(9, deepest) if projection else deepest) if layer is None else layer
@@ -339,33 +309,28 @@ def _weights(path: Path, *inside: str) -> dict[str, Tensor]:
 
 
 class KMeans(nn.Module):
-    """Clusters of log-mel frames at 50 Hz as units. They keep the singer and the pitch, unlike those of HuBERT.
+    """Clusters of log-mel frames at 50 Hz as one-hot units, which keep the singer and the pitch, unlike HuBERT's."""
 
-    Args:
-        centroids: `(clusters, 80)`.
-        vectors: units are the centroids themselves, 80 wide; else one-hot, as wide as there are clusters.
-    """
-
-    def __init__(self, centroids: Float[Tensor, "clusters mels"], vectors: bool = False):
+    def __init__(self, centroids: Float[Tensor, "clusters mels"]):
         super().__init__()
-        self.vectors, self.width = vectors, centroids.shape[int(vectors)]
+        self.width = len(centroids)
         self.register_buffer("centroids", centroids.float())
 
     def forward(self, sound: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch units width"]:
         ids = torch.cdist(kmeans_mel(sound), self.centroids).argmin(2)  # (B, U)
-        return self.centroids[ids] if self.vectors else F.one_hot(ids, len(self.centroids)).float()
+        return F.one_hot(ids, self.width).float()
 
     def save(self, path: Path | str) -> None:
         """Write a folder for `content_encoder("kmeans", path)`."""
-        checkpoints.save(Path(path), self.state_dict(), {"model": "k-means", "vectors": self.vectors})
+        checkpoints.save(Path(path), self.state_dict(), {"model": "k-means"})
 
     @classmethod
     def from_checkpoint(cls, path: Path | str) -> KMeans:
         """Read what `save` wrote."""
-        tensors, config = checkpoints.read(path)
-        if tensors.keys() != {"centroids"} or not isinstance(config.get("vectors"), bool):
+        tensors = checkpoints.read(path).tensors
+        if tensors.keys() != {"centroids"}:
             raise CheckpointError(path, f"is {checkpoints.seems_to_be(tensors)}", "a folder that KMeans.save wrote")
-        return cls(tensors["centroids"], config["vectors"])
+        return cls(tensors["centroids"])
 
 
 def kmeans_mel(sound: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch units mels"]:
@@ -381,19 +346,9 @@ def kmeans_mel(sound: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch un
 
 
 def fit_kmeans(
-    sounds: Iterable[tuple[Float[Tensor, " samples"], int] | Path | str],
-    clusters: int = 100,
-    *,
-    vectors: bool = False,
-    seed: int = 0,
+    sounds: Iterable[tuple[Float[Tensor, " samples"], int] | Path | str], clusters: int = 100, *, seed: int = 0
 ) -> KMeans:
-    """Cluster the mel frames of sounds by scikit-learn's MiniBatchKMeans.
-
-    Args:
-        sounds: files, or waveforms `(samples,)` with their rates.
-        clusters: their number.
-        vectors: see `KMeans`.
-        seed: of the first centroids.
+    """Cluster the mel frames of sounds, files or waveforms with their rates, by scikit-learn's MiniBatchKMeans.
 
     Raises:
         ParameterError: fewer frames than clusters.
@@ -406,4 +361,4 @@ def fit_kmeans(
     frames = torch.cat([torch.zeros(0, KMEANS_MELS), *(kmeans_mel(waveform[None])[0] for waveform in waveforms)])
     check_whole("clusters", clusters, 2, len(frames))
     fitted = MiniBatchKMeans(clusters, random_state=seed, n_init=3, batch_size=2048).fit(frames.numpy())
-    return KMeans(torch.from_numpy(fitted.cluster_centers_), vectors)
+    return KMeans(torch.from_numpy(fitted.cluster_centers_))
