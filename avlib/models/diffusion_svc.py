@@ -29,7 +29,6 @@ from .samplers import linear_betas, sample_with, schedule
 from .wavenet import WaveNet, masked
 
 PITCHES = 300  # rows of the table; 1 to 255 are used
-LOUDEST, QUIETEST = 0.0, -5.0  # log10 mel of a range that is not given
 
 
 @settings
@@ -71,14 +70,6 @@ def pitch_ids(hertz: Float[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
     return (mel.clamp(1, 255) + 0.5).long()
 
 
-class Encoder(nn.Module):
-    """The one table of the condition. Published: `fs2`, with layers that `no_fs2` leaves unused."""
-
-    def __init__(self, size: int):
-        super().__init__()
-        self.pitch_embed = _table(PITCHES, size)
-
-
 def _table(rows: int, size: int) -> nn.Embedding:
     table = nn.Embedding(rows, size)
     nn.init.normal_(table.weight, std=size**-0.5)
@@ -110,7 +101,7 @@ class DiffusionSVC(nn.Module):
         super().__init__()
         self.config = config = config or Config()
         self.ignored: tuple[str, ...] = ()  # names in a published file that nothing reads
-        self.fs2 = Encoder(config.condition_size)
+        self.fs2 = nn.ModuleDict({"pitch_embed": _table(PITCHES, config.condition_size)})
         dilations = [2 ** (layer % config.cycle) for layer in range(config.layers)]
         self.denoise_fn = WaveNet(config.mels, config.channels, config.condition_size, dilations)
         mapped = config.unit_size != config.condition_size
@@ -118,7 +109,7 @@ class DiffusionSVC(nn.Module):
         self.speaker_embed = _table(config.singers, config.condition_size) if config.singers else None
         for name, values in schedule(linear_betas(config.timesteps, config.max_beta)).items():
             self.register_buffer(name, values)
-        for name, values, default in (("spec_min", spec_min, QUIETEST), ("spec_max", spec_max, LOUDEST)):
+        for name, values, default in (("spec_min", spec_min, -5.0), ("spec_max", spec_max, 0.0)):
             values = [default] * config.mels if values is None else values
             values = torch.as_tensor(values, dtype=torch.float32).flatten()
             if len(values) != config.mels:
@@ -140,7 +131,7 @@ class DiffusionSVC(nn.Module):
             units: `(B, U, 256)`.
             hertz: `(B, T)`, continuous through unvoiced frames.
             mel2ph: `(B, T)`, the number of each frame's unit from 1; 0 is padding.
-            lengths: `(B,)`.
+            lengths: see the class.
             singers: `(B,)` numbers from 0, or `(B, S)` weights of a mixture of all singers.
 
         Returns:
@@ -188,12 +179,8 @@ class DiffusionSVC(nn.Module):
     ) -> Float[Tensor, "batch 1 mels frames"]:
         """Predict the noise, or the clean spectrogram, `(B, 1, 128, T)`.
 
-        Args:
-            x: noisy spectrogram.
-            t: `(B,)`, times from 0.
-            condition: `(B, 256, T)`, of `encode`.
-            lengths: `(B,)`. What is beyond is neither read nor returned: it is 0.
-            cache: of `project`, where one condition serves many times.
+        `x` is noisy, `t` are times from 0, `condition` is of `encode`. Frames beyond the lengths are not read, and 0 in
+        the result. `cache` is of `project`, where one condition serves many times.
         """
         batch, _, mels, frames = x.shape
         sizes, expected = (mels, *t.shape), (self.config.mels, batch)
@@ -209,7 +196,7 @@ class DiffusionSVC(nn.Module):
 
     def project(self, condition: Float[Tensor, "batch size frames"]) -> list[Float[Tensor, "batch gates frames"]]:
         """Condition as each layer adds it, `(B, 768, T)`; the same at all times."""
-        return self.denoise_fn.project(condition)
+        return [layer.conditioner_projection(condition) for layer in self.denoise_fn.residual_layers]
 
     @torch.no_grad()
     def sample(
@@ -229,18 +216,17 @@ class DiffusionSVC(nn.Module):
 
         Args:
             condition: `(B, 256, T)`, of `encode`.
-            steps: 100 is the published speed-up of 10; see `sample_with`.
+            steps: 100 is the published speed-up of 10; see `sample_with`, also for `sampler` and `progress`.
             sampler: one of `SAMPLERS`.
             noise: `(B, 1, 128, T)`, normal; None: random.
-            lengths: `(B,)`.
+            lengths: see the class.
             start: log10 mel `(B, T, 128)`, which with the noise of time `depth - 1` takes the place of noise alone.
             depth: number of times, out of 1000, to go through from there.
             seed: of random numbers, which are the same on all devices; None: torch's own state.
-            progress: is called with the number of evaluations done and their total.
+            progress: see `steps`.
 
         Raises:
-            ParameterError: see `sample_with`; only one of `start` and `depth`; NaN in a valid frame.
-            ShapeError: noise or start of another shape.
+            ParameterError, ShapeError: see `sample_with`; another shape; NaN in a valid frame; `start` without `depth`.
         """
         batch, _, frames = condition.shape
         mels, valid = self.config.mels, _mask(lengths, batch, frames)  # (B, 1, T)
@@ -279,18 +265,10 @@ class DiffusionSVC(nn.Module):
         noise: Float[Tensor, "batch 1 mels frames"],
         kind: str = "l2",
     ) -> Float[Tensor, ""]:
-        """Mean error of a prediction over valid elements.
+        """Mean error of a prediction over valid elements, squared ("l2") or absolute ("l1").
 
         Hence the loss of a batch, and its gradient, is the mean of those of its items, weighted by their lengths. The
-        published code takes the mean over padding too.
-
-        Args:
-            mel: log10 mel `(B, T, 128)`.
-            condition: `(B, 256, T)`, of `encode`.
-            lengths: `(B,)`.
-            t: `(B,)`, times from 0 to 999.
-            noise: `(B, 1, 128, T)`, normal.
-            kind: "l2" (squared error) or "l1" (absolute).
+        published code takes the mean over padding too. `mel` is log10, `condition` is of `encode`, `t` from 0 to 999.
         """
         check_choice("kind", kind, ("l2", "l1"))
         batch, frames, mels = mel.shape
@@ -322,7 +300,7 @@ class DiffusionSVC(nn.Module):
     @property
     def receptive_field(self) -> int:
         """Frames to each side that a prediction depends on: 75 published."""
-        return self.denoise_fn.receptive_field
+        return sum(layer.dilated_conv.dilation[0] for layer in self.denoise_fn.residual_layers)
 
     def save(self, folder: Path | str) -> None:
         """Write a folder for `load`; see `checkpoints.save`."""
@@ -333,11 +311,8 @@ class DiffusionSVC(nn.Module):
     def from_checkpoint(cls, path: Path | str, *, cycle: int | None = None) -> DiffusionSVC:
         """Build a model from the published `.ckpt`, or from a folder of `save`.
 
-        Names of dead parameters in the file are in `.ignored` afterwards; all others must fit.
-
-        Args:
-            path: the file. `config.yaml` beside it gives the dilation cycle, and must agree with the weights.
-            cycle: read no `config.yaml`, and dilate in this cycle. None: as there, or 4 without that file.
+        Names of dead parameters in the file are in `.ignored` afterwards; all others must fit. `config.yaml` beside the
+        file gives the dilation cycle (4 without it), and must agree with the weights; with `cycle` it is not read.
 
         Raises:
             CheckpointError: the file cannot be read; a parameter does not fit; weights and configuration disagree.
@@ -370,9 +345,9 @@ class DiffusionSVC(nn.Module):
     def _singer(self, singers: Tensor | None, batch: int) -> Tensor | float:
         """Vector of each item's singer, `(B, 1, 256)`, or 0."""
         count = self.config.singers
-        if self.speaker_embed is None and singers is None:
-            return 0.0
         if self.speaker_embed is None:
+            if singers is None:
+                return 0.0
             raise ParameterError("singers", "given", "None: this model has one voice", "Train with Config(singers=).")
         expected = f"({batch},) numbers from 0 to {count - 1}, or ({batch}, {count}) weights"
         if singers is None and count > 1:

@@ -71,12 +71,12 @@ def sample_with(
 
     Args:
         predict: maps noisy data and times `(B,)` to the noise in it or to the clean data, of the same shape.
-        x: `(B, ...)`, normal noise; with `depth`, data with the noise of time `depth - 1`.
+        x: normal noise; with `depth`, data with the noise of time `depth - 1`.
         steps: of a run through all times. "plms" evaluates `predict` once more than that, and its last step, from
             t = 0 to t = 0, changes nothing, as published.
         sampler: "plms" (published, linear multistep; here PNDM without Runge-Kutta steps), "ddpm" (ancestral, with
             fresh noise and clean data clipped to [-1, 1]), "ddim"; "unipc" and "dpm++" of order 2, spaced by log-SNR.
-        betas: `(times,)`; None: `linear_betas()`.
+        betas: None: `linear_betas()`.
         predicts: "noise" or "x0".
         depth: number of times to go through; None: all. A shallow run makes the same share of the steps, two at least.
         generator: of the noise that "ddpm" adds.
@@ -86,8 +86,7 @@ def sample_with(
         Samples, with the noise of t = 0 left in them by all samplers but "ddpm" and "ddim" of predicted clean data.
 
     Raises:
-        ParameterError: an unknown sampler; steps or depth out of range; "plms" with steps that do not divide the
-            number of times; "plms", "ddpm" or "ddim" with a depth of fewer than two steps.
+        ParameterError: steps or depth out of range, too few, or, for "plms", no divisor of the number of times.
     """
     betas = linear_betas() if betas is None else betas.detach().double().cpu()
     count = len(betas)
@@ -96,7 +95,8 @@ def sample_with(
     depth = count if depth is None else depth
     check_whole("steps", steps, 2, count)
     check_whole("depth", depth, 2, count)
-    scheduler, times = (_by_interval if sampler in _BY_INTERVAL else _by_snr)(sampler, betas, steps, predicts, depth)
+    kind = {"prediction_type": "epsilon" if predicts == "noise" else "sample"}
+    scheduler, times = (_by_interval if sampler in _BY_INTERVAL else _by_snr)(sampler, betas, steps, kind, depth)
 
     shape, dtype = x.shape, x.dtype
     x = x if dtype in (torch.float32, torch.float64) else x.float()
@@ -113,22 +113,19 @@ def sample_with(
     return x.to(dtype)
 
 
-def _by_interval(sampler: str, betas: Tensor, steps: int, predicts: str, depth: int) -> tuple[object, list[int]]:
+def _by_interval(sampler: str, betas: Tensor, steps: int, predicts: dict, depth: int) -> tuple[object, list[int]]:
     """Scheduler and times that are equally far apart."""
-    count = len(betas)
+    count, expected = len(betas), f'a divisor of {len(betas)} for "plms"'
     if sampler == "plms" and count % steps:
         near = min((n for n in range(2, count + 1) if count % n == 0), key=lambda n: abs(n - steps))
-        raise ParameterError(
-            "steps", f"{steps}", f'a divisor of {count} for "plms"', f"Use {near}, or another sampler."
-        )
+        raise ParameterError("steps", f"{steps}", expected, f"Use {near}, or another sampler.")
     interval = count // steps
     times = [time for time in reversed(range(0, steps * interval, interval)) if time < depth]
     if len(times) < 2:
         found = f"{steps} for {count} times, of which {depth} are gone through in one step"
         raise ParameterError("steps", found, f'two steps or more for "{sampler}"', "Take more, or a larger depth.")
     kind, options = _BY_INTERVAL[sampler]
-    if sampler != "plms":
-        options = options | {"prediction_type": "epsilon" if predicts == "noise" else "sample"}
+    options = options if sampler == "plms" else options | predicts  # PNDM is handed noise, see above
     scheduler = kind(num_train_timesteps=count, trained_betas=betas.tolist(), **options)
     # In float64 before they are rounded, as published; diffusers multiplies in float32.
     scheduler.alphas_cumprod = (1 - betas).cumprod(0).float()
@@ -138,17 +135,11 @@ def _by_interval(sampler: str, betas: Tensor, steps: int, predicts: str, depth: 
     return scheduler, [times[0], times[1], *times[1:]] if sampler == "plms" else times
 
 
-def _by_snr(sampler: str, betas: Tensor, steps: int, predicts: str, depth: int) -> tuple[object, list[int]]:
+def _by_snr(sampler: str, betas: Tensor, steps: int, predicts: dict, depth: int) -> tuple[object, list[int]]:
     """Scheduler and times of which the first is `depth - 1`."""
     kind, options = _BY_SNR[sampler]
-    scheduler = kind(
-        num_train_timesteps=depth,
-        trained_betas=betas[:depth].tolist(),
-        solver_order=2,
-        final_sigmas_type="sigma_min",
-        prediction_type="epsilon" if predicts == "noise" else "sample",
-        **options,
-    )
+    options = options | predicts | {"solver_order": 2, "final_sigmas_type": "sigma_min"}
+    scheduler = kind(num_train_timesteps=depth, trained_betas=betas[:depth].tolist(), **options)
     scheduler.alphas_cumprod = (1 - betas[:depth]).cumprod(0).numpy()  # of a tensor NumPy warns
     scheduler.set_timesteps(max(2, round(steps * depth / len(betas))))
     scheduler.set_begin_index(0)

@@ -44,14 +44,7 @@ class ResidualLayer(nn.Module):
 
 
 class WaveNet(nn.Module):
-    """Diff-SVC's denoiser. Published: `DiffNet`.
-
-    Args:
-        mels: bins of its input and output.
-        channels: inside.
-        condition_size: width of the condition.
-        dilations: of its layers.
-    """
+    """Diff-SVC's denoiser, a layer for each of the dilations. Published: `DiffNet`."""
 
     def __init__(self, mels: int, channels: int, condition_size: int, dilations: Sequence[int]):
         super().__init__()
@@ -69,7 +62,7 @@ class WaveNet(nn.Module):
         conditions: Sequence[Float[Tensor, "batch gates frames"]],
         valid: Bool[Tensor, "batch 1 frames"] | None,
     ) -> Float[Tensor, "batch mels frames"]:
-        """Prediction `(B, 128, T)` from `project`ed conditions, one for each layer."""
+        """Prediction `(B, 128, T)` from the projected condition of each layer."""
         x = F.relu(self.input_projection(x))  # (B, 384, T)
         step = self.mlp(time_embedding(t, x.shape[1]).to(x.dtype))  # (B, 384)
         total = 0
@@ -78,15 +71,6 @@ class WaveNet(nn.Module):
             total = total + skip
         x = total / math.sqrt(len(self.residual_layers))
         return self.output_projection(F.relu(self.skip_projection(x)))  # (B, 128, T)
-
-    def project(self, condition: Float[Tensor, "batch size frames"]) -> list[Float[Tensor, "batch gates frames"]]:
-        """Condition as each layer adds it, `(B, 768, T)`; the same at all times."""
-        return [layer.conditioner_projection(condition) for layer in self.residual_layers]
-
-    @property
-    def receptive_field(self) -> int:
-        """Frames to each side that an output depends on."""
-        return sum(layer.dilated_conv.dilation[0] for layer in self.residual_layers)
 
 
 def time_embedding(t: Int[Tensor, " batch"] | Float[Tensor, " batch"], size: int) -> Float[Tensor, "batch size"]:
