@@ -8,6 +8,7 @@ descriptions of English (r has a low third formant, w a low second one, velars h
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -199,6 +200,55 @@ def _set(speaker: Speaker, name: str, drawn: float | None, lowest: float, highes
     object.__setattr__(speaker, name, drawn if given is None else float(given))
 
 
+def tracks_of(
+    phones: Sequence[Phone],
+    bounds: Float64[np.ndarray, " bounds"],
+    factors: Float64[np.ndarray, "phones 3"],
+    hertz: Float64[np.ndarray, " frames"],
+    speaker: Speaker,
+    levels: Float64[np.ndarray, " phones"] | None = None,
+) -> Tracks:
+    """Parameters of the voice for phones in a row.
+
+    Args:
+        phones: in their order.
+        bounds: their starts and the end of the last one, in seconds.
+        factors: of an adult's F1 to F3, phone by phone.
+        hertz: pitch every 5 ms; it decides the number of frames.
+        speaker: of the phones.
+        levels: loudness of each phone; None for 1.
+    """
+    times, tract = np.arange(len(hertz)) / FRAME_RATE, speaker.tract
+    parts, targets, ends = [], [], []
+    for phone, start, end, factor in zip(phones, bounds[:-1], bounds[1:], factors, strict=True):
+        parts += phone.parts
+        targets += [factor * part.formants for part in phone.parts]
+        ends += (start + (end - start) * np.cumsum([part.share for part in phone.parts])).tolist()
+    at = np.minimum(np.searchsorted(ends, times, "right"), len(parts) - 1)  # the part at each frame
+    sounding = ((times >= bounds[0]) & (times < bounds[-1])).astype(float)
+    if levels is not None:
+        sounding *= np.repeat(levels, [len(phone.parts) for phone in phones])[at]
+    voice, breath, hiss, centre, width, zero = (
+        np.array([getattr(part, name) or 0.0 for part in parts])[at]
+        for name in ("voice", "breath", "hiss", "centre", "width", "zero")
+    )
+    # A hiss fades in and out with its own spectrum: frames without one take that of the nearest frame with one.
+    hissing = np.flatnonzero(centre)
+    if len(hissing):
+        nearest = hissing[np.abs(np.arange(len(times))[:, None] - hissing).argmin(axis=1)]
+        centre, width = centre[nearest], width[nearest]
+    return Tracks(
+        f0=hertz,
+        formants=np.stack([smooth(track, 0.05) for track in np.stack(targets)[at].T], axis=1),
+        zero=smooth(np.where(zero, zero, NOSE) * tract, 0.03),
+        voice=smooth(voice * sounding, 0.02),
+        breath=smooth((breath + speaker._voice[1] * voice) * sounding, 0.02),
+        hiss=smooth(hiss * sounding, 0.01),
+        centre=np.minimum(centre * tract, 7000.0),
+        width=np.maximum(width * tract, 1.0),
+    )
+
+
 # Words
 
 PRONUNCIATIONS = ("normal", "abnormal")
@@ -292,34 +342,8 @@ class Spoken:
     @cached_property
     def tracks(self) -> Tracks:
         """Pitch, formants and loudness every 5 ms."""
-        bounds, tract = self._times, self.speaker.tract
         times = np.arange(math.ceil(self._end * FRAME_RATE) + 1) / FRAME_RATE
-        parts, targets, ends = [], [], []
-        for phone, start, end, factors in zip(self._phones, bounds[:-1], bounds[1:], self._factors, strict=True):
-            parts += phone.parts
-            targets += [factors * part.formants for part in phone.parts]
-            ends += (start + (end - start) * np.cumsum([part.share for part in phone.parts])).tolist()
-        at = np.minimum(np.searchsorted(ends, times, "right"), len(parts) - 1)  # the part at each frame
-        sounding = (times >= bounds[0]) & (times < bounds[-1])
-        voice, breath, hiss, centre, width, zero = (
-            np.array([getattr(part, name) or 0.0 for part in parts])[at]
-            for name in ("voice", "breath", "hiss", "centre", "width", "zero")
-        )
-        # A hiss fades in and out with its own spectrum: frames without one take that of the nearest frame with one.
-        hissing = np.flatnonzero(centre)
-        if len(hissing):
-            nearest = hissing[np.abs(np.arange(len(times))[:, None] - hissing).argmin(axis=1)]
-            centre, width = centre[nearest], width[nearest]
-        return Tracks(
-            f0=self._pitch(times),
-            formants=np.stack([smooth(track, 0.05) for track in np.stack(targets)[at].T], axis=1),
-            zero=smooth(np.where(zero, zero, NOSE) * tract, 0.03),
-            voice=smooth(voice * sounding, 0.02),
-            breath=smooth((breath + self.speaker._voice[1] * voice) * sounding, 0.02),
-            hiss=smooth(hiss * sounding, 0.01),
-            centre=np.minimum(centre * tract, 7000.0),
-            width=np.maximum(width * tract, 1.0),
-        )
+        return tracks_of(self._phones, self._times, self._factors, self._pitch(times), self.speaker)
 
     @cached_property
     def truth(self) -> Truth:
