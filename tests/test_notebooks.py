@@ -50,6 +50,7 @@ VERDICTS = {
     "33": """holds, does not hold, does not hold, holds, holds, holds when, does not hold, holds when, holds,
     holds when""",
     "34": "holds when, does not hold, holds when, does not hold, holds when, does not hold",
+    "41": "holds, holds, holds when",
     "42": "holds, holds, holds, holds, holds, holds when, does not hold, holds when",
     "44": """does not hold, holds, holds, holds, holds when, holds, holds, does not hold, holds, does not hold,
     holds when, does not hold, does not hold, holds, holds, holds, does not hold, does not hold, does not hold,
@@ -80,6 +81,7 @@ SHORT = {
     "33": {"steps": 20, "comparison_steps": 4, "seeds": 1, "folds": 2},
     "34": {"steps": 2, "settings": {"speakers": 4, "test_size": 0.5}},
     "35": {"steps": 4},
+    "41": {"phrases": 6, "settings": SONGS},
     "44": {"steps": 4, "settings": SONGS},
 }
 LONG = pytest.mark.long  # what only `env/test --long` runs
@@ -216,6 +218,7 @@ ODD = [
     ("24", silent, {"seconds": 0.3}),
     ("25", sound_alone, {}),
     ("34", silent, {"time_mask": 60}),
+    ("41", short, {}),
 ]
 ODD_TOO = [
     *(("11", make, {}) for make in (silent, short, mono)),
@@ -225,6 +228,7 @@ ODD_TOO = [
     ("25", silent, {}),
     *(("31", make, {"seconds": 0.5}) for make in (silent, short)),
     ("34", short, {"time_mask": 60}),
+    *(("41", make, {"seconds": 20, "singer": "otto", "method": "pyin"}) for make in (silent, mono, large_and_odd)),
 ]
 
 
@@ -243,6 +247,7 @@ RECORDINGS = {
     "24": ["KlsG1EnBEjc_000361.mp4"],
     "25": ["KlsG1EnBEjc_000361.mp4"],
     "34": ["speech/Front_Center.wav"],
+    "41": ["speech/Front_Center.wav"],
 }
 
 
