@@ -167,7 +167,7 @@ def _harmonics(tracks: Tracks, singer: Singer, cut: slice) -> np.ndarray:
     numbers = np.arange(1, int(SAMPLE_RATE / 2 / hertz.min()) + 1)
     frequencies, x = hertz * numbers, numbers / singer.opening
     source = x / np.sqrt((1 - x * x) ** 2 + (x / 0.8) ** 2)
-    corner = singer.tilt * tracks.effort[cut, None] ** 0.5
+    corner = singer.tilt * tracks.effort[cut, None] ** 0.4
     level = tracks.voice[cut, None] * np.sqrt(hertz / 200) / np.sqrt(1 + (frequencies / corner) ** 2)
     # Phases of a dispersed pulse spread its energy over the period.
     return level * source * _tract(frequencies, tracks, singer, cut) * np.exp(-1.5j * np.pi * np.sqrt(numbers))

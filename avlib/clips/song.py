@@ -40,7 +40,7 @@ SINGERS = {
         highest=700, vibrato=42, rate=5.9, delay=0.32, glide=0.1, jitter=4.5, attack=0.09,
     ),
     "otto": Singer(  # dark and ringing
-        "otto", tract=0.9, first=0.97, second=1.02, ring=1.0, tilt=7000, opening=1.3, breath=0.06, lowest=110,
+        "otto", tract=0.9, first=0.97, second=1.02, ring=1.0, tilt=7000, opening=1.3, breath=0.09, lowest=110,
         highest=440, vibrato=55, rate=5.3, delay=0.26, glide=0.08, jitter=4, attack=0.07,
     ),
     "kaya": Singer(  # clear and thin
@@ -59,7 +59,7 @@ VOWELS = {
     "u": (320, 680, 2250),
 }
 CONSONANTS = ("m", "n", "l", "w", "s", "sh", "f", "t", "k", "d")  # of `spoken.PHONES`
-CLASSES = ("rest", *VOWELS, *CONSONANTS)  # of `Truth.vowels`
+CLASSES = ("rest", *VOWELS, *CONSONANTS, "breath")  # of `Truth.vowels`
 COLUMNS = ("path", "singer", "melody", "seed", "seconds")
 
 _VOICED, _SUNG = 0.02, 0.3  # levels of the voice from which a frame counts as voiced, and as sung
@@ -67,7 +67,7 @@ _BRIGHT, _BROAD = 1.3, 2.0  # factors of the hiss of speech at 16 kHz
 _SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 7, 9))  # major, minor, pentatonic
 _STEPS = (-3, -2, -1, -1, -1, 0, 1, 1, 1, 2, 3)
 _BEATS = (0.5, 0.5, 0.5, 0.75, 1.0, 1.0, 1.0, 1.5)
-_LOUDNESS = 0.08  # RMS of what is sung
+_LOUDNESS, _INHALED = 0.08, 0.02  # RMS of what is sung; level of a breath in a rest
 _REST, _RELEASE = 0.25, 0.14  # seconds from which a gap is a rest; in which a voice fades before it
 
 
@@ -91,7 +91,7 @@ class Truth:
     """The truth of a song, frame by frame: at `(k + 0.5) * 512 / 44100` seconds.
 
     hertz: pitch, also through what is not voiced; voiced: the vocal cords vibrate.
-    vowels: numbers of `CLASSES`, rests and consonants too. sung: a vowel sounds, neither fading in nor out.
+    vowels: numbers of `CLASSES`: rests, consonants and breath too. sung: a vowel sounds, neither fading in nor out.
     onsets: of the vowels, in seconds.
     """
 
@@ -189,6 +189,7 @@ class Song:
         times = (np.arange(self.samples // FRAME) + 0.5) * (FRAME / SAMPLE_RATE)
         level, hertz = (np.interp(times, self._times, track) for track in (self._shape[0], self.tracks.hertz))
         vowels = self._track("class", times)
+        vowels[np.interp(times, self._times, self._shape[2]) > 0.1 * _INHALED] = CLASSES.index("breath")
         sung = (level > _SUNG) & (vowels > 0) & (vowels <= len(VOWELS))
         onsets = tuple(float(note.start) for note in self.notes)
         name, seconds = self.singer.name, float(self.seconds)
@@ -251,7 +252,7 @@ class Song:
     def _shape(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Level of the voice (a vowel's is 1), loudness (about 1), and the breath that is taken in rests."""
         times, notes, begins = self._times, self.notes, self._plan[1]
-        draws = 2 * self._dice("loudness").random((len(notes), 2)) - 1
+        draws = self._dice("loudness").random((len(notes), 2)) - 0.5
         middle = sum(note.pitch for note in notes) / len(notes)
         envelope, breath, before, knots, decibels = np.zeros_like(times), np.zeros_like(times), -0.05, [], []
         for first, last in self._plan[2]:
@@ -265,12 +266,12 @@ class Song:
                 inside = slice(*np.searchsorted(times, (start, stop)))
                 breath[inside] = np.sin(np.pi * (times[inside] - start) / (stop - start)) ** 2
             for i in range(first, last + 1):  # a group swells and fades, and high notes are louder
-                arch = 2 * math.sin(math.pi * (i - first + 0.5) / (last - first + 1)) - 1.3
+                arch = 1.5 * math.sin(math.pi * (i - first + 0.5) / (last - first + 1)) - 1
                 knots += [notes[i].start, (notes[i].start + 2 * notes[i].end) / 3]
                 decibels += [arch + 0.2 * (notes[i].pitch - middle) + change for change in np.cumsum(draws[i])]
             before = end
         level = smooth(self._track("voice", times), 0.05) * envelope
-        return level, 10 ** (smooth(np.interp(times, knots, decibels), 0.15) / 20), 0.02 * breath
+        return level, 10 ** (smooth(np.interp(times, knots, decibels), 0.15) / 20), _INHALED * breath
 
     def _pitch(self) -> np.ndarray:
         """Pitch in Hz, continuous through what is not voiced."""

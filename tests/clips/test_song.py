@@ -171,7 +171,8 @@ def test_voicing_is_that_of_the_sound(songs, sounds):
     """Rests are silent but for a breath; what is voiced has its power below 1 kHz in harmonics of the pitch."""
     for one, waveform in zip(songs, sounds, strict=True):
         truth, loud = one.truth, level(waveform)
-        rest = (truth.vowels == 0) & ~truth.voiced
+        rest, breath = (truth.vowels == 0) & ~truth.voiced, truth.vowels == CLASSES.index("breath")
+        assert not truth.voiced[breath].any() and np.median(loud[breath]) > np.median(loud[rest]) + 10
         assert rest.sum() > 5 and loud[rest].max() < loud[truth.sung].mean() - 25
         assert truth.sung[truth.voiced].mean() > 0.7 and not truth.sung[~truth.voiced].any()
         hiss = np.isin(truth.vowels, [CLASSES.index(name) for name in ("s", "sh", "f")]) & ~truth.voiced

@@ -176,7 +176,7 @@ def test_training_begins_with_given_weights_and_keeps_their_range(whole, tmp_pat
     assert all(torch.equal(t, whole.model.state_dict()[name]) for name, t in begun.state_dict().items())
     with pytest.raises(CheckpointError, match=r"another spec_max.*the range of the weights"):
         svc.build(changed(small, given | {"spec_max": [1.5]}), progress=False)
-    with pytest.raises(CheckpointError, match=r"unit_size 16; expected unit_size 1"):
+    with pytest.raises(CheckpointError, match=rf"unit_size {len(song.CLASSES)}; expected unit_size 1"):
         svc.build(changed(small, given | {"encoder": "none"}), progress=False)
 
 
@@ -206,7 +206,7 @@ class Knows(torch.nn.Module):
 
 def test_scores_of_the_truth_and_of_the_source():
     one = song.Song("mira", seed=3, seconds=2.0, span=song.SHARED)
-    judging = svc.Judges(Knows(1, 16), Knows(1, 2))
+    judging = svc.Judges(Knows(1, len(song.CLASSES)), Knows(1, 2))
     true, source = (svc.sound_of(each) for each in (one.by("otto"), one))
     found = svc.scored([true], [one], "otto", judging)
     assert found.ratio == 0 and found.nearer.all() and found.singer.all()
