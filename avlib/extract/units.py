@@ -162,7 +162,7 @@ def content_encoder(
         width: of ContentVec: 256 takes layer 9 through `final_proj`, 768 layer 12 as it is; None: 256 where the folder
             has a `final_proj`. Other encoders have one width; another one is refused.
         layer: of ContentVec or Wav2Vec2, from 1; None: see `width`; the last one of Wav2Vec2.
-        options: of `ContentEncoder`.
+        options: of `ContentEncoder`; `pad=0` gives ContentVec's units as published, apart from the last one.
 
     Raises:
         ParameterError: an unknown name, no path, or a width or layer that the model does not have.
