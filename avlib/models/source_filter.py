@@ -29,6 +29,7 @@ LOWEST, HIGHEST = 20.0, SVC_HERTZ[1]  # Hz, of harmonics
 BREATH = ((0.0, 0.02), (2000.0, 0.05), (4000.0, 0.15), (8000.0, 0.5), (12000.0, 0.9), (16000.0, 1.0))
 STEPS = 8  # updates of the amplitudes
 BANDS = 24  # of noise
+NOISIEST, AROUND = 0.08, 41  # noise of voiced sound is at most this share of the highest of so many mel bins
 SPREAD = 0.3  # share of the noise found between resolved harmonics that is not noise
 # 2 pi times the variance of the window in seconds squared, per hop in seconds: from Hz in a frame to a glide's width.
 _GLIDE = 2 * math.pi * (1 / 12 - 1 / (2 * math.pi**2)) * SVC_N_FFT**2 / SVC_SAMPLE_RATE / SVC_HOP
@@ -163,15 +164,17 @@ class SourceFilterVocoder(nn.Module):
         shares = torch.where(voiced[..., None], self.shares, 1.0)  # (B, T, 128)
         amplitudes = gathered(magnitudes * (1 - shares.square()).sqrt()) / total
         bands = ((magnitudes * shares) @ self.bands) / self.bands.sum(0)
+        # A network's mel may be blurred: so much noise between harmonics would hide them.
+        most = F.max_pool1d(magnitudes, AROUND, 1, AROUND // 2) * (2 * self.shares).clamp(min=NOISIEST)
         for _ in range(STEPS):
-            noise = bands @ self.bands.T
+            noise = (bands @ self.bands.T).minimum(most)
             found = torch.zeros_like(magnitudes).scatter_add(2, mels, reach * amplitudes.repeat_interleave(_WIDTH, 2))
             ratio = magnitudes / (found.square() + noise.square()).sqrt().clamp(min=1e-9)
             amplitudes = amplitudes * gathered(ratio)
             bands = bands * ((ratio @ self.bands) / self.bands.sum(0))
         # What vibrato spreads between harmonics was taken for noise, and will be there again.
-        spread = 1 - SPREAD * (1 - self.shares) ** 3
-        return amplitudes, torch.where(voiced[..., None], bands @ self.bands.T * spread, magnitudes)
+        noise = noise * (1 - SPREAD * (1 - self.shares) ** 3)
+        return amplitudes, torch.where(voiced[..., None], noise, magnitudes)
 
     def _filtered(self, noise: Tensor, magnitudes: Tensor) -> Tensor:
         """Noise `(B, samples)` with the given mel."""

@@ -105,6 +105,16 @@ def test_breath_is_heard_where_it_is_asked_for(vocoder):
         SourceFilterVocoder(breath=((100.0, 1.5),))
 
 
+def test_a_blurred_mel_is_no_whisper(vocoder):
+    """A network's mel has no clear harmonics; what lies between them must not hide them."""
+    sound, pitch, _, _ = sung(100)
+    blurred = torch.nn.functional.avg_pool1d(ln_mel(sound).transpose(1, 2), 9, 1, 4, count_include_pad=False)
+    both = vocoder(blurred.transpose(1, 2), pitch, generator=seeded())[0, 0]
+    tone = vocoder(blurred.transpose(1, 2), pitch, noise=False)[0, 0]
+    low = [torch.fft.rfft(each)[: 2000 * len(both) // RATE].abs().square().sum() for each in (tone, both - tone)]
+    assert 10 * (low[0] / low[1]).log10() > 10  # dB below 2 kHz
+
+
 def test_noise_is_seeded_given_or_left_out(vocoder):
     sound, pitch, voiced, _ = sung(40)
     mel = ln_mel(sound)
