@@ -1,12 +1,10 @@
 """Built-in talking heads: drawn faces whose mouth follows the vowels and the loudness of our synthetic voices.
 
-    words, speaker, head, seed -> `Talk(words, speaker, head)` -> its `truth`, its `sound()`, its `frames()`
+    words, speaker, head, seed -> `Talk(words, speaker, head)` -> its `truth`, its `sound()`, its `frame(i)`
     `talks(count, words, speakers, heads)` -> many of them, in turns -> `render` -> mp4 files and their table
 
-The voice is that of `speech`, by speakers with the pitch and the vocal tract of adults; no recordings are in it, and
-nobody's voice or face is imitated. Phones last as their neighbours and the speaking rate demand: vowels are shorter
-before voiceless consonants and longer before a pause, as in Klatt, "Linguistic uses of segmental duration in English",
-JASA 59 (1976).
+The voice is that of `speech`, by adults. Vowels are shorter before voiceless consonants and longer before a pause
+(Klatt, "Linguistic uses of segmental duration in English", JASA 59, 1976).
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ from functools import cached_property
 from itertools import chain, islice
 from itertools import count as numbers
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import numpy as np
@@ -31,34 +30,31 @@ from ..settings import Natural, Number, Share, settings
 from . import spoken
 from .backdrop import Backdrop
 from .drawing import Canvas
-from .portrait import STYLES, Box, Head, mouth_opening
+from .portrait import STYLES, Box, Head, Pose, mouth_opening
 from .rendering import place, publish, render_missing, write_table
 from .sound import dice
 from .spoken import PHONES, Part, Phone, Speaker, tracks_of
 from .voice import FRAME_RATE, SAMPLE_RATE, Tracks, smooth, speak
 
 __all__ = [
-    "CLASSES", "COLUMNS", "SAMPLE_RATE", "STYLES", "UNIT", "VOICELESS", "VOWELS", "WORDS", "Head", "Speaker", "Talk",
-    "Truth", "mouth_opening", "render", "speaker_of", "talks",
+    "CLASSES", "COLUMNS", "SAMPLE_RATE", "STYLES", "UNIT", "VOWELS", "WORDS", "Head", "Speaker", "Talk", "Truth",
+    "mouth_opening", "render", "speaker_of", "talks",
 ]  # fmt: skip
 
 UNIT = 320  # samples in a unit: 20 ms; two units last as long as a picture at 25 Hz
 VOWELS = ("iy", "ih", "ae", "ah", "aa", "uw", "ey")
-VOICELESS = ("s", "sh", "f", "th", "p", "t", "k")
+_VOICELESS = ("s", "sh", "f", "th", "p", "t", "k")
 CLASSES = ("sil", *PHONES)  # of `Truth.units`; "sil" is silence
 COLUMNS = ("path", "audio", "boxes", "words", "speaker", "head", "seed", "seconds")
 
 # Every phone is in three words or more, so that words can be held out.
-WORDS = spoken.WORDS | {
-    word: tuple(phones.split())
-    for word, phones in {
-        "cat": "k ae t", "day": "d ey", "dad": "d ae d", "dog": "d aa g", "duck": "d ah k", "face": "f ey s",
-        "feet": "f iy t", "food": "f uw d", "gap": "g ae p", "goose": "g uw s", "gum": "g ah m", "king": "k ih ng",
-        "lake": "l ey k", "map": "m ae p", "path": "p ae th", "pool": "p uw l", "rain": "r ey n", "rough": "r ah f",
-        "see": "s iy", "shade": "sh ey d", "shop": "sh aa p", "sheep": "sh iy p", "teeth": "t iy th",
-        "thing": "th ih ng", "two": "t uw", "wash": "w aa sh", "week": "w iy k", "wig": "w ih g",
-    }.items()
-}  # fmt: skip
+_MORE = """
+    cat k ae t, day d ey, dad d ae d, dog d aa g, duck d ah k, face f ey s, feet f iy t, food f uw d, gap g ae p,
+    goose g uw s, gum g ah m, king k ih ng, lake l ey k, map m ae p, path p ae th, pool p uw l, rain r ey n,
+    rough r ah f, see s iy, shade sh ey d, shop sh aa p, sheep sh iy p, teeth t iy th, thing th ih ng, two t uw,
+    wash w aa sh, week w iy k, wig w ih g
+"""
+WORDS = spoken.WORDS | {word: tuple(phones) for word, *phones in map(str.split, _MORE.split(","))}
 
 # Opening and width of the mouth, by phone; it is shut and 1 wide in silence.
 _MOUTHS = {
@@ -68,11 +64,8 @@ _MOUTHS = {
     "t": (0.14, 1.02), "k": (0.26, 1.0), "d": (0.16, 1.02), "g": (0.26, 1.0), "sil": (0.0, 1.0),
 }  # fmt: skip
 _SILENCE = Phone(0.1, (Part(1, (500, 1500, 2500)),))
-_GRID = 0.04  # seconds; a clip lasts a whole number of them
-_JITTER = 0.06  # spread of durations that nothing explains
-_LOUDNESS, _LOUDEST = 0.07, 0.98  # RMS of what is said; greatest sample
-_VOICED = 0.05  # level of the voice from which a unit counts as voiced
-_BLINK = 0.13  # seconds
+_GRID, _JITTER = 0.04, 0.06  # seconds of which a clip is a multiple; spread of durations that nothing explains
+_LOUDNESS, _LOUDEST, _VOICED = 0.07, 0.98, 0.05  # RMS of what is said; greatest sample; voice of a voiced unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +74,7 @@ class Truth:
 
     words, word_starts, word_ends: in seconds. levels: loudness of each word, from 0.4 to 1.
     phones, starts, ends: in seconds, silences ("sil") too. A stop begins with its closure.
-    units: numbers of `CLASSES`, for each 20 ms, in its middle; hertz: pitch there, also where nothing is voiced;
-        voiced: the vocal cords vibrate there.
+    units: numbers of `CLASSES` in the middle of each 20 ms; hertz: pitch there, also where it is not voiced.
     opening: of the mouth in each frame, from 0 (shut) to 1. Frame `i` shows the time `(i + 0.5) / frame_rate`.
     boxes: around the face in each frame, x1, y1, x2, y2 in pixels; None where there is no face.
     """
@@ -125,16 +117,13 @@ class Talk:
     `dataclasses.replace(talk, head=...)` says the same in the same voice, `replace(talk, speaker=...)` in another one.
 
     words: of `WORDS`, in a row, as a text ("key moon") or one by one; at most 40.
-    speaker: a Speaker, or the seed of an adult one (`speaker_of`).
-    head: a Head, or its seed.
-    seed: of timing, loudness, melody and motion.
-    rate: speaking rate; 2 is twice as quick.
+    speaker: a Speaker, or the seed of an adult one (`speaker_of`). head: a Head, or its seed.
+    seed: of timing, loudness, melody and motion. rate: of speech; 2 is twice as quick.
     absent: share of the frames without a face, in one piece; the sound goes on.
-    size: height and width of the pictures in pixels, from 32 to 1024.
-    frame_rate: in Hz.
+    size: height and width of the pictures in pixels, from 32 to 1024. frame_rate: in Hz.
     """
 
-    words: str | Annotated[tuple[str, ...], Field(max_length=40)]
+    words: str | tuple[str, ...]
     speaker: Speaker | Natural = 0
     head: Head | Natural = 0
     seed: Annotated[int, Field(ge=0)] = 0
@@ -151,15 +140,14 @@ class Talk:
             check_choice("words", word, tuple(WORDS))
         for name, side in zip(("size[0]", "size[1]"), self.size, strict=True):
             check_whole(name, side, 32, 1024)
-        object.__setattr__(self, "words", words)
-        if not isinstance(self.speaker, Speaker):
-            object.__setattr__(self, "speaker", speaker_of(self.speaker))
-        if not isinstance(self.head, Head):
-            object.__setattr__(self, "head", Head(self.head))
+        speaker = self.speaker if isinstance(self.speaker, Speaker) else speaker_of(self.speaker)
+        head = self.head if isinstance(self.head, Head) else Head(self.head)
+        for name, value in (("words", words), ("speaker", speaker), ("head", head)):
+            object.__setattr__(self, name, value)
 
     @property
     def seconds(self) -> float:
-        """Duration, a multiple of 40 ms: a whole number of frames at 25 Hz, and an even number of units."""
+        """Duration, a multiple of 40 ms: whole frames at 25 Hz, and an even number of units."""
         return round(float(self._plan.bounds[-1]) / _GRID) * _GRID
 
     @property
@@ -169,44 +157,45 @@ class Talk:
 
     @cached_property
     def tracks(self) -> Tracks:
-        """Pitch, formants and loudness every 5 ms."""
-        plan = self._plan
-        draws = self._dice("formants").random((len(plan.names), 3))
-        factors = self.speaker.tract * self.speaker._voice[0] * (1 + 0.03 * (2 * draws - 1))
+        """Pitch, formants and loudness every 5 ms. The pitch falls, rises on loud vowels, and is unsteady."""
+        plan, stream, ticks = self._plan, self._dice("pitch"), np.arange(round(self.seconds * FRAME_RATE) + 1)
+        mean, start, end = stream.random(3).tolist()
+        falling = np.interp(ticks / FRAME_RATE, plan.bounds[[1, -2]], (1.02 + 0.1 * start, 0.82 + 0.08 * end))
+        vowels = plan.levels * [name in VOWELS for name in plan.names]
+        accents = 1 + 0.14 * smooth(vowels[self._at(ticks / FRAME_RATE)], 0.2)
+        unsteady = 1 + 0.02 * smooth(2 * stream.random(len(ticks)) - 1, 0.03)
+        hertz = self.speaker.f0 * (0.96 + 0.08 * mean) * falling * accents * unsteady
+        spread = 0.97 + 0.06 * self._dice("formants").random((len(plan.names), 3))
+        factors = self.speaker.tract * self.speaker._voice[0] * spread
         phones = [PHONES.get(name, _SILENCE) for name in plan.names]
-        return tracks_of(phones, plan.bounds, factors, self._pitch(), self.speaker, plan.levels)
+        return tracks_of(phones, plan.bounds, factors, hertz, self.speaker, plan.levels)
 
     @cached_property
     def mouth(self) -> tuple[Float64[np.ndarray, " ticks"], Float64[np.ndarray, " ticks"]]:
         """Opening and width of the mouth every 5 ms. A vowel that is half as loud opens it three quarters as far."""
-        plan = self._plan
-        opening, width = np.array([_MOUTHS[name] for name in plan.names])[self._at(self._ticks)].T
-        loudness = 0.5 + 0.5 * plan.levels[self._at(self._ticks)]
-        return smooth(opening * loudness, 0.1), smooth(width, 0.12)
+        at = self._at(self.tracks.times)
+        opening, width = np.array([_MOUTHS[name] for name in self._plan.names])[at].T
+        return smooth(opening * (0.5 + 0.5 * self._plan.levels[at]), 0.1), smooth(width, 0.12)
 
     @cached_property
     def truth(self) -> Truth:
         """The truth of sound and pictures."""
         plan, units = self._plan, (np.arange(round(self.seconds * SAMPLE_RATE) // UNIT) + 0.5) * (UNIT / SAMPLE_RATE)
-        hertz, voice = (np.interp(units, self._ticks, track) for track in (self.tracks.f0, self.tracks.voice))
-        bounds = plan.bounds.tolist()
+        hertz, voice = (np.interp(units, self.tracks.times, track) for track in (self.tracks.f0, self.tracks.voice))
+        bounds, times = plan.bounds.tolist(), (np.arange(self.frame_count) + 0.5) / float(self.frame_rate)
         return Truth(
-            self.speaker.name, self.head.name, self.seed, self.seconds, float(self.frame_rate), self.words,
+            self.speaker.name, f"h{self.head.seed}", self.seed, self.seconds, float(self.frame_rate), self.words,
             tuple(bounds[first] for first, _ in plan.spans), tuple(bounds[last] for _, last in plan.spans),
             tuple(float(plan.levels[first]) for first, _ in plan.spans), plan.names, tuple(bounds[:-1]),
             tuple(bounds[1:]), np.array([CLASSES.index(name) for name in plan.names])[self._at(units)], hertz,
-            voice > _VOICED, np.interp(self._times, self._ticks, self.mouth[0]),
-            tuple(self._box(i) for i in range(self.frame_count)),
+            voice > _VOICED, np.interp(times, self.tracks.times, self.mouth[0]),
+            tuple(None if i in self._gap else self.head.box(self._pose(i), self.size) for i in range(self.frame_count)),
         )  # fmt: skip
 
     def sound(self) -> Float32[np.ndarray, " samples"]:
-        """Render the voice.
-
-        Returns:
-            float32 (samples,), at 16 kHz, in [-1, 1) and on the grid of 16-bit files (multiples of 1/32768).
-        """
+        """The voice at 16 kHz, in [-1, 1), on the grid of 16-bit files (multiples of 1/32768)."""
         voice = speak(self.tracks, self.speaker.tract, self.speaker._voice[2], self._dice("sources"))
-        said = np.repeat(self._plan.levels[self._at(self._ticks[:-1])] > 0, SAMPLE_RATE // FRAME_RATE)
+        said = np.repeat(self._plan.levels[self._at(self.tracks.times[:-1])] > 0, SAMPLE_RATE // FRAME_RATE)
         voice *= _LOUDNESS / math.sqrt(float((voice[said] ** 2).mean()))
         voice *= min(1.0, _LOUDEST / float(np.abs(voice).max()))
         return (np.rint(voice * 32768) / 32768).astype(np.float32)
@@ -214,49 +203,45 @@ class Talk:
     def frame(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
         """Render frame `index`, RGB."""
         check_whole("index", index, 0, self.frame_count - 1)
-        time = float(self._times[index])
-        canvas = self._background.copy()
+        canvas, time = self._background.copy(), (index + 0.5) / self.frame_rate
         if index not in self._gap:
-            opening, width = (float(np.interp(time, self._ticks, track)) for track in self.mouth)
-            shut = any(start <= time < start + _BLINK for start in self._blinks)
-            self.head.paint(canvas, self.head.pose(time, self.seed), opening, width, shut)
+            opening, width = (float(np.interp(time, self.tracks.times, track)) for track in self.mouth)
+            every, start = self._dice("blinks").random(2).tolist()
+            blinks = (time / (2.5 + 2 * every) + start) % 1 < 0.04
+            self.head.paint(canvas, self._pose(index), opening, width, blinks)
         return canvas.array()
-
-    def frames(self) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-        """Render all frames, one after the other."""
-        return map(self.frame, range(self.frame_count))
 
     def _dice(self, purpose: str) -> np.random.Generator:
         return dice("talk", self.seed, purpose)
 
     @cached_property
-    def _plan(self) -> _Plan:
-        return _plan(self.words, self.speaker.pace / self.rate, self._dice("times"), self._dice("levels"))
-
-    @property
-    def _ticks(self) -> np.ndarray:
-        """Times of the tracks, in seconds."""
-        return np.arange(round(self.seconds * FRAME_RATE) + 1) / FRAME_RATE
-
-    @cached_property
-    def _times(self) -> np.ndarray:
-        """Times that the frames show, in seconds."""
-        return (np.arange(self.frame_count) + 0.5) / float(self.frame_rate)
+    def _plan(self) -> SimpleNamespace:
+        """Names, bounds (s) and levels of phones; the first phone of each word, and the one after its last."""
+        times, loudness, pace = self._dice("times"), self._dice("levels"), self.speaker.pace / self.rate
+        rows, spans = [("sil", 0.1 + 0.1 * times.random(), 0.0)], []
+        for i, word in enumerate(self.words, 1):
+            phones, draws, level = WORDS[word], times.random(8).tolist(), 0.4 + 0.6 * loudness.random()
+            pause = i == len(self.words) or draws[0] < 0.5
+            spans.append((len(rows), len(rows) + len(phones)))
+            nucleus = next(j for j, phone in enumerate(phones) if phone in VOWELS)
+            for j, phone in enumerate(phones):
+                seconds = PHONES[phone].seconds * pace * (1 + _JITTER * (2 * draws[2 + j] - 1))
+                if j == nucleus:
+                    seconds *= 1.15 if j == len(phones) - 1 else 0.78 if phones[j + 1] in _VOICELESS else 1.1
+                if j >= nucleus:
+                    seconds *= 1.3 if pause else 0.88
+                rows.append((phone, seconds, level))
+            if pause and i < len(self.words):
+                rows.append(("sil", (0.08 + 0.2 * draws[1]) * pace, 0.0))
+        said = sum(seconds for _, seconds, _ in rows)
+        rows.append(("sil", math.ceil((said + 0.1 + 0.1 * times.random()) / _GRID) * _GRID - said, 0.0))
+        names, lengths, levels = zip(*rows, strict=True)
+        bounds, levels = np.cumsum((0.0, *lengths)), np.array(levels)
+        return SimpleNamespace(names=names, bounds=bounds, levels=levels, spans=spans)
 
     def _at(self, times: np.ndarray) -> np.ndarray:
         """Index of the phone at each time."""
-        plan = self._plan
-        return np.minimum(np.searchsorted(plan.bounds[1:], times, "right"), len(plan.names) - 1)
-
-    def _pitch(self) -> np.ndarray:
-        """Pitch in Hz every 5 ms: it falls, rises on loud vowels, and is unsteady."""
-        stream, ticks, plan = self._dice("pitch"), self._ticks, self._plan
-        mean, start, end = stream.random(3).tolist()
-        along = np.interp(ticks, plan.bounds[[1, -2]], (1.02 + 0.1 * start, 0.82 + 0.08 * end))
-        vowel = np.array([level * (name in VOWELS) for name, level in zip(plan.names, plan.levels, strict=True)])
-        accent = 1 + 0.14 * smooth(vowel[self._at(ticks)], 0.2)
-        unsteady = 1 + 0.02 * smooth(2 * stream.random(len(ticks)) - 1, 0.03)
-        return self.speaker.f0 * (0.96 + 0.08 * mean) * along * accent * unsteady
+        return np.minimum(np.searchsorted(self._plan.bounds[1:], times, "right"), len(self._plan.names) - 1)
 
     @cached_property
     def _background(self) -> Canvas:
@@ -264,60 +249,12 @@ class Talk:
 
     @cached_property
     def _gap(self) -> range:
-        """Frames without a face."""
         length = round(self.absent * self.frame_count)
         start = int(float(self._dice("absent").random()) * (self.frame_count - length + 1))
         return range(start, start + length)
 
-    @cached_property
-    def _blinks(self) -> tuple[float, ...]:
-        waits = 1.5 + 3.5 * self._dice("blinks").random(int(self.seconds) + 1)
-        return tuple((np.cumsum(waits) - 1.2).tolist())
-
-    def _box(self, index: int) -> Box | None:
-        if index in self._gap:
-            return None
-        return self.head.box(self.head.pose(float(self._times[index]), self.seed), self.size)
-
-
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """Phones with their bounds in seconds and levels; of each word its first phone, and the one after its last."""
-
-    names: tuple[str, ...]
-    bounds: np.ndarray
-    levels: np.ndarray
-    spans: tuple[tuple[int, int], ...]
-
-
-def _plan(words: Sequence[str], pace: float, times: np.random.Generator, loudness: np.random.Generator) -> _Plan:
-    """Plan a talk; the draws of a word do not depend on the words before it."""
-    names, lengths, levels, spans = ["sil"], [0.1 + 0.1 * times.random()], [0.0], []
-    for i, word in enumerate(words):
-        phones, draws, level = WORDS[word], times.random(8).tolist(), 0.4 + 0.6 * loudness.random()
-        last = i == len(words) - 1
-        pause = last or draws[0] < 0.5
-        spans.append((len(names), len(names) + len(phones)))
-        nucleus = next(j for j, phone in enumerate(phones) if phone in VOWELS)
-        for j, phone in enumerate(phones):
-            length = PHONES[phone].seconds * pace * (1 + _JITTER * (2 * draws[2 + j] - 1))
-            if j == nucleus:
-                following = phones[j + 1 : j + 2]
-                length *= 1.15 if not following else 0.78 if following[0] in VOICELESS else 1.1
-            if j >= nucleus:
-                length *= 1.3 if pause else 0.88
-            names.append(phone)
-            lengths.append(length)
-            levels.append(level)
-        if pause and not last:
-            names.append("sil")
-            lengths.append((0.08 + 0.2 * draws[1]) * pace)
-            levels.append(0.0)
-    names.append("sil")
-    said = sum(lengths)
-    lengths.append(math.ceil((said + 0.1 + 0.1 * times.random()) / _GRID) * _GRID - said)
-    levels.append(0.0)
-    return _Plan(tuple(names), np.concatenate([[0.0], np.cumsum(lengths)]), np.array(levels), tuple(spans))
+    def _pose(self, index: int) -> Pose:
+        return self.head.pose((index + 0.5) / self.frame_rate, self.seed)
 
 
 def talks(
@@ -346,10 +283,8 @@ def talks(
     check_whole("seed", seed, 0)
     said = _turns("words", seed, (words.split() if isinstance(words, str) else words))
     voices, faces = _turns("speakers", seed, speakers), _turns("heads", seed, heads)
-    return [
-        Talk(tuple(islice(said, length)), next(voices), next(faces), int(seed) * 100_000 + i, **options)
-        for i in range(count)
-    ]
+    seeds = range(int(seed) * 100_000, int(seed) * 100_000 + count)
+    return [Talk(tuple(islice(said, length)), next(voices), next(faces), each, **options) for each in seeds]
 
 
 def _turns(name: str, seed: int, choices: int | Sequence) -> Iterator:
@@ -364,10 +299,7 @@ def _turns(name: str, seed: int, choices: int | Sequence) -> Iterator:
 
 
 def render(talks: Iterable[Talk], jobs: int | None = None, progress: bool = True) -> Path:
-    """Render talks to mp4 files with 16 kHz sound.
-
-    Beside each video lie its sound (`.wav`, 16 kHz, 16 bit), its boxes (`.boxes.json`, null without a face) and its
-    truth (`.json`).
+    """Render talks to mp4 files; their sound (`.wav`), boxes (`.boxes.json`) and truth (`.json`) lie beside them.
 
     Args:
         talks: those in the cache are kept.
@@ -375,24 +307,19 @@ def render(talks: Iterable[Talk], jobs: int | None = None, progress: bool = True
         progress: show a progress bar.
 
     Returns:
-        The table, a CSV file in the cache: a row for each talk, in their order, with path, audio, boxes, words,
-        speaker, head, seed and seconds.
+        The table, a CSV file in the cache: a row of `COLUMNS` for each talk, in their order.
     """
     talks = list(talks)
     if not talks:
         raise ParameterError("talks", "nothing", "at least one Talk", "Give what `talks` returns.")
+    rows = [(" ".join(talk.words), talk.truth.speaker, talk.truth.head, talk.seed, talk.seconds) for talk in talks]
     paths = [
-        place("heads", f"{talk.speaker.name}-{talk.head.name}-{talk.seed}", astuple(talk), ".mp4") for talk in talks
+        place("heads", "-".join(map(str, row[1:4])), astuple(talk), ".mp4")
+        for row, talk in zip(rows, talks, strict=True)
     ]
     render_missing(_render, paths, talks, jobs, progress)
-    rows = [
-        (
-            path, path.with_suffix(".wav"), path.with_suffix(".boxes.json"), " ".join(talk.words), talk.speaker.name,
-            talk.head.name, talk.seed, talk.seconds,
-        )
-        for path, talk in zip(paths, talks, strict=True)
-    ]  # fmt: skip
-    return write_table("heads", COLUMNS, rows)
+    files = [(path, path.with_suffix(".wav"), path.with_suffix(".boxes.json")) for path in paths]
+    return write_table("heads", COLUMNS, [[*row[0], *row[1]] for row in zip(files, rows, strict=True)])
 
 
 def _render(missing: tuple[Path, Talk]) -> None:
@@ -404,14 +331,13 @@ def _render(missing: tuple[Path, Talk]) -> None:
         from .. import media
 
         waveform = torch.from_numpy(talk.sound())
-        metadata = {
-            "title": f"{' '.join(talk.words)} by {talk.speaker.name} and {talk.head.name} (synthetic)",
-            "comment": f"synthetic: rendered by avlib.clips.heads; truth in {path.with_suffix('.json').name}",
-        }
+        comment = f"synthetic: rendered by avlib.clips.heads; truth in {path.with_suffix('.json').name}"
+        metadata = {"title": f"{' '.join(talk.words)} by {talk.speaker.name} (synthetic)", "comment": comment}
         with cache.publishing(path.with_suffix(".wav")) as sound:
             media.write_wav(sound, waveform, SAMPLE_RATE, metadata)
         with cache.publishing(path.with_suffix(".boxes.json")) as boxes:
             boxes.write_text(json.dumps(talk.truth.boxes))
-        media.write_video(unfinished, talk.frames(), float(talk.frame_rate), waveform[None], SAMPLE_RATE, metadata)
+        frames = map(talk.frame, range(talk.frame_count))
+        media.write_video(unfinished, frames, float(talk.frame_rate), waveform[None], SAMPLE_RATE, metadata)
 
     publish(path, talk.truth.to_dict(), write)

@@ -50,7 +50,7 @@ def mouth_height(face: np.ndarray) -> float:
     height, width = green.shape
     skin = np.median(green[round(0.55 * height) : round(0.65 * height), round(0.3 * width) : round(0.7 * width)])
     zone = slice(round(0.6 * height), round(0.9 * height)), slice(round(0.3 * width), round(0.7 * width))
-    throat = np.clip(2 - 3 * green[zone] / skin, 0, 1) * (red[zone] < 1.2 * skin + 60)
+    throat = np.clip(1.1 - 1.7 * green[zone] / skin, 0, 1) * (red[zone] < 1.2 * skin + 60)
     return float(np.sort(throat.sum(0))[-3:].mean()) / height
 
 
@@ -114,7 +114,7 @@ def test_speakers_and_heads_differ():
     assert np.corrcoef([v.f0 for v in voices], [v.tract for v in voices])[0, 1] > 0.7
     assert min(v.f0 for v in voices) < 115 and max(v.f0 for v in voices) > 210
     drawn = [Head(seed) for seed in range(40)]
-    assert {head.style for head in drawn} == set(STYLES) and {head.glasses for head in drawn} == {True, False}
+    assert {head.style for head in drawn} == set(STYLES)
     assert len({head.skin for head in drawn}) == len({head.size for head in drawn}) == 40
 
 
@@ -207,9 +207,9 @@ def test_opening_is_measured_in_the_pixels(seed):
     talk = Talk("two cat map", seed, head, seed, size=(side, side), frame_rate=8)
     opening, faces = talk.truth.opening, crops(talk)
     assert opening.max() > 0.55 and opening.min() < 0.02
-    assert np.corrcoef([mouth_height(face) for face in faces], opening)[0, 1] > 0.99
+    assert np.corrcoef([mouth_height(face) for face in faces], opening)[0, 1] > 0.995
     measured = [float(heads.mouth_opening(face[None])[0]) for face in faces]
-    assert np.corrcoef(measured, opening)[0, 1] > 0.99
+    assert np.corrcoef(measured, opening)[0, 1] > 0.995
 
 
 def test_mouth_is_shut_for_lips_and_open_for_vowels():
