@@ -15,6 +15,7 @@ from importlib import import_module
 from types import ModuleType
 
 import numpy as np
+import soxr
 import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
@@ -46,30 +47,17 @@ class Level:
 
 @dataclass(frozen=True)
 class Pitch:
-    """Pitch of T frames.
-
-    Args:
-        hertz: `(T,)`; continuous through unvoiced frames (interpolated in log2, ends held), 0 if nothing is voiced.
-        voiced: `(T,)`; frames whose pitch was measured.
-        times: `(T,)`, seconds; the centres of the frames.
-        above: `(T,)`; voiced above 1100 Hz, where the published model's pitch ids end.
-        clipped: `(T,)`; voiced above the searched range: `hertz` is its upper end.
-        below: number of frames below the range, such as hum; they count as unvoiced.
-        octave: `(T,)`; frames where the cross-check differs by more than 100 cents. None without one.
-        method: the estimator.
-        range: Hz, as searched.
-        level: of the sound.
-    """
+    """Pitch of T frames; `hertz` is continuous through unvoiced frames, and 0 if nothing is voiced."""
 
     hertz: Float[Tensor, " frames"]
-    voiced: Bool[Tensor, " frames"]
-    times: Float64[Tensor, " frames"]
-    above: Bool[Tensor, " frames"]
-    clipped: Bool[Tensor, " frames"]
-    below: int
-    octave: Bool[Tensor, " frames"] | None
+    voiced: Bool[Tensor, " frames"]  # the pitch was measured
+    times: Float64[Tensor, " frames"]  # seconds; the centres of the frames
+    above: Bool[Tensor, " frames"]  # voiced above 1100 Hz, where the published model's pitch ids end
+    clipped: Bool[Tensor, " frames"]  # voiced above the searched range: `hertz` is its upper end
+    below: int  # frames below the range, such as hum; they count as unvoiced
+    octave: Bool[Tensor, " frames"] | None  # the cross-check differs by more than 100 cents; None without one
     method: str
-    range: tuple[float | int, float | int]
+    range: tuple[float | int, float | int]  # Hz that were searched
     level: Level
 
     def __len__(self) -> int:
@@ -87,16 +75,13 @@ class Pitch:
         if not self.voiced.any():
             found.append("No frame is voiced: silence, noise or whisper. The pitch is 0 everywhere.")
         if count := int(self.above.sum()):
-            found.append(
-                f"{count} {of} lie above {MODEL_HIGHEST:g} Hz, the end of the published model's pitch ids; it sings "
-                "them as that note."
-            )
+            ids = "the end of the published model's pitch ids; it sings them as that note"
+            found.append(f"{count} {of} lie above {MODEL_HIGHEST:g} Hz, {ids}.")
         if count := int(self.clipped.sum()):
             found.append(f"{count} {of} lie above {high:g} Hz and were clipped to it.")
         if self.below:
-            found.append(
-                f"{self.below} frames below {low:g} Hz count as unvoiced. For a very low voice give lowest=40."
-            )
+            advice = "For a very low voice give lowest=40."
+            found.append(f"{self.below} frames below {low:g} Hz count as unvoiced. {advice}")
         if self.octave is not None and (count := int(self.octave.sum())):
             found.append(f"In {count} {of} two estimators differ by more than 100 cents.")
         return tuple(found)
@@ -148,21 +133,17 @@ def pitch(
     if not frames:
         found, expected = f"{len(waveform)} samples", f"at least {hop_length}, one hop"
         raise TooShortError("waveform", found, expected, "Give a longer clip, or append silence.")
-    samples = waveform.detach().float().cpu().numpy()
+    samples, device = waveform.detach().float().cpu().numpy(), waveform.device
     take = _Take(samples, rate, hop_length, frames, float(lowest), float(highest), level)
-    found, octave = take.estimated(method), None
+    found, octave = torch.from_numpy(take.estimated(method)).to(device), None
     voiced = found >= lowest
     if check is not None:
-        other = take.estimated(check)
-        both = voiced & (found <= highest) & (other >= lowest)
-        octave = torch.from_numpy(both & (np.abs(np.log2(other.clip(1) / found.clip(1))) > 100 / 1200))
-    flags = (voiced, voiced & (found > MODEL_HIGHEST), voiced & (found > highest))
-    voiced, above, clipped = (torch.from_numpy(flag).to(waveform.device) for flag in flags)
-    hertz = fill_unvoiced(torch.from_numpy(found.clip(max=highest)).float().to(waveform.device), voiced)
-    times = (torch.arange(frames, dtype=torch.float64) + 0.5) * hop_length / rate
-    below = int(((found > 0) & (found < lowest)).sum())
-    octave = octave if octave is None else octave.to(waveform.device)
-    times = times.to(waveform.device)
+        other = torch.from_numpy(take.estimated(check)).to(device)
+        apart = (other.clamp(min=1) / found.clamp(min=1)).log2().abs() > 100 / 1200
+        octave = voiced & (found <= highest) & (other >= lowest) & apart
+    hertz = fill_unvoiced(found.clamp(max=highest).float(), voiced)
+    times = (torch.arange(frames, dtype=torch.float64, device=device) + 0.5) * hop_length / rate
+    above, clipped, below = found > MODEL_HIGHEST, found > highest, int(((found > 0) & ~voiced).sum())
     return Pitch(hertz, voiced, times, above, clipped, below, octave, method, (lowest, highest), level)
 
 
@@ -205,7 +186,8 @@ def block_levels(
             samples += len(part)
             part = torch.cat([rest, part.float().cpu()])
             whole = len(part) // size * size
-            levels.append(_levels(part[:whole].reshape(-1, size)))
+            if whole:
+                levels.append(_levels(part[:whole].reshape(-1, size)))
             rest = part[whole:]
     if len(rest):
         levels.append(_levels(rest[None]))
@@ -214,8 +196,6 @@ def block_levels(
 
 
 def _levels(rows: Tensor) -> np.ndarray:
-    if not rows.numel():
-        return np.zeros((2, 0))
     return torch.stack([(rows.amax(1) - rows.amin(1)) / 2, rows.std(1, correction=0)]).double().numpy()
 
 
@@ -233,7 +213,6 @@ class _Take:
 
     @property
     def step(self) -> int:
-        """Samples of a hop in the analysis."""
         return max(1, round(self.hop * ANALYSIS_RATE / self.rate))
 
     @property
@@ -255,8 +234,6 @@ class _Take:
 
     def blocks(self, size: int, seconds: float, to_rate: float | int) -> Iterator[tuple[int, int, int, np.ndarray]]:
         """Blocks of frames with context: first, last, hops before the first, samples at another rate."""
-        import soxr
-
         around = math.ceil(seconds * self.rate / self.hop)
         for first in range(0, self.frames, size):
             last = min(self.frames, first + size)
@@ -405,9 +382,8 @@ def _package(name: str, install: str) -> ModuleType:
         return import_module(name)
     except ImportError as error:
         advice = f"Run: pip install {install}"
-        raise ParameterError(
-            "method", f"{name} cannot be imported ({error})", "an installed package", advice
-        ) from error
+        found = f"{name} cannot be imported ({error})"
+        raise ParameterError("method", found, "an installed package", advice) from error
 
 
 def _by_network(take: _Take, infer: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

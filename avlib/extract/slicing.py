@@ -5,8 +5,8 @@ Source: prophesier/diff-svc (`infer_tools/slicer.py`), in steps of 10 ms.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -18,8 +18,7 @@ from .pitch import block_levels
 _PAUSE, _REACH, _WINDOW = 30, 50, 2  # blocks of 10 ms: shortest pause, farthest cut from its ends, RMS
 
 
-@dataclass(frozen=True)
-class Slice:
+class Slice(NamedTuple):
     """Samples `start` to `stop` (exclusive); `silent` is a pause."""
 
     start: int
@@ -38,8 +37,7 @@ def slices(
     """Cut a sound in its pauses, as diff-svc does before a conversion.
 
     A pause is 300 ms or more below the threshold. It is cut at the quietest 20 ms within 500 ms of its ends, and in the
-    middle of it at most. A pause less than `shortest` after the one before is not cut, and
-    neither is a sound that short.
+    middle of it at most. A pause less than `shortest` after the one before is not cut, and neither is such a sound.
 
     Args:
         waveform: `(samples,)`, mono, in [-1, 1], or its pieces.
@@ -66,8 +64,11 @@ def slices(
         return []
     quiet = peaks < 10 ** (threshold / 20)
     loudness = np.convolve(rms**2, np.ones(_WINDOW), "same")
+    changes = np.flatnonzero(np.diff(np.concatenate([[False], quiet, [False]]).astype(int)))
     places, end = [], 0
-    for first, last in _pauses(quiet) if samples > shortest * rate else []:
+    for first, last in changes.reshape(-1, 2).tolist() if samples > shortest * rate else []:
+        if last - first < _PAUSE:
+            continue
         reach = min(_REACH, (last - first) // 2)
         left = first + int(loudness[first : first + reach].argmin()) if first else 0
         right = last - reach + int(loudness[last - reach : last].argmin()) if last < len(quiet) else last
@@ -85,11 +86,3 @@ def slices(
             start = cut
         parts.append((start, stop, silent or bool(quiet[start:stop].all())))
     return [Slice(start * block, min(stop * block, samples), silent) for start, stop, silent in parts if stop > start]
-
-
-def _pauses(quiet: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Runs of quiet blocks that are long enough: first, last (exclusive)."""
-    changes = np.flatnonzero(np.diff(np.concatenate([[False], quiet, [False]]).astype(int)))
-    for first, last in changes.reshape(-1, 2).tolist():
-        if last - first >= _PAUSE:
-            yield first, last
