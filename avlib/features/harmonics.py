@@ -34,16 +34,13 @@ def turns(
 
     Args:
         hertz: pitch at `(k + 0.5) * hop_length` samples, linear between and constant beyond these; continuous through
-            unvoiced frames, since a zero makes the pitch glide there.
+            unvoiced frames, since a zero makes the pitch glide there. Neither NaN nor negative.
         sample_rate: in Hz.
         hop_length: samples in a frame.
         phase: turns at sample 0.
 
     Returns:
         float64 (batch, frames * hop_length), not reduced to [0, 1).
-
-    Raises:
-        ParameterError: the pitch is not finite or below 0.
     """
     return _cropped(_angles(hertz, sample_rate, hop_length, phase), hertz.shape[1], hop_length)
 
@@ -57,19 +54,10 @@ def harmonics(
 ) -> Float[Tensor, "batch samples"]:
     """Sum of harmonics `amplitude_k * sin(2 pi k turns)`, differentiable.
 
-    Memory does not grow with the number of harmonics, apart from that of the amplitudes, also for gradients.
-
-    Args:
-        hertz: as in `turns`.
-        amplitudes: of harmonics 1, 2, ... at the same times. The angle of a complex one is added to that of its sine:
-            the response of a filter at the frequencies of the harmonics makes it filter them. Harmonics fade out below
-            half the sample rate, and are silent above.
-        sample_rate: in Hz.
-        hop_length: samples in a frame.
-        phase: turns of the fundamental at sample 0, see `turns`.
-
-    Returns:
-        (batch, frames * hop_length), of the dtype of `hertz`.
+    Amplitudes are of harmonics 1, 2, ... at the times of `hertz`; for the other arguments see `turns`. The angle of a
+    complex one is added to that of its sine: the response of a filter at the frequencies of the harmonics makes it
+    filter them. Harmonics fade out below half the sample rate, and are silent above. Memory does not grow with their
+    number, apart from that of the amplitudes, also for gradients. The result is of the dtype of `hertz`.
     """
     if amplitudes.shape[:2] != hertz.shape or hertz.ndim != 2:
         found = f"shapes {tuple(hertz.shape)} and {tuple(amplitudes.shape)}"
@@ -94,7 +82,6 @@ def harmonics(
 
 def _angles(hertz: Tensor, sample_rate: int, hop_length: int, phase: float | Tensor) -> Tensor:
     """Turns at the samples of each span, (batch, frames + 1, hop)."""
-    check_whole("sample_rate", sample_rate, 1)
     check_whole("hop_length", hop_length, 1)
     if hertz.ndim != 2 or not hertz.shape[1]:
         raise ParameterError("hertz", f"shape {tuple(hertz.shape)}", "(batch, frames), at least one frame")

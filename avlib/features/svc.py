@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,11 +44,10 @@ def svc_log_mel(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*ba
     0.434294. In the precision of the waveform: float32, as published, is off by up to 0.01 in bins 100 dB below others.
 
     Args:
-        waveform: `(..., samples)`, mono, 44.1 kHz, in [-1, 1].
+        waveform: mono, 44.1 kHz, in [-1, 1].
 
     Returns:
-        `(..., samples // 512, 128)`: time, mel; from -5 (silence) to about 2. Frame k is centred at
-        `(k + 0.5) * 512 / 44100` s. On the device and in the dtype of the waveform.
+        `(..., samples // 512, 128)`: time, mel; from -5 (silence) to about 2, on the waveform's device.
 
     Raises:
         ParameterError: integers, NaN, or samples far outside [-1, 1].
@@ -85,11 +84,6 @@ def log10_to_ln(mel: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return mel.clamp(*VOCODER_RANGE) * LN_OF_10
 
 
-def ln_to_log10(mel: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Convert ln mel to log10 mel as published: times 0.434294."""
-    return mel * LOG10_OF_E
-
-
 # Clocks
 
 
@@ -100,10 +94,7 @@ def svc_frames(samples: int) -> int:
 
 
 def svc_units(samples: int, sample_rate: int = SVC_SAMPLE_RATE) -> int:
-    """The number of content units of a sound, 50 a second.
-
-    It is resampled to `ceil(samples * 16000 / sample_rate)` samples, and 320 of them make a unit.
-    """
+    """The number of content units of a sound, 50 a second: one for 320 of `ceil(samples * 16000 / sample_rate)`."""
     check_whole("samples", samples, 0)
     check_whole("sample_rate", sample_rate, 1)
     return -(-samples * UNIT_SAMPLE_RATE // sample_rate) // UNIT_HOP
@@ -114,14 +105,7 @@ def mel2ph(frames: int, units: int) -> Int[Tensor, " frames"]:
 
     Unit i ends with frame `int((i - 1) * d + d + 0.5)`, inclusive, where d = frames / units in float64; the order of
     the operations matters. So a unit lies about 9 ms before its frame's centre, and the first one owns one frame more.
-    0 is kept for padding.
-
-    Args:
-        frames: T, of the mel spectrogram.
-        units: U, of the content encoder.
-
-    Returns:
-        `(T,)`, 1 to U.
+    `(T,)`, 1 to U; 0 is kept for padding.
     """
     check_whole("frames", frames, 1)
     check_whole("units", units, 1)
@@ -152,27 +136,20 @@ def spectrogram_range(
 
     The published `spec_min` and `spec_max`, of the training items alone.
     """
-    low = high = None
-    for mel in mels:
-        ends = mel.amin(dim=0), mel.amax(dim=0)
-        low, high = ends if low is None else (low.minimum(ends[0]), high.maximum(ends[1]))
-    if low is None:
+    ends = [(mel.amin(dim=0), mel.amax(dim=0)) for mel in mels]
+    if not ends:
         raise ParameterError("mels", "none", "at least one mel spectrogram", "Give those that the model trains on.")
-    return low, high
+    low, high = map(torch.stack, zip(*ends, strict=True))
+    return low.amin(dim=0), high.amax(dim=0)
 
 
-@dataclass(frozen=True)
-class RangeComparison:
-    """Two spectrogram ranges beside each other: `b` minus `a`, for `(mels,)` bins in dB.
-
-    `gain` is the median difference of the maxima in dB, and `alike` the number of bins that differ by it (within 0.01
-    dB). `sentence` says what that means.
-    """
+class RangeComparison(NamedTuple):
+    """Two spectrogram ranges beside each other: `b` minus `a` in dB."""
 
     minima: Float[Tensor, " mels"]
     maxima: Float[Tensor, " mels"]
-    gain: float
-    alike: int
+    gain: float  # median of the maxima
+    alike: int  # bins whose maxima differ by it, within 0.01 dB
     sentence: str
 
 
@@ -182,24 +159,17 @@ def compare_ranges(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> RangeC
     A gain of g dB moves every maximum by g / 20, so equal differences mean the same recording at another loudness.
     """
     a, b = ([end.detach().double().flatten().cpu() for end in ends] for ends in (a, b))
-    sizes = {len(end) for end in (*a, *b)}
-    if len(sizes) > 1:
-        raise ShapeError(
-            "range", f"{sorted(sizes)} mel bins", "as many in all four", "Compare ranges of one kind of mel."
-        )
+    if len(sizes := {len(end) for end in (*a, *b)}) > 1:
+        raise ShapeError("range", f"{sorted(sizes)} mel bins", "as many in all four")
     minima, maxima = (20 * (after - before) for before, after in zip(a, b, strict=True))
     gain = float(maxima.median())
     alike = int(((maxima - gain).abs() <= 0.01).sum())
-    if not (minima.abs() > 1e-4).any() and not (maxima.abs() > 1e-4).any():
+    if max(float(minima.abs().max()), float(maxima.abs().max())) <= 1e-4:
         sentence = "The two ranges are equal."
     elif alike >= 0.9 * len(maxima):
-        sentence = (
-            f"{alike} of {len(maxima)} maxima differ by {gain:+.3f} dB (a factor of {10 ** (gain / 20):.4f}): the "
-            "same sound at another loudness."
-        )
+        factor = f"{gain:+.3f} dB (a factor of {10 ** (gain / 20):.4f})"
+        sentence = f"{alike} of {len(maxima)} maxima differ by {factor}: the same sound at another loudness."
     else:
-        sentence = (
-            f"The maxima differ by {float(maxima.min()):+.1f} to {float(maxima.max()):+.1f} dB, {gain:+.1f} in the "
-            "middle: other sound. A model only works with the range that it was trained with."
-        )
+        ends = f"{float(maxima.min()):+.1f} to {float(maxima.max()):+.1f} dB, {gain:+.1f} in the middle"
+        sentence = f"The maxima differ by {ends}: other sound. A model only works with the range of its training."
     return RangeComparison(minima, maxima, gain, alike, sentence)
