@@ -50,24 +50,10 @@ class Config:
         check_sizes(self, "hop_size")
 
 
-class Source(nn.Module):
-    """Nine sines of a pitch and noise, mixed to one signal. Published: `SourceModuleHnNSF`."""
-
-    def __init__(self):
-        super().__init__()
-        self.l_linear = nn.Linear(SINES, 1)
-
-    def forward(self, sines: Float[Tensor, "batch samples sines"]) -> Float[Tensor, "batch 1 samples"]:
-        return self.l_linear(sines).tanh().transpose(1, 2)
-
-
 class NSFHiFiGAN(nn.Module):
     """Vocoder from ln mel and pitch, with the published parameters: 303 tensors, 14,178,956 numbers.
 
-    Attributes:
-        sample_rate: Hz, 44,100.
-        hop_length: samples in a frame, 512.
-        context: frames that a piece of a longer sound needs on each side, so that its middle is that of the whole.
+    `context` counts the frames that a piece of a longer sound needs on each side; see `SourceFilterVocoder`.
     """
 
     description = "NSF-HiFiGAN: a neural vocoder, driven by sines of the pitch."
@@ -77,7 +63,7 @@ class NSFHiFiGAN(nn.Module):
         self.config = config = config or Config()
         self.sample_rate, self.hop_length, self.mels = config.sampling_rate, config.hop_size, config.num_mels
         channels, rates = config.upsample_initial_channel, config.upsample_rates
-        self.m_source = Source()
+        self.m_source = nn.ModuleDict({"l_linear": nn.Linear(SINES, 1)})
         self.conv_pre = Conv1d(config.num_mels, channels, 7, padding=3)
         self.ups, self.noise_convs, self.resblocks = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         reach = 3.0  # frames on each side
@@ -107,8 +93,8 @@ class NSFHiFiGAN(nn.Module):
         """Sound of a mel and a pitch, `(B, 1, 512 T)`.
 
         Args:
-            mel: ln mel, `(B, 128, T)`.
-            f0: Hz, `(B, T)`; 0 is unvoiced.
+            mel: ln mel.
+            f0: Hz; 0 is unvoiced.
             noise: True draws noise and the start of each overtone, in the published order; False leaves both out. A
                 tensor of `draw` is taken as it is, so that pieces of a longer sound can share it.
             generator: of the noise; None is torch's own.
@@ -123,7 +109,7 @@ class NSFHiFiGAN(nn.Module):
         """
         mel = self.checked(mel, f0, base)
         sines = self.sines(f0, noise, generator, phase).to(mel.dtype)
-        source = self.m_source(sines)  # (B, 1, 512 T)
+        source = self.m_source.l_linear(sines).tanh().transpose(1, 2)  # (B, 1, 512 T)
         x, count = self.conv_pre(mel), len(self.config.resblock_kernel_sizes)
         for i, (longer, taken) in enumerate(zip(self.ups, self.noise_convs, strict=True)):
             x = longer(F.leaky_relu(x, SLOPE)) + taken(source)
@@ -167,10 +153,7 @@ class NSFHiFiGAN(nn.Module):
         return starts * (torch.arange(SINES, device=f0.device) > 0)
 
     def phases(
-        self,
-        f0: Float[Tensor, "batch frames"],
-        noise: bool = True,
-        generator: torch.Generator | None = None,
+        self, f0: Float[Tensor, "batch frames"], noise: bool = True, generator: torch.Generator | None = None
     ) -> Float[Tensor, "batch frames sines"]:
         """Turns of each sine before each frame, for the `phase` of a piece that begins there, `(B, T, 9)`."""
         numbers = torch.arange(1, SINES + 1, device=f0.device)
@@ -178,11 +161,7 @@ class NSFHiFiGAN(nn.Module):
         return (self._starts(f0, noise, generator)[:, None] + steps.cumsum(1) - steps) % 1
 
     def draw(
-        self,
-        batch: int,
-        samples: int,
-        generator: torch.Generator | None = None,
-        device: torch.device | str = "cpu",
+        self, batch: int, samples: int, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
     ) -> Float[Tensor, "batch samples sines"]:
         """Noise of unit variance for each sine, for `noise`."""
         on = generator.device if generator else device
@@ -205,17 +184,8 @@ class NSFHiFiGAN(nn.Module):
         return mel
 
     def require(self, **facts: float | int) -> None:
-        """Refuse a mel of another kind than the vocoder was trained on.
-
-        Args:
-            facts: of the mel, by the names of `config.json`: sampling_rate, hop_size, n_fft, win_size, num_mels, fmin,
-                fmax.
-
-        Raises:
-            ParameterError: one differs.
-        """
+        """Refuse a mel of another kind than the vocoder was trained on, by facts as `config.json` names them."""
         for name, value in facts.items():
-            check_choice("facts", name, _FACTS)
             if value != getattr(self.config, name):
                 expected = f"{getattr(self.config, name)}, as the vocoder was trained with"
                 raise ParameterError(name, f"{value}", expected, "Take the vocoder that belongs to this mel.")
@@ -234,35 +204,30 @@ class NSFHiFiGAN(nn.Module):
                 it. Weights may be normalised or plain.
 
         Raises:
-            CheckpointError: a file is missing or damaged, a parameter does not fit, or the configuration is of another
-                network or contradicts itself.
+            CheckpointError: a file is missing or damaged, does not fit, is of another network or contradicts itself.
         """
         path = Path(path)
         path = path / "model" if path.is_dir() else path
         if not (path.is_file() and (path.parent / checkpoints.CONFIG).is_file()):
             expected = f"the file {path.name!r} of an NSF-HiFiGAN and {checkpoints.CONFIG} beside it"
             raise CheckpointError(path.parent, "lacks one of its two files", expected)
-        config = read_config(path.parent / checkpoints.CONFIG)
         tensors = checkpoints.read(path).tensors
-        model = cls(config)
+        model = cls(_config_of(path.parent / checkpoints.CONFIG))
         if not any(name.endswith("weight_g") for name in tensors):
             model.remove_weight_norm()
         checkpoints.load(model, path, tensors)
         return model.eval()
 
 
-_FACTS = tuple(field.name for field in fields(Config))[:7]
-
-
-def read_config(path: Path) -> Config:
-    """Read the sizes from a published `config.json`; settings of its training are ignored."""
+def _config_of(path: Path) -> Config:
+    """Sizes in a published `config.json`; settings of its training are ignored."""
     found = checkpoints.read_config(path)
     names = [field.name for field in fields(Config)]
     missing = [name for name in names if name not in found]
     if missing:
         raise CheckpointError(path, f"lacks {', '.join(missing)}", "the configuration of an NSF-HiFiGAN")
-    if str(found.get("resblock", "1")) != "1" or found.get("mini_nsf"):
-        kind = "mini_nsf" if found.get("mini_nsf") else f"resblock {found['resblock']!r}"
+    kind = "mini_nsf" if found.get("mini_nsf") else f"resblock {found.get('resblock', '1')}"
+    if kind != "resblock 1":
         raise CheckpointError(path, f"is of another network ({kind})", 'resblock "1", as of diff-svc')
     try:
         nested = {"resblock_dilation_sizes": tuple(map(tuple, found["resblock_dilation_sizes"]))}

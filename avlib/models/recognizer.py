@@ -31,31 +31,16 @@ _LEVEL, _SPREAD = -9.0, 4.0  # mean and deviation of log energies of a sung or s
 
 @settings
 class Config:
-    """Sizes of a recogniser.
-
-    classes: their names, in the order of the logits.
-    mels: bins of the spectrogram.
-    width: channels of all layers.
-    layers: residual convolutions over five units each.
-    """
+    """Sizes of a recogniser; `classes` are names, in the order of the logits."""
 
     classes: Annotated[Sequence[str], Field(min_length=1)]
     mels: Count = 40
-    width: Count = 96
-    layers: Natural = 4
+    width: Count = 96  # channels of all layers
+    layers: Natural = 4  # residual convolutions over five units each
 
 
 class Recognizer(nn.Module):
-    """See the module.
-
-    Attributes:
-        config: its sizes.
-        classes: names of the classes, in the order of the logits.
-        width: of `hidden`.
-        sample_rate: of the waveforms, 16 kHz.
-        hop_length: samples from one unit to the next, 320.
-        context: units on each side that a unit depends on.
-    """
+    """See the module; `context` counts the units on each side that a unit depends on."""
 
     sample_rate, hop_length = SAMPLE_RATE, UNIT
 
@@ -68,11 +53,7 @@ class Recognizer(nn.Module):
         self.context = 2 + 2 * config.layers
 
     def log_mel(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch frames mels"]:
-        """Kaldi's log energies of 10 ms frames, `(B, samples // 160, mels)`, scaled to about -2 to 2.
-
-        Raises:
-            TooShortError: less than one unit, 20 ms.
-        """
+        """Kaldi's log energies of 10 ms frames, `(B, samples // 160, mels)`, scaled to about -2 to 2."""
         if waveform.shape[1] < UNIT:
             raise TooShortError("waveform", f"{waveform.shape[1]} samples", f"at least {UNIT}, one unit of 20 ms")
         fbank = kaldi_fbank(F.pad(waveform, (_EDGE, _EDGE)), SAMPLE_RATE, self.config.mels)
@@ -81,11 +62,9 @@ class Recognizer(nn.Module):
     def hidden(
         self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch units width"]:
-        """The last layer's values for each unit.
+        """The last layer's values for each unit of a waveform at 16 kHz.
 
-        Args:
-            waveform: `(B, samples)` at 16 kHz.
-            lengths: valid samples of each row; a row gives in its first `lengths // 320` what it gives alone.
+        With `lengths`, valid samples, a row gives in its first `lengths // 320` what it gives alone.
         """
         if lengths is not None:
             waveform = without_padding(waveform, lengths)
@@ -111,11 +90,7 @@ class Recognizer(nn.Module):
 
     @classmethod
     def from_checkpoint(cls, path: Path | str) -> Recognizer:
-        """Build a recogniser from a folder that `save` wrote.
-
-        Raises:
-            CheckpointError: it cannot be read or does not fit.
-        """
+        """Build a recogniser from a folder that `save` wrote."""
         tensors, config = checkpoints.read(path)
         if config.get("model") != cls.__name__ or not isinstance(config.get("config"), Mapping):
             raise CheckpointError(path, "is not a recogniser", "a folder that Recognizer.save wrote")
@@ -129,11 +104,8 @@ class _Layer(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.norm, self.conv, self.out = (
-            nn.LayerNorm(width),
-            nn.Conv1d(width, width, 5, padding=2),
-            nn.Conv1d(width, width, 1),
-        )
+        self.norm, self.conv = nn.LayerNorm(width), nn.Conv1d(width, width, 5, padding=2)
+        self.out = nn.Conv1d(width, width, 1)
 
     def forward(
         self, x: Float[Tensor, "batch width units"], mask: Bool[Tensor, "batch 1 units"] | None

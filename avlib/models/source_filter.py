@@ -40,12 +40,8 @@ _GRID = 4  # frequencies in each bin of the transform at which the mel of a sine
 class SourceFilterVocoder(nn.Module):
     """Vocoder without weights, for ln mel as NSF-HiFiGAN takes it.
 
-    Args:
-        breath: share of noise in the amplitude of voiced sound at frequencies in Hz, linear between; unvoiced sound is
-            noise throughout.
-
-    Attributes:
-        context: frames that a piece of a longer sound needs on each side, so that its middle is that of the whole.
+    `breath` is the share of noise in the amplitude of voiced sound at frequencies in Hz, linear between. `context`
+    counts the frames that a piece of a longer sound needs on each side, so that its middle is that of the whole.
     """
 
     description = (
@@ -62,12 +58,12 @@ class SourceFilterVocoder(nn.Module):
         centres = (filters * torch.arange(filters.shape[1])).sum(1) / filters.sum(1)  # (128,) in bins
         first, reach = _mel_of_sines(filters)
         shares = _interpolated(centres * self.sample_rate / SVC_N_FFT, *torch.tensor(sorted(breath)).T)
-        for name, buffer in {"sums": filters.sum(1), "centres": centres, "first": first, "reach": reach}.items():
-            self.register_buffer(name, buffer, persistent=False)
-        self.register_buffer("shares", shares, persistent=False)
         # Noise is linear over bands of mel bins.
         away = torch.arange(self.mels)[:, None] - torch.linspace(0, self.mels - 1, BANDS)
-        self.register_buffer("bands", (1 - away.abs() * (BANDS - 1) / (self.mels - 1)).clamp(min=0), persistent=False)
+        bands = (1 - away.abs() * (BANDS - 1) / (self.mels - 1)).clamp(min=0)
+        found = {"sums": filters.sum(1), "centres": centres, "first": first, "reach": reach}
+        for name, buffer in (found | {"shares": shares, "bands": bands}).items():
+            self.register_buffer(name, buffer, persistent=False)
 
     def forward(
         self,
@@ -82,18 +78,17 @@ class SourceFilterVocoder(nn.Module):
         """Sound whose mel is `mel` and whose pitch is `f0`, `(B, 1, 512 T)`.
 
         Args:
-            mel: ln mel, `(B, 128, T)`; at most its floor of -11.51 is silence.
-            f0: Hz, `(B, T)`, at `(k + 0.5) * 512` samples. Continuous through unvoiced frames, or 0 there.
+            mel: ln mel; at most its floor of -11.51 is silence.
+            f0: Hz at `(k + 0.5) * 512` samples. Continuous through unvoiced frames, or 0 there.
             voiced: True = voiced; None: where `f0` is above 0.
-            noise: False leaves it out; a tensor `(B, 512 T)` of unit variance is taken as it is, so that pieces of a
-                longer sound can share it.
+            noise: False leaves it out; a tensor of unit variance is taken as it is, so that pieces of a longer sound
+                can share it.
             generator: of the noise; None is torch's own.
             phase: turns of the fundamental at sample 0; those of `phases` for a piece of a longer sound.
             lengths: valid frames; the sound is 0 beyond them.
 
         Raises:
-            ShapeError: other than 128 mel bins, or another number of frames in `f0`.
-            ParameterError: values that are not finite, or a negative pitch.
+            ShapeError, ParameterError: other shapes; values that are not finite; a negative pitch.
         """
         self._check(mel, f0, f0 if voiced is None else voiced)
         frames, samples = mel.shape[2], mel.shape[2] * self.hop_length
@@ -104,16 +99,18 @@ class SourceFilterVocoder(nn.Module):
             voiced = None if voiced is None else voiced.gather(1, at)
         voiced = f0 > 0 if voiced is None else voiced & (f0 > 0)
         hertz = continuous(f0)
-        magnitudes = (
-            (mel.clamp(max=LOUDEST).exp() - 1.001 * SVC_POWER_FLOOR).clamp(min=0).transpose(1, 2)
-        )  # (B, T, 128)
+        magnitudes = mel.clamp(max=LOUDEST).exp().transpose(1, 2)  # (B, T, 128)
+        magnitudes = (magnitudes - 1.001 * SVC_POWER_FLOOR).clamp(min=0)
         amplitudes, rest = self.split(magnitudes, hertz, voiced)
         sound = harmonics(hertz, amplitudes, self.sample_rate, self.hop_length, phase)
+        if noise is True:
+            on = generator.device if generator else mel.device
+            noise = torch.randn(len(mel), samples, generator=generator, device=on)
         if noise is not False:
-            drawn = self.draw(len(mel), samples, generator, mel.device) if noise is True else noise
+            noise = noise.to(mel)
             if lengths is not None:
-                drawn = drawn * valid_mask(lengths * self.hop_length, samples)
-            sound = sound + self._filtered(drawn.to(mel.dtype), rest)
+                noise = noise * valid_mask(lengths * self.hop_length, samples)
+            sound = sound + self._filtered(noise, rest)
         if lengths is not None:
             sound = sound * valid_mask(lengths * self.hop_length, samples)
         return sound[:, None]
@@ -123,17 +120,6 @@ class SourceFilterVocoder(nn.Module):
         hertz = continuous(f0).double() * (self.hop_length / 2 / self.sample_rate)  # turns in half a frame
         between = F.pad(hertz[:, 1:] + hertz[:, :-1], (1, 0)).cumsum(1)
         return (hertz[:, :1] + between - hertz) % 1
-
-    def draw(
-        self,
-        batch: int,
-        samples: int,
-        generator: torch.Generator | None = None,
-        device: torch.device | str = "cpu",
-    ) -> Float[Tensor, "batch samples"]:
-        """Noise of unit variance, for `noise`."""
-        on = generator.device if generator else device
-        return torch.randn(batch, samples, generator=generator, device=on).to(device)
 
     def split(
         self,
