@@ -20,7 +20,7 @@ from jaxtyping import Float64
 from pydantic import Field
 
 from ..errors import check_number, check_whole
-from ..settings import Number, settings
+from ..settings import Number, Share, settings
 from .sound import dice
 
 SAMPLE_RATE = 44100  # Hz
@@ -30,7 +30,7 @@ _TUBE = 1000.0  # Hz between the resonances of an adult's tract
 _BLOCK = 2048  # frames that are synthesised at a time: memory does not grow with the song
 _NOISE_HOP, _PIECE = 2 * HOP, 1024  # samples between pieces of noise, and in their Fourier transform
 
-_Share = Annotated[Number, Field(ge=0, le=1)]
+
 _Factor = Annotated[Number, Field(ge=0.7, le=1.5)]
 _Seconds = Annotated[Number, Field(ge=0.02, le=2)]
 _Hertz = Annotated[Number, Field(ge=50, le=2000)]
@@ -62,10 +62,10 @@ class Singer:
     first: _Factor = 1.0
     second: _Factor = 1.0
     third: _Factor = 1.0
-    ring: _Share = 0.5
+    ring: Share = 0.5
     tilt: Annotated[Number, Field(ge=300, le=20000)] = 2500.0
     opening: Annotated[Number, Field(ge=0.3, le=3)] = 1.0
-    breath: _Share = 0.04
+    breath: Share = 0.04
     lowest: _Hertz = 110.0
     highest: _Hertz = 440.0
     vibrato: Annotated[Number, Field(ge=0, le=300)] = 45.0
@@ -91,21 +91,16 @@ class Singer:
 
 @dataclass(frozen=True)
 class Tracks:
-    """Parameters of the voice in each frame.
+    """Parameters of the voice in each frame; levels are against a vowel's voice."""
 
-    hertz: pitch, also where nothing is voiced; formants: F1 to F3 in Hz of an adult man; zero: of the nose, in Hz.
-    voice, breath, hiss: levels of the three sources; a vowel's voice is 1. effort: loudness that brightens the voice.
-    centre, width: of the spectrum of the hiss, in Hz.
-    """
-
-    hertz: Float64[np.ndarray, " frames"]
-    formants: Float64[np.ndarray, "frames 3"]
-    zero: Float64[np.ndarray, " frames"]
+    hertz: Float64[np.ndarray, " frames"]  # pitch, also where nothing is voiced
+    formants: Float64[np.ndarray, "frames 3"]  # Hz of an adult man
+    zero: Float64[np.ndarray, " frames"]  # of the nose, in Hz
     voice: Float64[np.ndarray, " frames"]
     breath: Float64[np.ndarray, " frames"]
     hiss: Float64[np.ndarray, " frames"]
-    effort: Float64[np.ndarray, " frames"]
-    centre: Float64[np.ndarray, " frames"]
+    effort: Float64[np.ndarray, " frames"]  # loudness that brightens the voice
+    centre: Float64[np.ndarray, " frames"]  # of the spectrum of the hiss, in Hz
     width: Float64[np.ndarray, " frames"]
 
 

@@ -28,11 +28,6 @@ from .singing import HOP, NOSE, SAMPLE_RATE, Singer, Tracks, sing, smooth, unste
 from .sound import dice
 from .spoken import PHONES, Part
 
-__all__ = [
-    "CLASSES", "COLUMNS", "CONSONANTS", "FRAME", "SAMPLE_RATE", "SHARED", "SINGERS", "VOWELS", "Note", "Singer",
-    "Song", "Truth", "phrases", "render",
-]  # fmt: skip
-
 FRAME = 512  # samples in a frame of the truth; its centre is at (k + 0.5) * FRAME
 SINGERS = {
     "mira": Singer(  # light and soft
@@ -154,7 +149,6 @@ class Song:
 
     @property
     def samples(self) -> int:
-        """The number of samples."""
         return round(self.seconds * SAMPLE_RATE)
 
     @cached_property
@@ -196,11 +190,7 @@ class Song:
         return Truth(name, self.seed, seconds, hertz, level > _VOICED, vowels, sung, onsets, self.notes)
 
     def sound(self) -> Float64[np.ndarray, " samples"]:
-        """Render the song.
-
-        Returns:
-            float64 (samples,), mono at 44.1 kHz, on the grid of 16-bit files (multiples of 1/32768).
-        """
+        """Render the song: float64 (samples,), mono at 44.1 kHz, on the grid of 16-bit files, 1/32768."""
         waveform = sing(self.tracks, self.singer, self._dice("noise", self.singer.name))[: self.samples]
         sung = np.repeat(self.truth.sung, FRAME)
         waveform *= _LOUDNESS / math.sqrt(float((waveform[: len(sung)][sung] ** 2).mean()) if sung.any() else 1.0)
@@ -224,9 +214,8 @@ class Song:
         parts, begins, groups, before = [], [], [], 0.0
         for i, note in enumerate(self.notes):
             phone, gap = PHONES.get(note.consonant), note.start - before
-            begin = (
-                before if phone and i and gap < _REST else note.start - min(0.8 * phone.seconds if phone else 0, gap)
-            )
+            begin = note.start - min(0.8 * phone.seconds if phone else 0, gap)
+            begin = before if phone and i and gap < _REST else begin
             vowel = Part(1, VOWELS[note.vowel], voice=1)
             if begin > before:
                 parts.append((Part(1, phone.parts[0].formants if phone else vowel.formants), 0, begin))
@@ -316,14 +305,14 @@ class Song:
             picks = draw.random(5).tolist()
             consonant = CONSONANTS[int(picks[0] * len(CONSONANTS))] if picks[1] < 0.85 else ""
             gap = (0.65 + 0.3 * picks[2]) * PHONES[consonant].seconds if consonant else 0.0
+            gap = gap if gap < (stop - time) / 2 else 0.0
             step = _STEPS[int(picks[3] * len(_STEPS))]
             place = place + step if 0 <= place + step < len(ladder) else max(0, min(place - step, len(ladder) - 1))
             left -= 1
             beats = _BEATS[int(picks[4] * len(_BEATS))] if left else 2.0
-            start = time + (gap if gap < (stop - time) / 2 else 0.0)
-            end = time + beat * beats
-            if end > stop - 0.3 - (0 if left else beat):
-                end = stop if stop - end < 1.5 else end
+            start, end = time + gap, time + beat * beats
+            if end > stop - 0.3 - (0 if left else beat) and stop - end < 1.5:
+                end = stop
             vowel = tuple(VOWELS)[int(draw.random() * len(VOWELS))]
             notes.append(Note(start, min(max(end, start + 0.12), stop), ladder[place], vowel, consonant))
             time = notes[-1].end
@@ -340,14 +329,14 @@ def phrases(
     seconds: float | int | Sequence[float | int] = (3.0, 7.0),
     span: tuple[float | int, float | int] | None = None,
 ) -> list[Song]:
-    """Compose songs by a singer.
+    """Compose songs by a singer; more of them only add songs at the end.
 
     Args:
-        count: their number. More songs only add songs at the end.
+        count: their number.
         singer: one of `SINGERS`, or a Singer.
         seed: songs of different seeds share nothing.
         seconds: of each song, or a range from which they are drawn.
-        span: lowest and highest pitch in Hz; None is the singer's range, `SHARED` that of all named singers.
+        span: see `Song`; `SHARED` is that of all named singers.
     """
     check_whole("count", count, 1, 99999)
     check_whole("seed", seed, 0)
@@ -358,12 +347,7 @@ def phrases(
 
 
 def render(songs: Iterable[Song], jobs: int | None = None, progress: bool = True) -> Path:
-    """Render songs to 44.1 kHz, 16-bit mono wav files with their truth.
-
-    Args:
-        songs: those in the cache are kept.
-        jobs: number of processes, see `avlib.workers.each`; None is the number of cores.
-        progress: show a progress bar.
+    """Render songs to 44.1 kHz, 16-bit mono wav files, in `jobs` processes; those in the cache are kept.
 
     Returns:
         The table, a CSV file in the cache: a row for each song, in their order, with path, singer, melody (whose it
@@ -373,10 +357,8 @@ def render(songs: Iterable[Song], jobs: int | None = None, progress: bool = True
     if not songs:
         raise ParameterError("songs", "nothing", "at least one song", "Give what `phrases` returns.")
     rows = [(song.singer.name, song.melody.name, song.seed, song.seconds) for song in songs]
-    paths = [
-        place("songs", "-".join(map(str, row[:3])), astuple(song), ".wav")
-        for row, song in zip(rows, songs, strict=True)
-    ]
+    names = ["-".join(map(str, row[:3])) for row in rows]
+    paths = [place("songs", name, astuple(song), ".wav") for name, song in zip(names, songs, strict=True)]
     render_missing(_render, paths, songs, jobs, progress)
     return write_table("songs", COLUMNS, [[path, *row] for path, row in zip(paths, rows, strict=True)])
 
