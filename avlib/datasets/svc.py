@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int64
 from pydantic import Field
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 
 from .. import checkpoints, extract, features, media
 from ..clips import song
@@ -34,7 +34,7 @@ from ..features import SVC_FLOOR, SVC_HOP, SVC_MELS, SVC_SAMPLE_RATE, mel2ph, sv
 from ..once import done_once
 from ..settings import Count, Natural, Positive, settings
 from ..workers import describe
-from .items import each_usable
+from .items import ItemDataset, each_usable
 from .sources import SAMPLE_RATE, SOUND_SUFFIXES, existing, files_in
 from .sources import split as divided
 
@@ -83,9 +83,6 @@ class Source(NamedTuple):
     path: Path
     singer: str
 
-    def __str__(self) -> str:
-        return str(self.path)
-
 
 class Piece(NamedTuple):
     """A piece of song: T frames of 512 samples at 44.1 kHz, U units of 20 ms."""
@@ -100,13 +97,11 @@ class Piece(NamedTuple):
 
     def part(self, start: int, frames: int) -> Piece:
         """Return some frames, with the units that they refer to."""
-        chosen = slice(start, start + frames)
-        ids = self.mel2ph[chosen]
+        mel, hertz, voiced, ids = (
+            track[start : start + frames] for track in (self.mel, self.hertz, self.voiced, self.mel2ph)
+        )
         units = self.units[int(ids[0]) - 1 : int(ids[-1])]
-        return self._replace(
-            mel=self.mel[chosen], hertz=self.hertz[chosen], voiced=self.voiced[chosen], units=units,
-            mel2ph=ids - ids[0] + 1,
-        )  # fmt: skip
+        return Piece(mel, hertz, voiced, units, ids - ids[0] + 1, self.singer, self.name)
 
 
 class Batch(NamedTuple):
@@ -154,14 +149,7 @@ def read_sources(data: str, only: Sequence[str] = ()) -> list[Source]:
 
 
 def cut(waveform: Float[Tensor, " samples"], method: str, encoder: ContentEncoder) -> Piece:
-    """Compute mel, pitch, units and their alignment from a mono sound at 44.1 kHz.
-
-    Raises:
-        TooShortError: less than `SHORTEST` samples.
-    """
-    if len(waveform) < SHORTEST:
-        found, expected = f"{len(waveform)} samples", f"at least {SHORTEST}, {SHORTEST / SVC_SAMPLE_RATE:.2f} s"
-        raise TooShortError("waveform", found, expected)
+    """Compute mel, pitch, units and their alignment from a mono sound at 44.1 kHz."""
     mel = svc_log_mel(waveform[None])[0]
     track = extract.pitch(waveform, SVC_SAMPLE_RATE, method=method)
     units = encoder(waveform, SVC_SAMPLE_RATE).float()
@@ -171,12 +159,7 @@ def cut(waveform: Float[Tensor, " samples"], method: str, encoder: ContentEncode
 def prepared(source: Source, data: Data, encoder: ContentEncoder) -> list[Piece]:
     """Return the sung pieces of a file, from the cache or computed now.
 
-    The cache knows them by the content of the file, so that it may be moved; by pitch method and encoder.
-
-    Args:
-        source: the file.
-        data: its pitch method and longest piece count.
-        encoder: of the units.
+    The cache knows them by the content of the file, so that it may be moved, and by how they are computed.
 
     Raises:
         MediaError: the file cannot be read, is silent, or nobody sings in it; TooShortError: shorter than 0.19 s.
@@ -186,23 +169,18 @@ def prepared(source: Source, data: Data, encoder: ContentEncoder) -> list[Piece]
             content = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise MediaError(source.path, error.strerror or "cannot be read") from error
-    path = done_once(
-        "arrays",
-        "svc",
-        [content, data.longest, data.pitch, encoder.recipe],
-        lambda _: _computed(source, data, encoder),
-        lambda pieces, folder: checkpoints.save(folder, _named(pieces), {"pieces": len(pieces)}),
-        source=__name__,
-    )
+
+    def save(pieces: Sequence[Piece], folder: Path) -> None:
+        tensors = {f"{name}.{n}": getattr(piece, name) for n, piece in enumerate(pieces) for name in _ARRAYS}
+        checkpoints.save(folder, tensors, {"pieces": len(pieces)})
+
+    how = [content, data.longest, data.pitch, encoder.recipe]
+    path = done_once("arrays", "svc", how, lambda _: _computed(source, data, encoder), save, source=__name__)
     tensors, config = checkpoints.read(path)
     return [Piece(*(tensors[f"{name}.{n}"] for name in _ARRAYS)) for n in range(config["pieces"])]
 
 
 _ARRAYS = Piece._fields[:5]
-
-
-def _named(pieces: Sequence[Piece]) -> dict[str, Tensor]:
-    return {f"{name}.{n}": getattr(piece, name) for n, piece in enumerate(pieces) for name in _ARRAYS}
 
 
 def _computed(source: Source, data: Data, encoder: ContentEncoder) -> list[Piece]:
@@ -221,7 +199,7 @@ def _computed(source: Source, data: Data, encoder: ContentEncoder) -> list[Piece
     return pieces
 
 
-class SVCDataset(Dataset):
+class SVCDataset(ItemDataset):
     """Pieces of song in memory.
 
     Args:
@@ -233,25 +211,15 @@ class SVCDataset(Dataset):
     """
 
     def __init__(self, pieces: Sequence[Piece], singers: Sequence[str], crop: int = 0, seed: int = 0, notes: str = ""):
-        if not pieces:
-            raise DatasetError("pieces", "none", "at least one", notes)
-        self.pieces, self.singers, self.crop, self.seed, self.notes = list(pieces), tuple(singers), crop, seed, notes
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-
-    def __len__(self) -> int:
-        return len(self.pieces)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from which the crops follow."""
-        self._epoch.fill_(epoch)
+        super().__init__(pieces, seed, "raise")
+        self.pieces, self.singers, self.crop, self.notes = list(pieces), tuple(singers), crop, notes
 
     def __getitem__(self, index: int) -> Piece:
         piece = self.pieces[index]
         room = len(piece.mel) - self.crop
         if not self.crop or room <= 0:
             return piece
-        start = int(np.random.default_rng([self.seed, int(self._epoch), index]).integers(room + 1))
-        return piece.part(start, self.crop)
+        return piece.part(int(self._dice(index).integers(room + 1)), self.crop)
 
     @property
     def lengths(self) -> list[int]:
@@ -270,9 +238,8 @@ class SVCDataset(Dataset):
         def padded(name: str, value: float = 0.0) -> Tensor:
             return pad_sequence([getattr(piece, name) for piece in pieces], batch_first=True, padding_value=value)
 
-        counts = (torch.tensor([len(getattr(piece, name)) for piece in pieces]) for name in ("mel", "units"))
-        others = map(padded, _ARRAYS[1:])
-        return Batch(padded("mel", SVC_FLOOR), *others, *counts, torch.tensor([piece.singer for piece in pieces]))
+        counts = torch.tensor([[len(piece.mel), len(piece.units), piece.singer] for piece in pieces])
+        return Batch(padded("mel", SVC_FLOOR), *map(padded, _ARRAYS[1:]), *counts.unbind(1))
 
     def batch(self, first: int = 0, count: int | None = None) -> Batch:
         """Return some items at once, from the `first` on; all when `count` is None."""
@@ -280,7 +247,7 @@ class SVCDataset(Dataset):
         return self.collate([self[index] for index in range(first, end)])
 
     def report(self) -> str:
-        """Return the numbers of pieces, and remarks on files."""
+        """Return the number of pieces, their singers, and remarks on files."""
         seconds = sum(len(piece.mel) for piece in self.pieces) * SVC_HOP / SVC_SAMPLE_RATE
         return f"{len(self)} pieces, {seconds:.0f} s, by {', '.join(self.singers)}. {self.notes}".strip()
 
@@ -355,13 +322,7 @@ def sources(data: Data, progress: bool = True) -> tuple[list[Source], list[Sourc
 
 
 def split_songs(data: Data, encoder: ContentEncoder, seed: int = 0, *, progress: bool = True) -> Split:
-    """Prepare all files, and divide their pieces.
-
-    Args:
-        data: see `Data`.
-        encoder: of the units.
-        seed: of crops, and of the division of the user's pieces.
-        progress: show progress bars.
+    """Prepare all files, and divide their pieces; `seed` is that of crops, and of the division of the user's pieces.
 
     Raises:
         MediaError, DatasetError: see `read_sources` and `prepared`; with `on_error="skip"` only if nothing is left.
@@ -377,7 +338,7 @@ def split_songs(data: Data, encoder: ContentEncoder, seed: int = 0, *, progress:
                 errors.append(result)
                 continue
             if (rate := media.probe(source.path).audio.sample_rate) < _NARROW:
-                notes.append(f"{source} has {rate} Hz, and so nothing above {rate // 2} Hz.")
+                notes.append(f"{source.path} has {rate} Hz, and so nothing above {rate // 2} Hz.")
             number = singers.index(source.singer)
             found += [_binned(piece, data.mels)._replace(singer=number, name=source.path.name) for piece in result]
     train, held_out = pieces
@@ -403,32 +364,23 @@ class VoiceBatch(NamedTuple):
     labels: Int64[Tensor, "*batch units"]
 
 
-class Voices(Dataset):
+class Voices(ItemDataset):
     """Windows of labelled sound.
 
     Args:
-        sounds: `(samples,)` each, int16, at 16 kHz.
-        labels: `(samples // 320,)` each.
+        items: pairs of sound `(samples,)`, int16 at 16 kHz, and labels `(samples // 320,)`.
         window: units of an item.
         seed: of the windows, which follow from (seed, epoch, index).
     """
 
-    def __init__(self, sounds: Sequence[Tensor], labels: Sequence[Tensor], window: int, seed: int = 0):
-        self.sounds, self.labels, self.window, self.seed = list(sounds), list(labels), window, seed
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-
-    def __len__(self) -> int:
-        return len(self.sounds)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from which the windows follow."""
-        self._epoch.fill_(epoch)
+    def __init__(self, items: Sequence[tuple[Tensor, Tensor]], window: int, seed: int = 0):
+        super().__init__(items, seed, "raise")
+        self.window = window
 
     def __getitem__(self, index: int) -> VoiceBatch:
-        labels, window = self.labels[index], self.window
-        dice = np.random.default_rng([self.seed, int(self._epoch), index])
-        start = int(dice.integers(max(1, len(labels) - window + 1)))
-        sound = self.sounds[index][start * UNIT : (start + window) * UNIT].float() / 2**15
+        (sound, labels), window = self.items[index], self.window
+        start = int(self._dice(index).integers(max(1, len(labels) - window + 1)))
+        sound = sound[start * UNIT : (start + window) * UNIT].float() / 2**15
         return VoiceBatch(sound, labels[start : start + window])
 
     @staticmethod
@@ -454,17 +406,14 @@ def labelled_voices(target: str, singers: int, count: int, seed: int, window: in
         window: units of an item.
         crop_seed: of the windows.
     """
-    path = done_once(
-        "arrays",
-        f"svc-{target}",
-        [target, singers, count, seed],
-        lambda _: _labelled(target, singers, count, seed),
-        lambda made, folder: checkpoints.save(folder, made, {"sounds": len(made) // 2}),
-        source=__name__,
-    )
-    tensors, config = checkpoints.read(path)
-    sounds, labels = ([tensors[f"{name}.{n}"] for n in range(config["sounds"])] for name in ("sound", "labels"))
-    return Voices(sounds, labels, window, crop_seed)
+    how = [target, singers, count, seed]
+
+    def save(made: dict[str, Tensor], folder: Path) -> None:
+        checkpoints.save(folder, made, {})
+
+    path = done_once("arrays", f"svc-{target}", how, lambda _: _labelled(*how), save, source=__name__)
+    made = checkpoints.read(path).tensors
+    return Voices([(made[f"sound.{n}"], made[f"labels.{n}"]) for n in range(len(made) // 2)], window, crop_seed)
 
 
 def _labelled(target: str, singers: int, count: int, seed: int) -> dict[str, Tensor]:
