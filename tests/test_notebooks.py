@@ -52,6 +52,7 @@ VERDICTS = {
     "34": "holds when, does not hold, holds when, does not hold, holds when, does not hold",
     "41": "holds, holds, holds when",
     "42": "holds, holds, holds, holds, holds, holds when, does not hold, holds when",
+    "43": "holds when, does not hold, does not hold, holds, holds, does not hold, holds when, holds when",
     "44": """does not hold, holds, holds, holds, holds when, holds, holds, does not hold, holds, does not hold,
     holds when, does not hold, does not hold, holds, holds, holds, does not hold, does not hold, does not hold,
     holds when, does not hold, does not hold, holds when""",
@@ -82,6 +83,7 @@ SHORT = {
     "34": {"steps": 2, "settings": {"speakers": 4, "test_size": 0.5}},
     "35": {"steps": 4},
     "41": {"phrases": 6, "settings": SONGS},
+    "43": {"steps": 4, "earlier_steps": 10, "comparison_steps": 2, "settings": SONGS},
     "44": {"steps": 4, "settings": SONGS},
 }
 LONG = pytest.mark.long  # what only `env/test --long` runs

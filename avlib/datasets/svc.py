@@ -256,7 +256,8 @@ class LengthBuckets(Sampler[int]):
     """Batches of items of similar length, in random order.
 
     Items are shuffled, sorted by length within pools of `pool` batches, and cut into batches, which are shuffled: in an
-    epoch each item comes once. Published: sorted once, so that every epoch has the same batches.
+    epoch each item comes once; of fewer items than a batch has, some come again. Published: sorted once, so that every
+    epoch has the same batches.
 
     Args:
         lengths: of all items.
@@ -273,11 +274,11 @@ class LengthBuckets(Sampler[int]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return max(len(self.lengths), self.batch_size)
 
     def __iter__(self) -> Iterator[int]:
         dice = np.random.default_rng([self.seed, self.epoch])
-        order, size = dice.permutation(len(self)).tolist(), self.batch_size * self.pool
+        order, size = (dice.permutation(len(self)) % len(self.lengths)).tolist(), self.batch_size * self.pool
         pools = [sorted(order[i : i + size], key=self.lengths.__getitem__) for i in range(0, len(order), size)]
         flat = [index for pool in pools for index in pool]
         batches = [flat[i : i + self.batch_size] for i in range(0, len(flat), self.batch_size)]
@@ -340,7 +341,7 @@ def split_songs(data: Data, encoder: ContentEncoder, seed: int = 0, *, progress:
             if (rate := media.probe(source.path).audio.sample_rate) < _NARROW:
                 notes.append(f"{source.path} has {rate} Hz, and so nothing above {rate // 2} Hz.")
             number = singers.index(source.singer)
-            found += [_binned(piece, data.mels)._replace(singer=number, name=source.path.name) for piece in result]
+            found += [binned(piece, data.mels)._replace(singer=number, name=source.path.name) for piece in result]
     train, held_out = pieces
     count = min(data.held_out, len(train) // 5)
     if data.data and count:
@@ -349,8 +350,8 @@ def split_songs(data: Data, encoder: ContentEncoder, seed: int = 0, *, progress:
     return Split(*(SVCDataset(part, singers, data.crop, seed, notes) if part else None for part in (train, held_out)))
 
 
-def _binned(piece: Piece, mels: int) -> Piece:
-    """A piece whose mel bins are means of neighbours."""
+def binned(piece: Piece, mels: int) -> Piece:
+    """Return a piece whose mel bins are means of neighbours."""
     return piece._replace(mel=piece.mel.unflatten(1, (mels, -1)).mean(2)) if mels < SVC_MELS else piece
 
 

@@ -209,6 +209,8 @@ def test_buckets_hold_similar_lengths():
         orders.append(list(sampler))
     assert sorted(orders[0]) == list(range(203)) and orders[0] == orders[2] != orders[1]
 
+    assert sorted(LengthBuckets([5, 6, 7], 8)) == [0, 0, 0, 1, 1, 1, 2, 2], "fewer than a batch come again"
+
     def padding(order):
         batches = [[lengths[i] for i in order[b : b + 8]] for b in range(0, 200, 8)]
         return 1 - sum(map(sum, batches)) / sum(8 * max(batch) for batch in batches)

@@ -39,7 +39,7 @@ class Judges(NamedTuple):
 class Scores(NamedTuple):
     """One phrase each in `(phrases,)`, and one sung frame or unit each in the others.
 
-    distance: mean absolute difference of the log10 mel to the true parallel's; apart: of the source's.
+    distance: mean absolute difference of the log10 mel to the true parallel's in sung frames; apart: of the source's.
     vowels, singer: whether the judge names the right vowel, and the wanted singer.
     cents: from the true pitch, where it is found; lost: whether a sung frame is called unvoiced, or is further away.
     """
@@ -74,14 +74,15 @@ class Scores(NamedTuple):
 
 
 def judges(settings: Settings = tiny, **how: Any) -> Judges:
-    """Return the two judges, trained once."""
+    """Return the two judges, trained once, on less than the recogniser of the units: they need not be as good."""
+    own = settings.recognizer if settings.diffusion.encoder == "recognizer" else tiny.recognizer
 
-    def one(target: str) -> Recognizer:
-        seed, fewer = JUDGE_SEEDS[target], {"phrases": 12, "steps": 150} if target == "singers" else {}
-        values = {"target": target, "voice_seed": seed, "seed": seed} | fewer
-        return trained(changed(replace(tiny, stage="recognizer"), {"recognizer": values}), **how).model.cpu()
+    def one(target: str, most: int, **values: int) -> Recognizer:
+        values |= {"target": target, "voice_seed": JUDGE_SEEDS[target], "seed": JUDGE_SEEDS[target]}
+        chosen = changed(own, values | {"steps": min(most, own.training.steps)})
+        return trained(replace(tiny, stage="recognizer", recognizer=chosen), **how).model.cpu()
 
-    return Judges(one("vowels"), one("singers"))
+    return Judges(one("vowels", 250, voices=min(12, own.voices)), one("singers", 120, phrases=8))
 
 
 def held_out_songs(settings: Settings, singer: str) -> list[Song]:
@@ -128,6 +129,15 @@ def generated(
     return [mel[: len(piece.mel)] for mel, piece in zip(mels, pieces, strict=True)]
 
 
+def mel_ratio(mels: Sequence[Tensor], sources: Sequence[svc.Piece], parallels: Sequence[svc.Piece]) -> float:
+    """Return the distance of mels to those of the true parallels in voiced frames, over that of the sources."""
+    distances = [
+        sum(float((one - true.mel)[true.voiced].abs().mean()) for one, true in zip(each, parallels, strict=True))
+        for each in (mels, [source.mel for source in sources])
+    ]
+    return distances[0] / distances[1]
+
+
 @torch.no_grad()
 def scored(sounds: Sequence[Float[Tensor, " samples"]], songs: Sequence[Song], target: str, judging: Judges) -> Scores:
     """Score conversions against the truth.
@@ -154,8 +164,8 @@ def _scored(sound: Tensor, song: Song, target: str, judging: Judges) -> Scores:
     sung = torch.from_numpy(parallel.truth.sung)  # frames
     lost = ~found.voiced | (cents.abs() > _LOST)
     return Scores(
-        (mel - true).abs().mean(),
-        (source - true).abs().mean(),
+        (mel - true)[sung].abs().mean(),
+        (source - true)[sung].abs().mean(),
         (logits[0].argmax(1) == labels)[vowel],
         (logits[1].argmax(1) == wanted)[known],
         cents[sung & ~lost].float(),
