@@ -19,8 +19,9 @@ from PIL import Image
 from toned import write_tones
 
 from avlib import errors, media, workbook
+from avlib.clips import song
 from avlib.models.audiotoken import AudioTokenEmbedder
-from avlib.systems import classification
+from avlib.systems import classification, svc
 from avlib.workbook import answers
 
 NOTEBOOKS = {notebook.number: notebook.path for notebook in workbook.discover()}
@@ -442,6 +443,20 @@ def test_33_with_the_published_settings(tmp_path):
 def test_33_at_the_published_size(tmp_path):
     run("33", tmp_path, size="full", steps=2, settings={"seconds": 1.0, "num_words": 2})
     assert "wav2vec2-base: 2 steps of 4 clips" in (tmp_path / "33.ipynb").read_text()
+
+
+def test_43_learns_from_your_own_songs_and_hands_its_model_on(tmp_path):
+    for name in ("mira", "kaya"):
+        (tmp_path / "songs" / name).mkdir(parents=True)
+        for number in range(2):
+            one = song.Song(name, seed=number, seconds=1.5, span=(200, 300))
+            sound = torch.from_numpy(one.sound()).float()
+            media.write_wav(tmp_path / "songs" / name / f"{number}.wav", sound, song.SAMPLE_RATE)
+    made = tmp_path / "made"
+    run("43", tmp_path, data=str(tmp_path / "songs"), out_dir=str(made))
+    assert "by kaya, mira" in (tmp_path / "43.ipynb").read_text()
+    assert (made / "history.csv").read_text().count("\n") > 1
+    assert list(svc.load(made / "svc").voices) == ["kaya", "mira"]
 
 
 def test_11_writes_what_it_made(tmp_path):
