@@ -259,11 +259,7 @@ class LengthBuckets(Sampler[int]):
     epoch each item comes once; of fewer items than a batch has, some come again. Published: sorted once, so that every
     epoch has the same batches.
 
-    Args:
-        lengths: of all items.
-        batch_size: as in `training.Settings`.
-        seed: of the draws, which follow from (seed, epoch).
-        pool: batches that are sorted together.
+    Draws follow from (seed, epoch).
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int = 0, pool: int = 8):
@@ -397,15 +393,10 @@ def classes(target: str) -> tuple[str, ...]:
 
 
 def labelled_voices(target: str, singers: int, count: int, seed: int, window: int, crop_seed: int = 0) -> Voices:
-    """Return labelled sound, from the cache or rendered now.
+    """Return labelled sound, `count` phrases of each singer, from the cache or rendered now.
 
-    Args:
-        target: "vowels" of random singers; or "singers", the built-in ones, where they sing.
-        singers: their number, for vowels.
-        count: phrases of each.
-        seed: of singers and melodies.
-        window: units of an item.
-        crop_seed: of the windows.
+    The target is "vowels", of so many random singers; or "singers", the built-in ones, where they sing. `seed` is of
+    singers and melodies; `crop_seed` of the windows, of so many units.
     """
     how = [target, singers, count, seed]
 

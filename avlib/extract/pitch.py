@@ -106,7 +106,7 @@ def pitch(
     `fill_unvoiced`.
 
     Args:
-        waveform: `(samples,)`, mono, in [-1, 1]; one voice alone, as an accompaniment would be followed too.
+        waveform: mono, in [-1, 1]; one voice alone, as an accompaniment would be followed too.
         rate: in Hz.
         hop_length: samples from one frame to the next.
         method: "autocorrelation" (Boersma 1993), "pyin", or, where installed, "torchfcpe" and "swift-f0".
@@ -160,9 +160,6 @@ def sound_level(waveform: Float[Tensor, " samples"] | Iterable[Float[Tensor, " s
     """Measure the level of a sound, or of all its pieces.
 
     The 99th percentile of the peaks and the 95th of the RMS in 20 ms, so that a click does not count; without offset.
-
-    Raises:
-        ParameterError: stereo, integers or NaN.
     """
     peaks, rms, _ = block_levels(waveform, max(1, rate // 50))
     return Level(float(np.percentile(peaks, 99)), float(np.percentile(rms, 95))) if len(peaks) else Level(0.0, 0.0)

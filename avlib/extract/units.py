@@ -93,8 +93,7 @@ class ContentEncoder:
         """Units of a mono sound in [-1, 1], float32 on the CPU.
 
         Raises:
-            TooShortError: less than 20 ms.
-            ParameterError: samples that are not finite or not sound.
+            TooShortError, ParameterError: less than 20 ms; samples that are not finite or not sound.
             ShapeError: the network gives another number of units or another width.
         """
         check_sound(waveform)

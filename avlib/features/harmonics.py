@@ -82,6 +82,7 @@ def harmonics(
 
 def _angles(hertz: Tensor, sample_rate: int, hop_length: int, phase: float | Tensor) -> Tensor:
     """Turns at the samples of each span, (batch, frames + 1, hop)."""
+    check_whole("sample_rate", sample_rate, 1)
     check_whole("hop_length", hop_length, 1)
     if hertz.ndim != 2 or not hertz.shape[1]:
         raise ParameterError("hertz", f"shape {tuple(hertz.shape)}", "(batch, frames), at least one frame")

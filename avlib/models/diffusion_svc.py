@@ -33,33 +33,19 @@ PITCHES = 300  # rows of the table; 1 to 255 are used
 
 @settings
 class Config:
-    """Sizes of a `DiffusionSVC`; the defaults are the published ones.
+    """Sizes of a `DiffusionSVC`; the defaults are the published ones."""
 
-    Args:
-        mels: bins of the spectrogram.
-        unit_size: width of the units. Another than `condition_size` adds a linear layer, which is trained.
-        condition_size: width of the condition.
-        channels: of the denoiser.
-        layers: of the denoiser.
-        cycle: dilations are 1, 2, 4, ..., 2^(cycle - 1), over and over.
-        timesteps: number of diffusion times.
-        max_beta: noise that the last of them adds.
-        predicts: "noise" (published) or "x0", the clean spectrogram.
-        singers: number of voices in the model; 0: one voice without a table, as published.
-        clip_notes: a note above 1100 Hz counts as 1100 Hz; False: as 1 Hz, as published after a key shift.
-    """
-
-    mels: Count = 128
-    unit_size: Count = 256
+    mels: Count = 128  # bins of the spectrogram
+    unit_size: Count = 256  # width of the units; another than `condition_size` adds a linear layer, which is trained
     condition_size: Count = 256
-    channels: Annotated[int, Field(ge=4, lt=2**31, multiple_of=2)] = 384
-    layers: Count = 20
-    cycle: Annotated[int, Field(ge=1, le=16)] = 4
+    channels: Annotated[int, Field(ge=4, lt=2**31, multiple_of=2)] = 384  # of the denoiser
+    layers: Count = 20  # of the denoiser
+    cycle: Annotated[int, Field(ge=1, le=16)] = 4  # dilations are 1, 2, 4, ..., 2^(cycle - 1), over and over
     timesteps: Annotated[int, Field(ge=2, lt=2**31)] = 1000
-    max_beta: Annotated[Number, Field(gt=0, lt=1)] = 0.02
-    predicts: Literal["noise", "x0"] = "noise"
-    singers: Natural = 0
-    clip_notes: bool = True
+    max_beta: Annotated[Number, Field(gt=0, lt=1)] = 0.02  # noise that the last time adds
+    predicts: Literal["noise", "x0"] = "noise"  # "x0" is the clean spectrogram
+    singers: Natural = 0  # voices in the model; 0: one voice without a table, as published
+    clip_notes: bool = True  # a note above 1100 Hz counts as 1100 Hz; False: as 1 Hz, as published after a key shift
 
 
 def pitch_ids(hertz: Float[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
