@@ -305,7 +305,7 @@ def test_a_whisper_becomes_one():
 
 
 def test_notes_outside_the_trained_range_are_said():
-    with pytest.warns(UserWarning, match="100% of what is sung, up to 880 Hz, lies above .* Ada, 110 to 440 Hz"):
+    with pytest.warns(UserWarning, match="100% of what is sung, as far as 880 Hz, lies above .* Ada, 110 to 440 Hz"):
         made = convert(sung(1), Project(Singer(), Loudness(), voices=VOICES), key="+24", progress=False)
     assert abs(extract.pitch(made.waveform, RATE).median / 880 - 1) < 0.01  # and it is sung as asked, not at 1 Hz
     with pytest.warns(UserWarning) as noted:

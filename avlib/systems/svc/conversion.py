@@ -237,7 +237,7 @@ def _remarks(hertz: Tensor, voiced: Tensor, voice: Voice | None, singer: str) ->
         for outside, side, end in ((sung > voice.high, "above", sung.max()), (sung < voice.low, "below", sung.min())):
             if (share := float(outside.float().mean())) > 0.02:
                 yield (
-                    f"{share:.0%} of what is sung, up to {end:.0f} Hz, lies {side} the range that was learned of "
+                    f"{share:.0%} of what is sung, as far as {end:.0f} Hz, lies {side} the range that was learned of "
                     f"{singer}, {voice.low:.0f} to {voice.high:.0f} Hz. Expect a strange voice, or change the key."
                 )
     if bool((sung > HIGHEST).any()):

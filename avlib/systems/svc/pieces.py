@@ -106,10 +106,10 @@ def piece_length(model: nn.Module, free: int) -> int:
 def context_of(model: nn.Module) -> int:
     """Return the frames of context that a sampled piece needs on each side, the fade included.
 
-    One evaluation reaches as far as the receptive field. Several reach further, but the change that passes on falls
-    off within that distance.
+    One evaluation reaches as far as the receptive field. Several reach further, but what they pass on falls off: on the
+    small trained model, whose reach is 18, 36 frames leave a difference of 5e-3, 52 of 1e-4, and 72 of 1e-6.
     """
-    return 2 * model.receptive_field + FADE
+    return max(2 * model.receptive_field, 80) + FADE
 
 
 @torch.no_grad()

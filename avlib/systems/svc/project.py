@@ -71,6 +71,9 @@ class Project:
         if self.encoder.width != self.model.config.unit_size:
             found, expected = f"units {self.encoder.width} wide", f"{self.model.config.unit_size}, as the model takes"
             raise CheckpointError("encoder", found, expected, "Name the one with which the model was trained.")
+        if self.model.config.singers not in (0, len(self.voices)):
+            found = f"{len(self.voices)} singers, for a model of {self.model.config.singers}"
+            raise CheckpointError("voices", found, "one for each row of its table")
 
     def to(self, device: torch.device) -> Project:
         """Move the networks."""
