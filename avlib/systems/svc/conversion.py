@@ -38,7 +38,7 @@ UNITS_AT_ONCE, UNITS_AROUND = 1000, 100  # that are encoded together: 20 s, and 
 _FRAMES_AT_ONCE = 4096  # whose pitch is found together
 _FRAMES_AROUND = math.ceil(extract.CONTEXT * SVC_SAMPLE_RATE / SVC_HOP)
 _SMOOTH = 8  # frames on each side of the loudness contour: 0.2 s
-_MOST_GAIN = 10.0  # 20 dB
+_MOST_GAIN = 1000.0  # 60 dB
 _PEAK = 0.99
 
 
@@ -101,7 +101,7 @@ def convert(
         sampler: of `DiffusionSVC.sample`; "" takes that of the project.
         steps: of the sampler; 0 takes those of the project.
         seed: of all noise.
-        loudness: "contour" gives the sound the source's level over 0.2 s, within 20 dB; "model" leaves it.
+        loudness: "contour" gives the sound the source's level over 0.2 s, by at most 60 dB; "model" leaves it.
         pitch: method of `avlib.extract.pitch`.
         length: most frames of a piece; 0: as the free memory allows.
         on_error: "raise", or "skip" for sources that cannot be used, with a warning.
