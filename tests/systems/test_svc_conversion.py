@@ -339,6 +339,10 @@ def test_bad_values_are_named(tmp_path):
         convert(song[:500], project(), **how)
     with pytest.raises(errors.MediaError, match="no such file"):
         convert(tmp_path / "nothing.wav", project(), **how)
+    (tmp_path / "file").touch()
+    with pytest.raises(errors.CacheError, match="a folder that can be written"):
+        convert(song, project(), out=tmp_path / "file" / "new", **how)
+    (tmp_path / "file").unlink()
     song[9000] = float("nan")
     with pytest.raises(errors.MediaError, match=r"not a number at 0\.204 s"):
         convert(write_wav(tmp_path / "nan.wav", song[None], RATE), project(), out=tmp_path, **how)

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from ... import cache, extract, media, training
 from ...datasets.sources import SOUND_SUFFIXES
-from ...errors import AvlibError, ParameterError, TooShortError, check_choice
+from ...errors import AvlibError, CacheError, ParameterError, TooShortError, check_choice
 from ...features import SVC_HOP, SVC_SAMPLE_RATE, mel2ph, svc_units
 from ...models.diffusion_svc import HIGHEST
 from ...workers import POLICIES
@@ -339,7 +339,10 @@ def _outputs(sources: Sequence[Source], out: str | Path, singer: str) -> list[Pa
     for path, source in zip(paths, sources, strict=True):
         if path.exists() and not isinstance(source, Tensor) and Path(source).exists() and path.samefile(source):
             raise ParameterError("out", f"{path} is the source", "another file")
-    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    try:
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(paths[0].parent, error.strerror, "a folder that can be written") from error
     return paths
 
 
