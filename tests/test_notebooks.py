@@ -223,7 +223,6 @@ ODD = [
     ("24", silent, {"seconds": 0.3}),
     ("25", sound_alone, {}),
     ("34", silent, {"time_mask": 60}),
-    ("41", short, {}),
 ]
 ODD_TOO = [
     *(("11", make, {}) for make in (silent, short, mono)),
@@ -233,6 +232,7 @@ ODD_TOO = [
     ("25", silent, {}),
     *(("31", make, {"seconds": 0.5}) for make in (silent, short)),
     ("34", short, {"time_mask": 60}),
+    ("41", short, {}),
     *(("41", make, {"seconds": 20, "singer": "otto", "method": "pyin"}) for make in (silent, mono, large_and_odd)),
     *(("45", make, {}) for make in (silent, short, mono)),
 ]

@@ -30,8 +30,10 @@ CONTEXT = 1.0  # seconds of sound around a piece, after which its pitch is that 
 
 # Boersma's settings, as tried on synthetic and real song; costs are per 10 ms.
 CANDIDATES, VOICING, SILENCE, OCTAVE_COST, JUMP_COST, VOICING_COST = 15, 0.45, 0.03, 0.01, 0.35, 0.14
-TONE = 0.9  # correlation of a tone above the range
-GATE = 10 ** (-25 / 20)  # of the RMS of loud frames; quieter ones are reverberation or breath
+TONE = 0.97  # correlation of a tone above the range; a formant there has less
+GATE = 10 ** (
+    -30 / 20
+)  # of the RMS of loud frames; at -25 dB a soft "i" is lost, and reverberation has 6 % fewer voiced
 ANALYSIS_RATE = 16000  # Hz, about
 _FRAMES = 256  # in memory at once: they stay in the processor's cache
 _SILENT = 1e-6  # a peak below it is digital silence
