@@ -43,7 +43,7 @@ def test_full_holds_the_published_numbers():
     assert (how.learning_rate, how.betas, how.weight_decay, how.clip) == (8e-4, (0.9, 0.98), 0.0, 1.0)
     assert (how.batch_size, how.ema, how.save_every, svc.full.data.crop) == (88, 0.0, 2000, 0)
     assert [how.rate(step) for step in (0, 39_999, 40_000, 80_000)] == [1, 1, 0.5, 0.25]
-    assert (network.channels, network.layers, network.steps, network.predicts) == (384, 20, 1000, "noise")
+    assert (network.channels, network.layers, network.timesteps, network.predicts) == (384, 20, 1000, "noise")
     assert svc.full.diffusion.encoder == "hubert-soft" and svc.full.diffusion.loss == "l2"
 
 
@@ -229,3 +229,15 @@ def test_conversion_of_a_phrase(whole, parts):
     (made,) = svc.converted(svc.load(whole.folder), [sound], "otto", steps=2)
     assert made.shape == sound.shape and made.isfinite().all()
     assert checkpoints.read(whole.folder).config["model"] == "DiffusionSVC"
+
+
+def test_both_stages_are_assessed(whole):
+    first = changed(small, {"stage": "recognizer"})
+    recogniser = svc.assess(svc.trained(first, progress=False).model, first, progress=False)
+    assert 0 <= recogniser.figures["units right"].value <= 1
+    found = svc.assess(whole.model, small, progress=False)
+    assert found.figures["ratio"].reference == 1 and found.figures["vowels"].meaning == "the true parallel"
+    assert "mira, converted to otto" in found.remarks
+    alone = changed(small, {"only": ["otto"], "steps": 1})
+    distance = svc.assess(svc.trained(alone, progress=False).model, alone, progress=False)
+    assert distance.figures["distance of log10 mel"].meaning == "the mean spectrum"

@@ -13,7 +13,18 @@ from ...datasets.svc import SINGERS, Batch, Data, LengthBuckets, Piece, SVCDatas
 from .. import Figure, Report, Trained, changed
 from .command import convert_command
 from .conversion import Analysis, Conversion, analyse, convert
-from .evaluation import Judges, Scores, converted, generated, held_out_songs, judges, mel_ratio, scored, sound_of
+from .evaluation import (
+    Judges,
+    Scores,
+    assess,
+    converted,
+    generated,
+    held_out_songs,
+    judges,
+    mel_ratio,
+    scored,
+    sound_of,
+)
 from .project import Project, load
 from .settings import ENCODERS, STAGES, Settings, full, tiny
 from .stages import build, data, encoding, noise_of, recognizer_step, split, stages, step, trained, validation, voices

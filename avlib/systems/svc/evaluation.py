@@ -9,21 +9,21 @@ from typing import Any, NamedTuple
 import soxr
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ... import extract
 from ...clips.song import VOWELS, Song
 from ...datasets import svc
-from ...datasets.svc import Batch, SVCDataset
+from ...datasets.svc import Batch, SVCDataset, Voices
 from ...features import SVC_SAMPLE_RATE, svc_log_mel
 from ...models.diffusion_svc import DiffusionSVC
 from ...models.recognizer import Recognizer
 from ...settings import changed
-from .. import device_of
+from .. import Figure, Report, device_of
 from .conversion import convert
-from .project import Project
+from .project import Project, load
 from .settings import Settings, tiny
-from .stages import trained
+from .stages import split, trained, voices
 
 JUDGE_SEEDS = {"vowels": 101, "singers": 102}  # of voices, melodies and weights: never those of the units
 _LOST = 100.0  # cents from the truth beyond which a frame's pitch is lost
@@ -82,7 +82,8 @@ def judges(settings: Settings = tiny, **how: Any) -> Judges:
         chosen = changed(own, values | {"steps": min(most, own.training.steps)})
         return trained(replace(tiny, stage="recognizer", recognizer=chosen), **how).model.cpu()
 
-    return Judges(one("vowels", 250, voices=min(12, own.voices)), one("singers", 120, phrases=8))
+    phrases = min(8, own.voices * own.phrases)
+    return Judges(one("vowels", 250, voices=min(12, own.voices)), one("singers", 120, phrases=phrases))
 
 
 def held_out_songs(settings: Settings, singer: str) -> list[Song]:
@@ -106,22 +107,22 @@ def converted(
 def generated(
     model: DiffusionSVC,
     pieces: Sequence[svc.Piece],
-    singer: int,
+    singer: int | None = None,
     steps: int = 10,
     sampler: str = "unipc",
     seed: int = 0,
 ) -> list[Float[Tensor, "frames mels"]]:
-    """Return log10 mels of pieces as another singer's, by number, in one batch.
+    """Return log10 mels of pieces as a singer's, in one batch.
 
     Args:
         model: in evaluation mode.
         pieces: whose units and pitch are sung.
-        singer: number of the singer; a model of one takes no notice.
+        singer: number of the singer; None: that of each piece. A model of one takes no notice.
         steps: see `DiffusionSVC.sample`.
         sampler: likewise.
         seed: of the noise.
     """
-    batch = SVCDataset.collate([piece._replace(singer=singer) for piece in pieces])
+    batch = SVCDataset.collate([p if singer is None else p._replace(singer=singer) for p in pieces])
     batch = Batch(*(tensor.to(device_of(model)) for tensor in batch))
     singers = batch.singers if model.config.singers else None
     condition = model.encode(batch.units, batch.hertz, batch.mel2ph, batch.lengths, singers)
@@ -171,3 +172,40 @@ def _scored(sound: Tensor, song: Song, target: str, judging: Judges) -> Scores:
         cents[sung & ~lost].float(),
         lost[sung],
     )
+
+
+def assess(model: nn.Module, settings: Settings, **how: Any) -> Report:
+    """Return figures on sound that the model was not trained on, beside those of the truth or of a trivial guess.
+
+    - a recogniser: the share of right units of other voices;
+    - a model of the two built-in singers: the scores of conversions of the first one's held-out phrases;
+    - another model: the distance of held-out pieces, drawn again from their units and pitch, to themselves.
+
+    `how` stands for device= and progress=.
+    """
+    if isinstance(model, Recognizer):
+        batch = Voices.collate([each for each in voices(settings, seed=JUDGE_SEEDS["vowels"])])
+        with torch.no_grad():
+            right = model.cpu()(batch.waveform).argmax(2) == batch.labels
+        share = Figure(float(right[batch.labels != svc.UNKNOWN].float().mean()), 1 / len(model.classes), "chance")
+        return Report({"units right": share})
+    train, held_out = split(settings, **how)
+    if settings.data.data or not held_out or len(train.singers) < 2 or settings.diffusion.encoder == "none":
+        if not held_out:
+            return Report({}, "No piece was held out.")
+        mels = generated(model.eval(), held_out.pieces)
+        plain = torch.cat([piece.mel for piece in train.pieces]).mean(dim=0)
+        off, trivial = (
+            float(torch.cat([(each - p.mel).abs() for each, p in zip(guess, held_out.pieces, strict=True)]).mean())
+            for guess in (mels, [plain] * len(mels))
+        )
+        return Report({"distance of log10 mel": Figure(off, trivial, "the mean spectrum")})
+    source, target = train.singers[:2]
+    songs, judging = held_out_songs(settings, source), judges(settings, **how)
+    made = converted(load(trained(settings, **how).folder), list(map(sound_of, songs)), target)
+    found, true = (
+        scored(sounds, songs, target, judging).figures() for sounds in (made, [sound_of(s.by(target)) for s in songs])
+    )
+    figures = {name: Figure(value, true[name], "the true parallel") for name, value in found.items()}
+    figures["ratio"] = Figure(found["ratio"], 1.0, "the source unchanged")
+    return Report(figures, f"{len(songs)} phrases of {source}, converted to {target} from sound alone.")
