@@ -35,8 +35,8 @@ _Factor = Annotated[Number, Field(ge=0.7, le=1.5)]
 _Seconds = Annotated[Number, Field(ge=0.02, le=2)]
 _Hertz = Annotated[Number, Field(ge=50, le=2000)]
 _DRAWN = {  # of a random singer: lowest and highest value
-    "tract": (0.9, 1.28), "first": (0.94, 1.06), "second": (0.94, 1.06), "third": (0.94, 1.06), "ring": (0, 1),
-    "tilt": (900, 7000), "opening": (0.7, 1.6), "breath": (0.02, 0.14), "vibrato": (15, 65), "rate": (4.9, 6.4),
+    "tract": (0.84, 1.3), "first": (0.94, 1.06), "second": (0.94, 1.06), "third": (0.94, 1.06), "ring": (0, 1),
+    "tilt": (800, 7000), "opening": (0.5, 1.9), "breath": (0.02, 0.22), "vibrato": (15, 65), "rate": (4.9, 6.4),
     "delay": (0.2, 0.45), "glide": (0.06, 0.14), "jitter": (3, 7), "shimmer": (0.2, 0.6), "attack": (0.05, 0.12),
 }  # fmt: skip
 

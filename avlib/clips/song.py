@@ -30,16 +30,16 @@ from .spoken import PHONES, Part
 
 FRAME = 512  # samples in a frame of the truth; its centre is at (k + 0.5) * FRAME
 SINGERS = {
-    "mira": Singer(  # light and soft
-        "mira", tract=1.23, first=1.03, second=0.98, ring=0.1, tilt=900, opening=0.75, breath=0.13, lowest=147,
+    "mira": Singer(  # light and breathy
+        "mira", tract=1.25, first=1.03, second=0.98, ring=0.1, tilt=900, opening=0.55, breath=0.2, lowest=147,
         highest=700, vibrato=42, rate=5.9, delay=0.32, glide=0.1, jitter=4.5, attack=0.09,
     ),
     "otto": Singer(  # dark and ringing
-        "otto", tract=0.9, first=0.97, second=1.02, ring=1.0, tilt=7000, opening=1.3, breath=0.09, lowest=110,
+        "otto", tract=0.88, first=0.97, second=1.02, ring=1.0, tilt=7000, opening=1.8, breath=0.08, lowest=110,
         highest=440, vibrato=55, rate=5.3, delay=0.26, glide=0.08, jitter=4, attack=0.07,
     ),
     "kaya": Singer(  # clear and thin
-        "kaya", tract=1.07, first=1.05, second=1.06, ring=0.4, tilt=1500, opening=1.6, breath=0.04, lowest=130,
+        "kaya", tract=1.07, first=1.05, second=1.06, ring=0.4, tilt=1500, opening=1.1, breath=0.05, lowest=130,
         highest=560, vibrato=22, rate=5.0, delay=0.45, glide=0.13, jitter=6, attack=0.12,
     ),
 }  # fmt: skip
