@@ -35,8 +35,8 @@ _Factor = Annotated[Number, Field(ge=0.7, le=1.5)]
 _Seconds = Annotated[Number, Field(ge=0.02, le=2)]
 _Hertz = Annotated[Number, Field(ge=50, le=2000)]
 _DRAWN = {  # of a random singer: lowest and highest value
-    "tract": (0.84, 1.3), "first": (0.94, 1.06), "second": (0.94, 1.06), "third": (0.94, 1.06), "ring": (0, 1),
-    "tilt": (800, 7000), "opening": (0.5, 1.9), "breath": (0.02, 0.22), "vibrato": (15, 65), "rate": (4.9, 6.4),
+    "tract": (0.88, 1.26), "first": (0.94, 1.06), "second": (0.94, 1.06), "third": (0.94, 1.06), "ring": (0, 1),
+    "tilt": (800, 5000), "opening": (0.5, 1.3), "breath": (0.02, 0.22), "vibrato": (15, 65), "rate": (4.9, 6.4),
     "delay": (0.2, 0.45), "glide": (0.06, 0.14), "jitter": (3, 7), "shimmer": (0.2, 0.6), "attack": (0.05, 0.12),
 }  # fmt: skip
 
@@ -85,7 +85,7 @@ class Singer:
         check_whole("seed", seed, 0)
         draws = dice("singer", seed).random(len(_DRAWN) + 1).tolist()
         values = {name: low + (high - low) * draw for (name, (low, high)), draw in zip(_DRAWN.items(), draws)}  # noqa: B905 - one more draw
-        lowest = 95 * (values["tract"] / 0.9) ** 1.5 * (1 + 0.2 * draws[-1])
+        lowest = 95 * (values["tract"] / 0.88) ** 1.5 * (1 + 0.2 * draws[-1])
         return cls(f"random{seed}", lowest=lowest, highest=3.7 * lowest, **values)
 
 

@@ -31,11 +31,11 @@ from .spoken import PHONES, Part
 FRAME = 512  # samples in a frame of the truth; its centre is at (k + 0.5) * FRAME
 SINGERS = {
     "mira": Singer(  # light and breathy
-        "mira", tract=1.25, first=1.03, second=0.98, ring=0.1, tilt=900, opening=0.55, breath=0.2, lowest=147,
+        "mira", tract=1.21, first=1.03, second=0.98, ring=0.1, tilt=900, opening=0.6, breath=0.2, lowest=147,
         highest=700, vibrato=42, rate=5.9, delay=0.32, glide=0.1, jitter=4.5, attack=0.09,
     ),
     "otto": Singer(  # dark and ringing
-        "otto", tract=0.88, first=0.97, second=1.02, ring=1.0, tilt=7000, opening=1.8, breath=0.08, lowest=110,
+        "otto", tract=0.93, first=0.97, second=1.02, ring=0.8, tilt=4500, opening=1.0, breath=0.08, lowest=110,
         highest=440, vibrato=55, rate=5.3, delay=0.26, glide=0.08, jitter=4, attack=0.07,
     ),
     "kaya": Singer(  # clear and thin
@@ -47,11 +47,11 @@ SHARED = (147.0, 392.0)  # Hz, sung by all of them
 
 # Formants of an adult man's sung vowels in Hz, chosen by ear around the usual descriptions.
 VOWELS = {
-    "a": (760, 1180, 2500),
+    "a": (800, 1350, 2550),
     "e": (510, 1760, 2500),
     "i": (290, 2350, 3100),
-    "o": (470, 860, 2450),
-    "u": (320, 680, 2250),
+    "o": (450, 850, 2450),
+    "u": (300, 600, 2250),
 }
 CONSONANTS = ("m", "n", "l", "w", "s", "sh", "f", "t", "k", "d")  # of `spoken.PHONES`
 CLASSES = ("rest", *VOWELS, *CONSONANTS, "breath")  # of `Truth.vowels`
