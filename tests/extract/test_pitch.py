@@ -67,7 +67,7 @@ def test_a_strong_formant_is_no_pitch():
 
 
 def test_the_cross_check_finds_octave_errors():
-    song = Song("otto", seed=2)
+    song = Song("otto", seed=5)  # many harmonics are left; of a u between 200 and 390 Hz the second one alone is
     filtered = sosfiltfilt(butter(8, 390, "high", fs=RATE, output="sos"), song.sound())  # without the fundamental
     waveform = torch.from_numpy(filtered.copy()).float()
     wrong = pitch(waveform, RATE, method="pyin", check="autocorrelation")
