@@ -45,7 +45,7 @@ SINGERS = {
 }  # fmt: skip
 SHARED = (147.0, 392.0)  # Hz, sung by all of them
 
-# Formants of an adult man's sung vowels in Hz, chosen by ear around the usual descriptions.
+# Formants of an adult man's sung vowels in Hz, chosen around the usual descriptions so that voices keep them apart.
 VOWELS = {
     "a": (800, 1350, 2550),
     "e": (510, 1760, 2500),
