@@ -15,7 +15,7 @@ from ..errors import NotebookError
 from .parameters import Parameter, parse
 
 FRONT = {"00": ("start_here", "Start here"), "01": ("shapes_side_by_side", "Shapes side by side")}
-PLANNED = {4: ("svc", "Singing-voice conversion"), 5: ("unit2av", "Units to speech and face")}  # rows to be built
+PLANNED = {5: ("unit2av", "Units to speech and face")}  # rows to be built
 STAGES = ("preprocessing", "shapes", "training", "masking", "inference")  # the second digit
 PASSED, FAILED, INTERRUPTED, NOT_RUN = "passed", "failed", "interrupted", "not run"
 

@@ -30,5 +30,6 @@ from .settings import ENCODERS, STAGES, Settings, full, tiny
 from .stages import build, data, encoding, noise_of, recognizer_step, split, stages, step, trained, validation, voices
 
 TITLE = "Singing-voice conversion"
+ROW = 4
 HELP = "stage=recognizer or diffusion; project=NAME, by which `avlib convert` finds the model"
 COMMANDS = {"convert": "convert songs to the voice of a trained singer"}
