@@ -66,17 +66,18 @@ def test_a_strong_formant_is_no_pitch():
     assert np.abs(cents(found.hertz, song.truth.hertz)[both]).max() < 100 and not found.clipped.any()
 
 
-def test_the_cross_check_finds_octave_errors():
-    song = Song("otto", seed=5)  # many harmonics are left; of a u between 200 and 390 Hz the second one alone is
-    filtered = sosfiltfilt(butter(8, 390, "high", fs=RATE, output="sos"), song.sound())  # without the fundamental
-    waveform = torch.from_numpy(filtered.copy()).float()
-    wrong = pitch(waveform, RATE, method="pyin", check="autocorrelation")
-    error = np.abs(cents(wrong.hertz, song.truth.hertz)) > 100
-    error &= wrong.voiced.numpy() & song.truth.voiced
-    assert error.sum() > 20 and (wrong.octave.numpy() & error).sum() > 0.95 * error.sum()
+def test_the_cross_check_finds_octave_errors(songs):
+    time = torch.arange(3 * RATE, dtype=torch.float64) / RATE
+    hertz = 200 * 2 ** ((2 * torch.sin(2.5 * time) + 0.4 * torch.sin(34 * time)) / 12)
+    turns = torch.cumsum(hertz, 0) / RATE
+    weak = 0.1 * (time > 1.6) + (time < 1.4)  # after a rest its odd harmonics are weak: pyin takes the octave
+    parts = [torch.sin(2 * torch.pi * k * turns) / k * (weak if k % 2 else weak > 0) for k in range(1, 9)]
+    wrong = pitch(0.1 * sum(parts).float(), RATE, method="pyin", check="autocorrelation")
+    error = (wrong.hertz / hertz[256::512][: len(wrong)]).log2().abs() > 100 / 1200
+    error &= wrong.voiced
+    assert error.sum() > 80 and (wrong.octave & error).sum() > 0.95 * error.sum() and not (wrong.octave & ~error).any()
     assert "two estimators differ" in " ".join(wrong.remarks)
-    right = pitch(torch.from_numpy(song.sound()).float(), RATE, check="pyin")
-    assert not right.octave.any()
+    assert not pitch(torch.from_numpy(songs[0].sound()).float(), RATE, check="pyin").octave.any()
 
 
 @pytest.mark.parametrize("rate, hop", [(RATE, 512), (RATE, 441), (16000, 160), (8000, 100), (48000, 512), (RATE, 77)])
