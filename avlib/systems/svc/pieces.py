@@ -112,7 +112,6 @@ def context_of(model: nn.Module) -> int:
     return max(2 * model.receptive_field, 80) + FADE
 
 
-@torch.no_grad()
 def sampled(
     model: nn.Module,
     condition: Callable[[int, int], Float[Tensor, "1 values frames"]],
@@ -140,9 +139,10 @@ def sampled(
     """
     tail = None
     for piece in pieces(frames, length, context_of(model) if context is None else context):
-        given = condition(piece.first, piece.last)
-        start = noise(piece.first, piece.last).to(given)
-        mel = model.sample(given, noise=start, **sampling)[0]
+        with torch.no_grad():  # not around the generator, whose caller would lose gradients
+            given = condition(piece.first, piece.last)
+            start = noise(piece.first, piece.last).to(given)
+            mel = model.sample(given, noise=start, **sampling)[0]
         own = mel[piece.start - piece.first : piece.stop - piece.first]
         if tail is not None:
             count = min(len(tail), len(own))
@@ -152,7 +152,6 @@ def sampled(
         yield own
 
 
-@torch.no_grad()
 def vocoded(
     vocoder: nn.Module,
     mels: Iterable[Tensor],
@@ -183,6 +182,7 @@ def vocoded(
         phase = turns[:, at] - vocoder.phases(pitch, **aligned)[:, begin]  # there both see the pitch on both sides
         more = {} if neural else {"voiced": voiced[None, first:last].to(rows.device)}
         pitch, noise, phase = (tensor.to(rows.device) for tensor in (pitch, noise, phase))
-        sound = vocoder(log10_to_ln(rows).T[None].contiguous(), pitch, noise=noise, phase=phase, **more)
+        with torch.no_grad():
+            sound = vocoder(log10_to_ln(rows).T[None].contiguous(), pitch, noise=noise, phase=phase, **more)
         at += end - begin
         yield sound.reshape(-1, SVC_HOP)[begin:end]
