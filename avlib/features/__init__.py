@@ -36,6 +36,22 @@ from .pictures import (
     denormalize_pictures,
     normalize_pictures,
 )
+from .singing import (
+    SVC_FLOOR,
+    SVC_HOP,
+    SVC_MELS,
+    SVC_N_FFT,
+    SVC_SAMPLE_RATE,
+    check_sound,
+    compare_ranges,
+    log10_to_ln,
+    mel2ph,
+    mel2ph_nearest,
+    spectrogram_range,
+    svc_frames,
+    svc_log_mel,
+    svc_units,
+)
 from .spectrograms import (
     BEATS_MEAN,
     BEATS_MELS,
@@ -77,22 +93,6 @@ from .spectrograms import (
     vocoder_log_mel,
     whisper_log_mel,
     window_function,
-)
-from .svc import (
-    SVC_FLOOR,
-    SVC_HOP,
-    SVC_MELS,
-    SVC_N_FFT,
-    SVC_SAMPLE_RATE,
-    check_sound,
-    compare_ranges,
-    log10_to_ln,
-    mel2ph,
-    mel2ph_nearest,
-    spectrogram_range,
-    svc_frames,
-    svc_log_mel,
-    svc_units,
 )
 from .units import UNIT_RATE, check_units, deduplicate, run_lengths
 from .words import word_difficulty

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from .. import checkpoints
 from ..errors import CheckpointError, ParameterError, ShapeError, check_choice
 from ..features.lengths import all_hold
-from ..features.svc import LN_OF_10, SVC_FLOOR
+from ..features.singing import LN_OF_10, SVC_FLOOR
 from ..settings import Count, NonNegative, Positive, settings
 from .hifigan import SLOPE, Conv1d, ConvTranspose1d, ResBlock, check_sizes, remove_weight_norm
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from ..errors import ParameterError, ShapeError
 from ..features.harmonics import harmonics
 from ..features.lengths import all_hold, valid_mask
-from ..features.svc import SVC_HERTZ, SVC_HOP, SVC_MELS, SVC_N_FFT, SVC_POWER_FLOOR, SVC_SAMPLE_RATE, _filters
+from ..features.singing import SVC_HERTZ, SVC_HOP, SVC_MELS, SVC_N_FFT, SVC_POWER_FLOOR, SVC_SAMPLE_RATE, _filters
 
 LOUDEST = 5.0  # of ln mel, so that any input gives finite sound
 LOWEST, HIGHEST = 20.0, SVC_HERTZ[1]  # Hz, of harmonics

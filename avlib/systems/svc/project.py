@@ -21,7 +21,7 @@ from ... import cache, training
 from ...errors import CheckpointError, ParameterError, check_choice, did_you_mean
 from ...extract.units import ContentEncoder, content_encoder, recognizer_encoder
 from ...features import SVC_HOP, SVC_MELS, SVC_SAMPLE_RATE
-from ...features.svc import SVC_HERTZ, SVC_N_FFT
+from ...features.singing import SVC_HERTZ, SVC_N_FFT
 from ...models.diffusion_svc import DiffusionSVC
 from ...models.nsf_hifigan import NSFHiFiGAN
 from ...models.recognizer import Recognizer

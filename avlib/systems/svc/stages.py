@@ -20,7 +20,7 @@ from ...datasets.svc import Batch, LengthBuckets, Split, SVCDataset, VoiceBatch,
 from ...errors import CheckpointError, ParameterError
 from ...extract.units import ContentEncoder, content_encoder, fit_kmeans, recognizer_encoder
 from ...features import SVC_HOP, SVC_SAMPLE_RATE, compare_ranges, harmonics, spectrogram_range, svc_log_mel
-from ...features.svc import SVC_HERTZ
+from ...features.singing import SVC_HERTZ
 from ...models.diffusion_svc import HIGHEST, LOWEST, PITCHES, DiffusionSVC
 from ...models.recognizer import Config as RecognizerConfig
 from ...models.recognizer import Recognizer
