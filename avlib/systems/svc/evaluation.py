@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -99,8 +100,9 @@ def sound_of(song: Song) -> Float[Tensor, " samples"]:
 def converted(
     project: Project, sounds: Sequence[Float[Tensor, " samples"]], singer: str, **how: Any
 ) -> list[Float[Tensor, " samples"]]:
-    """Convert sounds from nothing but their samples; see `convert`, also for `how`."""
-    return [convert(sound, project, singer=singer, progress=False, **how).waveform for sound in sounds]
+    """Convert sounds from nothing but their samples; see `convert`, also for `how`. Its remarks are not shown."""
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        return [convert(sound, project, singer=singer, progress=False, **how).waveform for sound in sounds]
 
 
 @torch.no_grad()
