@@ -12,7 +12,7 @@ from ..errors import NotebookError
 from .notebooks import FRONT, Notebook, table_rows
 
 MOST_PARAMETERS = 12
-LONGEST_CELL = 30
+LONGEST_CELL = 25
 CODE_CELLS = (20, 45)
 
 
@@ -61,14 +61,14 @@ def _parameters(notebook: Notebook) -> Iterator[str]:
 
 
 def _cells(notebook: Notebook) -> Iterator[str]:
-    code = [cell for cell in _code(notebook) if not _tags(cell) & {"exercise", "solution"}]
+    code = _code(notebook)
     prose = sum(cell["cell_type"] == "markdown" for cell in notebook.cells)
     fewest, most = (1 if notebook.number in FRONT else CODE_CELLS[0]), CODE_CELLS[1]
     if not fewest <= len(code) <= most:
         yield f"{len(code)} code cells; {fewest} to {most}"
     if 2 * prose < len(code):
         yield f"{prose} prose cells beside {len(code)} code cells; at least half as many"
-    for place, cell in enumerate(_code(notebook), start=1):
+    for place, cell in enumerate(code, start=1):
         lines = len(cell["source"].splitlines())
         if lines > LONGEST_CELL and not _is_folded(cell):
             yield f"code cell {place} has {lines} lines; at most {LONGEST_CELL}"
