@@ -1,4 +1,4 @@
-"""How long each unit lasts: a predictor of durations, what it learns from, and durations that fill a given time."""
+"""Durations of units: their predictor, what it learns from, and durations that fill a given time."""
 
 from __future__ import annotations
 

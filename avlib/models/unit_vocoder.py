@@ -181,7 +181,7 @@ class UnitVocoder(nn.Module):
         """Number of repeats of each unit, 1 or more, and 0 beyond the lengths; see `forward`."""
         if self.training or not self.dur_predictor:
             found = f"True {'in training' if self.training else 'without a duration predictor'}"
-            advice = "Call eval() first." if self.training else "Give units at full rate."
+            advice = "Switch to evaluation mode first." if self.training else "Give units at full rate."
             raise ParameterError("predict_durations", found, "False, with units at full rate", advice)
         valid = torch.ones_like(units, dtype=torch.bool) if lengths is None else valid_mask(lengths, units.shape[1])
         log = self.dur_predictor(self.dict(units), None if lengths is None else valid)

@@ -347,7 +347,7 @@ def _outputs(sources: Sequence[Source], out: str | Path, singer: str) -> list[Pa
 
 
 def _mark(source: Source) -> list:
-    """What a source is known by."""
+    """Values that tell one source from another."""
     if isinstance(source, Tensor):
         return [len(source), float(source.double().square().sum())]
     facts = Path(source).stat()
