@@ -139,6 +139,8 @@ def test_two_stages_are_trained_and_kept(whole, parts):
     assert torch.equal(whole.model.spec_min[0, 0], low) and torch.equal(whole.model.spec_max[0, 0], high)
     again = svc.trained(changed(small, {"log_every": 1, "save_every": 1, "on_error": "skip"}), progress=False)
     assert again.folder == whole.folder, "none of these changes the weights"
+    name = svc.trained(changed(small, {"project": "a name"}), progress=False)
+    assert name.folder == whole.folder and str(whole.folder) in svc.load("a name").mark
     assert parts.train.singers == svc.SINGERS and len(parts.train) >= 4
 
 

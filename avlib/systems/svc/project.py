@@ -2,11 +2,12 @@
 
 `Project.save` writes `model.safetensors` and `config.json`, the diffusion model with its range; `encoder/`, the
 recogniser that makes the units, unless they come of published weights; and `project.json`: encoder, singers and their
-pitch, sampler, name.
+pitch, sampler. Names of projects lie in the cache, apart from the trainings: a name costs no training.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -53,7 +54,6 @@ class Project:
     encoder_path: its published weights; "": a recogniser's or k-means', which are saved with the project.
     voices: singers in the order of the model's table, or one.
     sampler, steps: by default.
-    name: of the project.
     mark: what the model is known by.
     """
 
@@ -64,7 +64,6 @@ class Project:
     voices: Mapping[str, Voice] = field(default_factory=dict)
     sampler: str = "unipc"
     steps: int = 20
-    name: str = ""
     mark: str = ""
 
     def __post_init__(self):
@@ -120,7 +119,7 @@ class Project:
             network = self.encoder.network
             getattr(network, "network", network).save(folder / "encoder")
         facts = {
-            "project": self.name, "sampler": self.sampler, "steps": self.steps,
+            "sampler": self.sampler, "steps": self.steps,
             "encoder": self.encoder.name, "encoder_path": self.encoder_path,
             "voices": {name: voice._asdict() for name, voice in self.voices.items()},
         }  # fmt: skip
@@ -171,9 +170,28 @@ def load(
     voices = {name: Voice(**values) for name, values in facts.get("voices", {}).items()}
     made = Project(
         network, extracted, sung, encoder_path, voices,
-        facts.get("sampler", "plms"), facts.get("steps", 100), facts.get("project", ""), json.dumps(mark),
+        facts.get("sampler", "plms"), facts.get("steps", 100), json.dumps(mark),
     )  # fmt: skip
     return made.to(training.chosen_device(device))
+
+
+def give_name(project: str, folder: Path) -> None:
+    """Let the name of a project find a trained folder too."""
+    file = _names(project)
+    with cache.locked(file):
+        folders = [each for each in named(project) if each != folder]
+        with cache.publishing(file) as unfinished:
+            unfinished.write_text(json.dumps([str(each) for each in (*folders, folder)]))
+
+
+def named(project: str) -> list[Path]:
+    """Return the folders of that name."""
+    file = _names(project)
+    return [Path(each) for each in json.loads(file.read_text())] if file.exists() else []
+
+
+def _names(project: str) -> Path:
+    return cache.folder("projects") / f"{hashlib.sha256(project.encode()).hexdigest()[:16]}.json"
 
 
 def _found(model: str | Path, which: str) -> Path:
@@ -187,11 +205,7 @@ def _found(model: str | Path, which: str) -> Path:
             return published[-1]
         found = [file.parent for file in path.glob(f"*/{FILE}")]
     else:
-        found = [
-            file.parent
-            for file in cache.folder("trained").glob(f"svc-*/*/{FILE}")
-            if json.loads(file.read_text())["project"] == str(model)
-        ]
+        found = [folder for folder in named(str(model)) if (folder / FILE).exists()]
     if not found:
         what = "has no trained model in it" if path.is_dir() else "is neither a folder nor a trained project"
         advice = "Train one: avlib train svc --data songs/ -p project=NAME, or --out FOLDER."

@@ -27,8 +27,8 @@ from ...models.recognizer import Recognizer
 from ...models.source_filter import SourceFilterVocoder
 from ...once import done_once, written
 from ...settings import recipe
-from .. import Stage, device_of, trained_by
-from .project import Project, Voice
+from .. import Stage, Trained, device_of, trained_by
+from .project import Project, Voice, give_name
 from .settings import Settings, tiny
 
 # Data
@@ -220,7 +220,7 @@ def _recipe(settings: Settings) -> dict[str, Any] | None:
     if settings.stage == "recognizer":
         return {"recognizer": values["recognizer"]} if own.encoder == "recognizer" else None
     kept = {name: values[name] for name in ("data", "diffusion", *(["recognizer"] * (own.encoder == "recognizer")))}
-    kept |= {"project": settings.project, "files": written([own.encoder_path, own.checkpoint])}
+    kept["files"] = written([own.encoder_path, own.checkpoint])
     if settings.data.data:
         found = svc.read_sources(settings.data.data, settings.data.only)
         kept["files"] += [list(map(repr, found)), written(source.path for source in found)]
@@ -248,7 +248,7 @@ def _save(model: DiffusionSVC, folder: Path, settings: Settings) -> None:
     voices = dict(zip(train.singers, map(Voice.of, sung), strict=True))
     how = ("unipc", 10) if own.network.predicts == "x0" else ("plms", 100)
     encoder = encoding(settings, device="cpu", progress=False)
-    made = Project(model, encoder, SourceFilterVocoder(), own.encoder_path, voices, *how, settings.project)
+    made = Project(model, encoder, SourceFilterVocoder(), own.encoder_path, voices, *how)
     made.save(folder)
 
 
@@ -268,4 +268,12 @@ stages: Mapping[str, Stage] = {
         validate=validation, better={"held-out loss": "lower"}, sampler=_sampler,
     ),
 }  # fmt: skip
-trained = trained_by(stages, __name__)
+_trained = trained_by(stages, __name__)
+
+
+def trained(settings: Settings, **how: Any) -> Trained:
+    """Return the model of these settings, which its project's name finds from now on; see `trained_by`."""
+    result = _trained(settings, **how)
+    if settings.project and settings.stage == "diffusion":
+        give_name(settings.project, result.folder)
+    return result
