@@ -286,7 +286,7 @@ def test_peaks_stay_below_full_scale():
 
 
 def test_a_steady_tone_does_not_drift_and_a_glide_has_no_steps():
-    steady = Project(Singer(), Loudness(), voices=VOICES, steps=1)
+    steady = Project(Singer(), Loudness(), voices=VOICES, steps=2)
     hertz = torch.full((30 * RATE,), 220.0)
     hertz[10 * RATE : 20 * RATE] = 220 * 2 ** (torch.arange(10 * RATE) / RATE / 10)
     hertz[20 * RATE :] = 440.0
@@ -452,7 +452,7 @@ def test_nothing_larger_than_a_piece_is_made(tmp_path):
             sizes.append(condition.shape[2])
             return super().sample(condition, **how)
 
-    watched = Project(Watched(), Loudness(), voices=VOICES, steps=1)
+    watched = Project(Watched(), Loudness(), voices=VOICES, steps=2)
     path = write_wav(tmp_path / "song.wav", sung(12)[None], RATE)
     convert(path, watched, out=tmp_path / "new.wav", length=100, progress=False)
     assert len(sizes) == 11 and max(sizes) <= 100 + 2 * pieces.context_of(Singer())
@@ -519,6 +519,10 @@ def test_the_command_converts_a_batch(tmp_path, capsys):
     assert "Traceback" not in shown.err and len(shown.out.split()) == 2
     for wrong, message in (
         (["--singer", "C"], "ParameterError: singer: 'C'; expected one of Ada, Bo."),
+        (["--key", "high"], "ParameterError: key: 'high'; expected semitones"),
+        (["--sampler", "euler"], "ParameterError: sampler: 'euler'"),
+        (["--steps", "1"], "ParameterError: steps: 1"),
+        (["--pitch", "ear"], "ParameterError: pitch: 'ear'"),
         (["--singer", "Ada=x"], "ParameterError: --singer: Ada=x; expected a name, or A=0.3,B=0.7."),
         (["--model", str(tmp_path / "none")], "CheckpointError: "),
         (["--device", "tpu"], 'ParameterError: device: "tpu" is not available'),

@@ -24,9 +24,10 @@ from torch.nn import functional as F
 
 from ... import cache, extract, media, training
 from ...datasets.sources import SOUND_SUFFIXES
-from ...errors import AvlibError, CacheError, ParameterError, TooShortError, check_choice
+from ...errors import AvlibError, CacheError, ParameterError, TooShortError, check_choice, check_whole
 from ...features import SVC_HOP, SVC_SAMPLE_RATE, mel2ph, svc_units
 from ...models.diffusion_svc import HIGHEST
+from ...models.samplers import SAMPLERS
 from ...workers import POLICIES
 from . import pieces
 from .project import Project, Voice, load
@@ -116,9 +117,12 @@ def convert(
     """
     check_choice("loudness", loudness, ("contour", "model"))
     check_choice("on_error", on_error, POLICIES)
-    device = training.chosen_device(device)
+    check_choice("pitch", pitch, extract.METHODS)
+    key, device = _checked_key(key), training.chosen_device(device)
     project = (project if isinstance(project, Project) else load(project)).to(device)
     sampling = {"sampler": sampler or project.sampler, "steps": steps or project.steps, "seed": seed}
+    check_choice("sampler", sampling["sampler"], SAMPLERS)  # before any source, not once for each
+    check_whole("steps", sampling["steps"], 2, project.model.config.timesteps)
     single = isinstance(source, str | Path | Tensor)
     sources, made = [source] if single else list(source), []
     for one, path in zip(sources, _outputs(sources, out, project.weights(singer)[1]), strict=True):
@@ -213,14 +217,19 @@ def _name(source: Source) -> str:
     return "source" if isinstance(source, Tensor) else str(source)
 
 
-def _semitones(key: Any, song: Analysis, voice: Voice | None) -> float:
+def _checked_key(key: float | int | str) -> float | str:
+    """The key as a number, or "median"."""
     try:
-        if key != "median" and math.isfinite(float(key)):
-            return float(key)
+        if key == "median" or math.isfinite(float(key)):
+            return key if key == "median" else float(key)
     except ValueError:
         pass
+    raise ParameterError("key", repr(key), 'semitones, or "median"')
+
+
+def _semitones(key: float | str, song: Analysis, voice: Voice | None) -> float:
     if key != "median":
-        raise ParameterError("key", repr(key), 'semitones, or "median"')
+        return key
     if voice is None:
         raise ParameterError("key", '"median", but the model does not know that of its singer', "semitones")
     if not song.voiced.any():
