@@ -119,6 +119,17 @@ class UnitVocoder(nn.Module):
                 self.resblocks.append(ResBlock(C, size, dilations))
         self.conv_post = Conv1d(C, 1, 7, padding=3)
 
+    @property
+    def context(self) -> int:
+        """Units that a piece needs on each side, so that its middle is that of the whole: 22 in the published sizes."""
+        stages = zip(self.config.upsample_rates, self.config.upsample_kernel_sizes, strict=True)
+        blocks = zip(self.config.resblock_kernel_sizes, self.config.resblock_dilation_sizes, strict=True)
+        widest = max((size // 2) * sum(dilation + 1 for dilation in dilations) for size, dilations in blocks)
+        reach = 3
+        for rate, kernel in reversed(list(stages)):
+            reach = -(-(reach + widest + (kernel + rate) // 2 - 1) // rate)
+        return reach + 3
+
     def forward(
         self,
         units: Int[Tensor, "batch units"],

@@ -8,6 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -486,6 +487,16 @@ def test_the_shape_has_a_formula():
     trace = shapes.trace(model, kwargs=given, dims={"units": "B N", "speaker": "B S", "lengths": "B"})
     assert [info.formula for info in trace[0].outputs] == ["(B, 1, 320*N)", "(B, N)", "(B, N)", "(B,)"]
     assert not any("other sizes" in note for note in trace.notes)
+
+
+@torch.no_grad()
+def test_the_middle_of_a_piece_is_that_of_the_whole(tiny):
+    assert UnitVocoder.context.fget(SimpleNamespace(config=Config())) == tiny.context == 22
+    units, speaker = drawn(120)
+    whole = tiny(units, speaker).waveform[0, 0, 50 * 320 : 60 * 320]
+    for around, close in [(22, True), (14, False)]:
+        part = tiny(units[:, 50 - around : 60 + around], speaker).waveform[0, 0, around * 320 :][: 10 * 320]
+        assert (furthest(part, whole) < 1e-6) == close
 
 
 # Files

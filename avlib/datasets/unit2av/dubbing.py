@@ -14,6 +14,7 @@ from ...cache import publishing
 from ...errors import ParameterError
 from ...features import UNIT_RATE, check_boxes, face_places, ping_pong
 from ...models.face_renderer import FaceRenderer, render_frames
+from .boxes import Track
 
 SYNTHETIC = {"title": "synthetic speech and face", "comment": "synthetic: made from speech units by avlib"}
 _RATE = UNIT_RATE / 2  # pictures in a second
@@ -30,7 +31,7 @@ class Dubbed:
 
 def dub(
     renderer: FaceRenderer,
-    video: str | Path,
+    video: str | Path | media.SteadyVideo,
     boxes: Sequence,
     units: Int[Tensor, " units"],
     path: str | Path,
@@ -49,7 +50,7 @@ def dub(
 
     Args:
         renderer: of the mouths.
-        video: any file that FFmpeg reads; its sound is not used.
+        video: any file that FFmpeg reads, or one at 25 Hz; its sound is not used.
         boxes: one for each picture of the file, or for each at 25 Hz; see `read_boxes`.
         units: `(n,)`, 50 in a second.
         path: the mp4 to write.
@@ -68,14 +69,9 @@ def dub(
     if waveform is not None and abs(len(waveform) / sample_rate - len(units) / UNIT_RATE) > 1 / _RATE:
         found = f"{len(waveform) / sample_rate:.3f} s at {sample_rate} Hz"
         raise ParameterError("waveform", found, f"{len(units) / UNIT_RATE:.3f} s, as its {len(units)} units last")
-    steady = media.SteadyVideo(video, _RATE)
-    if len(boxes) == len(steady.times):
-        boxes = [boxes[source] for source in steady.sources]
-    elif len(boxes) != len(steady):
-        expected = f"{len(steady.times)}, one for each picture of {video}"
-        raise ParameterError("boxes", f"{len(boxes)} boxes", expected, "Give null for a picture without a face.")
+    steady = video if isinstance(video, media.SteadyVideo) else media.SteadyVideo(video, _RATE)
     order = ping_pong(len(steady), wanted)
-    places = face_places(check_boxes(boxes), *steady.size, missing)
+    places = face_places(boxes_at_ticks(steady, boxes), *steady.size, missing)
     places = [places[tick] for tick in order]
     rendered = render_frames(renderer, steady.pictures(order), places, units, reference=reference, feather=feather)
     with publishing(Path(path)) as unfinished:
@@ -84,6 +80,20 @@ def dub(
         media.write_video(unfinished, (picture.numpy() for picture in bar), _RATE, sound, sample_rate, SYNTHETIC)
     found = sum(place is not None for place in places)
     return Dubbed(wanted, found, list(_notes(steady, wanted, found)))
+
+
+def boxes_at_ticks(video: media.SteadyVideo, boxes: Sequence) -> Track:
+    """Return the box at each tick, from one for each picture of the file, or for each tick.
+
+    Raises:
+        ParameterError: another number, or a box that is not four finite numbers.
+    """
+    if len(boxes) == len(video.times):
+        boxes = [boxes[source] for source in video.sources]
+    elif len(boxes) != len(video):
+        expected = f"{len(video.times)}, one for each picture of {video.path}"
+        raise ParameterError("boxes", f"{len(boxes)} boxes", expected, "Give null for a picture without a face.")
+    return check_boxes(boxes)
 
 
 def _notes(steady: media.SteadyVideo, wanted: int, found: int) -> Iterator[str]:
