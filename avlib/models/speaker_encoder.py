@@ -24,6 +24,8 @@ from ..features import SPEAKER_MELS, WHISPER_HOP, check_sound, speaker_mel
 
 QUIETEST = -30.0  # dB of the mean square
 PARTIAL, STEP = 160, 80  # frames of a partial, and from one to the next
+_AT_ONCE = 60  # partials, so that memory does not grow with the sound: about 50 s
+_EDGE = 2  # frames that the end of a waveform changes
 
 
 class SpeakerEncoder(nn.Module):
@@ -63,9 +65,14 @@ class SpeakerEncoder(nn.Module):
         waveform = raise_volume(waveform)
         starts = partial_starts(len(waveform))
         missing = (starts[-1] + PARTIAL) * WHISPER_HOP - len(waveform)
-        mel = speaker_mel(F.pad(waveform, (0, max(0, missing)))).to(self.linear.weight)  # (frames, 40)
-        partials = torch.stack([mel[start : start + PARTIAL] for start in starts])  # (P, 160, 40)
-        return F.normalize(self(partials).mean(dim=0), dim=0)
+        waveform, vectors = F.pad(waveform, (0, max(0, missing))), []
+        for some in (starts[first : first + _AT_ONCE] for first in range(0, len(starts), _AT_ONCE)):
+            begin = max(0, some[0] - _EDGE)
+            sound = waveform[begin * WHISPER_HOP : (some[-1] + PARTIAL + _EDGE) * WHISPER_HOP]
+            mel = speaker_mel(sound).to(self.linear.weight)  # (frames, 40)
+            partials = torch.stack([mel[start - begin : start - begin + PARTIAL] for start in some])  # (P, 160, 40)
+            vectors.append(self(partials))
+        return F.normalize(torch.cat(vectors).mean(dim=0), dim=0)
 
     @classmethod
     def from_checkpoint(cls, path: Path | str | None = None) -> SpeakerEncoder:

@@ -164,3 +164,11 @@ def test_real_weights_know_a_voice_from_noise():
     noise = encoder.embed(voice(30000))
     assert all(float(a @ b) > 0.65 for a in vectors for b in vectors)
     assert all(float(a @ noise) < 0.5 for a in vectors)
+
+
+def test_long_sound_is_embedded_in_parts(monkeypatch):
+    model, waveform = SpeakerEncoder().eval(), torch.randn(16000 * 9 + 77, generator=torch.Generator().manual_seed(0))
+    whole = model.embed(0.1 * waveform)
+    for at_once in (1, 4):
+        monkeypatch.setattr("avlib.models.speaker_encoder._AT_ONCE", at_once)
+        torch.testing.assert_close(model.embed(0.1 * waveform), whole, rtol=0, atol=1e-6)
