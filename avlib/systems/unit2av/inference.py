@@ -1,0 +1,413 @@
+"""Speech, and a face that says it, from units of any number.
+
+    units -> durations, where repeats were removed -> sound in pieces -> wav
+                                                   -> pictures of a video with new mouths -> mp4
+
+Memory grows by the units, the boxes and, for a video, its sound: 4 MB for a minute.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ... import checkpoints, media, training
+from ...cache import publishing
+from ...datasets.sources import SOUND_SUFFIXES, VIDEO_SUFFIXES
+from ...datasets.unit2av import SYNTHETIC, boxes_at_ticks, detect_boxes, dub, read_boxes, read_units
+from ...datasets.unit2av.preview import preview as write_preview
+from ...errors import CacheError, CheckpointError, DatasetError, ParameterError, check_choice, check_whole
+from ...features import SAMPLE_RATE, UNIT_RATE, check_units, deduplicate, face_places, run_lengths
+from ...models.face_renderer import FaceRenderer
+from ...models.speaker_encoder import SpeakerEncoder
+from ...models.unit_vocoder import UnitVocoder
+
+Embedder = Callable[[Float[Tensor, " samples"]], Float[Tensor, " width"]]
+
+PIECE = 500  # units that are spoken at once: 10 s
+PREDICT = ("auto", "on", "off")
+_ENDING = "_preprocessed"  # of published files of units
+
+
+@dataclass(frozen=True)
+class Speech:
+    """All that speaks units.
+
+    vocoder: a UnitVocoder or UnitSource.
+    renderer: of mouths; None: sound alone.
+    extractor: makes units of sound, for a model that was trained with one; else None.
+    embedder: makes a speaker vector of a waveform at 16 kHz; None: that of an installed Resemblyzer.
+    step: of the training, as in the name of the file; "unknown_step" without one.
+    """
+
+    vocoder: nn.Module
+    renderer: FaceRenderer | None = None
+    extractor: Any = None
+    embedder: Embedder | None = None
+    step: str = "unknown_step"
+
+
+class Inferred(NamedTuple):
+    """A file that was made, the units that are spoken in it, seconds of sound, and remarks in words."""
+
+    path: Path
+    units: Int[Tensor, " units"]
+    seconds: float
+    notes: list[str]
+
+
+# Models
+
+
+def load(
+    model: str | Path,
+    language: str = "en",
+    *,
+    config: str | Path | None = None,
+    renderer: str | Path | None = None,
+    encoder: str | Path | None = None,
+    device: torch.device | str | None = None,
+) -> Speech:
+    """Load what speaks units.
+
+    Args:
+        model: the published container with a vocoder for each language and a face renderer; `g_00050000`; a bare file;
+            a folder with such files, of which `g_best` or the last one is taken; or a folder of a trained vocoder.
+        language: of the container's vocoder.
+        config: a published config.json. None: that beside a `g_` file, else as the file's shapes say.
+        renderer: of faces, a file or folder. None: the container's, if it has one.
+        encoder: of speakers, a file. None: that of the training, else Resemblyzer's where it is installed.
+        device: None or "auto" takes a GPU if there is one.
+
+    Raises:
+        CheckpointError: a file cannot be read or does not fit; the language is missing, and those there are listed.
+    """
+    path, device = _weights_of(Path(model)), training.chosen_device(device)
+    beside = path.with_name("config.json")
+    if config is None and path.name.startswith("g_") and beside.exists():
+        config = beside
+    if path.is_dir() and _kind(path) == "UnitSource":
+        from ...models.unit_source import UnitSource
+
+        vocoder = UnitSource.from_checkpoint(path)
+    else:
+        vocoder = UnitVocoder.from_checkpoint(path, language, config)
+    K, face = vocoder.config.num_embeddings, None
+    if renderer is None and path.is_file():
+        content = checkpoints.contents(path)
+        renderer = path if isinstance(content, dict) and "video" in content else None
+        del content
+    if renderer is not None:
+        face = FaceRenderer.from_checkpoint(renderer)
+        if face.config.num_embeddings < K:
+            face = FaceRenderer.from_checkpoint(renderer, K)  # further rows are copies of its last
+        face.to(device)
+    digits = re.search(r"\d+", path.name) if path.is_file() else None
+    step = f"{int(digits[0])}step" if digits else "unknown_step"
+    embedder = SpeakerEncoder.from_checkpoint(encoder).embed if encoder else None
+    return Speech(vocoder.to(device), face, None, embedder, step)
+
+
+def _kind(folder: Path) -> str:
+    file = folder / checkpoints.CONFIG
+    return str(checkpoints.read_config(file).get("model", "")) if file.exists() else ""
+
+
+def _weights_of(path: Path) -> Path:
+    """The file, or the folder of `save`."""
+    if not path.is_dir() or (path / checkpoints.WEIGHTS).exists():
+        if path.is_dir() and _kind(path) == "FaceRenderer":
+            raise CheckpointError(path, "is a face renderer", "a vocoder", "Give it as renderer= (--renderer).")
+        return path
+    found = sorted(file for file in path.glob("g_*") if file.is_file())
+    if not found:
+        advice = "Give the file, or the folder of a training."
+        raise CheckpointError(path, "has no vocoder in it", f"g_<steps>, or {checkpoints.WEIGHTS}", advice)
+    return next((file for file in found if file.name == "g_best"), found[-1])
+
+
+def speaker_vector(
+    source: str | Path | Tensor, embedder: Embedder | None = None, width: int = 256
+) -> Float[Tensor, " width"]:
+    """Return a speaker vector `(256,)`.
+
+    Args:
+        source: a vector of any number of axes; a .pt file of one, or with it under "spkr"; a .npy file; or sound or
+            video of a voice.
+        embedder: for sound; None takes Resemblyzer's weights where it is installed.
+        width: of the vector.
+
+    Raises:
+        ParameterError: no vector, another width, NaN, infinity or zeros, or silence.
+        MediaError: no sound.
+        DatasetError, CheckpointError: a file that cannot be read; no weights for sound.
+    """
+    path = Path("tensor") if isinstance(source, Tensor) else Path(source)
+    if isinstance(source, Tensor):
+        found: object = source
+    elif path.suffix.lower() in (".pt", ".pth"):
+        found = checkpoints.contents(path)
+        found = found.get("spkr") if isinstance(found, dict) else found
+    elif path.suffix.lower() == ".npy":
+        try:
+            found = torch.from_numpy(np.load(path, allow_pickle=False))
+        except (OSError, ValueError, TypeError) as error:
+            raise DatasetError(
+                path, f"cannot be read ({error})", "an array of numbers", "Nothing in it ran."
+            ) from error
+    else:
+        embed = embedder or SpeakerEncoder.from_checkpoint().embed
+        found = embed(media.read_audio(path, SAMPLE_RATE))
+    name = "speaker" if isinstance(source, Tensor) else source
+    if not isinstance(found, Tensor) or found.numel() != width or width not in found.shape:
+        shape = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else "no vector"
+        raise ParameterError(name, shape, f"one vector, ({width},) or (1, 1, {width})", "Embed the voice again.")
+    vector = found.detach().flatten().float().cpu()
+    if not vector.isfinite().all() or not vector.any():
+        expected = "finite numbers that are not all 0"
+        raise ParameterError(name, "a vector of NaN, infinity or zeros", expected, "Embed the voice again.")
+    return vector
+
+
+# Sound
+
+
+@torch.no_grad()
+def at_full_rate(
+    vocoder: nn.Module, units: Int[Tensor, " units"], predict: str = "auto", total: int | None = None
+) -> Int[Tensor, " repeated"]:
+    """Return units with repeats, 50 a second.
+
+    Args:
+        vocoder: whose durations are predicted.
+        units: `(n,)`.
+        predict: "on" removes repeats and predicts new ones, for translated units; "off" takes the units as they are;
+            "auto" is "on" if no unit is repeated.
+        total: of the units returned; see `UnitVocoder`.
+    """
+    check_choice("predict", predict, PREDICT)
+    _, lengths = run_lengths(units)
+    if predict == "off" or (predict == "auto" and int(lengths.max()) > 1):
+        if total is not None:
+            found = f"{total}, for units at full rate" if predict == "auto" else f"{total} without predicted durations"
+            raise ParameterError("total", found, "none", 'Predict durations: predict="on" (--durations on).')
+        return units
+    units = deduplicate(units).to(vocoder.spkr.weight.device)
+    return units.repeat_interleave(vocoder.predict_durations(units[None], total=total)[0]).cpu()
+
+
+def speak(
+    vocoder: nn.Module,
+    units: Int[Tensor, " units"],
+    speaker: Float[Tensor, " width"],
+    predict: str = "auto",
+    total: int | None = None,
+    piece: int = PIECE,
+) -> Iterator[Float[Tensor, " samples"]]:
+    """Yield speech in pieces, which together equal the whole to 1e-5.
+
+    Args:
+        vocoder: a UnitVocoder or UnitSource, in evaluation mode.
+        units: `(n,)`, of any number.
+        speaker: `(256,)`.
+        predict: see `at_full_rate`.
+        total: see `at_full_rate`.
+        piece: units that are spoken at once.
+    """
+    units, device = at_full_rate(vocoder, units, predict, total), vocoder.spkr.weight.device
+    hop, around = vocoder.config.code_hop_size, vocoder.context
+    for start in range(0, len(units), piece):
+        first, stop = max(0, start - around), min(len(units), start + piece)
+        part = units[None, first : stop + around].to(device)
+        with torch.no_grad():  # not around the generator, whose caller would lose gradients
+            waveform = vocoder(part, speaker.to(device)).waveform[0, 0]
+        yield waveform[(start - first) * hop : (stop - first) * hop].cpu()
+
+
+# Files
+
+
+def infer(
+    units: str | Path | Tensor,
+    model: Speech | str | Path,
+    out: str | Path,
+    *,
+    video: str | Path | None = None,
+    boxes: str | Path | Sequence | None = None,
+    face: int = 0,
+    speaker: str | Path | Tensor | None = None,
+    language: str = "en",
+    unit_offset: int = 0,
+    predict: str = "auto",
+    total: int | str | None = None,
+    missing: str = "keep",
+    reference: str | None = None,
+    feather: float | int = 0.0,
+    preview: str | Path | None = None,
+    detector: str = "auto",
+    progress: bool = True,
+    **loading: Any,
+) -> Inferred:
+    """Write speech from units, or a video whose mouth says it. What is written says that it is synthetic.
+
+    Args:
+        units: a file of `read_units`, or `(n,)`; or sound or video, for a model that was trained with an extractor.
+        model: as `load` returns it, or what that takes.
+        out: a .wav file, or .mp4 with a video; or a folder, for `<name>_<steps>step.wav` as published. A file appears
+            whole or not at all.
+        video: whose face is to say it. Longer speech lets it go to and fro; shorter speech ends it.
+        boxes: a file of `read_boxes`, or a box for each picture of the video; None looks for faces by a detector.
+        face: which of several, from 0.
+        speaker: see `speaker_vector`. None takes the vector in the file of units, else the sound of the video.
+        language: see `load`.
+        unit_offset: see `read_units`.
+        predict: see `at_full_rate`.
+        total: units of the speech, where durations are predicted; "video" makes it as long as the video.
+        missing: see `dub`.
+        reference: see `dub`.
+        feather: see `dub`.
+        preview: a .png to write, with pictures of the video and the boxes of its faces.
+        detector: see `detect_boxes`.
+        progress: show bars with the time left.
+        loading: further arguments of `load`.
+
+    Raises:
+        ParameterError: a value out of range; no speaker, boxes or renderer where they are needed.
+        DatasetError, MediaError, CheckpointError: a file that cannot be used.
+        CacheError: the file cannot be written.
+    """
+    speech = model if isinstance(model, Speech) else load(model, language, **loading)
+    path = _output(Path(out), units, video, boxes, speaker, step=speech.step)
+    vocoder, notes = speech.vocoder.eval(), []
+    given, vector = _units(units, speech, unit_offset)
+    vector = _speaker(speaker, vector, video, units, speech)
+    steady = None
+    if video is not None:
+        if speech.renderer is None:
+            advice = (
+                "Give a renderer= (--renderer), or the published container; or leave the video out for sound alone."
+            )
+            raise ParameterError("video", f"{video}, for a model without a face renderer", "one with it", advice)
+        steady = media.SteadyVideo(video)
+        boxes, tracks = _boxes(video, boxes, face, detector)
+        boxes = boxes_at_ticks(steady, boxes)
+        face_places(boxes, *steady.size, missing)  # refuses before anything is spoken
+        if preview is not None:
+            write_preview(video, tracks, preview)
+    elif total == "video" or preview is not None:
+        raise ParameterError("video", "none", 'one, for total="video" and for a preview')
+    spoken = at_full_rate(vocoder, given, predict, _total(total, steady, given))
+    if len(spoken) != len(given):
+        notes.append(f"{len(deduplicate(given))} units without repeats became {len(spoken)} by predicted durations")
+    sounds = _shown(speak(vocoder, spoken, vector, "off"), len(spoken), progress)
+    if steady is None:
+        tags = {"title": "synthetic speech", "comment": SYNTHETIC["comment"], "software": "avlib"}
+        with publishing(path) as unfinished:
+            media.write_wav(unfinished, sounds, SAMPLE_RATE, tags)
+    else:
+        waveform, at = torch.empty(len(spoken) * vocoder.config.code_hop_size), 0
+        for sound in sounds:
+            waveform[at : at + len(sound)] = sound
+            at += len(sound)
+        how = {"missing": missing, "reference": reference, "feather": feather, "progress": progress}
+        notes += dub(speech.renderer, steady, boxes, spoken, path, waveform, SAMPLE_RATE, **how).notes
+    return Inferred(path, spoken, len(spoken) / UNIT_RATE, notes)
+
+
+def _shown(sounds: Iterator[Tensor], units: int, progress: bool) -> Iterator[Tensor]:
+    from tqdm.auto import tqdm
+
+    form = "{desc} {percentage:.0f} % {bar} {n:.0f} of {total:.0f} s [{elapsed}, {remaining} left]"
+    with tqdm(desc="speaking", total=units / UNIT_RATE, bar_format=form, disable=not progress, leave=False) as bar:
+        for sound in sounds:
+            yield sound
+            bar.update(len(sound) / SAMPLE_RATE)
+
+
+def _output(out: Path, units: object, video: object, *given: object, step: str) -> Path:
+    """The file to write, in a folder that exists."""
+    suffix = ".wav" if video is None else ".mp4"
+    if out.suffix.lower() in SOUND_SUFFIXES | VIDEO_SUFFIXES:
+        if out.suffix.lower() != suffix:
+            kind = "sound alone" if video is None else "a video"
+            raise ParameterError("out", f"{out}, for {kind}", f"a {suffix} file, or a folder")
+        path = out
+    else:
+        stem = "units" if isinstance(units, Tensor) else Path(units).stem.removesuffix(_ENDING)
+        path = out / f"{stem}_{step}{suffix}"
+    for source in (units, video, *given):
+        if isinstance(source, str | Path) and path.exists() and Path(source).exists() and path.samefile(source):
+            raise ParameterError("out", f"{path}, which is read", "another file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(path.parent, error.strerror or "cannot be made", "a folder that can be written") from error
+    return path
+
+
+def _units(source: str | Path | Tensor, speech: Speech, offset: int) -> tuple[Tensor, Tensor | None]:
+    """Units, and the speaker of their file or None."""
+    K = speech.vocoder.config.num_embeddings
+    if not isinstance(source, Tensor):
+        if Path(source).suffix.lower() not in SOUND_SUFFIXES | VIDEO_SUFFIXES:
+            return read_units(source, offset, K)
+        if speech.extractor is None:
+            advice = "Extract units with the model that made those of the training."
+            raise ParameterError("units", f"{source}, for a model without an extractor", "a .txt or .pt file", advice)
+        source, offset = speech.extractor(media.read_audio(source, SAMPLE_RATE), SAMPLE_RATE), 0
+    if source.is_floating_point() or source.ndim != 1 or not len(source):
+        raise ParameterError(
+            "units", f"{source.dtype} of shape {tuple(source.shape)}", "whole numbers, (n,), 1 or more"
+        )
+    units = source.long().cpu() - offset
+    check_units(units, K)
+    return units, None
+
+
+def _speaker(given: Any, found: Tensor | None, video: Any, units: Any, speech: Speech) -> Tensor:
+    """The speaker vector: as given, that of the units' file, or of the voice in the video or sound."""
+    width = speech.vocoder.config.embedder_dim
+    heard = video if video is not None else units
+    is_media = not isinstance(heard, Tensor) and Path(heard).suffix.lower() in SOUND_SUFFIXES | VIDEO_SUFFIXES
+    if given is None:
+        given = found
+    if given is None and is_media and media.probe(heard).audio is not None:
+        given = heard
+    if given is None:
+        where = f"{heard} has no sound" if is_media else "the units' file has none"
+        expected = "a recording of the voice, or a vector of 256 numbers"
+        raise ParameterError("speaker", f"none given, and {where}", expected, "Give it as speaker= (--speaker FILE).")
+    return speaker_vector(given, speech.embedder, width)
+
+
+def _boxes(video: str | Path, boxes: Any, face: int, detector: str) -> tuple[Sequence, list[Sequence]]:
+    """The boxes of the face, and those of all faces."""
+    if boxes is None:
+        tracks = detect_boxes(video, detector)
+        if not tracks:
+            raise ParameterError("boxes", f"no face was found in {video}", "a face", "Give boxes in a JSON file.")
+        check_whole("face", face, 0, len(tracks) - 1)
+        return tracks[face], tracks
+    boxes = read_boxes(boxes, face) if isinstance(boxes, str | Path) else boxes
+    return boxes, [boxes]
+
+
+def _total(total: int | str | None, video: media.SteadyVideo | None, units: Tensor) -> int | None:
+    """Units of the speech."""
+    if isinstance(total, str):
+        check_choice("total", total, ("video",))
+        total, runs = 2 * len(video), len(deduplicate(units))
+        if total < runs:
+            found = f"{total} units, as long as {video.path}"
+            raise ParameterError(
+                "total", found, f"at least {runs}, one for each run", "Leave it out: it goes to and fro."
+            )
+    return total
