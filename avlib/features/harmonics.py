@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import ParameterError, check_whole
@@ -28,9 +29,8 @@ def turns(
 ) -> Float[Tensor, "batch samples"]:
     """Phase of the fundamental at each sample, in turns.
 
-    A song made in pieces continues where `phase` is `(wanted - turns(piece)[:, at])`, with `wanted` the turns of the
-    sample `at` in the piece before. Half a frame at both ends of a piece has the pitch of its outermost frame, so that
-    pieces share a frame or more.
+    A song made in pieces continues where `phase` is that of `phases`. Half a frame at both ends of a piece has the
+    pitch of its outermost frame, so that pieces share a frame or more.
 
     Args:
         hertz: pitch at `(k + 0.5) * hop_length` samples, linear between and constant beyond these; continuous through
@@ -43,6 +43,12 @@ def turns(
         float64 (batch, frames * hop_length), not reduced to [0, 1).
     """
     return _cropped(_angles(hertz, sample_rate, hop_length, phase), hertz.shape[1], hop_length)
+
+
+def phases(hertz: Float[Tensor, "batch frames"], sample_rate: int, hop_length: int) -> Float[Tensor, "batch frames"]:
+    """Turns of the fundamental at the start of each frame, for the `phase` of a piece that begins there."""
+    half = hertz.double() * (hop_length / 2 / sample_rate)  # turns in half a frame
+    return (half[:, :1] + F.pad(half[:, 1:] + half[:, :-1], (1, 0)).cumsum(1) - half) % 1
 
 
 def harmonics(

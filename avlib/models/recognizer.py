@@ -48,7 +48,7 @@ class Recognizer(nn.Module):
         super().__init__()
         self.config, self.classes, self.width = config, tuple(config.classes), config.width
         self.first = nn.Conv1d(config.mels, config.width, 4, stride=2, padding=1)
-        self.layers = nn.ModuleList([_Layer(config.width) for _ in range(config.layers)])
+        self.layers = nn.ModuleList([ResidualLayer(config.width) for _ in range(config.layers)])
         self.head = nn.Linear(config.width, len(config.classes))
         self.context = 2 + 2 * config.layers
 
@@ -99,7 +99,7 @@ class Recognizer(nn.Module):
         return model
 
 
-class _Layer(nn.Module):
+class ResidualLayer(nn.Module):
     """A residual convolution over five units, and a norm over the channels of each."""
 
     def __init__(self, width: int):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ParameterError, ShapeError
-from ..features.harmonics import harmonics
+from ..features.harmonics import harmonics, phases
 from ..features.lengths import all_hold, valid_mask
 from ..features.singing import SVC_HERTZ, SVC_HOP, SVC_MELS, SVC_N_FFT, SVC_POWER_FLOOR, SVC_SAMPLE_RATE, _filters
 
@@ -117,9 +117,7 @@ class SourceFilterVocoder(nn.Module):
 
     def phases(self, f0: Float[Tensor, "batch frames"]) -> Float[Tensor, "batch frames"]:
         """Turns of the fundamental at the start of each frame, for the `phase` of a piece that begins there."""
-        hertz = continuous(f0).double() * (self.hop_length / 2 / self.sample_rate)  # turns in half a frame
-        between = F.pad(hertz[:, 1:] + hertz[:, :-1], (1, 0)).cumsum(1)
-        return (hertz[:, :1] + between - hertz) % 1
+        return phases(continuous(f0), self.sample_rate, self.hop_length)
 
     def split(
         self,
