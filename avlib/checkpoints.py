@@ -78,7 +78,6 @@ def read(path: Path | str, *inside: str) -> Checkpoint:
     are taken from there, without the prefix `module.` of DataParallel.
 
     Args:
-        path: of the file or folder.
         inside: where the model lies in a container of several, such as "audio", "en". A file without the first of
             these names is taken for the model itself.
 
@@ -166,9 +165,6 @@ def require_fit(
     """Refuse a file whose names and shapes are not exactly those expected.
 
     Args:
-        path: for the message.
-        expected: the model's tensors.
-        found: the file's.
         ignored: prefixes of names in the file that do not matter.
 
     Raises:
@@ -200,13 +196,8 @@ def load(
 
     Args:
         model: changed in place; it keeps its device, dtype and `requires_grad`.
-        path: for messages.
-        tensors: by name.
         absent: prefixes of names that the file must *not* have; there the model keeps its own values.
         ignored: prefixes of names in the file that do not matter.
-
-    Raises:
-        CheckpointError: see `require_fit`.
     """
     expected = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(absent)}
     require_fit(path, expected, tensors, ignored)

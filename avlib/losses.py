@@ -109,7 +109,6 @@ def supervised_contrastive_loss(
         labels: `(batch,)`.
         temperature: 0.07 as published in the code.
         words: `(batch,)`; if given, P and A are limited to the item's word. Batches for it: `avlib.datasets.sampling`.
-        gather: as in `contrastive_loss`.
 
     Raises:
         ParameterError: a temperature that is not positive.
@@ -182,10 +181,8 @@ def pair_contrastive_loss(
     Args:
         anchor: `(batch, width)`.
         positive: of the same word and label: `anchor[partners.same]`, see `draw_partners`.
-        negative: of the same word and another label.
         margin: cosines to the negative below it cost nothing.
         has_positive: `(batch,)`, True where there is a positive; None: everywhere.
-        has_negative: likewise.
 
     Raises:
         ParameterError: a margin outside [-1, 1).
@@ -283,7 +280,6 @@ def focal_loss(
         gamma: 0 is cross entropy.
         alpha: None weighs all alike. With "softmax" a weight for each class; of two, a number weighs the second, and 1
             minus it the first. With "sigmoid" a number: a is alpha where the answer is yes, else 1 - alpha.
-        form: one of `FOCAL_FORMS`.
         reduction: see `cross_entropy_loss`. The mean with "sigmoid" is over the answers that are yes, as published.
 
     Raises:
@@ -321,10 +317,6 @@ def class_balanced_loss(
         form: "softmax" is cross entropy, "sigmoid" the sum of the binary ones of all classes (the published code takes
             their mean), "focal" that sum with the focal factor.
         gamma: of that factor; 0.5, 1 and 2 in the paper.
-        reduction: see `cross_entropy_loss`.
-
-    Raises:
-        ParameterError: as `cross_entropy_loss` and `focal_loss`.
     """
     check_choice("form", form, CLASS_BALANCED_FORMS)
     if weights.shape != logits.shape[1:]:

@@ -78,8 +78,6 @@ def whole_strips(
 
     Args:
         grid: rows (frequency) and columns (time).
-        ratio: share of patches to remove.
-        mode: one of `MASK_MODES`.
         exact: False asks for the published number of columns in `tf`.
 
     Raises:

@@ -38,7 +38,6 @@ def done_once(
     While another process computes the result, this one waits.
 
     Args:
-        group: a folder of the cache.
         name: beginning of the name of the folder below it; a hash of `recipe` and code follows.
         recipe: the values that the result follows from: what JSON can hold, or what `repr` tells apart.
         make: called with a folder that outlives a killed process; returns the result.

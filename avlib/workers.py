@@ -26,7 +26,6 @@ def each(
         task: can be pickled. An error that it raises is raised here, in its own class.
         things: can be pickled as well.
         jobs: number of processes. None works here, and shares the rest with a process per core if it takes long.
-        progress: show a progress bar.
         doing: text of the bar.
     """
     from tqdm.auto import tqdm

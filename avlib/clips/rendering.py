@@ -44,7 +44,6 @@ def render(
         size: height and width in pixels.
         frame_rate: in Hz, from 1 to 120.
         jobs: number of processes, see `avlib.workers.each`; None is the number of cores.
-        progress: show a progress bar.
     """
     scenes = list(scenes)
     check_number("frame_rate", frame_rate, 1, 120)

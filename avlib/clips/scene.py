@@ -64,7 +64,6 @@ class Scene:
     `dataclasses.replace(scene, hue=0.9)` is the same scene with one thing changed.
 
     Args:
-        kind: one of `KINDS`.
         seed: number of the scene, not negative.
         seconds: duration, above 0 and at most 30. A longer scene continues a shorter one.
         position: from left to right, in [0, 1]; drawn from the seed where not given, as the next three are.
@@ -232,10 +231,8 @@ def scenes(count: int, seed: int = 0, seconds: float | int = 10.0, kinds: Sequen
     A longer list begins with a shorter one.
 
     Args:
-        count: number of scenes.
         seed: lists of different seeds have no scene in common.
         seconds: duration of each.
-        kinds: some of `KINDS`.
     """
     check_whole("count", count, 0)
     check_whole("seed", seed, 0)

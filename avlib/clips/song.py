@@ -332,8 +332,6 @@ def phrases(
     """Compose songs by a singer; more of them only add songs at the end.
 
     Args:
-        count: their number.
-        singer: one of `SINGERS`, or a Singer.
         seed: songs of different seeds share nothing.
         seconds: of each song, or a range from which they are drawn.
         span: see `Song`; `SHARED` is that of all named singers.

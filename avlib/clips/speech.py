@@ -58,11 +58,8 @@ def corpus(
         words: their number, in the order of `PAIRS` (later pairs are harder to tell apart in noise), or the words; both
             of each pair.
         speakers: their number; ages take turns. More speakers only add clips at the end.
-        takes: clips of each word by each speaker.
         abnormal: the share of abnormal ones, from 0 to 1, within one clip of each word; 0.5 is balanced.
         snr: in dB, as in `Spoken`: of all clips, or a range from which each clip's is drawn.
-        ages: of the speakers, in years.
-        seed: of speakers and takes.
 
     Returns:
         `words * speakers * takes` of them, speaker by speaker.
@@ -97,7 +94,6 @@ def render(spoken: Iterable[Spoken], jobs: int | None = None, progress: bool = T
     Args:
         spoken: words to render; those in the cache are kept.
         jobs: number of processes, see `avlib.workers.each`; None is the number of cores.
-        progress: show a progress bar.
 
     Returns:
         The table, a CSV file in the cache: a row for each of them, in their order, with path, label ("normal" or
@@ -174,7 +170,6 @@ def espeak(
     """Synthesise a word with espeak-ng, for `view.play(*espeak("ring"))`.
 
     Args:
-        word: one of `WORDS`.
         pronunciation: "normal", or "abnormal" for the partner of the word.
         voice: a voice of espeak-ng, with or without a variant ("en-us+f4").
         pitch: from 0 to 99.

@@ -211,11 +211,9 @@ def tracks_of(
     """Parameters of the voice for phones in a row.
 
     Args:
-        phones: in their order.
         bounds: their starts and the end of the last one, in seconds.
         factors: of an adult's F1 to F3, phone by phone.
         hertz: pitch every 5 ms; it decides the number of frames.
-        speaker: of the phones.
         levels: loudness of each phone; None for 1.
     """
     times, tract = np.arange(len(hertz)) / FRAME_RATE, speaker.tract
@@ -305,8 +303,6 @@ class Spoken:
     tells the label. Both pronunciations of one seed have the same durations, phone by phone.
 
     Args:
-        word: one of `WORDS`.
-        speaker: of the word.
         pronunciation: "normal" or "abnormal".
         seed: number of the take, not negative.
         snr: power of the word over that of white noise, in dB, from -40 to 100; `math.inf` for no noise.

@@ -63,7 +63,6 @@ def speak(tracks: Tracks, tract: float, tilt: float, dice: np.random.Generator) 
         tracks: of `frames` frames.
         tract: factor of upper formants and bandwidths against an adult's.
         tilt: Hz above which the voice falls by 6 dB in an octave more; low for a soft voice.
-        dice: random stream of the noise.
 
     Returns:
         float64 (samples,), `(frames - 1) * 80` of them, at 16 kHz.

@@ -30,7 +30,6 @@ class ItemDataset(Dataset):
 
     Args:
         items: `str` of one names it.
-        seed: of all that is random.
         on_error: "raise", or "skip" to leave out unusable items and `report` them.
 
     Attributes:
@@ -127,10 +126,7 @@ class ItemDataset(Dataset):
         """Return the data set in memory, from the cache or prepared now. For items that are all usable.
 
         Args:
-            name: of the result in the cache.
             recipe: the values that `contents` follow from, besides the code; see `done_once`.
-            jobs: see `avlib.workers.each`.
-            progress: see `avlib.workers.each`.
         """
 
         def write(memory: Memory, path: Path) -> None:

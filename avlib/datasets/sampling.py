@@ -123,7 +123,6 @@ class BalancedSampler(Sampler[tuple[int, int]]):
 
     Args:
         weights: `(items,)`, how often to draw each, such as `cav_mae.balanced_weights`.
-        seed: of the draws.
 
     Raises:
         DatasetError: no item has a weight.

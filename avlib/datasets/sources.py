@@ -148,8 +148,6 @@ def read_window(
     """Read a window of a sound, as far as the clip goes. Clips above a minute are read in part.
 
     Args:
-        reader: of the clip.
-        seconds: of the window.
         begin: maps the number of samples of the clip to the first sample of the window.
         channel: None averages all.
         change: applied to a sound that is read whole, before the window is taken.
@@ -251,9 +249,6 @@ def split(
     """Draw items to train on and `held_out` others, in their order.
 
     Args:
-        items: of any kind.
-        held_out: their number.
-        seed: of the draw.
         by: gives an item's label or labels; each is held out in proportion, to within one item.
 
     Raises:

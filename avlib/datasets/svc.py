@@ -203,11 +203,8 @@ class SVCDataset(ItemDataset):
     """Pieces of song in memory.
 
     Args:
-        pieces: of any length.
         singers: their names, in the order of their numbers.
-        crop: see `Data`.
         seed: of the crops, which follow from (seed, epoch, index).
-        notes: remarks on files, in words, for `report`.
     """
 
     def __init__(self, pieces: Sequence[Piece], singers: Sequence[str], crop: int = 0, seed: int = 0, notes: str = ""):
@@ -366,7 +363,6 @@ class Voices(ItemDataset):
 
     Args:
         items: pairs of sound `(samples,)`, int16 at 16 kHz, and labels `(samples // 320,)`.
-        window: units of an item.
         seed: of the windows, which follow from (seed, epoch, index).
     """
 

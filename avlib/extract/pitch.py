@@ -115,7 +115,6 @@ def pitch(
         check: another method, "pyin" to find octave errors: `octave` is set where it differs by more than 100 cents.
         lowest: Hz; what is lower counts as unvoiced.
         highest: Hz; what is higher is clipped to it.
-        level: of the whole, for a piece; see `sound_level`.
 
     Returns:
         Pitch of `samples // hop_length` frames, frame k at `(k + 0.5) * hop_length / rate` s, on the waveform's device.

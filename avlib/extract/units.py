@@ -47,15 +47,11 @@ class ContentEncoder:
     """Encoder of sound to units, `(samples,)` and a rate to `(U, width)`.
 
     Args:
-        name: of the encoder.
         network: maps a waveform `(1, samples)` at 16 kHz to units `(1, U, width)`, unless `function` does by it.
-        width: of a unit.
         pad: zeros before the sound; with those behind it they are 80, so that each unit has its 400 samples. 40, as
             HuBERT-soft, centres unit j at (j + 0.5) * 20 ms. None leaves the sound as it is.
         chunk_seconds: longer sound is encoded in pieces of this length; `math.inf` takes any sound whole.
         context_seconds: sound on each side of a piece, whose units are dropped.
-        device: of the network.
-        function: see `network`.
     """
 
     rate = UNIT_RATE
@@ -155,7 +151,6 @@ def content_encoder(
     """Read an encoder from files; nothing is fetched.
 
     Args:
-        name: one of `ENCODERS`.
         path: "hubert-soft": the published file (bshall/hubert); "contentvec" and "wav2vec2": a folder of transformers;
             "kmeans": a folder of `KMeans.save`, see `fit_kmeans`.
         width: of ContentVec: 256 takes layer 9 through `final_proj`, 768 layer 12 as it is; None: 256 where the folder

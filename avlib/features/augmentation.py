@@ -70,7 +70,6 @@ def random_band(
         drawn: `(..., 2)`, uniform in [0, 1): for its width and for its start.
         width: upper limit of the band's width, or `valid` where that is less; exclusive.
         valid: `(...,)`, how many positions may be hidden, from the first on.
-        size: positions in all.
     """
     hidden = drawn[..., 0] * valid.clamp(max=width)
     start = (drawn[..., 1] * (valid - hidden)).long()[..., None]

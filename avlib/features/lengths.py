@@ -27,7 +27,6 @@ def check_lengths(lengths: Tensor | None, shape: tuple, shortest: int = 1, note:
     Args:
         lengths: the number of valid samples in each row; None: all.
         shape: of the waveforms, `(batch, samples)`.
-        shortest: the smallest length that is accepted.
         note: is appended to it in the message.
     """
     if lengths is None:

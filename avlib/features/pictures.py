@@ -46,7 +46,6 @@ def cav_mae_image(
 
     Args:
         frames: `(frames, 3, height, width)`, uint8 RGB, on any device; see `crop_pictures`.
-        size: height and width of the result.
         normalize: by ImageNet's mean and deviation; False leaves pixels in [0, 1].
     """
     pictures = crop_pictures(frames, size)
@@ -60,7 +59,6 @@ def crop_pictures(
 
     Args:
         frames: `(frames, 3, height, width)`, uint8 RGB, on any device; resized on the CPU.
-        size: height and width of the result.
         interpolation: "bilinear" as the published extraction, or "bicubic" as its loader, which changes nothing on
             pictures that have that size already.
     """

@@ -146,8 +146,6 @@ def kaldi_fbank(
     Args:
         waveform: `(..., samples)`. Computed in float32, or float64 if it is that.
         sample_rate: in Hz.
-        n_mels: number of mel bins.
-        window: see `window_function`.
 
     Returns:
         `(..., (samples - window) // hop + 1, n_mels)`, on the device and in the dtype of the waveform.
@@ -187,10 +185,8 @@ def cav_mae_fbank(
         sample_rate: in Hz; 16 kHz as published.
         lengths: `(batch,)`, valid samples of each row of a padded batch; a row then gives what it gives alone.
         target_length: frames of the result; 1,024 as published, which is 10.24 s.
-        n_mels: mel bins of the result.
         normalize: False returns log energies, for computing `mean` and `std` of another data set.
         mean: of the data set's log energies; AudioSet's as published.
-        std: their standard deviation.
 
     Returns:
         `(1024, 128)` or `(batch, 1024, 128)`: time, mel. On the device and in the dtype of the waveform.

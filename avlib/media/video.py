@@ -68,7 +68,6 @@ def read_clip(
         frame_rule: from the number of frames (that begin within `seconds`) and the frame rate in Hz to the wanted
             indices, for example `avlib.features.cav_mae_frame_indices`.
         sample_rate: of the waveform, in Hz; None keeps the file's own rate.
-        channel: as in `read_audio`.
         seconds: use at most the first so many seconds; None uses all.
         audio: "required", or "silence" to give a video without sound as many zeros as its pictures last.
 

@@ -281,12 +281,10 @@ def bootstrap_interval(
     well.
 
     Args:
-        figure: a function of the clips' values: `balanced_accuracy`.
         groups: `(items,)`, the speaker of each clip.
         values: each with a row for each clip, in the order in which the figure takes them.
         confidence: half of the rest is on each side.
         draws: how many; those in which the figure is NaN (a class is missing) do not count.
-        seed: of the draws.
 
     Returns:
         NaN for both ends if the figure is NaN in all draws.

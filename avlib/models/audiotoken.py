@@ -206,7 +206,6 @@ def prompt_ids(
     Args:
         tokenizer: of the text encoder; changed if the placeholder is new to it.
         prompts: B sentences, each with one placeholder, such as "a photo of <*>".
-        placeholder: replaced by the audio token.
 
     Raises:
         ParameterError: a prompt without a placeholder, with several, or with one beyond what fits.
@@ -242,7 +241,6 @@ def insert_tokens(
     Args:
         text_encoder: transformers' `CLIPTextModel`; its weights stay as they are.
         tokens: `(B, 768)`; gradients reach them.
-        placeholder_id: of the tokenizer.
 
     Raises:
         ShapeError: tokens of another width than the text encoder's.
@@ -300,10 +298,8 @@ def prompt_embeddings(
 
     Args:
         text_encoder: `CLIPTextModel`.
-        tokenizer: of it.
         prompts: B sentences with a placeholder each, or one for all tokens.
         tokens: `(B, 768)`, of `AudioTokenEmbedder`.
-        placeholder: see `prompt_ids`, also for errors.
 
     Returns:
         `(B, 77, 768)`, the last hidden state, as Stable Diffusion takes it.

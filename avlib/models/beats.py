@@ -322,7 +322,6 @@ class BEATs(nn.Module):
         """Mask of the tokens that are valid in a right-padded batch.
 
         Args:
-            samples: of each row, with its padding.
             lengths: `(B,)`, the number of valid samples in each row.
             padding: "token" keeps the tokens that the clip has alone. "published" folds the padding of samples to
                 frames, and that of frames to tokens, as BEATs does: as if tokens were ordered by time alone, so that
@@ -425,11 +424,6 @@ def length_buckets(lengths: Sequence[int], waste: float | int = 0.1, size: int =
     """Group clips of similar length into batches with little padding.
 
     Clips are taken from the longest down; a batch ends before a clip that would make too much of it padding.
-
-    Args:
-        lengths: of the clips, in any unit.
-        waste: largest share of padding in a batch.
-        size: largest number of clips in a batch.
 
     Returns:
         Indices of the clips, batch by batch.

@@ -70,7 +70,6 @@ class DiffusionSVC(nn.Module):
     and the noise schedule are buffers, and stay in float32 in a model of another dtype.
 
     Args:
-        config: sizes.
         spec_min: quietest log10 mel of each bin in the training data, `(128,)`; it becomes -1. None: -5.
         spec_max: loudest, which becomes +1. None: 0.
 
@@ -117,7 +116,6 @@ class DiffusionSVC(nn.Module):
             units: `(B, U, 256)`.
             hertz: `(B, T)`, continuous through unvoiced frames.
             mel2ph: `(B, T)`, the number of each frame's unit from 1; 0 is padding.
-            lengths: see the class.
             singers: `(B,)` numbers from 0, or `(B, S)` weights of a mixture of all singers.
 
         Returns:
@@ -203,13 +201,10 @@ class DiffusionSVC(nn.Module):
         Args:
             condition: `(B, 256, T)`, of `encode`.
             steps: 100 is the published speed-up of 10; see `sample_with`, also for `sampler` and `progress`.
-            sampler: one of `SAMPLERS`.
             noise: `(B, 1, 128, T)`, normal; None: random.
-            lengths: see the class.
             start: log10 mel `(B, T, 128)`, which with the noise of time `depth - 1` takes the place of noise alone.
             depth: number of times, out of 1000, to go through from there.
             seed: of random numbers, which are the same on all devices; None: torch's own state.
-            progress: see `steps`.
 
         Raises:
             ParameterError, ShapeError: see `sample_with`; another shape; NaN in a valid frame; `start` without `depth`.

@@ -79,7 +79,6 @@ def fit_positions(
     Args:
         positions: `(1, patches, width)`.
         built: rows and columns that the model was built for.
-        grid: rows and columns of the picture.
         how: "interpolate" stretches the grid (bicubic, anti-aliased, timm's); "cut" takes its first rows and columns,
             so that a column keeps its time of the training.
 

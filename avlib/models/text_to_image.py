@@ -99,7 +99,6 @@ class TextToImage(nn.Module):
         Args:
             prompt_embeds: `(B, 77, 768)`.
             seed: of the first noise. One number gives all rows the same noise, several give one each.
-            steps: of the sampler.
             guidance: scale of classifier-free guidance; 1 is none.
 
         Returns:
@@ -249,7 +248,6 @@ def save_lora(unet: nn.Module, path: Path | str) -> None:
     """Write LoRA as diffusers does, for `pipeline.load_lora_weights(path)`.
 
     Args:
-        unet: with LoRA.
         path: a `.safetensors` file; or a folder, in which the file gets its usual name.
 
     Raises:

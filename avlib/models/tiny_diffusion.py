@@ -30,8 +30,6 @@ class PatchPCA(ModelMixin, ConfigMixin):
     computed in a second, where Stable Diffusion's autoencoder is learned from millions of images.
 
     Args:
-        in_channels: of the images.
-        latent_channels: number of components.
         block_out_channels: only its length counts: a latent is 2^(length - 1) pixels wide, the side of a patch.
         scaling_factor: of latents for a diffusion model; `fitted` sets it.
 
@@ -68,7 +66,6 @@ class PatchPCA(ModelMixin, ConfigMixin):
 
         Args:
             pictures: `(B, 3, H, W)` in [-1, 1].
-            latent_channels: number of components.
             patch: side of a patch in pixels, a power of two that divides height and width.
             whitening: power of its deviation by which each component is divided: 0 for none, 1 for equal variances.
                 Values between give small details, such as the colour of a small object, some weight in a diffusion
@@ -155,7 +152,6 @@ class Judge(nn.Module):
     Args:
         classes: their number for each attribute, such as {"kind": 8, "size": 2}.
         width: channels of the first layer.
-        embedding: width of the embeddings.
     """
 
     def __init__(self, classes: Mapping[str, int], width: int = 16, embedding: int = 32):

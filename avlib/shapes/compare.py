@@ -294,7 +294,6 @@ def check(trace: Recording, expected: Mapping[Any, Any]) -> None:
     first used, and must be the same everywhere else. `_` is any size, `...` any number of sizes.
 
     Args:
-        trace: the trace.
         expected: for paths, as in `Trace.formulas()` (`"encoder"`, `"encoder #2"`, `"encoder.hidden_states[3]"`, `""`
             for the whole), or for pairs of path and call number, the shape: text, a tuple of numbers, names, formulas,
             `"_"` or None, and `...`, or one of these alone for a tensor of one axis. A path with several outputs means

@@ -115,10 +115,8 @@ def couple(*lengths: Any, sample_rate: float | int | None = None, limit: int = L
     2 % of a whole number, or of one divided by it, it is taken for that. Each must have at least one frame.
 
     Args:
-        lengths: formulas, text or numbers.
         sample_rate: how many of their name make a second, for the sentences.
         limit: the largest size that is tried if there is no proof.
-        named: the same, by name.
 
     Raises:
         ParameterError: fewer than two lengths, one that is no formula, or lengths of different names.

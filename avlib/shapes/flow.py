@@ -29,7 +29,6 @@ def svg(trace: Recording, depth: int = 1) -> str:
     a row share one block.
 
     Args:
-        trace: the trace.
         depth: how deep modules are taken apart; 1 shows those directly inside the whole. A function without modules is
             shown by its operations that change a shape. More than 60 stages are shown less deep.
 

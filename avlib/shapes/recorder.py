@@ -100,10 +100,8 @@ class Recorder:
 
     Args:
         modules: the modules to hook, by name; others are found when they are called, without their keyword arguments.
-        stats: compute statistics of each tensor.
         timed: measure the seconds of each row.
         replace: in symbolic runs, returns the tensor that takes the place of an operation's output.
-        world: the fake tensors of the run.
     """
 
     def __init__(

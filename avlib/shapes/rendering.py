@@ -40,7 +40,6 @@ def table(trace: Recording, depth: int | None = None, ops: bool | None = None) -
     """Return a table of at most 120 columns, modules indented by depth.
 
     Args:
-        trace: the trace.
         depth: the deepest level; the first row has depth 0. By default as deep as some 90 lines allow.
         ops: show operations; by default only if there are no modules.
 

@@ -59,8 +59,6 @@ class Inputs:
     """The arguments of a call, with names for their sizes.
 
     Args:
-        fn: the module or callable.
-        args, kwargs: its arguments.
         dims: names by argument: `{"wav": "B T"}`, `{0: "B T 80"}`, `{"batch": {"audio": "B T"}}` or
             `{"batch.audio": "B T"}`. A number must match, `_` is no name, `...` stands for any axes, and a formula
             follows from names: `{"wav": "B T", "mask": "B (T-400)//320+1"}`. A name alone for an argument that is a

@@ -73,13 +73,10 @@ def trace(
 
     Args:
         fn: any module or callable; called once with the inputs as they are, whatever `dims` says.
-        args: its positional arguments, nested in any way.
         dims: names of sizes, by argument: `{"wav": "B T"}`, `{0: "B T 80"}`; see `Inputs`.
         fake: run without values: next to no memory and time, at any size, but without statistics.
         kwargs: arguments by name whose names are options here.
-        seconds: measure each row.
         stats: range, mean, deviation and the first value that is not finite, of each tensor.
-        model_kwargs: further arguments of `fn`.
 
     Raises:
         ParameterError: `dims` does not fit the inputs.
@@ -105,11 +102,7 @@ def trace_build(
     `trace_build(lambda: WhisperModel(config), mel, decoder_input_ids=ids)` takes a second for 1.5 billion parameters.
 
     Args:
-        builder: returns the module or callable.
-        args: its positional arguments.
         dims: names of sizes, as in `trace`; names of arguments are those of the model.
-        kwargs: as in `trace`.
-        model_kwargs: further arguments.
 
     Raises:
         ParameterError: `dims` does not fit the inputs, or this version of torch is not supported.

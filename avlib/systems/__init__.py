@@ -208,7 +208,6 @@ def trained_by(stages: Mapping[str, Stage], module: str) -> Callable[..., Traine
         Args:
             settings: what to train; `settings.stage` is the last stage.
             device: None or "auto" takes a GPU if there is one.
-            progress: whether to show progress bars.
             live: draw the loss while it falls, in a notebook.
 
         Raises:

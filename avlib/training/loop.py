@@ -65,7 +65,6 @@ def fit(
             same random numbers each time; by every process, each of which evaluates everything.
         better: for the figures of `evaluate`, whether "lower" or "higher" is better. Needed for `settings.monitor`.
         device: None or "auto" takes a GPU if there is one, for each process its own.
-        progress: show a progress bar.
         live: draw the loss while it falls, in a notebook; at most once a second.
         resume: go on from the newest checkpoint in the folder. False removes those that are there.
         sampler: yields an epoch's indices in order, with `set_epoch`, alike in all processes:

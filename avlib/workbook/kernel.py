@@ -68,7 +68,6 @@ def check(namespace: MutableMapping[str, object], *, system: str = "") -> Checke
     to the namespace: those of a `settings` file are taken over, and whole numbers become floats where declared so.
 
     Args:
-        namespace: the notebook's globals.
         system: the system whose settings the file `settings` may hold besides, as in "cav_mae".
 
     Raises:

@@ -180,9 +180,6 @@ def resolve(
     A passed value comes first, then the settings file, the present value in the kernel, and the default.
 
     Args:
-        declared: parameters of the notebook.
-        passed: values given explicitly.
-        present: values in the kernel.
         system: the system whose settings the file may hold, and whose aliases are accepted.
 
     Raises:

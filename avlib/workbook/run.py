@@ -123,8 +123,6 @@ def run_one(
     not an exception.
 
     Args:
-        path: the notebook.
-        parameters: values by name.
         output: the file to write, with the ending .ipynb.
         environment: variables for the kernel, on top of this process's own.
         progress: called before each code cell with its place and their count.
@@ -153,12 +151,8 @@ def run_many(
     their models. Ctrl-C ends the kernels; notebooks that were running or never started are in the results too.
 
     Args:
-        notebooks: in order.
         parameters: values by name; every notebook must declare each of them.
-        folder: the folder of the outputs.
-        jobs: how many at a time.
         cell_timeout: seconds that one cell may take.
-        progress: called before each code cell.
         update: called with all results so far and the newest one, or with None about once a second.
     """
     passed = check_parameters(notebooks, parameters)

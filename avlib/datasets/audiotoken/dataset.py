@@ -114,7 +114,6 @@ class AudioTokenDataset(ItemDataset):
     `collate_fn=dataset.collate`.
 
     Args:
-        clips: from `read_clips`, `select` or `scene_clips`.
         seconds: of the window; published 5 for training, 10 for inference. None takes every clip whole, and pads a
             batch to its longest.
         image_size: height and width. The whole picture is fitted to it, whatever its own shape, as published; 16:9
@@ -136,7 +135,6 @@ class AudioTokenDataset(ItemDataset):
             10 s (`window="published"` does so). If not, zeros follow, and `length` counts the samples that are sound.
         images: False reads no picture, and needs no video.
         channel: of the sound; None averages all, 0 takes the first as published.
-        seed: of all that is drawn.
         on_error: "raise", or "skip" to leave out unusable clips and `report` them.
 
     Raises:

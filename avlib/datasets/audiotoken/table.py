@@ -136,7 +136,6 @@ def read_clips(path: str | Path, csv: str | Path = "") -> list[Clip]:
     - One sound or video file.
 
     Args:
-        path: one of these.
         csv: for a folder, the table of labels and parts: with the columns `ytid`, `set` and `class` as AudioToken's,
             VGGSound's own (no header; id, start, class, part), or `name`, `label` and `split`. A `ytid` is the first
             11 characters of a clip's name. Clips that are not in the table have neither label nor part.
@@ -163,7 +162,6 @@ def select(table: Sequence[Clip], split: str = "", exclude: Iterable[str | Path]
     """Return the clips of one part of the data set, except listed ones.
 
     Args:
-        table: from `read_clips`.
         split: such as "train" or "test"; "" takes all.
         exclude: text files with one id or name in each line; # begins a comment. The published filters are such lists,
             but pickled, which is refused: to open one can run any program.
@@ -316,12 +314,9 @@ def extract_audio(
     Files that exist are kept, so that an interrupted run goes on. In the published layout the folder is `audio`.
 
     Args:
-        clips: from `read_clips`.
         folder: created when it does not exist.
         channel: None averages those of a sound, 0 takes the first.
-        jobs: see `avlib.workers.each`.
         on_error: "raise", or "skip" to leave clips without usable sound out and report them.
-        progress: whether to show a bar.
 
     Raises:
         MediaError: a clip without sound, or a broken one.

@@ -107,19 +107,15 @@ class CAVMAEDataset(ItemDataset):
     `collate_fn=dataset.collate`.
 
     Args:
-        items: from `read_items` or `scene_items`.
         table: the classes; None takes the labels that the items have.
         augmentation: for training, such as `PRETRAINING` and `FINE_TUNING`, the published settings. None is for
             evaluation: nothing is random.
         frame: which frame evaluation sees, or the next lower one that exists; None is the middle one, number 5 of 10.
             Training draws among all that exist.
         total_frames: parts of a clip that give a frame each; 10 as published.
-        image_size: height and width of the image.
         target_length: frames of the spectrogram, each 10 ms.
-        n_mels: mel bins of the spectrogram.
         mean, std: normalise the spectrogram; AudioSet's as published. See `statistics`.
         channel: of the sound; None averages all, 0 takes the first as the published extraction does.
-        seed: of the augmentation.
         on_error: "raise", or "skip" to leave out unusable items and `report` them.
 
     Raises:

@@ -69,16 +69,11 @@ def extract(
     source exists. A clip that changed since is done again. A mark tells clips of one name from several folders apart.
 
     Args:
-        items: from `read_items`.
         target: the folder to write to; created when it does not exist.
         table: the classes; None takes the labels that the items have.
         name: of the json file, for several lists in one folder ("train", "eval").
         channel: None averages the channels of a sound, 0 takes the first as published.
-        image_size: height and width of the pictures.
-        total_frames: pictures of each clip.
-        jobs: see `avlib.workers.each`.
         on_error: "raise", or "skip" to leave out unusable clips and report them.
-        progress: whether to show a bar.
 
     Raises:
         MediaError, TooShortError: a clip cannot be used.

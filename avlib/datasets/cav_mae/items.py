@@ -176,7 +176,6 @@ def read_items(path: str | Path, folder: str | Path = "") -> list[Item]:
     - Any other file: one path in each line, with any characters in it.
 
     Args:
-        path: of the folder or the table.
         folder: where paths that are not absolute begin; "" for the folder of the table.
 
     Raises:

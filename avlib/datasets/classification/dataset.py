@@ -131,12 +131,9 @@ class ClassificationDataset(ItemDataset):
     `collate_fn=dataset.collate`.
 
     Args:
-        recordings: from `read_recordings`.
         labels: targets as numbers; None for inference without targets.
-        seconds: length of every item.
         crop, ages, on_error: see `Data`; ages of () take any clip.
         words: of the model, in the order of their numbers; () takes any clip.
-        seed: of random crops.
 
     Raises:
         DatasetError: no recordings; with `on_error="raise"` also an unknown target or word, or an age beyond `ages`.

@@ -52,7 +52,6 @@ class Encoder(nn.Module):
     """Everything from the inputs to `norm`, `norm_a` and `norm_v`.
 
     Args:
-        sizes: of the network.
         tr_pos: train the positional embeddings, which begin as sines and cosines; otherwise they stay these.
         positions: how they are fitted to an input of another size than in `sizes`, "interpolate" or "cut"; see
             `fit_positions`.

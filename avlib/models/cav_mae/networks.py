@@ -61,11 +61,9 @@ class CAVMAE(Encoder):
     Args:
         norm_pix_loss: predict each patch minus its mean, over its deviation. The published trainings do, except that
             of the model for inpainting.
-        tr_pos, positions: see `Encoder`.
         both_directions: contrast from audio to images too; the published one is from images to audio.
         gather_negatives: contrast with the clips of all processes; False as published. See `contrastive_loss`.
         exact_masks: False masks in mode "tf" as published; see `whole_strips`.
-        sizes: those of `Sizes`, by keyword.
     """
 
     options = (*Encoder.options, "norm_pix_loss", "both_directions", "gather_negatives", "exact_masks")
@@ -122,8 +120,6 @@ class CAVMAE(Encoder):
         Args:
             audio: `(B, 1024, 128)`, normalised fbank. None trains on images alone.
             image: `(B, 3, 224, 224)`, normalised pixels. None trains on audio alone.
-            mask_ratio_audio: share of patches to remove.
-            mask_ratio_image: likewise.
             mae_weight: of the two reconstruction errors; 0 leaves them out.
             contrast_weight: of the contrast; 0 leaves it out.
             mask_mode: of audio, see `random_mask`; images are masked "unstructured".
@@ -250,8 +246,6 @@ class CAVMAEClassifier(Encoder):
     Args:
         num_classes: 527 for AudioSet (164,907,023 parameters), 309 for VGGSound.
         audio_only: build the audio half alone, 86,129,423 parameters with 527 classes. Published: `CAVMAEFTAudio`.
-        tr_pos, positions: see `Encoder`.
-        sizes: those of `Sizes`, by keyword.
     """
 
     options = (*Encoder.options, "num_classes", "audio_only")

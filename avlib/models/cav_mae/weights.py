@@ -68,8 +68,6 @@ def settings_of(
     """Return settings with which a model fits a file, if any do.
 
     Args:
-        model: a class that takes sizes by keyword.
-        tensors: those of the file.
         config: saved with them by avlib, or empty; without saved settings, sizes are read from the tensors.
         options: settings besides sizes that may be taken from `config`.
         given: settings that win over these.

@@ -46,45 +46,6 @@ from .stages import (
     validation,
 )
 
-__all__ = [
-    "CLASSES",
-    "PUBLISHED",
-    "STAGES",
-    "AudioToken",
-    "Data",
-    "Figure",
-    "Settings",
-    "Trained",
-    "Windows",
-    "assembled",
-    "assess",
-    "build",
-    "changed",
-    "classifier_step",
-    "data",
-    "denoising_error",
-    "diffusion_step",
-    "encode_prompts",
-    "evaluate",
-    "extract_audio_command",
-    "feature_layers",
-    "full",
-    "generate",
-    "held_out",
-    "judge",
-    "judge_step",
-    "judged",
-    "label_words",
-    "stages",
-    "step",
-    "text_to_image",
-    "tiny",
-    "trained",
-    "trained_beats",
-    "validation",
-    "windows",
-]
-
 TITLE = "AudioToken"
 ROW = 2
 HELP = "stage=classifier, judge, diffusion or embedder"
@@ -113,11 +74,7 @@ def evaluate(
     one clip alone, with silence.
 
     Args:
-        model: as `trained` returns it.
-        settings: of its training.
-        seed: of the held-out scenes.
         device: for a judge, if it is not trained yet.
-        progress: whether to show bars.
     """
     dataset = held_out(settings, seed, progress=progress)
     if not dataset.moments:  # the user's clips

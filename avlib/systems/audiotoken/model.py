@@ -37,11 +37,7 @@ class AudioToken(nn.Module):
     All but the embedder and LoRA is frozen; the state dict, and so a checkpoint, holds these alone.
 
     Args:
-        beats: extracts features.
-        embedder: maps them to a token.
-        painter: the text-to-image model.
         lora_rank: of LoRA in the UNet's attention; 0 for none.
-        sampling: settings of `generate`; as published by default.
 
     Raises:
         CheckpointError: the parts do not fit each other.
@@ -170,7 +166,6 @@ def windows(waveform: Float[Tensor, " samples"], seconds: float | int = 2.0, hop
 
     Args:
         waveform: `(samples,)`, 16 kHz, mono.
-        seconds: of a window.
         hop: from the start of one to that of the next; None: one follows the other.
 
     Raises:

@@ -216,9 +216,7 @@ def denoising_error(
     `training.uniform`.
 
     Args:
-        model: the parts of a Stable Diffusion.
         images: `(B, 3, H, W)` in [-1, 1].
-        hidden: prompts that were read.
         lowest: the least noisy step, of 1,000.
     """
     scheduler = model.noise_scheduler
@@ -353,12 +351,10 @@ def assembled(
 
     Args:
         settings: of the models that are not given, which are trained or taken from the cache.
-        checkpoint: a file of a BEATs.
         embedder: the published flat file, or a folder that `AudioTokenEmbedder.save` wrote.
         diffusion: a Stable Diffusion, as a folder in diffusers' layout or a hub id, which alone fetches anything.
         lora: a file of LoRA for its UNet, in the format of 2023 or today's.
         device: None or "auto" takes a GPU if there is one.
-        progress: whether to show bars.
 
     Raises:
         ParameterError: a BEATs or Stable Diffusion is given without the embedder that was trained for both.

@@ -47,41 +47,6 @@ from .stages import (
 TITLE = "CAV-MAE"
 ROW = 1
 HELP = "stage=pretraining or fine_tuning"
-
-__all__ = [
-    "PUBLISHED",
-    "Data",
-    "Figure",
-    "FineTuning",
-    "Pretraining",
-    "Settings",
-    "Trained",
-    "assess",
-    "batches",
-    "build",
-    "changed",
-    "classification",
-    "classifier",
-    "data",
-    "embeddings",
-    "evaluate",
-    "extract_command",
-    "fine_tuning_step",
-    "full",
-    "galleries",
-    "held_out",
-    "means",
-    "reconstruction",
-    "retrieval",
-    "stages",
-    "step",
-    "tiny",
-    "trained",
-]
-
-TITLE = "CAV-MAE"
-ROW = 1
-HELP = "stage=pretraining or fine_tuning"
 COMMANDS = {"extract": "write sound and pictures of clips to disk, as CAV-MAE trains on them"}
 
 _MODALITIES = {"audio": "a", "image": "v"}
@@ -93,11 +58,7 @@ def evaluate(
     """All figures of a model, by name: of a classifier `classification`, else `retrieval` and `reconstruction`.
 
     Args:
-        model: as `trained` gives it.
-        settings: that it was trained with.
-        seed: of the held-out scenes, and of masks.
         mask_ratio: of audio and image; None takes those of the training.
-        progress: whether bars are shown.
     """
     if isinstance(model, CAVMAEClassifier):
         return classification(model, settings, seed, progress=progress)

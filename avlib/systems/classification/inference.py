@@ -73,7 +73,6 @@ class Classifier:
             files: a sound or video, a folder of them (however deep), a table (`.csv` with `path`, and `word`, `age`
                 where they are needed), recordings, or several files.
             word: of all clips, or of each, where the model is conditioned on it; it wins over the table's.
-            age: of the speakers, in years, likewise.
             hop: a clip longer than a window is predicted in windows so many seconds apart, whose probabilities are
                 averaged; None is half a window, 0 uses only the part that training would have used.
             on_error: "raise", or "skip" for clips that cannot be read, or whose word or age in the table is unknown to

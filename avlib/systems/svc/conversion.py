@@ -93,7 +93,6 @@ def convert(
     Args:
         source: an isolated voice: a file of any format and rate, whose channels are averaged, or a waveform
             `(samples,)` at 44.1 kHz; or several.
-        project: as `load` returns it, or what that takes.
         key: semitones up; "median" moves the median pitch to that of the singer.
         singer: a name, or shares of several, whose sum is made 1; "" takes the first one.
         out: a `.wav` file, or a folder for `NAME-SINGER.wav`; with "" the sound is returned. A file appears whole or
@@ -101,13 +100,10 @@ def convert(
             on.
         sampler: of `DiffusionSVC.sample`; "" takes that of the project.
         steps: of the sampler; 0 takes those of the project.
-        seed: of all noise.
         loudness: "contour" gives the sound the source's level over 0.2 s, by at most 60 dB; "model" leaves it.
-        pitch: method of `avlib.extract.pitch`.
         length: most frames of a piece; 0: as the free memory allows.
         on_error: "raise", or "skip" for sources that cannot be used, with a warning.
         device: None or "auto" takes a GPU if there is one.
-        progress: show a bar with the time left.
 
     Raises:
         MediaError: a file cannot be read; TooShortError: shorter than 20 ms.
@@ -163,11 +159,7 @@ def _converted(
 
 
 def analyse(source: Source, method: str = "autocorrelation", *, progress: bool = False) -> Analysis:
-    """Find the pitch and level of a song of any length.
-
-    Raises:
-        MediaError, TooShortError: see `convert`.
-    """
+    """Find the pitch and level of a song of any length."""
     count = 0
 
     def counted() -> Iterator[Tensor]:

@@ -117,12 +117,7 @@ def generated(
     """Return log10 mels of pieces as a singer's, in one batch.
 
     Args:
-        model: in evaluation mode.
-        pieces: whose units and pitch are sung.
         singer: number of the singer; None: that of each piece. A model of one takes no notice.
-        steps: see `DiffusionSVC.sample`.
-        sampler: likewise.
-        seed: of the noise.
     """
     batch = SVCDataset.collate([p if singer is None else p._replace(singer=singer) for p in pieces])
     batch = Batch(*(tensor.to(device_of(model)) for tensor in batch))
@@ -143,14 +138,7 @@ def mel_ratio(mels: Sequence[Tensor], sources: Sequence[svc.Piece], parallels: S
 
 @torch.no_grad()
 def scored(sounds: Sequence[Float[Tensor, " samples"]], songs: Sequence[Song], target: str, judging: Judges) -> Scores:
-    """Score conversions against the truth.
-
-    Args:
-        sounds: conversions of the songs.
-        songs: the sources.
-        target: singer to whom they were converted.
-        judging: see `judges`.
-    """
+    """Score conversions against the truth."""
     rows = [_scored(sound, song, target, judging) for sound, song in zip(sounds, songs, strict=True)]
     return Scores(*(torch.stack(c) if c[0].ndim == 0 else torch.cat(c) for c in map(list, zip(*rows, strict=True))))
 

@@ -125,14 +125,11 @@ def sampled(
     """Sample the mel of a song piece by piece, in order.
 
     Args:
-        model: a DiffusionSVC.
         condition: returns that of the frames from one to another.
-        frames: of the song.
         length: most frames of a piece.
         context: frames on each side that a piece is computed with and that are dropped; by default `context_of(model)`.
             In the first `FADE` frames of a piece, the piece before fades out.
         noise: returns that of the frames from one to another.
-        sampling: further arguments of `DiffusionSVC.sample`.
 
     Yields:
         log10 mel (frames, 128) of one piece after another.
@@ -162,11 +159,9 @@ def vocoded(
     """Make sound of the mel of a song, a part after another.
 
     Args:
-        vocoder: a SourceFilterVocoder or an NSFHiFiGAN.
         mels: log10 mel (frames, 128), in parts.
         hertz: pitch of all frames, continuous through unvoiced ones.
         voiced: whether they are; for a SourceFilterVocoder.
-        seed: of the noise.
 
     Yields:
         sound (frames, 512).

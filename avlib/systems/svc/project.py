@@ -142,7 +142,6 @@ def load(
             of a trained project (`-p project=`); or the published file `model_ckpt_steps_*.ckpt`, or its folder.
         which: of several, the "latest", or the "best" by the loss on held-out pieces.
         encoder: of units, see `content_encoder`; "" takes that of the training. Published weights need "hubert-soft".
-        encoder_path: weights of the encoder.
         vocoder: the folder of an NSF-HiFiGAN; without it a source-filter vocoder sings.
         device: None or "auto" takes a GPU if there is one.
 

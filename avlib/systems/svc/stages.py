@@ -83,7 +83,6 @@ def voices(settings: Settings, seed: int | None = None) -> Voices:
     """Return the labelled sound of the first stage.
 
     Args:
-        settings: of the stage.
         seed: of other voices and melodies than those of the training, for figures.
     """
     own = settings.recognizer
