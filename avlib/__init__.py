@@ -6,30 +6,11 @@ Importing it is cheap: a name such as `avlib.media` loads its module, and with i
 from __future__ import annotations
 
 import importlib
+import pkgutil
 
 __version__ = "0.1.0"
 
-_MODULES = (
-    "cache",
-    "checkpoints",
-    "clips",
-    "datasets",
-    "errors",
-    "extract",
-    "features",
-    "losses",
-    "masking",
-    "media",
-    "metrics",
-    "models",
-    "settings",
-    "shapes",
-    "systems",
-    "training",
-    "view",
-    "workbook",
-    "workers",
-)
+_MODULES = sorted({module.name for module in pkgutil.iter_modules(__path__)} - {"__main__"})
 
 __all__ = ["__version__", *_MODULES]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import zip_longest
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -214,6 +216,46 @@ def files_in(folder: Path, suffixes: set[str]) -> Iterator[tuple[Path, str]]:
         hidden = any(part.startswith(".") for part in parts)
         if path.suffix.lower() in suffixes and not hidden and not path.is_dir():
             yield path, parts[0] if len(parts) > 1 else ""
+
+
+_DECIMAL = re.compile(r"^([+-]?\d*),(\d+)$")
+
+
+def read_table(path: Path, form: str = "a table in UTF-8 (.csv)") -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Return the columns of a table, and its rows with their line numbers.
+
+    Cells are separated by commas, semicolons or tabs, whichever the header has most of; with semicolons 0,5 is read as
+    0.5. Missing cells are empty.
+
+    Args:
+        form: what is expected, for messages.
+
+    Raises:
+        DatasetError: no text in UTF-8, no header, a column that comes twice, or a row with more cells.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header = next(filter(str.strip, file), "")
+            separator = max(",;\t", key=header.count)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
+            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        found = "is no text, and " * isinstance(error, UnicodeError) + f"cannot be read as a table ({error})"
+        raise DatasetError(path, found, form, "Save it as CSV in UTF-8.") from error
+    if not lines:
+        raise DatasetError(path, "nothing in it", f"{form}, with a header and a row for each clip")
+    (_, columns), *rows = lines
+    twice = [column for column, count in Counter(columns).items() if column and count > 1]
+    if twice:
+        raise DatasetError(path, f"the column {twice[0]!r} comes twice", "each name once")
+    for line, cells in rows:
+        if len(cells) > len(columns):
+            advice = f"Quote what has {separator!r} in it."
+            raise DatasetError(f"{path}, line {line}", f"{len(cells)} cells", f"{len(columns)}, as the header", advice)
+    if separator == ";":  # as spreadsheets write it where a number has a comma
+        rows = [(line, [_DECIMAL.sub(r"\1.\2", cell) for cell in cells]) for line, cells in rows]
+    return columns, [(line, dict(zip_longest(columns, cells, fillvalue=""))) for line, cells in rows]
 
 
 def is_segments(path: Path) -> bool:

@@ -8,7 +8,6 @@ are pieces padded. Source: prophesier/diff-svc, `preprocessing/` and `training/t
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -35,7 +34,7 @@ from ..once import done_once
 from ..settings import Count, Natural, Positive, settings
 from ..workers import describe
 from .items import ItemDataset, each_usable
-from .sources import SAMPLE_RATE, SOUND_SUFFIXES, existing, files_in
+from .sources import SAMPLE_RATE, SOUND_SUFFIXES, existing, files_in, read_table
 from .sources import split as divided
 
 SINGERS = ("mira", "otto")  # of the built-in song
@@ -132,11 +131,10 @@ def read_sources(data: str, only: Sequence[str] = ()) -> list[Source]:
     if path.is_dir():
         found = [Source(file, singer or path.name) for file, singer in files_in(path, SOUND_SUFFIXES)]
     elif path.suffix.lower() == ".csv":
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-        if not rows or not {"path", "singer"} <= rows[0].keys():
-            raise DatasetError(path, f"columns {', '.join(rows[0]) if rows else 'none'}", "path and singer")
-        found = [Source(path.parent / row["path"], row["singer"]) for row in rows]
+        columns, rows = read_table(path)
+        if not rows or not {"path", "singer"} <= set(columns):
+            raise DatasetError(path, f"{len(rows)} rows, of columns {', '.join(columns)}", "path and singer")
+        found = [Source(path.parent / row["path"], row["singer"]) for _, row in rows]
     else:
         found = [Source(path, path.stem)]
     there = sorted({source.singer for source in found})
@@ -310,8 +308,8 @@ def sources(data: Data, progress: bool = True) -> tuple[list[Source], list[Sourc
     parts = []
     for held_out in (False, True)[: 1 + bool(data.held_out)]:
         songs = [each for name in data.only or SINGERS for each in melodies(data, name, held_out)]
-        with song.render(songs, 1, progress).open(newline="") as file:
-            parts.append([Source(Path(row["path"]), row["singer"]) for row in csv.DictReader(file)])
+        _, rows = read_table(song.render(songs, 1, progress))
+        parts.append([Source(Path(row["path"]), row["singer"]) for _, row in rows])
     return parts[0], parts[1] if data.held_out else []
 
 

@@ -21,8 +21,6 @@ Kaldi's `compute-fbank-feats` as torchaudio reproduces it; Radford et al., "Robu
 Weak Supervision", ICML 2023, as transformers' WhisperFeatureExtractor has its features.
 """
 
-from __future__ import annotations
-
 from .augmentation import add_noise, mask_bands, mix, mix_waveforms, random_band, roll_time, soft_labels
 from .faces import FACE_SIDE, Place, check_boxes, crop_face, face_places, paste_face, ping_pong
 from .harmonics import harmonics, turns

@@ -7,8 +7,6 @@ Parity with published pipelines: `read_audio(path, channel=0)` differs from `ffm
 more than the rounding of the 16-bit file between them, and frames equal OpenCV's bit for bit.
 """
 
-from __future__ import annotations
-
 from .container import AudioStream, MediaInfo, VideoStream, probe
 from .sound import iterate_audio, read_audio
 from .steady import SteadyVideo

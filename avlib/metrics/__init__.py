@@ -3,8 +3,6 @@
 Figures are over a whole split at once; the mean of R2 or CCC over batches has no meaning. Tensors may be on any device.
 """
 
-from __future__ import annotations
-
 from .classification import (
     Calibration,
     GroupTable,

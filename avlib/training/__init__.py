@@ -8,8 +8,6 @@ neither workers nor processes change it; a stopped run goes on from its newest c
 process, whatever it is asked for.)
 """
 
-from __future__ import annotations
-
 from .history import History
 from .loop import chosen_device, evaluating, fit, normal, uniform
 from .settings import OPTIMIZERS, SCHEDULES, Settings, build_optimizer, parameter_groups

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +13,18 @@ from ... import cache, clips, media
 from ...errors import AvlibError, CacheError, DatasetError
 from ...workers import describe
 from ..items import each_usable
-from ..sources import SAMPLE_RATE, SOUND_SUFFIXES, VIDEO_SUFFIXES, FileReader, SceneReader, existing, files_in, segments
+from ..sources import (
+    SAMPLE_RATE,
+    SOUND_SUFFIXES,
+    VIDEO_SUFFIXES,
+    FileReader,
+    SceneReader,
+    existing,
+    files_in,
+    is_segments,
+    read_table,
+    segments,
+)
 
 SIZES = ("small", "large")  # below and above the middle of all sizes
 COLOURS = ("blue", "purple", "pink", "orange", "yellow")  # the nearest of the five on the ramp of hues
@@ -218,24 +227,13 @@ def _clip(name: str, files: list[Path], **known: str) -> Clip:
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, Mapping[str, str]]]]:
     """Columns and numbered rows of a table."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns = list(reader.fieldnames or ())
-            if not set(columns) & {"ytid", "name", "path", "wav"}:
-                if len(columns) != 4 or not re.fullmatch(r"\d+(\.\d+)?", columns[1]):
-                    raise DatasetError(path, f"its first line is {','.join(columns)!r}", _HEADERS)
-                lines = enumerate(segments(path), start=1)
-                rows = [(line, {"ytid": ytid, "class": what, "set": part}) for line, (ytid, _, what, part) in lines]
-                return ["ytid", "class", "set"], rows
-            rows = [(reader.line_num, row) for row in reader]
-    except UnicodeDecodeError as error:
-        raise DatasetError(path, "is no text", "a table (.csv) in UTF-8") from error
-    for line, row in rows:
-        if None in row:
-            found, advice = "more columns than the first line has", "Quote what has a comma in it."
-            raise DatasetError(f"{path}, line {line}", found, f"{len(columns)}", advice)
-    return columns, [(line, {column: value or "" for column, value in row.items()}) for line, row in rows]
+    columns, rows = read_table(path)
+    if set(columns) & {"ytid", "name", "path", "wav"}:
+        return columns, rows
+    if not is_segments(path):
+        raise DatasetError(path, f"its first line is {','.join(columns)!r}", _HEADERS)
+    lines = enumerate(segments(path), start=1)
+    return ["ytid", "class", "set"], [(n, {"ytid": i, "class": what, "set": part}) for n, (i, _, what, part) in lines]
 
 
 def _listed(path: Path) -> Iterator[Clip]:

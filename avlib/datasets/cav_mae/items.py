@@ -22,7 +22,17 @@ from ... import clips, media
 from ...errors import DatasetError, MediaError, TooShortError
 from ...features import cav_mae_frame_indices, crop_pictures, frame_geometry
 from ...settings import Count, Natural, settings
-from ..sources import SAMPLE_RATE, VIDEO_SUFFIXES, FileReader, SceneReader, existing, files_in, is_segments, segments
+from ..sources import (
+    SAMPLE_RATE,
+    VIDEO_SUFFIXES,
+    FileReader,
+    SceneReader,
+    existing,
+    files_in,
+    is_segments,
+    read_table,
+    segments,
+)
 
 _HEADER = ["index", "mid", "display_name"]
 
@@ -212,17 +222,15 @@ def _segment_items(path: Path, base: Path) -> Iterator[Item]:
 
 
 def _csv_items(path: Path, base: Path) -> Iterator[Item]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        if "path" not in (rows.fieldnames or ()):
-            expected = "a header with `path`, and `label` or `labels`, or a list of AudioSet or VGGSound"
-            raise DatasetError(path, f"its first line is {','.join(rows.fieldnames or ())!r}", expected)
-        for row in rows:
-            if not row["path"]:
-                raise DatasetError(f"{path}, line {rows.line_num}", "no path")
-            label = row.get("label") or ""
-            labels = (label,) if label else _mids(row.get("labels") or "")
-            yield ClipItem(labels, base / row["path"], split=row.get("split") or "")
+    columns, rows = read_table(path)
+    if "path" not in columns:
+        expected = "a header with `path`, and `label` or `labels`, or a list of AudioSet or VGGSound"
+        raise DatasetError(path, f"its first line is {','.join(columns)!r}", expected)
+    for line, row in rows:
+        if not row["path"]:
+            raise DatasetError(f"{path}, line {line}", "no path")
+        labels = (row["label"],) if row.get("label") else _mids(row.get("labels", ""))
+        yield ClipItem(labels, base / row["path"], split=row.get("split", ""))
 
 
 def _json_items(path: Path, base: Path) -> Iterator[Item]:
@@ -270,12 +278,10 @@ class LabelTable:
             DatasetError: no such file, another header, or indices other than 0, 1, 2, ...
         """
         path = existing(path)
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if reader.fieldnames != _HEADER:
-                raise DatasetError(path, f"its first line is {','.join(reader.fieldnames or ())!r}", ",".join(_HEADER))
-            rows = list(reader)
-        by_index = {row["index"]: row for row in rows}
+        columns, rows = read_table(path)
+        if columns != _HEADER:
+            raise DatasetError(path, f"its first line is {','.join(columns)!r}", ",".join(_HEADER))
+        by_index = {row["index"]: row for _, row in rows}
         ordered = [by_index.get(str(index)) for index in range(len(rows))]
         if None in ordered:
             raise DatasetError(path, "its indices have gaps or come twice", f"each of 0 to {len(ordered) - 1} once")

@@ -8,8 +8,6 @@ dataset = ClassificationDataset(recordings, labels, seconds=3.0)
 waveform, length, target, word, age, index = dataset[0]         # (48000,), then numbers
 """
 
-from __future__ import annotations
-
 from ...clips.speech import AGES
 from .dataset import UNKNOWN, ClassificationDataset, Data, Example, Statistics, statistics
 from .splits import PARTS, Splits, folds, given_splits, split, splits_of_column

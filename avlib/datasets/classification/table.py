@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import itertools
 import math
-import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,11 +14,10 @@ from pathlib import Path
 from ...clips.speech import AGES
 from ...errors import DatasetError, ParameterError, check_choice, did_you_mean
 from ...workers import POLICIES
-from ..sources import SOUND_SUFFIXES, VIDEO_SUFFIXES, existing, files_in
+from ..sources import SOUND_SUFFIXES, VIDEO_SUFFIXES, existing, files_in, read_table
 
 OPTIONAL = ("word", "age", "speaker")  # columns that are read where they are, and not missed elsewhere
 TASKS = ("classification", "regression")
-_DECIMAL = re.compile(r"^([+-]?\d*),(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -253,33 +250,13 @@ def _in_folder(folder: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]
 
 
 def _listed(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Columns of a table, and its rows with their line numbers."""
     form = "a table in UTF-8 (.csv), or a folder with a sub-folder for each class"
     if path.suffix.lower() in VIDEO_SUFFIXES | SOUND_SUFFIXES:
         raise DatasetError(path, "is a clip", form)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = next(filter(str.strip, file), "")
-            separator = max(",;\t", key=header.count)
-            file.seek(0)
-            reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
-            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(path, f"cannot be read as a table ({error})", form, "Save it as CSV in UTF-8.") from error
-    if not lines:
-        raise DatasetError(path, "nothing in it", "a header with `path` and `label`, and a row for each clip")
-    (_, columns), *rows = lines
-    twice = [column for column, count in Counter(columns).items() if column and count > 1]
-    if twice:
-        raise DatasetError(path, f"the column {twice[0]!r} comes twice", "each name once")
-    for line, cells in rows:
-        if len(cells) > len(columns):
-            advice = f"Quote what has {separator!r} in it."
-            raise DatasetError(f"{path}, line {line}", f"{len(cells)} cells", f"{len(columns)}, as the header", advice)
-    if separator == ";":  # as spreadsheets write it where a number has a comma
-        rows = [(line, [_DECIMAL.sub(r"\1.\2", cell) for cell in cells]) for line, cells in rows]
-    rows = [(line, ["" if cell.lower() == "nan" else cell for cell in cells]) for line, cells in rows]
-    return columns, [(line, dict(itertools.zip_longest(columns, cells, fillvalue=""))) for line, cells in rows]
+    columns, rows = read_table(path, form)
+    for _, row in rows:
+        row.update({column: "" for column, cell in row.items() if cell.lower() == "nan"})
+    return columns, rows
 
 
 def _number(text: str) -> float | None:

@@ -7,8 +7,6 @@ cross_validated(changed(settings, {"k_fold": 5})).table
 Classifier.load(folder).predict(["clip.wav"]).labels
 """
 
-from __future__ import annotations
-
 from ...settings import changed
 from .data import Card, Parts, parts
 from .evaluation import (

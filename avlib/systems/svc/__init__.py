@@ -7,8 +7,6 @@ scored(sounds, songs, "otto", judges(settings)).figures()
 convert("song.wav", load(folder), key=3, singer="otto", out="converted/")      # of any length, to a file
 """
 
-from __future__ import annotations
-
 from ...datasets.svc import SINGERS, Batch, Data, LengthBuckets, Piece, SVCDataset, cut
 from .. import Figure, Report, Trained, changed
 from .command import convert_command
