@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from ... import checkpoints, media, training
 from ...cache import publishing
@@ -28,6 +28,8 @@ from ...errors import CacheError, CheckpointError, DatasetError, ParameterError,
 from ...features import SAMPLE_RATE, UNIT_RATE, check_units, deduplicate, face_places, run_lengths
 from ...models.face_renderer import FaceRenderer
 from ...models.speaker_encoder import SpeakerEncoder
+from ...models.unit_source import UnitSource
+from ...models.unit_speech import UnitSpeech
 from ...models.unit_vocoder import UnitVocoder
 
 Embedder = Callable[[Float[Tensor, " samples"]], Float[Tensor, " width"]]
@@ -41,14 +43,14 @@ _ENDING = "_preprocessed"  # of published files of units
 class Speech:
     """All that speaks units.
 
-    vocoder: a UnitVocoder or UnitSource.
+    vocoder: a UnitVocoder, or a UnitSource.
     renderer: of mouths; None: sound alone.
     extractor: makes units of sound, for a model that was trained with one; else None.
     embedder: makes a speaker vector of a waveform at 16 kHz; None: that of an installed Resemblyzer.
     step: of the training, as in the name of the file; "unknown_step" without one.
     """
 
-    vocoder: nn.Module
+    vocoder: UnitSpeech
     renderer: FaceRenderer | None = None
     extractor: Any = None
     embedder: Embedder | None = None
@@ -95,8 +97,6 @@ def load(
     if config is None and path.name.startswith("g_") and beside.exists():
         config = beside
     if path.is_dir() and _kind(path) == "UnitSource":
-        from ...models.unit_source import UnitSource
-
         vocoder = UnitSource.from_checkpoint(path)
     else:
         vocoder = UnitVocoder.from_checkpoint(path, language, config)
@@ -182,7 +182,7 @@ def speaker_vector(
 
 @torch.no_grad()
 def at_full_rate(
-    vocoder: nn.Module, units: Int[Tensor, " units"], predict: str = "auto", total: int | None = None
+    vocoder: UnitSpeech, units: Int[Tensor, " units"], predict: str = "auto", total: int | None = None
 ) -> Int[Tensor, " repeated"]:
     """Return units with repeats, 50 a second.
 
@@ -205,7 +205,7 @@ def at_full_rate(
 
 
 def speak(
-    vocoder: nn.Module,
+    vocoder: UnitSpeech,
     units: Int[Tensor, " units"],
     speaker: Float[Tensor, " width"],
     predict: str = "auto",
@@ -223,13 +223,8 @@ def speak(
         piece: units that are spoken at once.
     """
     units, device = at_full_rate(vocoder, units, predict, total), vocoder.spkr.weight.device
-    hop, around = vocoder.config.code_hop_size, vocoder.context
-    for start in range(0, len(units), piece):
-        first, stop = max(0, start - around), min(len(units), start + piece)
-        part = units[None, first : stop + around].to(device)
-        with torch.no_grad():  # not around the generator, whose caller would lose gradients
-            waveform = vocoder(part, speaker.to(device)).waveform[0, 0]
-        yield waveform[(start - first) * hop : (stop - first) * hop].cpu()
+    for waveform in vocoder.pieces(units.to(device), speaker.to(device), piece):
+        yield waveform.cpu()
 
 
 # Files
