@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 
@@ -23,6 +25,9 @@ _KNOWN_LENGTH = ("mov", "avi", "wav", "w64", "flac", "aiff")
 COUNTED = 60.0
 PREROLL = 1  # whole seconds decoded before a wanted moment, in which resampling filters and overlapping codecs settle
 _TOLERATED_LOSS = 0.5  # seconds that may be missing at the end: encoders round durations to their own frames
+
+_OPENING = {"protocol_whitelist": "file", "err_detect": "crccheck"}
+_TEXT = ("tty", "bin", "xbin", "adf", "idf")  # what FFmpeg draws as pictures of text
 
 _WITHOUT = {
     "audio": 'Give a clip with sound, or pass audio="silence" where that is offered.',
@@ -48,7 +53,8 @@ class VideoStream:
     """A video stream.
 
     `frames` counts the pictures that are shown; `header_frames` those of the header (0: not given), with pictures that
-    an edit list hides. `rotation` is in degrees counter-clockwise; `width` and `height` are as shown, after it.
+    an edit list hides. `rotation` is in degrees counter-clockwise, `flipped` is True if a mirror image (left to right)
+    is shown after it; `width` and `height` are as shown.
     `frame_rate` is the nominal one in Hz; `constant_rate` is True if all intervals are equal.
     """
 
@@ -56,6 +62,7 @@ class VideoStream:
     width: int
     height: int
     rotation: int
+    flipped: bool
     frame_rate: float
     constant_rate: bool
     frames: int
@@ -78,7 +85,11 @@ class MediaInfo:
 def probe(path: str | Path) -> MediaInfo:
     """Describe a file's streams from all its packets, decoding only the first picture."""
     with opened(path) as container:
-        audio, video = best_stream(container, "audio"), best_stream(container, "video")
+        audio, video = (
+            require_stream(container, path, kind) if best_stream(container, kind) else None for kind in _WITHOUT
+        )
+        if not audio and not video:
+            raise _missing(container, path, "audio or video")
         spans = scan(container, [stream for stream in (audio, video) if stream])
         return MediaInfo(
             path=Path(path),
@@ -97,7 +108,10 @@ def _describe_audio(stream: av.AudioStream, span: Span) -> AudioStream:
 def _describe_video(path: str | Path, stream: av.VideoStream, span: Span) -> VideoStream:
     # Rotation is a property of pictures. The file is opened anew, since not every format can be wound back.
     with opened(path) as container:
-        rotation = next((frame.rotation for frame in container.decode(require_stream(container, path, "video"))), 0)
+        frame = next(container.decode(require_stream(container, path, "video")), None)
+        (a, b), (c, d) = np.eye(2) if frame is None else orientation(frame)
+    flipped = bool(a * d < b * c)
+    rotation = round(math.degrees(math.atan2(-b, -a if flipped else a)))
     intervals = [after - before for before, after in pairwise(sorted(span.times))]
     width, height = (stream.height, stream.width) if rotation % 180 else (stream.width, stream.height)
     return VideoStream(
@@ -105,6 +119,7 @@ def _describe_video(path: str | Path, stream: av.VideoStream, span: Span) -> Vid
         width=width,
         height=height,
         rotation=rotation,
+        flipped=flipped,
         frame_rate=frame_rate_of(stream),
         # containers that count in milliseconds alternate between, say, 33 and 34
         constant_rate=not intervals or max(intervals) - min(intervals) < 1.5e-3,
@@ -118,21 +133,44 @@ def _describe_video(path: str | Path, stream: av.VideoStream, span: Span) -> Vid
 @contextmanager
 def opened(path: str | Path) -> Iterator[InputContainer]:
     """Open a file for reading; errors of FFmpeg, then or later, become MediaErrors."""
-    file = Path(path)
-    if not file.exists():
-        raise MediaError(path, "no such file", advice="Check the name and the folder from which it is given.")
-    if file.is_dir():
-        found = "is a folder" if any(file.iterdir()) else "is an empty folder"
-        raise MediaError(path, found, "a sound or video file", "Give one file.")
-    if not file.stat().st_size:
-        raise MediaError(path, "is empty (0 bytes)", "a sound or video file", "Fetch or record it again.")
+    _check_file(path)
     try:
-        with av.open(ffmpeg_name(file)) as container:
+        # Tags may be in any encoding, and nobody reads them. A playlist must not fetch from the network.
+        with av.open(ffmpeg_name(path), options=_OPENING, metadata_errors="replace") as container:
+            if container.format.name in _TEXT:
+                raise MediaError(path, f"is text ({container.format.name})", "a sound or video file", BROKEN)
             for stream in container.streams.video:
-                stream.thread_type = "AUTO"
+                if stream.codec_context:
+                    stream.thread_type = "AUTO"
             yield container
+    except av.error.PermissionError as error:
+        raise _unreadable(path, error) from error
     except av.error.FFmpegError as error:
         raise MediaError(path, f"cannot be decoded ({error.strerror})", "sound or video", BROKEN) from error
+
+
+def _check_file(path: str | Path) -> None:
+    """Raise a MediaError for what is no readable file with content."""
+    file = Path(path)
+    try:
+        status = file.stat()
+        if S_ISDIR(status.st_mode):
+            found = "is a folder" if any(file.iterdir()) else "is an empty folder"
+            raise MediaError(path, found, "a sound or video file", "Give one file.")
+    except (FileNotFoundError, NotADirectoryError):
+        advice = "Check the name and the folder from which it is given."
+        raise MediaError(path, "no such file", "a sound or video file", advice) from None
+    except (OSError, ValueError) as error:  # no permission, a name that is too long or has a NUL
+        raise _unreadable(path, error) from error
+    if not S_ISREG(status.st_mode):
+        raise MediaError(path, "is a device or a pipe", "a sound or video file", "Save it as a file first.")
+    if not status.st_size:
+        raise MediaError(path, "is empty (0 bytes)", "a sound or video file", "Fetch or record it again.")
+
+
+def _unreadable(path: str | Path, error: Exception) -> MediaError:
+    found = f"cannot be opened ({getattr(error, 'strerror', None) or error})"
+    return MediaError(path, found, "a file that may be read", "Check its name and the permissions of its folder.")
 
 
 def ffmpeg_name(path: str | Path) -> str:
@@ -160,9 +198,19 @@ def require_stream(container: InputContainer, path: str | Path, kind: str) -> av
     """Return the best "audio" or "video" stream, or raise a MediaError that lists the streams."""
     stream = best_stream(container, kind)
     if stream is None:
-        streams = ", ".join(f"{stream.type} {stream.codec_context.name}" for stream in container.streams) or "none"
-        raise MediaError(path, f"no {kind} stream (streams: {streams})", advice=_WITHOUT[kind])
+        raise _missing(container, path, kind)
+    if stream.codec_context is None:
+        found = f"its {kind} is in a format that FFmpeg {av.ffmpeg_version_info} does not know"
+        raise MediaError(path, found, "a format that it decodes", "Convert it with the program that made it.")
     return stream
+
+
+def _missing(container: InputContainer, path: str | Path, kind: str) -> MediaError:
+    names = [stream.codec_context.name if stream.codec_context else "unknown" for stream in container.streams]
+    streams = (
+        ", ".join(f"{stream.type} {name}" for stream, name in zip(container.streams, names, strict=True)) or "none"
+    )
+    return MediaError(path, f"no {kind} stream (streams: {streams})", advice=_WITHOUT.get(kind, BROKEN))
 
 
 @dataclass
@@ -187,10 +235,16 @@ def scan(container: InputContainer, streams: list, seconds: float | None = None)
     spans = {stream.index: Span() for stream in streams}
     running = set(spans)
     for packet in container.demux(streams):
-        if packet.dts is None and packet.pts is None:  # the empty packet that ends a stream
+        if not packet.size:  # the empty packet that ends a stream
             continue
         index, tick = packet.stream_index, float(packet.stream.time_base)
-        time = (packet.dts if packet.pts is None else packet.pts) * tick - zero
+        ticks = packet.dts if packet.pts is None else packet.pts
+        if ticks is not None:
+            time = ticks * tick - zero
+        elif packet.stream.type == "video":  # a bare stream, such as .h264, has no times
+            time = len(spans[index].times) / frame_rate_of(packet.stream)
+        else:
+            time = spans[index].end
         if time < limit and not packet.is_discard:
             spans[index].times.append(time)
             spans[index].end = max(spans[index].end, time + (packet.duration or 0) * tick)
@@ -253,6 +307,15 @@ def time_of(frame: av.VideoFrame, stream: av.VideoStream, position: int) -> floa
     if frame.pts is None:
         return position / frame_rate_of(stream)
     return float(frame.pts * frame.time_base) - zero_of(stream.container)
+
+
+def orientation(frame: av.VideoFrame) -> np.ndarray:
+    """`(2, 2)`, where a picture's axes (right, down) point to when it is shown: of 1, 0 and -1."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    matrix = np.eye(2) if data is None else np.frombuffer(data, np.int32).reshape(3, 3)[:2, :2].astype(float)
+    straight, turned = matrix * np.eye(2), matrix * (1 - np.eye(2))
+    nearest = np.sign(straight if abs(straight).sum() >= abs(turned).sum() else turned)
+    return nearest if abs(nearest).sum() == 2 else np.eye(2)  # a matrix of zeros says nothing
 
 
 def frame_rate_of(stream: av.VideoStream) -> float:

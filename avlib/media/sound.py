@@ -134,12 +134,13 @@ class SoundReader:
         held = []
         if source != self.source:  # some streams change in the middle, for example after an advertisement
             held = self.resampler.resample(None) if self.resampler else []
-            self.source, self.resampler = source, av.AudioResampler("fltp", frame.layout, self.sample_rate, _CHUNK)
+            self.source, self.resampler = source, av.AudioResampler("flt", frame.layout, self.sample_rate, _CHUNK)
         return held + self.resampler.resample(frame)
 
     def _mono(self, frame: av.AudioFrame) -> np.ndarray:
-        samples = frame.to_ndarray()  # (channels, samples)
-        return samples.mean(axis=0) if self.channel is None else samples[self.channel].copy()
+        # Packed samples, since PyAV reads past the pointers of a frame with eight planes or more.
+        channels = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T  # (channels, samples)
+        return channels.copy().mean(axis=0) if self.channel is None else channels[self.channel].copy()
 
     def _trim(self, samples: np.ndarray) -> np.ndarray:
         skipped = min(self.skip, len(samples))
@@ -166,8 +167,12 @@ def _cut_before(frame: av.AudioFrame, count: int) -> av.AudioFrame | None:
         return frame
     if count >= frame.samples:
         return None
-    channels = 1 if frame.format.is_planar else len(frame.layout.channels)
-    samples = np.ascontiguousarray(frame.to_ndarray()[:, count * channels :])
-    rest = av.AudioFrame.from_ndarray(samples, frame.format.name, frame.layout.name)
+    packed = _converted(frame, frame.format.packed.name)  # see SoundReader._mono
+    samples = np.ascontiguousarray(packed.to_ndarray()[:, count * frame.layout.nb_channels :])
+    rest = av.AudioFrame.from_ndarray(samples, packed.format.name, frame.layout.name)
     rest.sample_rate = frame.sample_rate
-    return rest
+    return _converted(rest, frame.format.name)
+
+
+def _converted(frame: av.AudioFrame, kind: str) -> av.AudioFrame:
+    return av.AudioResampler(kind, frame.layout, frame.sample_rate).resample(frame)[0]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import MediaError, ParameterError
 from .container import BROKEN, PREROLL, check_complete, decode, frame_rate_of, opened, require_stream, time_of, zero_of
-from .video import upright
+from .video import check_sizes, upright
 
 Picture = UInt8[Tensor, "height width 3"]
 _ROUNDING = 1e-3  # seconds to which some formats round the time of a picture
@@ -52,7 +52,8 @@ class SteadyVideo:
                 seconds = float((frame.duration or 0) * (frame.time_base or 0)) or 1 / frame_rate_of(stream)
                 end = max(end, time + seconds)
                 if not self.times:
-                    self.size = upright(frame).shape[:2]
+                    first, self.size = frame, upright(frame).shape[:2]
+                check_sizes(path, [(first.height, first.width), (frame.height, frame.width)])
                 self.times.append(time)
                 self._timed = self._timed and frame.pts is not None
             if not self.times:

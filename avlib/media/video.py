@@ -24,6 +24,7 @@ from .container import (
     decode,
     frame_rate_of,
     opened,
+    orientation,
     require_stream,
     scan,
     time_of,
@@ -193,7 +194,7 @@ class _Pictures:
     def stacked(self, path: str | Path) -> UInt8[Tensor, "frames 3 height width"]:
         if self._missing:
             raise MediaError(path, f"only {self.position} frames", f"frames up to {max(self.wanted)}, counted from 0")
-        return _stack([self.found[index] for index in self.wanted])
+        return _stack(path, [self.found[index] for index in self.wanted])
 
 
 class _TimedPictures:
@@ -226,7 +227,7 @@ class _TimedPictures:
         self._keep_before(self._end)
         if not self.complete:
             raise MediaError(path, f"its pictures end at {self._end:.2f} s", f"a picture at {max(self.wanted)} s")
-        return _stack([self.found[time] for time in self.wanted])
+        return _stack(path, [self.found[time] for time in self.wanted])
 
     def _keep_before(self, end: float) -> None:
         while self._shown is not None and self._waiting and self._waiting[-1] < end:
@@ -246,13 +247,23 @@ def _collect(path: str | Path, kind: type, wanted: list, start: float = 0.0) -> 
     return pictures
 
 
+def check_sizes(path: str | Path, sizes: Sequence[tuple[int, int]]) -> None:
+    """Refuse pictures of several sizes (height, width)."""
+    if len(set(sizes)) > 1:
+        found = ", then ".join(f"{width} x {height}" for height, width in dict.fromkeys(sizes))
+        advice = "Scale them to one size with an editor, or choose pictures of one size."
+        raise MediaError(path, f"its pictures change their size: {found}", "one size", advice)
+
+
 def upright(frame: av.VideoFrame) -> np.ndarray:
     """`(height, width, 3)`, uint8 RGB, turned as players do: phones store pictures lying on their side."""
-    picture = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+    picture, (right, down) = frame.to_ndarray(format="rgb24"), orientation(frame)
+    if right[1]:  # the picture's rows are shown as columns
+        picture, right, down = picture.transpose(1, 0, 2), down, right
+    return np.ascontiguousarray(picture[:: int(down[1]), :: int(right[0])])
 
 
-def _stack(pictures: list[np.ndarray]) -> UInt8[Tensor, "frames 3 height width"]:
+def _stack(path: str | Path, pictures: list[np.ndarray]) -> UInt8[Tensor, "frames 3 height width"]:
+    check_sizes(path, [picture.shape[:2] for picture in pictures])
     # Colours last in memory, as decoders and plots have them; torch calls this layout channels_last.
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
