@@ -36,10 +36,9 @@ from ..workers import describe
 from .items import ItemDataset, each_usable
 from .sources import SAMPLE_RATE, SOUND_SUFFIXES, existing, files_in, read_table
 from .sources import split as divided
+from .voices import UNIT, UNKNOWN, Voices
 
 SINGERS = ("mira", "otto")  # of the built-in song
-UNKNOWN = -1  # label of a unit without one
-UNIT = 320  # samples of a unit at 16 kHz
 SHORTEST = 8192  # samples of a piece, 0.19 s
 _SILENT = 1e-4  # peak of a file that holds nothing
 _NARROW = 32000  # Hz: below, the upper bins of the mel are empty, and a model learns to leave them out
@@ -347,38 +346,6 @@ def binned(piece: Piece, mels: int) -> Piece:
 
 
 # Labelled sound, for recognisers
-
-
-class VoiceBatch(NamedTuple):
-    """Sound at 16 kHz, and a class for each unit of 20 ms; `UNKNOWN` where there is none."""
-
-    waveform: Float[Tensor, "*batch samples"]
-    labels: Int64[Tensor, "*batch units"]
-
-
-class Voices(ItemDataset):
-    """Windows of labelled sound.
-
-    Args:
-        items: pairs of sound `(samples,)`, int16 at 16 kHz, and labels `(samples // 320,)`.
-        seed: of the windows, which follow from (seed, epoch, index).
-    """
-
-    def __init__(self, items: Sequence[tuple[Tensor, Tensor]], window: int, seed: int = 0):
-        super().__init__(items, seed, "raise")
-        self.window = window
-
-    def __getitem__(self, index: int) -> VoiceBatch:
-        (sound, labels), window = self.items[index], self.window
-        start = int(self._dice(index).integers(max(1, len(labels) - window + 1)))
-        sound = sound[start * UNIT : (start + window) * UNIT].float() / 2**15
-        return VoiceBatch(sound, labels[start : start + window])
-
-    @staticmethod
-    def collate(items: Sequence[VoiceBatch]) -> VoiceBatch:
-        """Pad sound with zeros, and labels with `UNKNOWN`."""
-        sounds, labels = zip(*items, strict=True)
-        return VoiceBatch(pad_sequence(sounds, True), pad_sequence(labels, True, UNKNOWN))
 
 
 def classes(target: str) -> tuple[str, ...]:

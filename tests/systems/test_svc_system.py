@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from avlib import checkpoints, training
 from avlib.clips import song
-from avlib.datasets.svc import UNKNOWN, SVCDataset, VoiceBatch
+from avlib.datasets.svc import SVCDataset
+from avlib.datasets.voices import UNKNOWN, VoiceBatch
 from avlib.errors import CheckpointError, ParameterError
 from avlib.features import spectrogram_range, svc_log_mel
 from avlib.models.diffusion_svc import DiffusionSVC, pitch_ids

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ... import extract
 from ...clips.song import VOWELS, Song
 from ...datasets import svc
-from ...datasets.svc import Batch, SVCDataset, Voices
+from ...datasets.svc import Batch, SVCDataset
+from ...datasets.voices import Voices
 from ...features import SVC_SAMPLE_RATE, svc_log_mel
 from ...models.diffusion_svc import DiffusionSVC
 from ...models.recognizer import Recognizer

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from ... import training
 from ...datasets import svc
-from ...datasets.svc import Batch, LengthBuckets, Split, SVCDataset, VoiceBatch, Voices
+from ...datasets.svc import Batch, LengthBuckets, Split, SVCDataset
+from ...datasets.voices import Voices
 from ...errors import CheckpointError, ParameterError
 from ...extract.units import ContentEncoder, content_encoder, fit_kmeans, recognizer_encoder
 from ...features import SVC_HOP, SVC_SAMPLE_RATE, compare_ranges, harmonics, spectrogram_range, svc_log_mel
@@ -27,6 +27,7 @@ from ...models.recognizer import Recognizer
 from ...models.source_filter import SourceFilterVocoder
 from ...once import done_once, written
 from ...settings import recipe
+from ...training.recognition import recognizer_step
 from .. import Stage, Trained, device_of, trained_by
 from .project import Project, Voice, give_name
 from .settings import Settings, tiny
@@ -169,22 +170,6 @@ def _begun(settings: Settings, dataset: SVCDataset, singers: int) -> DiffusionSV
 
 
 # The training steps
-
-
-def recognizer_step(
-    model: Recognizer, batch: VoiceBatch, settings: Settings = tiny
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the cross-entropy of the units' classes, at a random gain and with random noise, and the share right.
-
-    Units with the label -1 do not count.
-    """
-    drawn = training.uniform(len(batch.labels), 2, device=batch.labels.device)
-    gain = 10 ** (1.5 * drawn[:, :1] - 1)  # -20 to 10 dB
-    noise = training.normal(*batch.waveform.shape, device=batch.labels.device) * 10 ** (-5 + 2.5 * drawn[:, 1:])
-    logits = model(batch.waveform * gain + noise).transpose(1, 2)  # (B, classes, U)
-    loss = F.cross_entropy(logits, batch.labels, ignore_index=svc.UNKNOWN)
-    known = batch.labels != svc.UNKNOWN
-    return loss, {"right": (logits.argmax(1) == batch.labels)[known].float().mean()}
 
 
 def step(model: DiffusionSVC, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:

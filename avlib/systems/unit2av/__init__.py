@@ -1,0 +1,18 @@
+"""Units to speech and a talking face: settings, data, training, and figures on held-out words.
+
+settings = changed(tiny, {"pitch.steps": 300})
+vocoder = trained(settings).model                                  # a recogniser, and then the vocoder of its units
+units = extractor(settings)(waveform, 16000)                       # 50 a second
+vocoder(units[None], embedder(settings)(waveform)).waveform        # (1, 1, 320 N)
+"""
+
+from __future__ import annotations
+
+from .. import Figure, Report, Trained, changed
+from .settings import STAGES, Settings, full, tiny
+from .stages import build, data, embedder, extractor, split, stages, trained, voices
+
+TITLE = "Units to speech and face"
+ROW = 5
+HELP = "stage=recognizer, vocoder, adversarial, pitch, sync or face"
+COMMANDS = {}

@@ -1,0 +1,179 @@
+"""Settings of units to speech and face: data, and the stages of its training."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Literal
+
+from ... import training
+from ...datasets.unit2av.dataset import Data
+from ...models import face_renderer, unit_source, unit_vocoder
+from ...models.durations import DurationConfig
+from ...settings import Count, Natural, NonNegative, Positive, settings
+
+STAGES = ("recognizer", "vocoder", "adversarial", "pitch", "sync", "face")
+ENCODERS = ("recognizer", "hubert-soft", "contentvec", "wav2vec2")
+
+
+@settings
+class RecognizerStage:
+    """A recogniser of phones in many voices, whose hidden frames are clustered to units; or another encoder's are.
+
+    target: "phones"; or "words", for a judge.
+    voices, talks: random speakers, and talks by all of them.
+    seed: of the talks.
+    window: units of a training item.
+    width, layers: of the network.
+    encoder: of the frames that are clustered. "recognizer" takes the hidden layer of this stage.
+    encoder_path: weights of another encoder; see `avlib.extract.units.content_encoder`.
+    clusters: units, K.
+    """
+
+    target: Literal["phones", "words"] = "phones"
+    voices: Count = 40
+    talks: Count = 120
+    seed: Natural = 7
+    window: Count = 64
+    width: Count = 96
+    layers: Count = 4
+    encoder: Literal[ENCODERS] = "recognizer"
+    encoder_path: str = ""
+    clusters: Count = 50
+    training: training.Settings = field(default_factory=training.Settings)
+
+
+@settings
+class VocoderStage:
+    """The published generator with mel and duration losses alone.
+
+    network: sizes; the number of units is that of the extractor, or as given for a manifest.
+    checkpoint: trained weights to begin with; see `UnitVocoder.from_checkpoint`.
+    language: of the generator in a checkpoint with several.
+    speaker: what makes speaker vectors; see `avlib.extract.speakers.embedder`.
+    duration_weight: of the duration loss.
+    """
+
+    network: unit_vocoder.Config = field(default_factory=unit_vocoder.Config)
+    checkpoint: str = ""
+    language: str = "en"
+    speaker: str = "auto"
+    duration_weight: NonNegative = 1.0
+    training: training.Settings = field(default_factory=training.Settings)
+
+
+@settings
+class AdversarialStage:
+    """The published training: against discriminators, with all losses.
+
+    begin: "vocoder" continues from that stage; "random" begins with random weights, or the stage's checkpoint.
+    periods, period_channels: of the multi-period discriminators.
+    scales, scale_channels: number and widths of the multi-scale discriminators; no widths: the published ones.
+    """
+
+    begin: Literal["vocoder", "random"] = "random"
+    periods: tuple[Count, ...] = (2, 3, 5, 7, 11)
+    period_channels: tuple[Count, ...] = (32, 128, 512, 1024, 1024)
+    scales: Count = 3
+    scale_channels: tuple[Count, ...] = ()
+    training: training.Settings = field(default_factory=training.Settings)
+
+
+@settings
+class PitchStage:
+    """A source-driven vocoder, which is not published; see `avlib.models.unit_source`.
+
+    pitch_weight: of the error of log pitch in voiced units.
+    """
+
+    network: unit_source.Config = field(default_factory=unit_source.Config)
+    pitch_weight: Positive = 3.0
+    training: training.Settings = field(default_factory=training.Settings)
+
+
+@settings
+class SyncStage:
+    """An expert that knows whether mouths and units belong together, for the sync loss."""
+
+    width: Count = 64
+    training: training.Settings = field(default_factory=training.Settings)
+
+
+@settings
+class FaceStage:
+    """The face renderer, whose training is not published.
+
+    network: sizes; its `reference` is what the network sees of the face in training.
+    talks: built-in videos.
+    mouth_weight: of the error in the mouth, relative to the rest.
+    sync_weight: of the sync loss; above 0 the stage "sync" is trained first.
+    """
+
+    network: face_renderer.Config = field(default_factory=lambda: face_renderer.Config(reference="other"))
+    talks: Count = 60
+    mouth_weight: Positive = 10.0
+    sync_weight: NonNegative = 0.0
+    training: training.Settings = field(default_factory=training.Settings)
+
+
+@settings
+class Settings:
+    """Everything that a training follows from. See `changed`.
+
+    stage: the last one that is trained.
+    """
+
+    stage: Literal[STAGES] = "pitch"
+    data: Data = field(default_factory=Data)
+    recognizer: RecognizerStage = field(default_factory=RecognizerStage)
+    vocoder: VocoderStage = field(default_factory=VocoderStage)
+    adversarial: AdversarialStage = field(default_factory=AdversarialStage)
+    pitch: PitchStage = field(default_factory=PitchStage)
+    sync: SyncStage = field(default_factory=SyncStage)
+    face: FaceStage = field(default_factory=FaceStage)
+
+    @property
+    def now(self) -> RecognizerStage | VocoderStage | AdversarialStage | PitchStage | SyncStage | FaceStage:
+        """The stage that is trained."""
+        return getattr(self, self.stage)
+
+
+# The published training (`unit2av/config.json`): 16 segments, AdamW at 2e-4, times 0.999 after each epoch.
+full = Settings(
+    stage="adversarial",
+    adversarial=AdversarialStage(
+        training=training.Settings(
+            steps=500_000, batch_size=16, learning_rate=2e-4, betas=(0.8, 0.99), warmup=0, clip=0.0, seed=1234,
+            schedule="multistep", gamma=0.999, milestones=tuple(range(1, 2000)), workers=4, evaluate_every=5000,
+            save_every=5000, log_every=5, best=True, monitor="mel L1",
+        ),
+    ),
+)  # fmt: skip
+
+_NARROW = unit_vocoder.Config(
+    embedding_dim=64, model_in_dim=128, upsample_initial_channel=96,
+    dur_predictor_params=DurationConfig(64, 64, var_pred_dropout=0.1),
+)  # fmt: skip
+
+
+def _quick(steps: int, batch_size: int = 16, rate: float = 3e-3, **options: object) -> training.Settings:
+    given = {"betas": (0.8, 0.99), "warmup": 20, "clip": 1.0, "log_every": 10, "save_every": 100} | options
+    return training.Settings(steps=steps, batch_size=batch_size, learning_rate=rate, **given)
+
+
+# What one CPU core learns in four minutes.
+tiny = Settings(
+    recognizer=RecognizerStage(training=_quick(300, betas=(0.9, 0.95), save_every=0)),
+    vocoder=VocoderStage(network=_NARROW, training=_quick(400)),
+    adversarial=AdversarialStage(
+        begin="vocoder", periods=(5,), period_channels=(8, 16, 32, 32), scales=1,
+        scale_channels=(8, 16, 32, 32, 32, 32, 32), training=_quick(100, rate=5e-4),
+    ),
+    pitch=PitchStage(
+        network=unit_source.Config(
+            embedding_dim=64, dur_predictor_params=DurationConfig(64, 64, var_pred_dropout=0.1),
+        ),
+        training=_quick(360),
+    ),
+    sync=SyncStage(training=_quick(200)),
+    face=FaceStage(training=_quick(300)),
+)  # fmt: skip

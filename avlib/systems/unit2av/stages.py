@@ -1,0 +1,279 @@
+"""The stages of units to speech: a recogniser whose hidden frames are units, and the vocoders that speak them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ... import checkpoints, media, training
+from ...clips.heads import CLASSES, WORDS, Talk, talks
+from ...datasets.unit2av.dataset import (
+    KNOWN_WORDS,
+    Batch,
+    Split,
+    UnitDataset,
+    is_manifest,
+    labelled,
+    sound_files,
+    split_speech,
+)
+from ...datasets.unit2av.dataset import talks as talks_of
+from ...datasets.voices import UNKNOWN, Voices
+from ...errors import ParameterError
+from ...extract import speakers
+from ...extract.discrete import UnitExtractor, fit_units
+from ...extract.units import ContentEncoder, content_encoder, recognizer_encoder
+from ...features import SAMPLE_RATE, vocoder_log_mel
+from ...models.recognizer import Config as RecognizerConfig
+from ...models.recognizer import Recognizer
+from ...models.unit_source import UnitSource
+from ...models.unit_vocoder import UnitVocoder
+from ...models.vocoder_discriminators import (
+    MultiPeriod,
+    MultiScale,
+    adversarial_loss,
+    discriminator_loss,
+    feature_loss,
+    mel_loss,
+)
+from ...once import done_once, written
+from ...settings import recipe
+from ...training.recognition import recognizer_step
+from .. import Stage, device_of, trained_by
+from .settings import Settings, tiny
+
+# Units, speakers, data
+
+
+def encoder(settings: Settings, **how: Any) -> ContentEncoder:
+    """Return the encoder whose frames are clustered; "recognizer" trains the first stage if needed."""
+    own = settings.recognizer
+    if own.encoder == "recognizer":
+        model = trained(replace(settings, stage="recognizer"), **how).model.cpu()
+        return recognizer_encoder(model, hidden=True)
+    return content_encoder(own.encoder, own.encoder_path or None)
+
+
+def extractor(settings: Settings, **how: Any) -> UnitExtractor:
+    """Return what makes units of sound, from the cache or clustered now on the sound that is trained on."""
+    frames, own = encoder(settings, **how), settings.recognizer
+    files = sound_files(settings.data.data) if settings.data.data else []
+
+    def made(_: Any) -> UnitExtractor:
+        if files:
+            sounds = ((media.read_audio(path, SAMPLE_RATE), SAMPLE_RATE) for path in files)
+        else:
+            sounds = ((torch.from_numpy(talk.sound()), SAMPLE_RATE) for talk in talks_of(settings.data))
+        return fit_units(frames, sounds, own.clusters)
+
+    path = done_once(
+        "arrays",
+        "unit2av-units",
+        [own.clusters, frames.recipe, recipe(settings)["data"] if not files else written(files)],
+        made,
+        lambda done, folder: checkpoints.save(folder, {"centroids": done.centroids}, {}),
+        source=__name__,
+    )
+    return UnitExtractor(frames, checkpoints.read(path).tensors["centroids"])
+
+
+def embedder(settings: Settings) -> Callable[[Float[Tensor, " samples"]], Float[Tensor, " values"]]:
+    """Return what makes the speaker vector of a waveform at 16 kHz."""
+    return speakers.embedder(settings.vocoder.speaker)[0]
+
+
+def split(settings: Settings, **how: Any) -> Split:
+    """Return the recordings to train on and the held-out ones; units of a manifest are taken as they are."""
+    made = None if is_manifest(settings.data.data) else extractor(settings, **how)
+    vocabulary = settings.vocoder.network.num_embeddings if made is None else made.vocabulary
+    seed, progress = settings.now.training.seed, how.get("progress", True)
+    return split_speech(settings.data, vocabulary, made, embedder(settings), seed, progress=progress)
+
+
+def data(settings: Settings, *, progress: bool = True) -> Voices | UnitDataset:
+    """Return what the stage of the settings trains on."""
+    return voices(settings) if settings.stage == "recognizer" else split(settings, progress=progress).train
+
+
+def voices(settings: Settings) -> Voices:
+    """Return the labelled sound of the recogniser's stage; judges of words know the held-out words too."""
+    own = settings.recognizer
+    words = KNOWN_WORDS if own.target == "phones" else tuple(WORDS)
+    found = talks(own.talks, words, range(1000 * own.seed, 1000 * own.seed + own.voices), 1, seed=own.seed)
+    return labelled(found, [labels_of(talk, own.target) for talk in found], own.window, own.training.seed)
+
+
+def labels_of(talk: Talk, target: str) -> Tensor:
+    """Return the phone of each unit, or its word; `UNKNOWN` between words."""
+    truth = talk.truth
+    if target == "phones":
+        return torch.from_numpy(truth.units)
+    times, labels = (torch.arange(len(truth.units)) + 0.5) * 0.02, torch.full((len(truth.units),), UNKNOWN)
+    for word, start, end in zip(truth.words, truth.word_starts, truth.word_ends, strict=True):
+        labels[(times >= start) & (times < end)] = list(WORDS).index(word)
+    return labels
+
+
+# Models
+
+
+def build(settings: Settings, **how: Any) -> nn.Module:
+    """Return the untrained model of the stage; its random weights follow from the seed.
+
+    That of "adversarial" has a child for each network, "generator" and "discriminators".
+    """
+    own = settings.now
+    with torch.random.fork_rng():
+        torch.manual_seed(own.training.seed)
+        if settings.stage == "recognizer":
+            if own.encoder != "recognizer":
+                raise ParameterError("encoder", f"{own.encoder!r}", '"recognizer", whose frames it makes')
+            classes = CLASSES if own.target == "phones" else tuple(WORDS)
+            return Recognizer(RecognizerConfig(classes, width=own.width, layers=own.layers))
+        if settings.stage == "pitch":
+            return UnitSource(replace(own.network, num_embeddings=_vocabulary(settings, **how)))
+        if settings.stage == "adversarial" and own.begin == "vocoder":
+            folder = trained(replace(settings, stage="vocoder"), **how).folder
+            generator = UnitVocoder.from_checkpoint(folder, weight_norm=True)
+        elif settings.vocoder.checkpoint:
+            generator = _begun(settings, _vocabulary(settings, **how))
+        else:
+            generator = UnitVocoder(replace(settings.vocoder.network, num_embeddings=_vocabulary(settings, **how)))
+        generator.train()
+        if settings.stage == "vocoder":
+            return generator
+        widths = [tuple(own.scale_channels)] * bool(own.scale_channels)
+        judges = nn.ModuleDict(
+            {"msd": MultiScale(own.scales, *widths), "mpd": MultiPeriod(own.periods, own.period_channels)}
+        )
+        return nn.ModuleDict({"generator": generator, "discriminators": judges})
+
+
+def _vocabulary(settings: Settings, **how: Any) -> int:
+    if is_manifest(settings.data.data):
+        return settings.vocoder.network.num_embeddings
+    return extractor(settings, **how).vocabulary
+
+
+def _begun(settings: Settings, vocabulary: int) -> UnitVocoder:
+    """The generator of `checkpoint`, whose units must be those of the data."""
+    own = settings.vocoder
+    model = UnitVocoder.from_checkpoint(own.checkpoint, own.language, weight_norm=True)
+    if model.config.num_embeddings != vocabulary:
+        found = f"{model.config.num_embeddings} units in {own.checkpoint}"
+        raise ParameterError("checkpoint", found, f"{vocabulary}, those of the data", "Set network.num_embeddings.")
+    return model
+
+
+# The training steps
+
+
+def vocoder_step(model: UnitVocoder, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the mel loss plus the duration loss, and both."""
+    out = model(batch.units, batch.speaker)
+    mel, duration = mel_loss(batch.waveform[:, None], out.waveform), out.duration_loss
+    return mel + settings.vocoder.duration_weight * duration, {"mel": mel, "duration": duration}
+
+
+def discriminator_step(model: nn.Module, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the discriminators' loss on real and generated waveforms."""
+    with torch.no_grad():
+        fake = model["generator"](batch.units, batch.speaker).waveform
+    losses = [discriminator_loss(*judge(batch.waveform[:, None], fake)[:2]) for judge in _judges(model)]
+    return sum(losses), {}
+
+
+def generator_step(model: nn.Module, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the sum of the adversarial, feature, mel and duration losses, and each of them."""
+    loss, parts = vocoder_step(model["generator"], batch, settings)
+    real, fake = batch.waveform[:, None], model["generator"](batch.units, batch.speaker).waveform
+    seen = [judge(real, fake) for judge in _judges(model)]
+    adversarial = sum(adversarial_loss(scores) for _, scores, _, _ in seen)
+    feature = sum(feature_loss(maps_real, maps_fake) for _, _, maps_real, maps_fake in seen)
+    return loss + adversarial + feature, parts | {"adversarial": adversarial, "feature": feature}
+
+
+def _judges(model: nn.Module) -> list[nn.Module]:
+    return list(model["discriminators"].values())
+
+
+def pitch_step(model: UnitSource, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the losses of mel, two spectrograms, pitch and durations, of a waveform of the true pitch."""
+    noise = training.normal(*batch.waveform.shape, device=batch.waveform.device)
+    waveform, hertz = model.synthesize(batch.units, batch.speaker, batch.hertz, noise)
+    made = waveform.squeeze(1)
+    mel = F.l1_loss(vocoder_log_mel(made), vocoder_log_mel(batch.waveform))
+    spectra = sum(F.l1_loss(_log_spectrum(made, n), _log_spectrum(batch.waveform, n)) for n in (256, 1024))
+    off = ((hertz / batch.hertz).log().abs() * batch.voiced).sum() / batch.voiced.sum().clamp(min=1)
+    duration = model.duration_loss(batch.units) if model.dur_predictor else waveform.new_zeros(())
+    loss = mel + 0.5 * spectra + settings.pitch.pitch_weight * off + 0.1 * duration
+    return loss, {"mel": mel, "spectra": spectra, "pitch": off, "duration": duration}
+
+
+def _log_spectrum(waveform: Tensor, size: int) -> Tensor:
+    window = torch.hann_window(size, device=waveform.device)
+    return torch.stft(waveform, size, size // 4, window=window, return_complex=True).abs().clamp(min=1e-3).log()
+
+
+# Stages
+
+
+@torch.no_grad()
+def validation(model: nn.Module, settings: Settings) -> dict[str, float]:
+    """Return mel L1 (not times 45) and duration loss on segments of held-out recordings; for `training.fit`."""
+    model = model["generator"] if isinstance(model, nn.ModuleDict) else model
+    device = device_of(model)
+    batch = Batch(*(tensor.to(device) for tensor in split(settings, progress=False).held_out.batch()))
+    out = model(batch.units, batch.speaker)
+    figures = {"mel L1": float(F.l1_loss(vocoder_log_mel(out.waveform[:, 0]), vocoder_log_mel(batch.waveform)))}
+    if model.dur_predictor:
+        figures["duration loss"] = float(model.duration_loss(batch.units))
+    return figures
+
+
+def _recipe(settings: Settings) -> dict[str, Any] | None:
+    """Settings and files that a stage's weights follow from; None for a recogniser that no units come from."""
+    values, own = recipe(settings), settings.recognizer
+    needs_units = not is_manifest(settings.data.data)
+    if settings.stage == "recognizer":
+        if own.encoder != "recognizer" or not needs_units:
+            return None
+        return {"recognizer": {name: value for name, value in values["recognizer"].items() if name != "clusters"}}
+    kept = {name: values[name] for name in ("data", "vocoder", *(["recognizer"] * needs_units))}
+    kept |= {"speaker": speakers.embedder(settings.vocoder.speaker)[1]}
+    if settings.stage == "pitch":
+        kept["vocoder"] = values["vocoder"]["speaker"]
+    if settings.stage != "vocoder":
+        kept[settings.stage] = values[settings.stage]
+    given = [settings.vocoder.checkpoint, own.encoder_path, settings.data.data, settings.data.validation]
+    kept["files"] = written([each for each in given if each and Path(each).is_file()])
+    if settings.data.data:
+        kept["files"] += written(sound_files(settings.data.data))
+    return kept
+
+
+def _stage(step: Any, after: tuple[str, ...], network: type, **options: Any) -> Stage:
+    def load(folder: Any, settings: Settings, **how: Any) -> nn.Module:
+        return network.from_checkpoint(folder)
+
+    return Stage(data, build, step, _recipe, after, load=load, **options)
+
+
+_VALIDATED = {"validate": validation, "better": {"mel L1": "lower", "duration loss": "lower"}}
+stages: Mapping[str, Stage] = {
+    "recognizer": _stage(recognizer_step, (), Recognizer),
+    "vocoder": _stage(vocoder_step, ("recognizer",), UnitVocoder, **_VALIDATED),
+    "adversarial": _stage(
+        {"discriminators": discriminator_step, "generator": generator_step}, ("recognizer",), UnitVocoder,
+        save=lambda model, folder, settings: model["generator"].save(folder), **_VALIDATED,
+    ),
+    "pitch": _stage(pitch_step, ("recognizer",), UnitSource, **_VALIDATED),
+}  # fmt: skip
+trained = trained_by(stages, __name__)
