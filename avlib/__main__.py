@@ -201,19 +201,20 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _cache(options: argparse.Namespace) -> int:
-    if options.clear:
-        print(f"{_size(cache.clear())} removed from {cache.folder()}")
-        return 0
-    print(cache.folder())
+    root = cache.folder()
+    print(root)
     files, sizes = Counter(), Counter()
     for name, size in cache.contents():
-        group = Path(name).parts[0] if len(Path(name).parts) > 1 else "."
+        group = Path(name).parts[0]
         files[group] += 1
         sizes[group] += size
     width = max(map(len, [*files, "total"]))
     for group, count in [*files.items(), ("total", files.total())]:
-        size = sizes.total() if group == "total" else sizes[group]
-        print(f"  {group:<{width}}  {count:>6} file{'s' if count != 1 else ' '}  {_size(size):>9}")
+        size, link = (sizes.total() if group == "total" else sizes[group]), root / group
+        to = f"  link to {link.readlink()}" if link.is_symlink() else ""
+        print(f"  {group:<{width}}  {count:>6} file{'s' if count != 1 else ' '}  {_size(size):>9}{to}")
+    if options.clear:
+        print(f"{_size(cache.clear())} removed from {root}")
     return 0
 
 

@@ -7,6 +7,7 @@ name and moved into place.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,11 @@ from platformdirs import user_cache_path
 from .errors import CacheError
 
 _UNFINISHED = ".unfinished-"
+_MARKER = "CACHEDIR.TAG"  # of bford.info/cachedir, by which backups leave a cache out too
+_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of avlib; `avlib cache --clear` removes it.\n"
+_GROUPS = {"arrays", "clips", "heads", "projects", "songs", "speech", "trained"}  # of caches without a marker
+_FOLDER = re.compile(r".+-[0-9a-f]{10,12}")
+_FILE = re.compile(r"(table-\d+-[0-9a-f]{10}\.csv|[0-9a-f]{16}\.json)(\.lock)?")
 
 
 def folder(*parts: str) -> Path:
@@ -28,10 +34,13 @@ def folder(*parts: str) -> Path:
     Raises:
         CacheError: it cannot be created or written.
     """
-    root = os.environ.get("AVLIB_CACHE") or user_cache_path("avlib")
-    path = Path(root).expanduser().absolute().joinpath(*parts)
+    root = Path(os.environ.get("AVLIB_CACHE") or user_cache_path("avlib")).expanduser().absolute()
+    path = root.joinpath(*parts)
     try:
+        fresh = not root.exists() or not any(root.iterdir())
         path.mkdir(parents=True, exist_ok=True)
+        if fresh:
+            (root / _MARKER).write_text(_TAG)
     except OSError as error:
         raise _not_writable(path, error.strerror) from error
     if not os.access(path, os.W_OK | os.X_OK):
@@ -79,18 +88,55 @@ def publishing(path: Path) -> Iterator[Path]:
 
 
 def contents() -> list[tuple[str, int]]:
-    """List name and size in bytes of each file in the cache, without locks."""
-    root = folder()
-    files = (path for path in root.rglob("*") if path.is_file() and path.suffix != ".lock")
-    return sorted((str(path.relative_to(root)), path.stat().st_size) for path in files)
+    """List name and size in bytes of each file that avlib made in the cache, without locks; links to groups count."""
+    files = []
+    for group in filter(_is_own, folder().iterdir()):
+        found = [path for path in group.resolve().rglob("*") if path.is_file() and path.suffix != ".lock"]
+        files += [(f"{group.name}/{path.relative_to(group.resolve())}", path.stat().st_size) for path in found]
+    return sorted(files)
 
 
 def clear() -> int:
-    """Remove everything in the cache and return the number of bytes freed."""
-    freed = sum(size for _, size in contents())
-    for path in folder().iterdir():
-        _remove(path)
+    """Remove what avlib made in the cache and return the number of bytes freed; of a linked group, the link goes.
+
+    Raises:
+        CacheError: the folder holds anything else, and nothing was removed; or a file cannot be removed.
+    """
+    root, freed = folder(), 0
+    if foreign := sorted(path.name for path in root.iterdir() if not _is_own(path)):
+        found = f"holds what avlib did not make: {', '.join(foreign[:5])}{', ...' if foreign[5:] else ''}"
+        own = ", ".join(sorted(path.name for path in root.iterdir() if _is_own(path))) or "nothing"
+        advice = f"Nothing was removed; of this folder {own} would go. Move the rest, or set AVLIB_CACHE."
+        raise CacheError(root, found, "a folder with a cache alone", advice)
+    for path in sorted(root.iterdir()):
+        if not path.is_symlink():
+            freed += sum(each.stat().st_size for each in path.rglob("*") if each.is_file() and each.suffix != ".lock")
+        try:
+            _remove(path)
+        except OSError as error:
+            raise CacheError(path, f"cannot be removed ({error.strerror}: {error.filename})") from error
     return freed
+
+
+def _is_own(path: Path) -> bool:
+    """True for the marker and for a group that holds only what avlib makes."""
+    marked = (path.parent / _MARKER).is_file() and (path.parent / _MARKER).read_text(errors="replace") == _TAG
+    if path.name == _MARKER:
+        return marked
+    if not (marked or path.name in _GROUPS) or not path.is_dir():
+        return path.is_symlink() and path.name in _GROUPS  # whose target is gone
+    entries = list(path.iterdir())
+    return all(map(_is_result, entries)) and bool(entries or path.name in _GROUPS)
+
+
+def _is_result(path: Path) -> bool:
+    """True for an entry of a group: named by a hash, as are the files below it."""
+    if path.name.startswith(_UNFINISHED):
+        return True
+    if not path.is_dir():
+        return bool(_FILE.fullmatch(path.name))
+    beginnings = (path.name, "result", "progress", _UNFINISHED)
+    return bool(_FOLDER.fullmatch(path.name)) and all(each.name.startswith(beginnings) for each in path.iterdir())
 
 
 def remove_unfinished(directory: Path) -> None:
@@ -100,12 +146,12 @@ def remove_unfinished(directory: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
 def _not_writable(path: Path, reason: str | None) -> CacheError:
-    advice = "Free some space or set AVLIB_CACHE to another folder."
+    advice = "Free some space or use another folder (for the cache, set AVLIB_CACHE)."
     return CacheError(path, reason or "cannot be written", "a folder that can be written", advice)

@@ -10,6 +10,9 @@ import pytest
 from avlib import cache
 from avlib.errors import CacheError
 
+MARKER = "CACHEDIR.TAG"
+CLIP = "scene-0-2s-0123456789"
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
@@ -47,7 +50,7 @@ def test_publishing_is_all_or_nothing(folder):
     with pytest.raises(RuntimeError), cache.publishing(target) as unfinished:
         unfinished.write_text("half")
         raise RuntimeError
-    assert target.read_text() == "whole" and [path.name for path in folder.iterdir()] == ["clip.mp4"]
+    assert target.read_text() == "whole" and {path.name for path in folder.iterdir()} == {MARKER, "clip.mp4"}
 
 
 def test_a_full_disk_is_said(folder):
@@ -55,7 +58,7 @@ def test_a_full_disk_is_said(folder):
     with pytest.raises(CacheError, match="No space left"), cache.publishing(target) as unfinished:
         unfinished.touch()
         raise OSError(28, os.strerror(28))
-    assert not list(folder.iterdir())
+    assert [path.name for path in folder.iterdir()] == [MARKER]
 
 
 HOLD = """
@@ -84,9 +87,65 @@ def test_a_killed_process_leaves_no_lock_and_no_half(folder):
     assert time.monotonic() - begun < 30  # it did not wait for the minute that the dead process meant to sleep
 
 
-def test_contents_and_clearing(folder):
-    assert cache.contents() == []
-    (cache.folder("clips") / "a.mp4").write_bytes(b"12345")
-    (cache.folder() / "b").write_bytes(b"1")
-    assert cache.contents() == [("b", 1), ("clips/a.mp4", 5)]
-    assert cache.clear() == 6 and cache.contents() == []
+def made(root):
+    """A cache of each kind of entry, 12 bytes in all besides locks and the marker."""
+    for name in (
+        f"clips/{CLIP}/{CLIP}.mp4",
+        f"clips/{CLIP}/{CLIP}.mp4.lock",
+        "trained/svc-012345abcdef/result/model",
+        "trained/svc-012345abcdef/.unfinished-7-result/model",
+        "speech/table-3-0123456789.csv",
+        "projects/0123456789abcdef.json",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"123" if "unfinished" not in name else b"")
+    return 12
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_contents_and_clearing(folder, marked):
+    assert cache.contents() == [] and (folder / MARKER).read_text().startswith("Signature: 8a477f597d28d17")
+    if not marked:  # a cache of an older avlib
+        (folder / MARKER).unlink()
+    size = made(folder)
+    assert (f"clips/{CLIP}/{CLIP}.mp4", 3) in cache.contents() and len(cache.contents()) == 5
+    assert cache.clear() == size and not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize(
+    "name",
+    ["notes.txt", "film/a.mp4", "clips/VID-1700000000.mp4", f"clips/{CLIP}/mine.mp4", "trained/mine/result", "empty/"],
+)
+def test_a_folder_with_other_things_is_not_cleared(folder, marked, name):
+    folder.mkdir()
+    if marked:
+        cache.folder()
+    made(folder)
+    path = folder / name
+    path.mkdir() if name.endswith("/") else (path.parent.mkdir(exist_ok=True), path.write_text("mine"))
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(CacheError, match=rf"did not make: {name.split('/')[0]};.*Nothing was removed.*would go"):
+        cache.clear()
+    assert sorted(folder.rglob("*")) == before
+    assert all(not found.startswith(f"{name.split('/')[0]}/") for found, _ in cache.contents())
+
+
+def test_a_linked_group_is_shown_and_cleared_but_its_target_stays(folder, tmp_path):
+    target = tmp_path / "big" / "trained"
+    made(target.parent)
+    folder.mkdir()
+    (folder / "trained").symlink_to(target)
+    (folder / "clips").symlink_to(tmp_path / "gone")
+    before = sorted(target.rglob("*"))
+    assert cache.contents() == [
+        ("trained/svc-012345abcdef/.unfinished-7-result/model", 0),
+        ("trained/svc-012345abcdef/result/model", 3),
+    ]
+    assert cache.clear() == 0
+    assert not list(folder.iterdir()) and sorted(target.rglob("*")) == before
+
+
+def test_a_new_group_is_known_by_the_marker(folder):
+    (cache.folder("newer", "a-0123456789") / "result").write_text("x")
+    assert cache.contents() == [("newer/a-0123456789/result", 1)] and cache.clear() == 1

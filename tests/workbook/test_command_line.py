@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import pickle
@@ -332,13 +333,20 @@ def test_no_notebooks(tmp_path):
 
 
 def test_cache(tmp_path):
-    (tmp_path / "clips").mkdir()
-    (tmp_path / "clips/a.mp4").write_bytes(bytes(1_500_000))
-    (tmp_path / "b").write_bytes(bytes(10))
-    shown = avlib(tmp_path, "cache", cwd=tmp_path, AVLIB_CACHE=str(tmp_path)).stdout
-    assert "clips       1 file      1.5 MB" in shown and "10 B" in shown
-    assert "1.5 MB removed" in avlib(tmp_path, "cache", "--clear", cwd=tmp_path, AVLIB_CACHE=str(tmp_path)).stdout
-    assert not list(tmp_path.iterdir())
+    group = tmp_path / "cache/clips/scene-0123456789"
+    group.mkdir(parents=True)
+    (group / "scene-0123456789.mp4").write_bytes(bytes(1_500_000))
+    show = functools.partial(avlib, tmp_path, "cache", cwd=tmp_path / "cache", AVLIB_CACHE=".")
+    assert "clips       1 file      1.5 MB" in show().stdout
+    (tmp_path / "cache/mine.txt").write_text("mine")
+    refused = show("--clear")
+    assert (
+        refused.returncode == 2 and "mine.txt" in refused.stderr and "of this folder clips would go" in refused.stderr
+    )
+    assert group.exists()
+    (tmp_path / "cache/mine.txt").unlink()
+    cleared = show("--clear").stdout
+    assert "clips       1 file " in cleared and "1.5 MB removed" in cleared and not list((tmp_path / "cache").iterdir())
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["cache"], ["-h"], ["run", "-h"], ["--version"], []])
