@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import pickletools
 import re
 import shutil
+import warnings
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -20,8 +24,8 @@ from torch import Tensor, nn
 from .cache import publishing
 from .errors import CheckpointError
 
-# A checkpoint that avlib writes is a folder with these two.
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+# A checkpoint that avlib writes is a folder with these three; `sha256sum --check` reads the last.
+WEIGHTS, CONFIG, SUMS = "model.safetensors", "config.json", "SHA256SUMS"
 
 # Parameters by which a file is recognised; the first match counts.
 _SIGNS = {
@@ -48,7 +52,16 @@ _BEGINNINGS = {
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself",
     b"{": "JSON",
     b"[": "JSON",
+    b"GGUF": "GGUF, which llama.cpp reads",
+    b"\xfd7zXZ": "an xz archive",
+    b"(\xb5/\xfd": "a zstd archive",
+    b"Rar!": "a rar archive",
+    b"7z\xbc": "a 7z archive",
+    b"\x08": "a protocol buffer, as ONNX and TensorFlow write",
 }
+_HARMLESS = re.compile(
+    r"torch\.(?!nn\.modules|storage\._load)|collections\.|_codecs\.|__builtin__\.set$"
+)  # asked for by tensors
 
 _LARGEST_HEADER = 100_000_000  # bytes, what safetensors allows
 
@@ -72,7 +85,7 @@ class Differences(NamedTuple):
 
 
 def read(path: Path | str, *inside: str) -> Checkpoint:
-    """Read weights from a PyTorch or safetensors file, or a saved folder.
+    """Read weights from a PyTorch or safetensors file, or a saved folder; check their checksums where there are any.
 
     A PyTorch file is read with `weights_only=True`. Tensors under "model", "state_dict", "model_state" or "generator"
     are taken from there, without the prefix `module.` of DataParallel.
@@ -82,8 +95,8 @@ def read(path: Path | str, *inside: str) -> Checkpoint:
             these names is taken for the model itself.
 
     Raises:
-        CheckpointError: missing, empty, truncated, not a checkpoint, without one of the names `inside`, or holding
-            anything besides tensors.
+        CheckpointError: missing, empty, truncated, damaged, not a checkpoint, without one of the names `inside`, or
+            holding anything besides tensors.
     """
     path, config = Path(path), {}
     weights = path
@@ -115,6 +128,7 @@ def contents(path: Path | str) -> object:
     except OSError as error:
         raise CheckpointError(weights, error.strerror or "cannot be read", "a file of weights") from error
     try:
+        _check_sum(weights)
         return load_file(weights) if _is_safetensors(beginning) else _read_torch(weights, beginning)
     except CheckpointError:
         raise
@@ -123,7 +137,7 @@ def contents(path: Path | str) -> object:
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], config: Mapping) -> None:
-    """Write a folder with `model.safetensors` and `config.json`, whole or not at all.
+    """Write a folder with `model.safetensors`, its checksum, and `config.json`, whole or not at all.
 
     A folder of that name is replaced. A tensor with several names, as layers share, is written under each of them.
 
@@ -139,6 +153,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], config: Mapping) -> None:
             code = re.search(r"os error (\d+)", str(error))
             number = int(code[1]) if code else errno.EIO
             raise OSError(number, os.strerror(number)) from error
+        (unfinished / SUMS).write_text(f"{_sum(unfinished / WEIGHTS)}  {WEIGHTS}\n")
         (unfinished / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         replaced = unfinished.with_name(f"{unfinished.name}-replaced")
         if path.exists():
@@ -235,10 +250,10 @@ def read_config(path: Path | str) -> dict:
     """
     path = Path(path)
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise CheckpointError(path, error.strerror or "cannot be read", f"{WEIGHTS} and {CONFIG}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(path, f"is not JSON ({error})", "the configuration of a model") from error
     if not isinstance(config, dict):
         raise CheckpointError(path, f"holds a {type(config).__name__}", "a JSON object with the model's settings")
@@ -250,17 +265,85 @@ def _is_safetensors(beginning: bytes) -> bool:
     return beginning[8:9] == b"{" and int.from_bytes(beginning[:8], "little") <= _LARGEST_HEADER
 
 
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_sum(path: Path) -> None:
+    """Compare a file with its line in the checksums beside it, if there is one."""
+    sums = path.with_name(SUMS)
+    lines = sums.read_text(errors="replace").splitlines() if sums.is_file() else []
+    for digest, _, name in (line.partition(" ") for line in lines):
+        if name.strip(" *") == path.name and digest.lower() != _sum(path):
+            advice = f"Copy or train it again. If it was changed on purpose, delete {SUMS}."
+            raise CheckpointError(path, f"is damaged: its checksum is not the one in {SUMS}", advice=advice)
+
+
 def _read_torch(path: Path, beginning: bytes) -> object:
     """Load a zip archive with a pickle and tensors, or a bare pickle (before PyTorch 1.6)."""
-    if beginning.startswith(b"PK"):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        if not any(name.endswith("/data.pkl") for name in names):
-            raise _no_checkpoint(path, f"a zip archive (NumPy's .npz is one) with {_first(names)}")
-    elif not beginning.startswith(b"\x80"):
-        kinds = (kind for start, kind in _BEGINNINGS.items() if beginning.lstrip().startswith(start))
-        raise _no_checkpoint(path, next(kinds, "something else" if beginning else "an empty file"))
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with path.open("rb") as file:
+        if beginning.startswith(b"PK"):
+            with zipfile.ZipFile(file) as archive:
+                name = _check_archive(path, archive)
+                with archive.open(name) as pickled:
+                    protocol, asked = _asked_for(pickled)
+        else:
+            protocol, asked = _asked_for(file)
+    kind = next((kind for start, kind in _BEGINNINGS.items() if beginning.lstrip().startswith(start)), None)
+    if not beginning.startswith((b"PK", b"\x80")) and (kind or not asked):  # a pickle of protocol 0 has no beginning
+        raise _no_checkpoint(path, kind or ("something else" if beginning else "an empty file"))
+    strange = _first([name for name in asked if not _HARMLESS.match(name)])
+    try:
+        if any(name.endswith(".bytearray") for name in asked):  # of any length, and torch would make it
+            raise ValueError(strange)
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:
+        found = f"holds more than tensors (it asks for {strange})" if strange else f"is a pickle of protocol {protocol}"
+        if not strange and protocol == 2:
+            raise
+        advice = (
+            "It was refused, and nothing in it was executed." if strange else "Save it by torch.save with protocol 2."
+        )
+        raise CheckpointError(path, found, "weights alone, as torch.save writes them", advice) from None
+
+
+def _check_archive(path: Path, archive: zipfile.ZipFile) -> str:
+    """Return the name of the pickle in a zip archive; refuse a bomb, a program and a wrong checksum."""
+    entries, names = archive.infolist(), archive.namelist()
+    if any(name.endswith(("/constants.pkl", "/archive_format")) for name in names):
+        raise _no_checkpoint(path, "a program (of TorchScript or torch.export)")
+    if (pickled := next((name for name in names if name.endswith("/data.pkl")), None)) is None:
+        raise _no_checkpoint(path, f"a zip archive (NumPy's .npz is one) with {_first(names)}")
+    size, unpacked = path.stat().st_size, sum(entry.file_size for entry in entries)
+    if unpacked > size:  # torch.save compresses nothing
+        advice = "It was refused before anything was unpacked."
+        raise CheckpointError(
+            path,
+            f"unpacks from {size:,} bytes to {unpacked:,}",
+            "an archive as torch.save writes, which compresses nothing",
+            advice,
+        )
+    if any(entry.CRC for entry in entries) and (bad := archive.testzip()):  # torch can leave out all of them
+        raise CheckpointError(path, f"is damaged: the checksum of {bad} is wrong", advice="Copy or download it again.")
+    return pickled
+
+
+def _asked_for(pickled: Any) -> tuple[int, list[str]]:
+    """Protocol of a pickle, and the functions and classes that it, and those behind it, would call."""
+    protocol, asked, texts = 0, [], []
+    with suppress(Exception):  # the end of the pickles
+        while True:
+            for code, value, _ in pickletools.genops(pickled):
+                if code.name == "PROTO":
+                    protocol = max(protocol, value)
+                elif code.name in ("GLOBAL", "INST"):
+                    asked.append(value.replace(" ", "."))
+                elif code.name == "STACK_GLOBAL":
+                    asked.append(".".join(texts[-2:]))
+                texts += [value] if isinstance(value, str) else []
+    return protocol, list(dict.fromkeys(asked))
 
 
 def _named_tensors(path: Path, content: object) -> dict[str, Tensor]:
@@ -273,6 +356,10 @@ def _named_tensors(path: Path, content: object) -> dict[str, Tensor]:
     strange = [name for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if strange or not content:
         raise _no_checkpoint(path, f"a mapping with other things than tensors ({_first([repr(n) for n in strange])})")
+    empty = [name for name, value in content.items() if value.is_meta or value.layout is not torch.strided]
+    if empty or sum(value.nbytes for value in content.values()) > 64 * path.stat().st_size:
+        found = f"holds tensors without values (meta, sparse, or one value for all: {_first(empty or list(content))})"
+        raise CheckpointError(path, found, "dense tensors with their values")
     prefixed = all(name.startswith("module.") for name in content)
     return {name.removeprefix("module.") if prefixed else name: value for name, value in content.items()}
 

@@ -1,13 +1,17 @@
+import hashlib
 import json
+import os
 import pickle
 import resource
 import signal
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.serialization import set_crc32_options
 
 from avlib import checkpoints
 from avlib.errors import CacheError, CheckpointError
@@ -100,6 +104,8 @@ def test_truncated_files(tmp_path, kind, share):
         (b"\n <!DOCTYPE html>", "error page"),
         (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
         (b"PK\x03\x04 and no more", "truncated or damaged"),
+        (b"GGUF\x03", "GGUF"),
+        (b"cposix\nsystem\n(Vtrue\ntR.", "asks for posix.system"),
         (bytes(64), "something else"),
     ],
 )
@@ -108,6 +114,84 @@ def test_files_that_are_no_checkpoints(tmp_path, content, words):
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=words):
         checkpoints.read(path)
+
+
+class Shell:
+    def __reduce__(self):
+        return (os.system, ("true",))
+
+
+class Zeros:
+    def __reduce__(self):
+        return (bytearray, (2**36,))
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_a_pickle_that_asks_for_more_is_called_what_it_is(tmp_path, protocol):
+    path = tmp_path / "weights.pt"
+    for content, words in ((Shell(), "posix.system"), (nn.Linear(2, 2), "torch.nn.modules.linear.Linear")):
+        path.write_bytes(pickle.dumps({"w": content}, protocol=protocol))
+        with pytest.raises(
+            CheckpointError, match=rf"more than tensors \(it asks for .*{words}.*nothing in it was exec"
+        ):
+            checkpoints.read(path)
+    torch.save({"w": Zeros()}, path)  # 64 GiB
+    with pytest.raises(CheckpointError, match=r"asks for __builtin__\.bytearray"):
+        checkpoints.read(path)
+    torch.save(TENSORS, path, pickle_protocol=protocol)
+    if protocol == 2:
+        assert checkpoints.read(path).tensors.keys() == TENSORS.keys()
+    else:
+        with pytest.raises(CheckpointError, match=f"is a pickle of protocol {protocol};.*Save it by torch.save"):
+            checkpoints.read(path)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_programs_and_bombs_are_refused(tmp_path):
+    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), tmp_path / "script.pt")
+    with pytest.raises(CheckpointError, match="is a program"):
+        checkpoints.read(tmp_path / "script.pt")
+    with (
+        zipfile.ZipFile(write(tmp_path / "w.pt", "plain")) as archive,
+        zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for name in archive.namelist():
+            bomb.writestr(name, bytes(20_000_000) if name.endswith("data/0") else archive.read(name))
+    with pytest.raises(CheckpointError, match=r"unpacks from [\d,]{6} bytes to 20,0.*before anything was unpacked"):
+        checkpoints.read(tmp_path / "bomb.pt")
+    for value in (torch.ones(1).expand(2**33), torch.ones(2, device="meta"), torch.eye(2).to_sparse()):
+        torch.save({"w": value}, tmp_path / "none.pt")
+        with pytest.raises(CheckpointError, match="without values"):
+            checkpoints.read(tmp_path / "none.pt")
+
+
+def test_a_flipped_bit_in_an_archive_is_found(tmp_path):
+    path = write(tmp_path / "weights.pt", "plain")
+    content = path.read_bytes()
+    place = content.index(TENSORS["layer.weight"].numpy().tobytes()) + 5
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(CheckpointError, match=r"weights\.pt: is damaged: the checksum of .*/data/. is wrong"):
+        checkpoints.read(path)
+    set_crc32_options(False)
+    try:
+        checkpoints.read(write(path, "plain"))  # written without checksums, which torch allows
+    finally:
+        set_crc32_options(True)
+
+
+def test_a_flipped_bit_in_saved_weights_is_found(tmp_path):
+    checkpoints.save(tmp_path / "it", TENSORS, {"layers": 1})
+    path, sums = tmp_path / "it" / "model.safetensors", tmp_path / "it" / "SHA256SUMS"
+    assert sums.read_text() == f"{hashlib.sha256(path.read_bytes()).hexdigest()}  model.safetensors\n"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 64]))
+    for read in (lambda: checkpoints.read(path.parent), lambda: checkpoints.read(path)):
+        with pytest.raises(CheckpointError, match=r"is damaged: its checksum .* delete SHA256SUMS"):
+            read()
+    sums.write_text("0 *other.pt\n\nnonsense")  # of other files: as good as none
+    checkpoints.read(path)
+    sums.unlink()
+    assert checkpoints.read(path.parent).config == {"layers": 1}
 
 
 def test_numpy_archives_and_other_contents(tmp_path):
@@ -139,6 +223,11 @@ def test_what_is_not_there(tmp_path):
     (tmp_path / "step" / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="is not JSON"):
         checkpoints.read(tmp_path / "step")
+    (tmp_path / "step" / "config.json").write_text('{"a":' * 100_000)
+    with pytest.raises(CheckpointError, match=r"is not JSON .*recursion"):
+        checkpoints.read(tmp_path / "step")
+    (tmp_path / "step" / "config.json").write_text('\ufeff{"a": 1}')
+    assert checkpoints.read(tmp_path / "step").config == {"a": 1}
 
 
 def test_loading_says_all_that_does_not_fit():
