@@ -96,5 +96,21 @@ def check_whole(name: str, value: object, lowest: int, highest: float | int = ma
 
 def did_you_mean(name: object, known: Iterable, count: int = 1) -> str:
     """Suggest up to `count` similar known names; "" if none is similar."""
-    near = difflib.get_close_matches(str(name), [each for each in known if isinstance(each, str)], count)
+    near = difflib.get_close_matches(shown(name).strip("'"), [each for each in known if isinstance(each, str)], count)
     return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def shown(value: object) -> str:
+    """Return `repr(value)` within 200 characters, also of a number with more digits than Python prints."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"<{type(value).__name__} that is too large to show>"
+    return text if len(text) <= 200 else f"{text[:150]} ... {text[-45:]}"
+
+
+def too_large(value: object) -> bool:
+    """Return True for a whole number, or a list with one, beyond the 64 bits of tensors and files."""
+    if isinstance(value, list | tuple):
+        return any(map(too_large, value))
+    return isinstance(value, int) and value.bit_length() > 63

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from .errors import AvlibError, ParameterError, did_you_mean
+from .errors import AvlibError, ParameterError, did_you_mean, shown, too_large
 
 _Settings = TypeVar("_Settings")
 
@@ -53,6 +53,9 @@ def settings(cls: type[_Settings]) -> type[_Settings]:
     @functools.wraps(checked)
     def init(self: Any, *args: Any, **values: Any) -> None:
         try:
+            for name, value in [*zip([each.name for each in fields(made)], args, strict=False), *values.items()]:
+                if too_large(value):
+                    raise ParameterError(name, shown(value), "a number within 64 bits")
             checked(self, *map(_as_tuple, args), **{name: _as_tuple(value) for name, value in values.items()})
         except ValidationError as error:
             raise _refusal(made, error) from None
@@ -88,9 +91,9 @@ def _unfit(name: str, value: Any, kind: Any) -> ParameterError:
     """Describe a value that is not of an annotated type, or outside its range or choices."""
     choices = get_args(kind) if get_origin(kind) is Literal else ()
     if choices or _fits(value, _plain(kind)):
-        return ParameterError(name, repr(value), describe(kind), did_you_mean(value, choices))
+        return ParameterError(name, shown(value), describe(kind), did_you_mean(value, choices))
     types = dict.fromkeys((describe(_plain(kind)), describe(kind)))
-    return ParameterError(name, f"found {type(value).__name__} {value!r}", ", ".join(types))
+    return ParameterError(name, f"found {type(value).__name__} {shown(value)}", ", ".join(types))
 
 
 def describe(kind: Any) -> str:
@@ -199,7 +202,7 @@ def own_names(
 
 
 def _lower(value: Any) -> str:
-    return str(value).strip().lower()
+    return "" if too_large(value) else str(value).strip().lower()
 
 
 def _leaves(settings: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -244,6 +247,37 @@ def _rebuilt(settings: _Settings, chosen: Mapping[tuple[str, ...], Any]) -> _Set
     return replace(settings, **new) if new else settings
 
 
+def read_yaml(text: str) -> Any:
+    """Return the values of YAML, which JSON is too; aliases may neither contain themselves nor grow without end.
+
+    Raises:
+        ValueError: deep or endless values, repeated names, names that are no text, or numbers beyond a float's range.
+        RecursionError: even deeper values.
+        yaml.YAMLError: the text is malformed.
+    """
+    import yaml
+
+    if text.lstrip().startswith("{"):
+        text = text.replace("\t", " ")  # JSON may be indented so
+    loader = yaml.SafeLoader(text)
+    root = loader.get_single_node()
+    waiting, count = [(root, 0)], 0
+    while waiting:
+        node, depth = waiting.pop()
+        inside, count = getattr(node, "value", ""), count + 1
+        if depth > 50 or count > 100_000:
+            raise ValueError("more than 100,000 values once aliases are written out, or nested deeper than 50")
+        if isinstance(node, yaml.MappingNode):
+            names = {name.value for name, _ in inside if name.tag.endswith((":str", ":merge"))}
+            if len(names) < len(inside):
+                raise ValueError(f"from line {node.start_mark.line + 1} on a name is given twice, or is not text")
+            inside = [value for _, value in inside]
+        elif isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float")) and len(inside) > 300:
+            raise ValueError(f"a number of {len(inside)} digits")
+        waiting += [(each, depth + 1) for each in inside if not isinstance(each, str)]
+    return root and loader.construct_document(root)
+
+
 _BARE_POINT = re.compile(r"(?<![\w.])\.(?=\d)")  # `.3`, which is a number everywhere but in JSON
 
 
@@ -256,7 +290,7 @@ def _converted(name: str, value: Any, kind: Any) -> Any:
         for candidate in (as_json, f"[{as_json}]"):
             try:
                 candidates.append(json.loads(candidate))
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
         candidates.append([word.strip() for word in text.split(",") if word.strip()])
     for candidate in candidates:

@@ -52,6 +52,7 @@ class Whole:
         ({"names": 3}, "names: found int 3; expected Sequence[str]."),
         ({"weights": 3}, "weights: found int 3; expected Mapping[str, float | int]."),
         ({"limit": 0}, "limit: 0; expected 1 or more or None."),
+        ({"rate": 10**30}, f"rate: {10**30}; expected a number within 64 bits."),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(values, message):
@@ -84,3 +85,11 @@ def test_values_keep_their_types_and_the_dataclass_behaves_as_one():
 def test_a_value_given_by_its_place_is_refused_by_its_name():
     with pytest.raises(ParameterError, match="rate: 0; expected more than 0"):
         Part(3, 0)
+
+
+def test_endless_numbers_and_texts_are_refused_in_short():
+    for value in (10**400, 16**6000, f"1{'0' * 400}", "[" * 100_000):
+        with pytest.raises(ParameterError, match=r"^rate: .{1,250}; expected .{1,30}$"):
+            changed(Part(), {"rate": value})
+    with pytest.raises(ParameterError, match="names: "):
+        Part(names=[10**400])

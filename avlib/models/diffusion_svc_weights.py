@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .. import checkpoints
 from ..errors import CheckpointError
+from ..settings import read_yaml
 from . import sizes_that_fit
 
 LOWEST, HIGHEST = 40, 1100  # hertz of the first and the last row of the pitch table
@@ -48,8 +49,8 @@ def _sizes(tensors: Mapping[str, Tensor]) -> dict:
 
 def _read_yaml(path: Path) -> dict:
     try:
-        content = yaml.safe_load(path.read_text()) if path.exists() else {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = read_yaml(path.read_text(encoding="utf-8-sig")) if path.exists() else {}
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise CheckpointError(path, f"cannot be read ({str(error).splitlines()[0]})", "a table in YAML") from error
     if not isinstance(content, dict):
         raise CheckpointError(path, f"holds a {type(content).__name__}", "a table of names and values")

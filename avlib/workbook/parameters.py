@@ -29,11 +29,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CacheError, NotebookError, ParameterError, did_you_mean
+from ..errors import CacheError, NotebookError, ParameterError, did_you_mean, shown, too_large
 
 TYPES = ("int", "float", "str", "bool", "list[int]", "list[float]", "list[str]")
 _PATHS = ("clip", "data", "checkpoint", "settings")  # parameters that name a file or folder which must be there
 _FORM = "`name: type = default  # help`"
+_LONGEST = 1_000_000  # characters of a settings file
 
 _NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 _CHOICE = rf'(?:"[^"]*"|{_NUMBER})'
@@ -94,11 +95,11 @@ class Parameter:
             value = str(value)  # a notebook that keeps the torch.device under the parameter's own name
         try:
             converted = _as_list(value, self.type[5:-1]) if self.type.startswith("list") else _as(value, self.type)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError, RecursionError):
             expected = f"{self.type}, {self.constraint}" if self.constraint else self.type
-            raise ParameterError(self.name, f"found {type(value).__name__} {value!r}", expected) from None
+            raise ParameterError(self.name, f"found {type(value).__name__} {shown(value)}", expected) from None
         if not self.allows(converted):
-            raise ParameterError(self.name, f"found {converted!r}", self.constraint)
+            raise ParameterError(self.name, f"found {shown(converted)}", self.constraint)
         return converted
 
 
@@ -110,7 +111,7 @@ def _as(value: object, kind: str) -> object:
             value = {"int": int, "float": float}[kind](value)
     if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if type(value).__name__ != kind or (kind == "float" and not math.isfinite(value)):
+    if type(value).__name__ != kind or (kind == "float" and not math.isfinite(value)) or too_large(value):
         raise ValueError
     return value
 
@@ -260,15 +261,21 @@ def read_settings(path: str) -> dict[str, object]:
     """Return the values in a JSON or YAML file of settings.
 
     Raises:
-        ParameterError: the file is missing, unreadable, or not a table of names and values.
+        ParameterError: the file is missing, unreadable, too large, or not a table of names and values.
     """
     import yaml
 
+    from ..settings import read_yaml
+
     try:
-        values = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))  # JSON is YAML
+        with Path(path).expanduser().open(encoding="utf-8-sig") as file:
+            text = file.read(_LONGEST + 1)
+        if len(text) > _LONGEST:
+            raise ValueError(f"more than {_LONGEST:,} characters")
+        values = read_yaml(text)
     except FileNotFoundError:
         raise ParameterError("settings", f"no such file or folder: {path}") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ParameterError("settings", f"{path} cannot be read: {error}", "a JSON or YAML file") from error
     if not isinstance(values, dict):
         raise ParameterError("settings", f"{path} holds {type(values).__name__}", "names with values") from None

@@ -1,4 +1,5 @@
 import ast
+import itertools
 
 import papermill
 import pytest
@@ -131,7 +132,22 @@ def test_misspelt_names_get_the_nearest():
         resolve(DECLARED, {"secnods": 1})
 
 
-@pytest.mark.parametrize("text", ['{"seconds": 5, "size": "full"}', "seconds: 5\nsize: full\n"])
+TWENTY = ["a: &a [x, x, x, x]"] + [
+    f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}]" for a, b in itertools.pairwise("abcdefghijklmnop")
+]
+BOMB = "\n".join(TWENTY) + "\nseconds: *p"
+MERGING_BOMB = BOMB.replace("[x, x, x, x]", "{x: 1}").replace("[*", "{<<: [*").replace("]", "]}")
+GOOD = [
+    '{"seconds": 5, "size": "full"}',
+    "seconds: 5\nsize: full\n",
+    '{\n\t"seconds":\t5,\n\t"size": "full"\n}\n',
+    '\ufeff{"seconds": 5.0, "size": "full"}',
+    "\ufeffseconds: &five 5\nsize: 'full'\nlayers: [*five, *five]\n",
+    '{"seconds": 5e0, "size": "full"}',
+]
+
+
+@pytest.mark.parametrize("text", GOOD)
 def test_settings_fill_in_and_what_is_passed_wins(tmp_path, text):
     (tmp_path / "s").write_text(text)
     values = resolve(DECLARED, {"settings": str(tmp_path / "s"), "size": "tiny"})
@@ -147,11 +163,32 @@ def test_settings_fill_in_and_what_is_passed_wins(tmp_path, text):
         ("{", "cannot be read"),
         ("seconds: !!python/object/apply:os.getcwd []", "cannot be read"),
         (None, "no such file"),
+        (BOMB, "more than 100,000 values"),
+        (MERGING_BOMB, "more than 100,000 values"),
+        ("seconds: &a [*a]", "nested deeper than 50"),
+        ("&a\nseconds: *a", "nested deeper than 50"),
+        ('{"seconds": ' + "[" * 1500, "recursion"),
+        ("seconds: " + "[" * 60 + "]" * 60, "nested deeper than 50"),
+        ("seconds: 3\nsteps: 3\nseconds: 4", "from line 1 on a name is given twice"),
+        ('{"seconds": 3, "seconds": 4}', "given twice"),
+        ("null: 3", "is not text"),
+        ("fine_tuning:\n  ~: 3", "from line 2 on a name .* is not text"),
+        ("true: 3", "is not text"),
+        ("[seconds]: 3", "is not text"),
+        (f"seconds: {10**400}", "a number of 401 digits"),
+        (f"steps: 0x{'f' * 6000}", "a number of 6002 digits"),
+        (f"steps: {10**30}", "steps: found int 1000.*expected int"),
+        (f"seconds: '{10**400}'", "seconds: found str"),
+        ("layers: '" + "[" * 100_000 + "'", r"layers: found str .{200}; expected list"),
+        ("steps: [1, 2" + ", 3" * 400_000 + "]", "more than 1,000,000 characters"),
+        (b"name: caf\xe9", "can't decode"),
+        (b"name: a\0b", "cannot be read"),
     ],
+    ids=lambda value: repr(value)[:30],
 )
 def test_bad_settings_are_refused(tmp_path, text, problem):
     if text:
-        (tmp_path / "s").write_text(text)
+        (tmp_path / "s").write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(ParameterError, match=problem):
         resolve(DECLARED, {"settings": str(tmp_path / "s")})
 
