@@ -173,7 +173,7 @@ def _class_of(folder: Path, part: str, usual: str) -> str:
     path = folder / part / _SETTINGS[part]
     try:
         return json.loads(path.read_text()).get("_class_name", usual)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(path, f"cannot be read ({error})", _expected(part)) from error
 
 
@@ -324,7 +324,7 @@ def _alpha(file: Path, rank: int) -> float | int:
         written = (opened.metadata() or {}).get("lora_adapter_metadata", "{}")
     try:
         settings = json.loads(written)
-    except ValueError:
+    except (ValueError, RecursionError):
         return rank
     settings = settings if isinstance(settings, Mapping) else {}
     alpha = settings.get("lora_alpha", settings.get("unet.lora_alpha"))

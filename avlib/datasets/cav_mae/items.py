@@ -237,7 +237,7 @@ def _json_items(path: Path, base: Path) -> Iterator[Item]:
     expected = '{"data": [{"video_id", "wav", "video_path", "labels"}]}'
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["data"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(path, "is not in the published form", expected) from error
     for number, entry in enumerate(entries):
         try:

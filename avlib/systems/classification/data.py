@@ -247,7 +247,7 @@ class Card:
         except OSError as error:
             advice = "Weights alone do not say which classes they predict."
             raise CheckpointError(path, error.strerror or "cannot be read", expected, advice) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(path, f"is not JSON ({error})", expected) from error
         if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
             raise CheckpointError(path, "is no card of a classifier", f'a table with "format": "{_FORMAT}"')

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ... import cache, training
+from ... import cache, checkpoints, training
 from ...errors import CheckpointError, ParameterError, check_choice, did_you_mean
 from ...extract.units import ContentEncoder, content_encoder, recognizer_encoder
 from ...features import SVC_HOP, SVC_MELS, SVC_SAMPLE_RATE
@@ -150,7 +150,7 @@ def load(
     """
     check_choice("which", which, ("latest", "best"))
     path = _found(model, which)
-    facts: dict[str, Any] = json.loads((path / FILE).read_text()) if (path / FILE).exists() else {}
+    facts: dict[str, Any] = checkpoints.read_config(path / FILE) if (path / FILE).exists() else {}
     network = DiffusionSVC.from_checkpoint(path)
     encoder, encoder_path = encoder or facts.get("encoder", ""), str(encoder_path or facts.get("encoder_path", ""))
     if not encoder:
