@@ -45,9 +45,6 @@ def masked_patch_error(
     return (error * removed).sum() / removed.sum()
 
 
-# Contrast
-
-
 def contrastive_loss(
     audio: Float[Tensor, "batch width"],
     image: Float[Tensor, "batch width"],
@@ -232,9 +229,6 @@ class _GatherRows(torch.autograd.Function):
         return total.chunk(dist.get_world_size())[dist.get_rank()]
 
 
-# Classes
-
-
 def cross_entropy_loss(
     logits: Float[Tensor, "batch classes"],
     target: Tensor,
@@ -385,9 +379,6 @@ def _reduced(losses: Tensor, weights: Tensor | None, reduction: str, count: Tens
     if reduction == "none":
         return losses
     return losses.sum() if reduction == "sum" else losses.sum() / (len(losses) if count is None else count)
-
-
-# Weights
 
 
 def class_balanced_weights(

@@ -118,9 +118,6 @@ def written(paths: Iterable[str | Path]) -> list[tuple[str, int, int]]:
     return [(name, fact.st_size, fact.st_mtime_ns) for name, fact in facts]
 
 
-# Several processes
-
-
 def is_first() -> bool:
     """Return True in the only process, or in the one of several that writes."""
     return int(os.environ.get("RANK", 0)) == 0

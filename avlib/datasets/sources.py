@@ -28,8 +28,6 @@ _WHOLE = 60.0  # seconds up to which a file is read whole, and so checked whole,
 _Item = TypeVar("_Item")
 _FrameRule = Callable[[int, float], Sequence[int]]
 
-# Reading
-
 
 class FileReader:
     """Sound and pictures of a clip on disk.
@@ -192,9 +190,6 @@ def from_int16(samples: Tensor) -> Float[Tensor, " samples"]:
 
 def _mixed(channels: int, channel: int | None) -> str:
     return f"{channels} channels averaged" if channel is None else f"channel {channel} of {channels} taken"
-
-
-# Lists
 
 
 def existing(path: str | Path) -> Path:

@@ -277,9 +277,6 @@ class LengthBuckets(Sampler[int]):
             yield from batch
 
 
-# Parts
-
-
 class Split(NamedTuple):
     """Pieces to train on, and held-out ones; None where none are."""
 

@@ -240,9 +240,6 @@ class _Take:
             yield first, last, around, soxr.resample(sound, self.rate, to_rate) if to_rate != self.rate else sound
 
 
-# Autocorrelation
-
-
 def _correlations(take: _Take) -> Iterator[tuple[int, int, Tensor, np.ndarray, np.ndarray]]:
     """Blocks of frames: first, last, normalised autocorrelation at half samples, peaks and RMS."""
     step, rate = take.step, take.analysis_rate
@@ -325,9 +322,6 @@ def _best_path(take: _Take, hertz: np.ndarray, strength: np.ndarray) -> np.ndarr
     for k in range(take.frames - 1, 0, -1):
         path[k - 1] = back[k, path[k]]
     return hertz[np.arange(take.frames), path].astype(np.float64)
-
-
-# The others
 
 
 def _pyin(take: _Take) -> np.ndarray:

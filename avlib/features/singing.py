@@ -84,9 +84,6 @@ def log10_to_ln(mel: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return mel.clamp(*VOCODER_RANGE) * LN_OF_10
 
 
-# Clocks
-
-
 def svc_frames(samples: int) -> int:
     """The number of mel and pitch frames of sound at 44.1 kHz, `samples // 512`."""
     check_whole("samples", samples, 0)
@@ -124,9 +121,6 @@ def mel2ph_nearest(frames: int, units: int) -> Int[Tensor, " frames"]:
     # (k + 0.5) * 512 / 44100 s over 320 / 16000 s, in whole numbers
     centres = (2 * torch.arange(frames) + 1) * (SVC_HOP * UNIT_SAMPLE_RATE)
     return (centres // (2 * SVC_SAMPLE_RATE * UNIT_HOP)).clamp(max=units - 1) + 1
-
-
-# Ranges
 
 
 def spectrogram_range(

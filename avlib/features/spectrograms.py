@@ -59,9 +59,6 @@ def _exact(waveform: Tensor) -> Tensor:
     return waveform.to(torch.promote_types(waveform.dtype, torch.float32))
 
 
-# Kaldi
-
-
 def frame_geometry(sample_rate: int) -> tuple[int, int, int]:
     """Kaldi's window, hop and FFT length in samples: 400, 160, 512 at 16 kHz."""
     window, hop = sample_rate * 25 // 1000, sample_rate // 100  # 25 ms every 10 ms

@@ -219,9 +219,6 @@ def concordance(predicted: Numbers, targets: Numbers) -> float:
     return float(2 * covariance / below) if below > 0 and y.var() > 0 else math.nan
 
 
-# By group
-
-
 class Interval(NamedTuple):
     """A figure of a split and its confidence interval over other speakers."""
 

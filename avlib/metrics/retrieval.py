@@ -130,9 +130,6 @@ def require_finite(name: str, rows: Float[Tensor, "rows columns"]) -> None:
         raise ParameterError(name, f"{len(wrong)} of {len(rows)} rows are not finite ({listed})", "numbers throughout")
 
 
-# Generated pictures
-
-
 class Similarity(NamedTuple):
     """Cosines of pairs beside those of the wrong pairs."""
 

@@ -18,8 +18,6 @@ SHOWN = 40  # changes that are listed
 ALIGNED = 400  # operations of one call that are aligned by their longest common order; more, by counting each name
 CLOSE = 1e-5  # the tolerance of values, relative to the larger one
 
-# differences
-
 
 class Difference(NamedTuple):
     """One difference of a row.
@@ -279,9 +277,6 @@ def _apart(one: Statistics, two: Statistics) -> bool:
     known = [(a, b) for a, b in pairs if a is not None]
     scale = max((abs(value) for pair in known for value in pair), default=0.0)
     return any(abs(a - b) > CLOSE * scale for a, b in known)
-
-
-# expected shapes
 
 
 def check(trace: Recording, expected: Mapping[Any, Any]) -> None:

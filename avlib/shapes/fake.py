@@ -280,9 +280,6 @@ def recurrent(name: str, args: tuple) -> Callable[..., Any] | None:
     return shaped if isinstance(args[2], tuple | list) and isinstance(args[0], Tensor) else None
 
 
-# numbers in tensors
-
-
 def _quotient(a: Any, b: Any, rounding_mode: str | None = None) -> Any:
     return {None: operator.truediv, "floor": operator.floordiv}[rounding_mode](a, b)
 

@@ -427,9 +427,6 @@ def _formula(value: object) -> Formula:
     return value if isinstance(value, Formula) else Formula(value)
 
 
-# simplification
-
-
 def _floor(top: Formula, bottom: Formula) -> Formula:
     """`top // bottom`, with what can be taken out of the floor outside."""
     divisor = bottom.constant

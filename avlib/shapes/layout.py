@@ -261,8 +261,6 @@ def _keep_apart(
             places[left] -= lacks * (1 - share)
 
 
-# drawing
-
 _STYLES = {
     "name": f'font-weight="600" fill="{INK}"',
     "size": f'font-family="{MONO}" fill="{INK}"',

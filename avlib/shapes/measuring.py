@@ -72,9 +72,6 @@ def _registered(packet, paths, count, inputs, outputs) -> int | None:
         return None
 
 
-# rules
-
-
 def _argument(named: Mapping[str, Shape], place: int, *names: str) -> Shape:
     return next(named[key] for key in (f"[{place}]", *names) if key in named)
 

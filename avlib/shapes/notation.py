@@ -22,9 +22,6 @@ def order(atom: Any) -> tuple[bool, str]:
     return (True, atom) if isinstance(atom, str) else (False, atom.key)
 
 
-# writing
-
-
 def written(formula: Any) -> str:
     """Write a formula as a sum of products, factored by shared atoms."""
     terms = dict(formula.terms)
@@ -162,9 +159,6 @@ def _atom_written(atom: Any) -> str:
         short = f"(1 - {rest})" if len(repr(factor)) > 9 and 1 - rest == factor else repr(factor)
         return f"int({short}*{_bracketed(of)})"
     return f"{atom.function}({', '.join(map(str, atom.arguments))})"
-
-
-# reading
 
 
 class _Real(NamedTuple):

@@ -258,9 +258,6 @@ def useful_columns(trace: Recording) -> list[str]:
     return [name for name, use in useful.items() if use]
 
 
-# the whole in sentences
-
-
 def headline(trace: Recording) -> str:
     """Return one line on the whole run: parameters, FLOPs, bytes, operations."""
     ops = sum(row.kind == "op" for row in trace.rows)

@@ -33,9 +33,6 @@ FEW = 41  # the most steps of a name that adds rows: a loop over it is as long
 Overrides = Mapping[tuple, Mapping[tuple[str, int], Formula]]  # of rows: by path and axis of an output
 
 
-# comparisons of sizes
-
-
 class Relation(NamedTuple):
     """A comparison as text, `T % 16 == 0`, with a test of it."""
 
@@ -94,9 +91,6 @@ def divided(guard: fake.Guard, world: fake.Fake | None) -> tuple[Formula, int] |
         if whole // number == floor:  # gap is whole - number*(whole//number)
             return whole, number
     return None
-
-
-# runs
 
 
 class Probes:

@@ -167,9 +167,6 @@ def _parts(text: str, size: int) -> list[str]:
     return parts
 
 
-# the page
-
-
 @cache
 def template(name: str) -> jinja2.Template:
     """Return a template that lies beside this file."""
@@ -342,9 +339,6 @@ def _meanings(trace: Recording) -> Mapping[str, Any]:
     titles = ["formula", "here", "in words", "first in"]
     more = max(0, len(found) - MEANINGS)
     return {"summary": "What the formulas mean", "titles": titles, "rows": rows, "more": more}
-
-
-# CSV and JSON
 
 
 def to_csv(trace: Recording, path: str | Path | None = None) -> str:

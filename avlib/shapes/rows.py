@@ -22,8 +22,6 @@ Nest = Any  # tuples, lists and dicts of TensorInfo; None in the place of anythi
 COMPARISONS = {"==": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge}
 COMPARISONS |= {"<": operator.lt, ">": operator.gt}
 
-# numbers as text
-
 
 def count(number: int | None) -> str:
     """Format a count: `94.4 M`, `9,999`, or `unknown` for None."""
@@ -79,9 +77,6 @@ def width(text: str) -> int:
         return len(text)
     wide = {sign: 2 for sign in text if unicodedata.east_asian_width(sign) in "WF"}
     return sum(0 if unicodedata.combining(sign) else wide.get(sign, 1) for sign in text)
-
-
-# tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +172,6 @@ def together(infos: Iterable[TensorInfo], short: bool = False) -> list[tuple[str
         several = f"{first} ×{len(group)}" if short else f"{first} … {last}"
         found.append((first if len(group) == 1 else several, group[0]))
     return found
-
-
-# rows
 
 
 class Source(NamedTuple):

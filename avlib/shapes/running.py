@@ -195,9 +195,6 @@ def revalued(tensor: Tensor, axes: dict[int, int]) -> Tensor:
     return new.requires_grad_(tensor.requires_grad)
 
 
-# runs
-
-
 @dataclass
 class Run:
     """The record of one run."""

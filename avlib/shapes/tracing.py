@@ -207,9 +207,6 @@ def failure(found: Recording, place: Place = None, rows: int = 12) -> str:
     return "\n".join(lines)
 
 
-# from events to rows
-
-
 def _fill(found: Trace, run: Run, roots: Any, formulas: Mapping | None = None) -> None:
     """Put the record of a run into a trace."""
     counted: set[int] = set()

@@ -59,9 +59,6 @@ def commands() -> dict[str, tuple[str, str]]:
     return {name: (system, text) for system in names() for name, text in described(system)["COMMANDS"].items()}
 
 
-# Figures
-
-
 class Figure(NamedTuple):
     """A measured number beside one that needs no model.
 
@@ -97,9 +94,6 @@ class Report(NamedTuple):
     figures: dict[str, Figure]
     remarks: str = ""
     files: Mapping[str, Callable[[Path], None]] = {}
-
-
-# Training
 
 
 class Trained(NamedTuple):

@@ -123,9 +123,6 @@ def _nearest(words: tuple[str, ...], step: float | int) -> str:
     return words[min(int(step), len(words) - 1)]
 
 
-# Tables
-
-
 def scene_clips(count: int, seed: int = 0, seconds: float | int = 10.0, split: str = "") -> list[Clip]:
     """Return built-in scenes with labels and captions; see `avlib.clips.scenes`."""
     return [
@@ -285,9 +282,6 @@ def _names_in(path: str | Path) -> set[str]:
     except UnicodeDecodeError as error:
         raise DatasetError(path, "is no text", "one id in each line, in UTF-8") from error
     return {line for line in lines if line and not line.startswith("#")}
-
-
-# Sounds on disk
 
 
 class Extracted(NamedTuple):

@@ -36,8 +36,6 @@ from ..sources import (
 
 _HEADER = ["index", "mid", "display_name"]
 
-# Items
-
 
 @settings
 class Reading:
@@ -164,9 +162,6 @@ def _read_picture(path: Path) -> np.ndarray:
         raise MediaError(path, f"cannot be decoded ({error})", "a picture", "Extract the clip again.") from error
 
 
-# Tables
-
-
 def scene_items(count: int, seed: int = 0, seconds: float = 10.0) -> list[Item]:
     """Built-in scenes, their eight kinds in turn, labelled by kind. Scenes of another seed share nothing with these."""
     return [SceneItem((scene.kind,), scene) for scene in clips.scenes(count, seed, seconds)]
@@ -258,9 +253,6 @@ def _list_items(path: Path, base: Path) -> Iterator[Item]:
 
 def _mids(joined: str) -> tuple[str, ...]:
     return tuple(mid.strip() for mid in joined.split(",") if mid.strip())
-
-
-# Classes
 
 
 @dataclass(frozen=True)

@@ -121,9 +121,6 @@ def word_list(recordings: Iterable[Recording]) -> tuple[str, ...]:
     return tuple(sorted({recording.word for recording in recordings} - {""}))
 
 
-# Numbers
-
-
 @dataclass(frozen=True)
 class Labels:
     """Targets of a table as numbers."""
@@ -212,9 +209,6 @@ def age_index(recording: Recording, ages: Sequence[float | int] = AGES) -> int:
         advice = "Give the ages of the table as `ages`, or none if the model is not conditioned on the age."
         raise DatasetError(recording, found, f"from {ages[0]:g} to {ages[-1]:g}", advice)
     return min(range(len(ages)), key=lambda place: abs(ages[place] - recording.age))
-
-
-# Messages
 
 
 def first_three(things: Iterable[object]) -> str:

@@ -36,8 +36,6 @@ from .. import Stage, device_of, trained_by, written
 from .model import AudioToken, Sampling, feature_layers
 from .settings import NOISE_STEPS, Settings, full, tiny
 
-# Data
-
 
 def data(settings: Settings, *, progress: bool = True) -> AudioTokenDataset:
     """Return the clips that a stage trains on: scenes, or the user's own."""
@@ -91,9 +89,6 @@ def _scenes(settings: Settings, clips: list[Clip], moments: int, window: str, pr
 
 def _drawn(settings: Settings) -> dict[str, Any]:
     return {"seed": settings.now.training.seed, "prompt": settings.embedder.prompt.replace(PLACEHOLDER, "{}")}
-
-
-# Models
 
 
 def build(settings: Settings, **how: Any) -> nn.Module:
@@ -155,9 +150,6 @@ def _painter(settings: Settings, progress: bool) -> TextToImage:
     )
     vae = PatchPCA.fitted(pictures, how.latent_channels, how.patch, how.whitening)
     return TextToImage(unet, vae, text_encoder, tokenizer, scheduler)
-
-
-# The training steps
 
 
 def classifier_step(model: BEATs, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
@@ -248,9 +240,6 @@ def label_words(model: TextToImage, labels: list[str]) -> Float[Tensor, "batch v
     return torch.stack([table[torch.tensor(each, device=table.device)].mean(dim=0) for each in ids])
 
 
-# Stages
-
-
 @torch.no_grad()
 def validation(model: nn.Module, settings: Settings) -> dict[str, float]:
     """The loss on at most 64 held-out clips; for `training.fit`."""
@@ -312,9 +301,6 @@ stages: Mapping[str, Stage] = {
     "embedder": _stage(step, _load, _save, ("classifier", "diffusion")),
 }
 trained = trained_by(stages, __name__)
-
-
-# Trained models
 
 
 def trained_beats(settings: Settings, **how: Any) -> BEATs:

@@ -35,8 +35,6 @@ from .. import Stage, trained_by, written
 
 GALLERY = 64  # held-out clips are searched in galleries of so many; of built-in scenes each has eight of a kind
 
-# Settings
-
 
 @settings
 class Pretraining:
@@ -152,8 +150,6 @@ PUBLISHED = {
     for name in ("contrast_weight", "both_directions", "mask_ratio_audio", "mask_ratio_image")
 }
 
-# Data
-
 
 def data(settings: Settings, *, progress: bool = True) -> CAVMAEDataset:
     """Return the clips that a stage trains on, augmented by its settings."""
@@ -228,9 +224,6 @@ def _dataset(
     return dataset.stored("cav_mae", values, progress=progress)
 
 
-# Models and steps
-
-
 def build(settings: Settings, **how: Any) -> CAVMAE:
     """Build the model to pretrain; its random weights follow from the seed."""
     stage = settings.pretraining
@@ -285,9 +278,6 @@ def inputs_of(batch: Sample, objective: str) -> dict[str, Any]:
 def patch_counts(settings: Settings) -> list[int]:
     """Return the numbers of patches of a sound and of a picture."""
     return [rows * columns for rows, columns in settings.sizes.grids.values()]
-
-
-# Stages
 
 
 def _tuned(settings: Settings, **how: Any) -> CAVMAEClassifier:

@@ -29,8 +29,6 @@ from .settings import Settings
 _COMMONEST, _CHANCE, _MEAN = "always the commonest", "chance", "always the mean"
 _FEW = 30  # clips, below which the report says how little they prove
 
-# Figures
-
 
 def evaluate(model: nn.Module, settings: Settings, *, progress: bool = True) -> dict[str, Figure]:
     """Compute all figures on the test part, beside chance and two baselines."""
@@ -155,9 +153,6 @@ def describe_sample(prediction: Prediction, group: str = "") -> str:
     if known == 1:
         text += f". One {'group' if group else 'speaker'} says nothing about others"
     return text + "."
-
-
-# By group, by fold
 
 
 def group_figures(prediction: Prediction, by: str = "word") -> metrics.GroupTable:
@@ -288,9 +283,6 @@ def assess(
         if own.test is not None:
             files["out_of_fold.csv"] = folds.predictions.to_csv
     return Report(figures(found, simple), remarks, files)
-
-
-# Probabilities
 
 
 class Thresholds(NamedTuple):

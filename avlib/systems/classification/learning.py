@@ -65,9 +65,6 @@ def _some(dataset: ClassificationDataset) -> Iterator[tuple[Tensor, Tensor]]:
             yield batch.waveform, batch.length
 
 
-# The step
-
-
 def step(
     model: AudioClassifier,
     batch: Example,
@@ -189,9 +186,6 @@ def augmented(features: Features, how: Augment) -> Features:
     return Features(values, lengths)
 
 
-# Batches and steps
-
-
 class Rounds:
     """Sampler of all items, round after round, shuffled or in order.
 
@@ -240,9 +234,6 @@ def plan(settings: Settings, own: Parts, sampler: WordLabelSampler | Rounds | No
     ratio = settings.warmup_ratio
     warmup = min(how.warmup, steps) if ratio is None else round(ratio * steps)
     return replace(how, steps=steps, batch_size=size, warmup=warmup, evaluate_every=how.evaluate_every or per_epoch)
-
-
-# Training
 
 
 def trained(

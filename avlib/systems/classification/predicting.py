@@ -101,9 +101,6 @@ def probabilities(logits: Float[Tensor, "clips outputs"]) -> Float[Tensor, "clip
     return logits if logits.shape[1] == 1 else logits.softmax(dim=1)
 
 
-# Predictions
-
-
 @dataclass(frozen=True)
 class Prediction:
     """Predictions for clips, one row each. A notebook shows them as a table.

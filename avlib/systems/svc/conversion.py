@@ -155,9 +155,6 @@ def _converted(
     return Conversion(waveform, path, song, hertz, key, tuple(_remarks(hertz, song.voiced, voice, name)))
 
 
-# The source
-
-
 def analyse(source: Source, method: str = "autocorrelation", *, progress: bool = False) -> Analysis:
     """Find the pitch and level of a song of any length."""
     count = 0
@@ -246,9 +243,6 @@ def _remarks(hertz: Tensor, voiced: Tensor, voice: Voice | None, singer: str) ->
         yield f"{share:.1%} of what is sung is above {HIGHEST} Hz, which the network takes for {HIGHEST} Hz."
 
 
-# The result
-
-
 class _Units:
     """Content units of a song, read from it in order, as they are needed.
 
@@ -318,9 +312,6 @@ def matched(sounds: Iterable[Tensor], energy: Float[Tensor, " frames"]) -> Itera
         gains = F.interpolate(gain[None, None], scale_factor=float(SVC_HOP), mode="linear")[0, 0]
         yield (rows * gains.view_as(rows))[begin:end]
         at += end - begin
-
-
-# Files
 
 
 def _outputs(sources: Sequence[Source], out: str | Path, singer: str) -> list[Path | None]:

@@ -169,9 +169,6 @@ def _begun(settings: Settings, dataset: SVCDataset, singers: int) -> DiffusionSV
     return model
 
 
-# The training steps
-
-
 def step(model: DiffusionSVC, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the training step's loss: the error of the prediction at a random time, over valid elements.
 
