@@ -366,7 +366,6 @@ class _Progress:
         self.running: dict[str, str] = {}
 
     def cell(self, notebook: Notebook, begun: int, cells: int) -> None:
-        """Note that a code cell begins."""
         self.running[notebook.number] = f"{notebook.number}: cell {begun} of {cells}"
         quarter = 4 * begun // cells > 4 * (begun - 1) // cells
         if self.bar.disable and (begun == 1 or (quarter and begun < cells)):

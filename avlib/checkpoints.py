@@ -347,7 +347,6 @@ def _asked_for(pickled: Any) -> tuple[int, list[str]]:
 
 
 def _named_tensors(path: Path, content: object) -> dict[str, Tensor]:
-    """Unwrap the tensors of a state dict."""
     for wrapper in ("model", "state_dict", "model_state", "generator"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]

@@ -183,7 +183,6 @@ class Canvas:
         self.origin, self.scale, self.facing, self.turn = (0.0, 0.0), 1.0, 1, 0.0
 
     def copy(self) -> Canvas:
-        """Copy the pixels, to be painted over."""
         other = copy.copy(self)
         other.pixels = self.pixels.copy()
         return other

@@ -53,7 +53,6 @@ class Truth:
     pitches: tuple[float, ...]
 
     def to_dict(self) -> dict:
-        """Convert to plain JSON values."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
@@ -156,7 +155,6 @@ class Scene:
 
     @cached_property
     def truth(self) -> Truth:
-        """The truth of the scene."""
         beats = [beat for beat in zip(*self.beats, strict=True) if 0 <= beat[0] < self.seconds]
         onsets, loudness, pitches = zip(*beats, strict=True) if beats else ((), (), ())
         drawn = {name: getattr(self, name) for name in _ATTRIBUTES}

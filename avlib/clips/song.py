@@ -101,7 +101,6 @@ class Truth:
     notes: tuple[Note, ...]
 
     def to_dict(self) -> dict:
-        """Convert to plain JSON values."""
         plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
         return plain | {"notes": [asdict(note) for note in self.notes], "classes": CLASSES}
 
@@ -179,7 +178,6 @@ class Song:
 
     @cached_property
     def truth(self) -> Truth:
-        """The truth of the recording."""
         times = (np.arange(self.samples // FRAME) + 0.5) * (FRAME / SAMPLE_RATE)
         level, hertz = (np.interp(times, self._times, track) for track in (self._shape[0], self.tracks.hertz))
         vowels = self._track("class", times)

@@ -183,7 +183,6 @@ class Speaker:
 
     @property
     def name(self) -> str:
-        """Name in the table."""
         return f"s{self.seed}"
 
     @cached_property
@@ -327,12 +326,10 @@ class Spoken:
 
     @property
     def said(self) -> str:
-        """The word whose phones sound."""
         return self.word if self.pronunciation == "normal" else PARTNER[self.word]
 
     @property
     def seconds(self) -> float:
-        """The duration of the clip."""
         return (len(self.tracks.f0) - 1) / FRAME_RATE
 
     @cached_property
@@ -343,7 +340,6 @@ class Spoken:
 
     @cached_property
     def truth(self) -> Truth:
-        """The truth of the recording."""
         tracks, bounds = self.tracks, self._times
         middles = np.rint((bounds[:-1] + bounds[1:]) / 2 * FRAME_RATE).astype(int)
         voiced = tracks.voice > 0.1

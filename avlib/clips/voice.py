@@ -45,7 +45,6 @@ class Tracks:
 
     @property
     def times(self) -> Float64[np.ndarray, " frames"]:
-        """Seconds."""
         return np.arange(len(self.f0)) / FRAME_RATE
 
 

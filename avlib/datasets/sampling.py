@@ -69,7 +69,6 @@ class WordLabelSampler(Sampler[int]):
             raise DatasetError("items", f"{self.items}", f"at least a batch, {max(1, self.batch_size)}", advice)
 
     def set_epoch(self, epoch: int) -> None:
-        """Another epoch draws others."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -137,7 +136,6 @@ class BalancedSampler(Sampler[tuple[int, int]]):
         self.weights, self.seed, self.epoch = weights, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from which the draws follow."""
         self.epoch = epoch
 
     def __len__(self) -> int:

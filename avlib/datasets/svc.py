@@ -116,7 +116,6 @@ class Batch(NamedTuple):
 
     @property
     def mask(self) -> Bool[Tensor, "batch frames"]:
-        """True in valid frames."""
         return features.valid_mask(self.lengths, self.mel.shape[1])
 
 
@@ -217,12 +216,10 @@ class SVCDataset(ItemDataset):
 
     @property
     def lengths(self) -> list[int]:
-        """Frames of each item."""
         return [min(len(piece.mel), self.crop or len(piece.mel)) for piece in self.pieces]
 
     @property
     def unit_size(self) -> int:
-        """Values of a unit."""
         return self.pieces[0].units.shape[1]
 
     @staticmethod
@@ -260,7 +257,6 @@ class LengthBuckets(Sampler[int]):
         self.lengths, self.batch_size, self.seed, self.pool, self.epoch = list(lengths), batch_size, seed, pool, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Another epoch draws others."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -110,7 +110,6 @@ class ContentEncoder:
         return torch.cat(pieces)
 
     def _encoded(self, sound: Tensor, count: int) -> Tensor:
-        """Units of one piece."""
         if self.pad is not None:
             sound = F.pad(sound, (self.pad, RECEPTIVE_FIELD - UNIT_HOP - self.pad))
         with torch.no_grad():

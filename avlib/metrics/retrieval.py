@@ -143,7 +143,6 @@ class Similarity(NamedTuple):
 
     @property
     def baseline(self) -> float:
-        """The mean of the wrong pairs."""
         return float(self.others.mean())
 
 

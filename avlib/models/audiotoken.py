@@ -151,7 +151,6 @@ class AudioTokenEmbedder(nn.Module):
         return a, self.fga(a.transpose(1, 2), mask, self.training or self.reference_dropout)
 
     def save(self, path: Path | str) -> None:
-        """Write a folder for `from_checkpoint`; see `checkpoints.save`."""
         settings = {name: getattr(self, name) for name in ("in_width", "width", "reference_dropout")}
         checkpoints.save(Path(path), self.state_dict(), {"model": type(self).__name__, "settings": settings})
 

@@ -202,7 +202,6 @@ class Encoder(nn.Module):
         return table(buckets.to(table.weight.device)).permute(2, 0, 1)
 
     def forward(self, x: Tokens, mask: Mask | None) -> list[Tokens]:
-        """The output of each layer."""
         padding = None
         if mask is not None:
             x = x.masked_fill(~mask[..., None], 0)
@@ -368,7 +367,6 @@ class BEATs(nn.Module):
         return self.logits(*self._prepare(waveform, lengths, padding)).sigmoid()
 
     def save(self, path: Path | str) -> None:
-        """Write a folder for `from_checkpoint`; see `checkpoints.save`."""
         checkpoints.save(Path(path), self.state_dict(), {"model": type(self).__name__, "cfg": asdict(self.config)})
 
     @classmethod

@@ -284,7 +284,6 @@ class DiffusionSVC(nn.Module):
         return sum(layer.dilated_conv.dilation[0] for layer in self.denoise_fn.residual_layers)
 
     def save(self, folder: Path | str) -> None:
-        """Write a folder for `load`; see `checkpoints.save`."""
         content = {"model": type(self).__name__, "settings": recipe(self.config)}
         checkpoints.save(Path(folder), self.state_dict(), content)
 

@@ -114,7 +114,6 @@ def sample_with(
 
 
 def _by_interval(sampler: str, betas: Tensor, steps: int, predicts: dict, depth: int) -> tuple[object, list[int]]:
-    """Scheduler and times that are equally far apart."""
     count, expected = len(betas), f'a divisor of {len(betas)} for "plms"'
     if sampler == "plms" and count % steps:
         near = min((n for n in range(2, count + 1) if count % n == 0), key=lambda n: abs(n - steps))

@@ -71,7 +71,6 @@ class TextToImage(nn.Module):
         return DDPMScheduler.from_config(self.scheduler.config)
 
     def save_pretrained(self, folder: Path | str) -> None:
-        """Write a folder in diffusers' layout."""
         with quiet():
             self.pipeline.save_pretrained(folder)
 
@@ -146,7 +145,6 @@ class TextToImage(nn.Module):
 
 
 def _classes(folder: Path) -> dict[str, type]:
-    """Class of each part."""
     import diffusers
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -307,7 +305,6 @@ def load_lora(unet: nn.Module, path: Path | str) -> list[nn.Parameter]:
 
 
 def _linears(unet: nn.Module) -> dict[str, nn.Module]:
-    """The layers that LoRA changes, by name."""
     found = {name: module for name, module in unet.named_modules() if re.fullmatch(_LINEAR, name)}
     if not found:
         raise ParameterError("unet", "has no attention to text (attn1, attn2)", "a UNet2DConditionModel of diffusers")

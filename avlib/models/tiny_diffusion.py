@@ -102,7 +102,6 @@ class PatchPCA(ModelMixin, ConfigMixin):
         return DecoderOutput(sample=pictures) if return_dict else (pictures,)
 
     def forward(self, sample: Float[Tensor, "batch channels height width"]) -> Tensor:
-        """Reconstruct images."""
         return self.decode(self.encode(sample).latent_dist.mean).sample
 
 
@@ -188,7 +187,6 @@ class Judge(nn.Module):
         return F.normalize(self.audio_projection(self.audio_encoder(statistics)), dim=-1)
 
     def save(self, path: Path | str) -> None:
-        """Write a folder for `from_checkpoint`; see `checkpoints.save`."""
         checkpoints.save(Path(path), self.state_dict(), {"model": type(self).__name__, "settings": self.settings})
 
     @classmethod

@@ -202,7 +202,6 @@ class _Alignment:
 
 
 def _in_order(rows: list[Row], others: list[Row]) -> Iterator[tuple[Row | None, Row | None]]:
-    """Pair siblings by name and order."""
     keys, other_keys = ([_key(row) for row in side] for side in (rows, others))
     if keys == other_keys:
         yield from zip(rows, others, strict=True)

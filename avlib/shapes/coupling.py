@@ -58,7 +58,6 @@ class Coupling:
         return min((pair.parts[0] for pair in self.pairs if not pair.agrees), default=None)
 
     def at(self, size: int) -> dict[str, int]:
-        """Return all lengths at one size."""
         return {name: formula.evaluate(**{self.of or "_": size}) for name, formula in self._lengths}
 
     @property

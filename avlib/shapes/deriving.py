@@ -98,7 +98,6 @@ class Derivation:
         return self.sizes.keys() >= set(formula.names)
 
     def _seen(self, slot: Slot) -> tuple[int | None, ...]:
-        """A size in each run."""
         sizes = (run.sizes.get(slot) for _, run in self.probes.points())
         return tuple(size if isinstance(size, int) else None for size in sizes)
 
@@ -189,7 +188,6 @@ class Derivation:
         return None
 
     def _like_another(self, slot: Slot) -> Formula | None:
-        """A formula similar to that of another size."""
         size = self.base.sizes[slot]
         for formula in (Formula(size), *map(Formula, self.sizes), *self._known):
             here = formula.value_at(self.sizes) if self._is_of_names(formula) else None
@@ -274,7 +272,6 @@ class Derivation:
         return None
 
     def _note_other_paths(self) -> None:
-        """Note the names on which the rows depend."""
         start = self.probes.at(self.sizes)  # without values a model may take another path than with them
         rows = set(start.keys) if start is not None and start.error is None else None
         for name in self.probes.steps if rows is not None else ():

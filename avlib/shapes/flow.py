@@ -82,7 +82,6 @@ class _Graph:
             box.streams = box.streams.union(*(above.streams for above in box.above))
 
     def inside(self, row: Row, depth: int, ops_alone: bool) -> None:
-        """Add the stages inside a row."""
         for inner in self.trace.children(row):
             given = {info.identity for info in inner.inputs} - {None}
             if inner.kind == "module" and not self.trace.within(inner) and {i.identity for i in inner.outputs} <= given:

@@ -172,7 +172,6 @@ class Formula:
 
     @property
     def is_name(self) -> bool:
-        """True for one name and nothing else."""
         return str(self).isidentifier()
 
     @property
@@ -220,7 +219,6 @@ class Formula:
             return None
 
     def rebuilt(self, change: Callable[[Atom], Formula]) -> Formula:
-        """Replace each atom by a formula."""
         total = Formula(0)
         for atoms, factor in self.terms.items():
             term = Formula(factor)
@@ -230,7 +228,6 @@ class Formula:
         return total
 
     def substitute(self, **sizes: int | str | Formula) -> Formula:
-        """Replace names by numbers, names or formulas."""
         new = {name: Formula(size) for name, size in sizes.items()}
 
         def change(atom: Atom) -> Formula:

@@ -78,7 +78,6 @@ class Arrow:
 
     @property
     def lines(self) -> list[tuple[str, str]]:
-        """The texts on it, with their styles."""
         on_way = list(dict.fromkeys(self.trail))
         text = ", ".join(on_way[:3]) + (", …" if len(on_way) > 3 else "")
         size, formula = self.info.size, self.info.formula

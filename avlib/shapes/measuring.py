@@ -62,7 +62,6 @@ def _by_rule(rule: Callable, paths: Sequence[str], inputs: Sequence[Shape], outp
 
 
 def _registered(packet, paths, count, inputs, outputs) -> int | None:
-    """The FLOPs by a formula registered with torch."""
     named = dict(zip(paths, inputs, strict=True))
     try:
         by_place = [named.get(f"[{i}]") for i in range(count)]

@@ -120,7 +120,6 @@ def _floor_written(top: Any, hop: int, factor: int, constant: int, alone: bool) 
 
 
 def _product(factor: int, texts: list[str]) -> str:
-    """Write a product, with brackets around sums."""
     if len(texts) == 1 and factor == 1:
         return texts[0]
     powers = [

@@ -119,7 +119,6 @@ def hidden_in(nodes: list[Node]) -> int:
 
 
 def _kept(nodes: list[Node], most: int) -> list[Node]:
-    """The first and the last of too many."""
     if len(nodes) <= most:
         return nodes
     head, tail = nodes[: most * 2 // 3], nodes[len(nodes) - most // 3 :]
@@ -133,7 +132,6 @@ def _size(nodes: list[Node]) -> int:
 
 
 def _folded(nodes: list[Node], kinds: dict[int, int]) -> list[Node]:
-    """Siblings, with one entry for those that repeat."""
     found: list[Node] = []
     names = (re.sub(r"\d+", "#", node.name.partition(" #")[0]) for node in nodes)
     keys = [(kinds[node.row.index], name, bool(node.inner)) for node, name in zip(nodes, names, strict=True)]

@@ -211,7 +211,6 @@ class Probes:
         return {slot for sizes, run in self.points() if sizes[name] != self.sizes[name] for slot in run.sizes}
 
     def find_steps(self) -> None:
-        """Find the smallest possible change of each size."""
         start = self.at(self.sizes)
         for name, size in self.sizes.items():
             for step in (1, 2, 4, 8, 16, 32, 64, size):
@@ -318,7 +317,6 @@ class Probes:
         return {name: size if size > 1 else 3 for name, size in self.sizes.items()}
 
     def fall_back(self, error: BaseException) -> None:
-        """Continue with real tensors, and note why."""
         self.real = True
         self.runs.clear()
         where = f"{at_line(raised_at(error.__traceback__))} ({error_text(error)[:160]})"

@@ -128,7 +128,6 @@ class Recorder:
 
     @contextmanager
     def running(self) -> Iterator[Recorder]:
-        """Record what runs inside the context."""
         self._thread = threading.get_ident()
         try:
             # A compiled module warns of hooks on all modules; its own modules are known anyway.
@@ -145,7 +144,6 @@ class Recorder:
                 self._open.pop().error = "not finished"
 
     def adopt(self, module: nn.Module, name: str) -> None:
-        """Hook a module and all modules in it."""
         for inner, part in module.named_modules(prefix=name):
             if id(part) in self.paths:
                 continue
@@ -305,7 +303,6 @@ class Recorder:
 
     @staticmethod
     def _is_fresh(output: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
-        """True if the output is in new memory."""
         if isinstance(output, Tensor) and output._base is None and not output.is_inference():
             return not any(output is value for value in args)  # no view at all: the usual case, and fast
         made = {fake.memory(tensor) for _, tensor in tensors_in(output)}

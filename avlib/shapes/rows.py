@@ -358,7 +358,6 @@ class Recording:
         return [other for other in self.within(row) if other.parent == row.index]
 
     def within(self, row: Row) -> list[Row]:
-        """Return all rows inside a row, in order."""
         end = row.index + 1
         while end < len(self.rows) and self.rows[end].depth > row.depth:
             end += 1
@@ -366,7 +365,6 @@ class Recording:
 
     @property
     def root(self) -> Row:
-        """The row of the traced module or function."""
         return next((row for row in self.rows if row.parent is None and row.kind != "op"), self.rows[0])
 
     @property
@@ -427,7 +425,6 @@ class Recording:
 
 
 def _mapped(nest: Nest, change: Callable[[TensorInfo], Any]) -> Nest:
-    """A nest with each TensorInfo changed."""
     if isinstance(nest, TensorInfo):
         return change(nest)
     if isinstance(nest, dict):

@@ -91,7 +91,6 @@ class Inputs:
         return key if isinstance(key, str) else named_path(f"[{key}]", self.names)
 
     def _specs(self, dims: Any, path: str = "") -> Iterator[tuple[str, str]]:
-        """Paths of arguments with their texts."""
         if isinstance(dims, str):
             yield path or self.name(0 if self.args else next(iter(self.kwargs), 0)), dims
         elif isinstance(dims, Mapping):
@@ -212,12 +211,10 @@ class Run:
 
     @functools.cached_property
     def sizes(self) -> dict[Slot, Any]:
-        """Every size of every tensor."""
         return {(*place, axis): size for place, shape in self._shapes() for axis, size in enumerate(shape)}
 
     @functools.cached_property
     def ranks(self) -> dict[tuple, int]:
-        """The number of axes of every tensor."""
         return {place: len(shape) for place, shape in self._shapes()}
 
     def _shapes(self) -> Iterator[tuple[tuple, tuple]]:
@@ -253,7 +250,6 @@ class Model:
 
     @property
     def is_lazy(self) -> bool:
-        """True if some weights have no shape yet."""
         return any(nn.parameter.is_lazy(p) for module in self.known for p in module._parameters.values())
 
     def enter_fake(self) -> Fake:
@@ -267,7 +263,6 @@ class Model:
         return self.fake
 
     def as_given(self, stats: bool, timed: bool) -> Run:
-        """Run with the very inputs that were given."""
         return self._recorded(self.inputs.args, self.inputs.kwargs, Recorder(self.modules, stats, timed))
 
     def at(

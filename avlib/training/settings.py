@@ -117,7 +117,6 @@ class Settings:
 
     @property
     def sharp(self) -> bool:
-        """True if each step takes two passes."""
         return self.optimizer in ("sam", "asam")
 
     def rate(self, step: int, epoch: int = 0) -> float:

@@ -53,7 +53,6 @@ class Notebook:
 
     @property
     def cells(self) -> list[dict]:
-        """Its cells, in order."""
         return self.content["cells"]
 
     @property
@@ -66,7 +65,6 @@ class Notebook:
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """Its declared parameters by name."""
         tagged = [cell["source"] for cell in self.cells if "parameters" in cell["metadata"].get("tags", [])]
         if len(tagged) != 1:
             raise NotebookError(self.path, f"{len(tagged)} cells have the tag `parameters`", "exactly one")
@@ -171,7 +169,6 @@ class Table:
 
     @property
     def slots(self) -> list[Slot]:
-        """All places, in order."""
         return [*self.front, *(slot for row in self.rows.values() for slot in row)]
 
     def link(self, slot: Slot) -> str:

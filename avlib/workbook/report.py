@@ -162,7 +162,6 @@ class _Exporter(HTMLExporter):
 
 @functools.cache
 def _templates() -> jinja2.Environment:
-    """The page templates, with values escaped."""
     loader = jinja2.PackageLoader(__package__)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["inline"] = lambda text: Markup(inline(text))  # noqa: S704  it escapes

@@ -57,7 +57,6 @@ class Kernels:
         self._processes: list = []
 
     def started(self, process) -> None:
-        """Take note of a kernel's process."""
         self._processes.append(process)
         if self.stopped:
             self.stop()
@@ -320,7 +319,6 @@ def _blank(notebook: Notebook, output: Path) -> Result:
 
 
 def _death(processes: list) -> str:
-    """Describe how a kernel's process ended."""
     code = processes[-1].poll() if processes else None
     if code == -9:
         return "it was killed, probably because it ran out of memory"
@@ -344,7 +342,6 @@ def _clean(executed, result: Result) -> None:
 
 
 def _collect(executed, result: Result) -> None:
-    """Take the records out of the outputs."""
     for cell in executed.cells:
         for data in (output.get("data", {}) for output in cell.get("outputs", [])):
             for kind, kept in (("claim", result.claims), ("measured", result.measured)):

@@ -50,7 +50,6 @@ class Data:
 
     @property
     def FREE(self) -> tuple[str, ...]:
-        """Fields that change no weights; see `avlib.settings.recipe`."""
         return ("clips", "frames") if self.data else ("csv", "exclude", "held_out", "on_error")
 
     data: str = ""
@@ -180,7 +179,6 @@ class AudioTokenDataset(ItemDataset):
         self.crop, self.tile, self.images = crop, tile, images
 
     def __getitem__(self, index: int) -> Sample | None:
-        """One item; None when it is left out."""
         return self._attempt(self._held if self.moments else self._sample, index)
 
     def collate(self, samples: list[Sample | None]) -> Batch:
@@ -250,7 +248,6 @@ class AudioTokenDataset(ItemDataset):
         return caption if article else caption.removeprefix("a ")
 
     def _known(self, clip: Clip, caption: str) -> tuple[tuple[int, ...], str, str, str]:
-        """Classes, label, prompt and name."""
         prompt = self.prompt.replace("{}", caption) if caption else ""
         return clip.classes, clip.label, prompt, clip.name
 

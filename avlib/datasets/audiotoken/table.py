@@ -223,7 +223,6 @@ def _clip(name: str, files: list[Path], **known: str) -> Clip:
 
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, Mapping[str, str]]]]:
-    """Columns and numbered rows of a table."""
     columns, rows = read_table(path)
     if set(columns) & {"ytid", "name", "path", "wav"}:
         return columns, rows
@@ -250,7 +249,6 @@ def _listed(path: Path) -> Iterator[Clip]:
 
 
 def _with_labels(found: list[Clip], path: Path) -> list[Clip]:
-    """Clips with labels and parts from the table."""
     columns, rows = _rows(path)
     by_ytid = "ytid" in columns
     wanted = ("ytid", "class", "set") if by_ytid else ("name", "label", "split")

@@ -73,7 +73,6 @@ class Data:
 
     @property
     def FREE(self) -> tuple[str, ...]:
-        """Fields that change no weights; see `avlib.settings.recipe`."""
         of_scenes = ("clips", "seconds", "training_frames")
         return ("in_memory", *(of_scenes if self.data else ("folder", "labels", "held_out", "frames")))
 

@@ -164,7 +164,6 @@ class ClassificationDataset(ItemDataset):
             self._attempt(self._numbers, index)
 
     def __getitem__(self, index: int) -> Example | None:
-        """Return one item; None when it is left out."""
         return self._attempt(self._example, index)
 
     def collate(self, examples: list[Example | None]) -> Example:
@@ -205,7 +204,6 @@ class ClassificationDataset(ItemDataset):
         return torch.tensor(numbers, dtype=torch.float32 if regression else torch.int64)
 
     def _numbers(self, index: int) -> tuple[int | float, int, int]:
-        """Target, word and age."""
         recording: Recording = self.items[index]
         target = -1 if self.labels is None else self.labels.number(recording)
         return target, word_index(recording, self.words), age_index(recording, self.ages)

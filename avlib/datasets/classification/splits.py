@@ -57,7 +57,6 @@ class Splits:
         return cls(*inside, hashes)
 
     def take(self, recordings: Sequence[Recording]) -> dict[str, list[Recording]]:
-        """Return the recordings of each part."""
         return {name: [recordings[index] for index in getattr(self, name)] for name in PARTS}
 
 

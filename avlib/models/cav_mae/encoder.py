@@ -124,7 +124,6 @@ class Encoder(nn.Module):
         return x + self.place(self.pos_embed_v, m, grid) + self.modality_v
 
     def specific(self, m: str, x: Tokens) -> Tokens:
-        """The blocks of one modality."""
         for block in self.blocks_a if m == "a" else self.blocks_v:
             x = block(x)
         return x
@@ -158,7 +157,6 @@ class Encoder(nn.Module):
         return tokens.get("a"), tokens.get("v")
 
     def save(self, path: Path | str) -> None:
-        """Write a folder for `from_checkpoint`; see `checkpoints.save`."""
         settings = asdict(self.sizes) | {name: getattr(self, name) for name in self.options}
         checkpoints.save(Path(path), self.state_dict(), {"model": type(self).__name__, "settings": settings})
 

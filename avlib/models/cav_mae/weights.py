@@ -50,7 +50,6 @@ class Sizes:
 
     @property
     def channels(self) -> dict[str, int]:
-        """Channels of each modality."""
         return {"a": 1, "v": self.image_channels}
 
     @property

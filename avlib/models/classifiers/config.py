@@ -194,7 +194,6 @@ class ResolvedConfig(Config):
         return self.facts.rows and self.facts.rows - self.n_mels - self._condition_rows()
 
     def count(self, condition: str) -> int:
-        """Number of words or ages."""
         return self.num_words if condition == "word" else self.num_ages
 
     def _condition_rows(self) -> int:

@@ -80,7 +80,6 @@ class Film(nn.Module):
         self.table, self.terms_of = nn.Embedding(count, condition_width), nn.Linear(condition_width, 2 * width)
 
     def terms(self, number: Int[Tensor, " batch"]) -> tuple[Pooled, Pooled]:
-        """Factor and shift of the features."""
         scale, shift = self.terms_of(self.table(number)).chunk(2, dim=1)
         return 1 + scale, shift
 
@@ -361,11 +360,9 @@ class AudioClassifier(nn.Module):
         return self
 
     def load_backbone(self, source: Path | str) -> None:
-        """Load published weights of the backbone; see `published.load_backbone`."""
         load_backbone(self.backbone, source)
 
     def save(self, folder: Path | str) -> None:
-        """Write weights and settings for `from_checkpoint`; see `checkpoints.save`."""
         content = {"model": type(self).__name__, "settings": self.config}
         checkpoints.save(Path(folder), self.state_dict(), content)
 

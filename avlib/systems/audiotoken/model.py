@@ -80,7 +80,6 @@ class AudioToken(nn.Module):
 
     @property
     def pipeline(self):
-        """The StableDiffusionPipeline of these modules."""
         return self.painter.pipeline
 
     @property

@@ -112,7 +112,6 @@ class Settings:
 
     @property
     def now(self) -> ClassifierStage | JudgeStage | DiffusionStage | EmbedderStage:
-        """The stage that is trained."""
         return getattr(self, self.stage)
 
 

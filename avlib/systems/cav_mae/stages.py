@@ -92,12 +92,10 @@ class Settings:
 
     @property
     def FREE(self) -> tuple[str, ...]:
-        """Fields that change no weights; see `avlib.settings.recipe`."""
         return ("fine_tuning",) if self.stage == "pretraining" else ()
 
     @property
     def now(self) -> Pretraining | FineTuning:
-        """The stage that is trained."""
         return getattr(self, self.stage)
 
 

@@ -55,12 +55,10 @@ class Parts(NamedTuple):
 
     @property
     def conditions(self) -> dict[str, str]:
-        """The kind of each condition of the model."""
         return self.config.conditions
 
     @property
     def seconds(self) -> float:
-        """Length of each clip, with its padding."""
         return self.train.samples / SAMPLE_RATE
 
 
@@ -240,7 +238,6 @@ class Card:
 
     @classmethod
     def read(cls, folder: str | Path) -> Card:
-        """Read the card in a folder."""
         path, expected = Path(folder) / CARD, "the file that `Card.save` writes beside the weights"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

@@ -344,7 +344,6 @@ def _summary(settings: Settings, own: Parts, how: training.Settings) -> list[str
 
 
 def _recipe(settings: Settings, own: Parts) -> list:
-    """All values that the weights follow from."""
     files = written([settings.weights])
     if settings.data.data or settings.data.train_file:
         clips = list(map(repr, own.recordings))

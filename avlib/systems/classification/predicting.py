@@ -80,7 +80,6 @@ def predict_windows(
 
 @torch.no_grad()
 def _predict_batch(model: nn.Module, windows: Sequence[tuple[Example, Tensor]], samples: int) -> Iterable:
-    """Pairs of logits and embedding."""
     device = device_of(model)
     waveform = torch.stack([F.pad(window, (0, samples - len(window))) for _, window in windows]).to(device)
     lengths = torch.tensor([len(window) for _, window in windows], device=device)
@@ -140,7 +139,6 @@ class Prediction:
         cls, clips: Sequence[Recording], names: Sequence[str], windows: Sequence[Windows], seconds: Sequence[float],
         **more: Any,
     ) -> Prediction:  # fmt: skip
-        """Average the windows of each clip."""
         logits = torch.stack([_mean(each.logits) for each in windows])
         embeddings = torch.stack([each.embeddings.mean(dim=0) for each in windows])
         return cls.of(clips, names, logits, embeddings, torch.tensor(seconds), windows=tuple(windows), **more)
@@ -168,7 +166,6 @@ class Prediction:
         return self._named(self.predicted)
 
     def window_probabilities(self, clip: int = 0) -> Float[Tensor, "windows outputs"]:
-        """Probabilities of the windows of a clip."""
         return probabilities(self.windows[clip].logits)
 
     @property

@@ -315,7 +315,6 @@ def matched(sounds: Iterable[Tensor], energy: Float[Tensor, " frames"]) -> Itera
 
 
 def _outputs(sources: Sequence[Source], out: str | Path, singer: str) -> list[Path | None]:
-    """The file of each source."""
     if not str(out):
         return [None] * len(sources)
     out = Path(out)
@@ -339,7 +338,6 @@ def _outputs(sources: Sequence[Source], out: str | Path, singer: str) -> list[Pa
 
 
 def _mark(source: Source) -> list:
-    """Values that tell one source from another."""
     if isinstance(source, Tensor):
         return [len(source), float(source.double().square().sum())]
     facts = Path(source).stat()

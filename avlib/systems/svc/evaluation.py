@@ -64,7 +64,6 @@ class Scores(NamedTuple):
         return self.distance < self.apart
 
     def figures(self) -> dict[str, float]:
-        """All figures by name."""
         return {
             "ratio": self.ratio,
             "nearer": float(self.nearer.float().mean()),

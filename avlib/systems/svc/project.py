@@ -40,7 +40,6 @@ class Voice(NamedTuple):
 
     @classmethod
     def of(cls, sung: Float[Tensor, " frames"]) -> Voice:
-        """Return that of voiced frames."""
         return cls(*sung.float().quantile(torch.tensor([0.5, 0.005, 0.995])).tolist())
 
 
@@ -75,7 +74,6 @@ class Project:
             raise CheckpointError("voices", found, "one for each row of its table")
 
     def to(self, device: torch.device) -> Project:
-        """Move the networks."""
         self.model.to(device).eval()
         self.vocoder.to(device).eval()
         if isinstance(self.encoder, ContentEncoder):
@@ -194,7 +192,6 @@ def _names(project: str) -> Path:
 
 
 def _found(model: str | Path, which: str) -> Path:
-    """The folder, or file, of a model."""
     path = Path(model)
     if path.is_file() or (path / FILE).exists():
         return path

@@ -86,7 +86,6 @@ class Settings:
 
     @property
     def now(self) -> RecognizerStage | DiffusionStage:
-        """The stage that is trained."""
         return getattr(self, self.stage)
 
 
