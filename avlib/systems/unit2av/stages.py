@@ -34,6 +34,7 @@ from ...features import SAMPLE_RATE, vocoder_log_mel
 from ...models.recognizer import Config as RecognizerConfig
 from ...models.recognizer import Recognizer
 from ...models.unit_source import UnitSource
+from ...models.unit_speech import UnitVocoderOutput
 from ...models.unit_vocoder import UnitVocoder
 from ...models.vocoder_discriminators import (
     MultiPeriod,
@@ -177,7 +178,10 @@ def _begun(settings: Settings, vocabulary: int) -> UnitVocoder:
 
 def vocoder_step(model: UnitVocoder, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the mel loss plus the duration loss, and both."""
-    out = model(batch.units, batch.speaker)
+    return _reconstruction(model(batch.units, batch.speaker), batch, settings)
+
+
+def _reconstruction(out: UnitVocoderOutput, batch: Batch, settings: Settings) -> tuple[Tensor, dict[str, Tensor]]:
     mel, duration = mel_loss(batch.waveform[:, None], out.waveform), out.duration_loss
     return mel + settings.vocoder.duration_weight * duration, {"mel": mel, "duration": duration}
 
@@ -192,9 +196,9 @@ def discriminator_step(model: nn.Module, batch: Batch, settings: Settings = tiny
 
 def generator_step(model: nn.Module, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the sum of the adversarial, feature, mel and duration losses, and each of them."""
-    loss, parts = vocoder_step(model["generator"], batch, settings)
-    real, fake = batch.waveform[:, None], model["generator"](batch.units, batch.speaker).waveform
-    seen = [judge(real, fake) for judge in _judges(model)]
+    out = model["generator"](batch.units, batch.speaker)
+    loss, parts = _reconstruction(out, batch, settings)
+    seen = [judge(batch.waveform[:, None], out.waveform) for judge in _judges(model)]
     adversarial = sum(adversarial_loss(scores) for _, scores, _, _ in seen)
     feature = sum(feature_loss(maps_real, maps_fake) for _, _, maps_real, maps_fake in seen)
     return loss + adversarial + feature, parts | {"adversarial": adversarial, "feature": feature}
