@@ -9,6 +9,19 @@ vocoder(units[None], embedder(settings)(waveform)).waveform        # (1, 1, 320 
 from __future__ import annotations
 
 from .. import Figure, Report, Trained, changed
+from .evaluation import (
+    Judges,
+    Scores,
+    assess,
+    duration_errors,
+    griffin_lim,
+    held_out,
+    judges,
+    periodicity,
+    pieces_of,
+    scored,
+    spoken,
+)
 from .settings import STAGES, Settings, full, tiny
 from .stages import build, data, embedder, extractor, split, stages, trained, voices
 

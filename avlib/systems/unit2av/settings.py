@@ -19,7 +19,7 @@ ENCODERS = ("recognizer", "hubert-soft", "contentvec", "wav2vec2")
 class RecognizerStage:
     """A recogniser of phones in many voices, whose hidden frames are clustered to units; or another encoder's are.
 
-    target: "phones"; or "words", for a judge.
+    target: "phones"; or "words" and the built-in "speakers", for judges.
     voices, talks: random speakers, and talks by all of them.
     seed: of the talks.
     window: units of a training item.
@@ -29,7 +29,7 @@ class RecognizerStage:
     clusters: units, K.
     """
 
-    target: Literal["phones", "words"] = "phones"
+    target: Literal["phones", "words", "speakers"] = "phones"
     voices: Count = 40
     talks: Count = 120
     seed: Natural = 7

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,19 +106,28 @@ def data(settings: Settings, *, progress: bool = True) -> Voices | UnitDataset:
 def voices(settings: Settings) -> Voices:
     """Return the labelled sound of the recogniser's stage; judges of words know the held-out words too."""
     own = settings.recognizer
-    words = KNOWN_WORDS if own.target == "phones" else tuple(WORDS)
-    found = talks(own.talks, words, range(1000 * own.seed, 1000 * own.seed + own.voices), 1, seed=own.seed)
-    return labelled(found, [labels_of(talk, own.target) for talk in found], own.window, own.training.seed)
+    words = tuple(WORDS) if own.target == "words" else KNOWN_WORDS
+    first, built_in = 1000 * own.seed, own.target == "speakers"
+    speakers = range(settings.data.speakers) if built_in else range(first, first + own.voices)
+    found = talks(own.talks, words, speakers, 1, seed=own.seed)
+    labels = [labels_of(talk, own.target, classes(settings)) for talk in found]
+    return labelled(found, labels, own.window, own.training.seed)
 
 
-def labels_of(talk: Talk, target: str) -> Tensor:
-    """Return the phone of each unit, or its word; `UNKNOWN` between words."""
+def classes(settings: Settings) -> tuple[str, ...]:
+    """Return what the recogniser's stage tells apart."""
+    named = {"phones": CLASSES, "words": tuple(WORDS)}
+    return named.get(settings.recognizer.target) or tuple(f"s{n}" for n in range(settings.data.speakers))
+
+
+def labels_of(talk: Talk, target: str, names: Sequence[str]) -> Tensor:
+    """Return the phone of each unit, or its word or speaker, by their place in `names`; `UNKNOWN` between words."""
     truth = talk.truth
     if target == "phones":
         return torch.from_numpy(truth.units)
     times, labels = (torch.arange(len(truth.units)) + 0.5) * 0.02, torch.full((len(truth.units),), UNKNOWN)
     for word, start, end in zip(truth.words, truth.word_starts, truth.word_ends, strict=True):
-        labels[(times >= start) & (times < end)] = list(WORDS).index(word)
+        labels[(times >= start) & (times < end)] = names.index(word if target == "words" else truth.speaker)
     return labels
 
 
@@ -136,8 +145,7 @@ def build(settings: Settings, **how: Any) -> nn.Module:
         if settings.stage == "recognizer":
             if own.encoder != "recognizer":
                 raise ParameterError("encoder", f"{own.encoder!r}", '"recognizer", whose frames it makes')
-            classes = CLASSES if own.target == "phones" else tuple(WORDS)
-            return Recognizer(RecognizerConfig(classes, width=own.width, layers=own.layers))
+            return Recognizer(RecognizerConfig(classes(settings), width=own.width, layers=own.layers))
         if settings.stage == "pitch":
             return UnitSource(replace(own.network, num_embeddings=_vocabulary(settings, **how)))
         if settings.stage == "adversarial" and own.begin == "vocoder":
@@ -249,7 +257,8 @@ def _recipe(settings: Settings) -> dict[str, Any] | None:
     if settings.stage == "recognizer":
         if own.encoder != "recognizer" or not needs_units:
             return None
-        return {"recognizer": {name: value for name, value in values["recognizer"].items() if name != "clusters"}}
+        kept = {name: value for name, value in values["recognizer"].items() if name != "clusters"}
+        return {"recognizer": kept} | ({"speakers": settings.data.speakers} if own.target == "speakers" else {})
     kept = {name: values[name] for name in ("data", "vocoder", *(["recognizer"] * needs_units))}
     kept |= {"speaker": speakers.embedder(settings.vocoder.speaker)[1]}
     if settings.stage == "pitch":
