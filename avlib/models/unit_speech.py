@@ -21,6 +21,8 @@ from ..errors import ParameterError, ShapeError
 from ..features import all_hold, check_units, valid_mask
 from .durations import process_duration, scale_durations
 
+LONGEST = 3000  # units that one is repeated, a minute: a predictor that asks for more is none
+
 
 @dataclass(frozen=True)
 class UnitVocoderOutput:
@@ -112,7 +114,11 @@ class UnitSpeech(nn.Module):
             raise ParameterError("predict_durations", found, "False, with units at full rate", advice)
         valid = torch.ones_like(units, dtype=torch.bool) if lengths is None else valid_mask(lengths, units.shape[1])
         log = self.dur_predictor(self.dict(units), None if lengths is None else valid)
-        durations = (log.float().exp() - 1).round().clamp(min=1).long().where(valid, 0)
+        durations = (log.float().exp() - 1).round().clamp(min=1).where(valid, 0)
+        if not all_hold(durations <= LONGEST):  # NaN too
+            found, advice = f"{float(durations.max()):g} units for one", "Train it, or give units at full rate."
+            raise ParameterError("predict_durations", found, f"durations of at most {LONGEST} units", advice)
+        durations = durations.long()
         if total is None:
             return durations
         totals = torch.as_tensor(total).expand(len(units)).tolist()

@@ -654,3 +654,15 @@ def test_weight_norm_equals_pytorchs():
         theirs.parametrizations.weight.original0.copy_(layer.weight_g)
     x = torch.randn(2, 4, 9)
     assert furthest(layer(x).detach(), theirs(x).detach()) < 1e-6
+
+
+@pytest.mark.parametrize("bias", [float("nan"), 200.0, 12.0])
+def test_durations_of_no_use_are_refused(tiny, bias):
+    model = copy.deepcopy(tiny).eval()
+    with torch.no_grad():
+        model.dur_predictor.proj.weight.zero_()
+        model.dur_predictor.proj.bias.fill_(bias)  # exp(12) is 162,755 units, 54 minutes
+        with pytest.raises(ParameterError, match="at most 3000"):
+            model.predict_durations(torch.tensor([[1, 2]]), total=20)
+        model.dur_predictor.proj.bias.fill_(3.0)
+        assert model.predict_durations(torch.tensor([[1, 2]])).tolist() == [[19, 19]]  # exp(3) - 1 is 19.1

@@ -166,9 +166,9 @@ def griffin_lim(mel: Float[Tensor, "mels frames"], samples: int, seed: int = 0) 
     linear = (torch.linalg.pinv(filters) @ mel.exp()).clamp(min=1e-5)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        window, size = torch.hann_window(VOCODER_N_FFT), VOCODER_N_FFT
-        sound = griffinlim(linear[None], window, size, VOCODER_HOP, size, 1.0, 60, 0.99, samples, True)[0]
-    return F.pad(sound, (VOCODER_HOP // 2, 0))[:samples]  # the mel's frames are centred half a hop later
+        window, size, length = torch.hann_window(VOCODER_N_FFT), VOCODER_N_FFT, (mel.shape[1] - 1) * VOCODER_HOP
+        sound = griffinlim(linear[None], window, size, VOCODER_HOP, size, 1.0, 60, 0.99, length, True)[0]
+    return F.pad(sound, (VOCODER_HOP // 2, samples))[:samples]  # the mel's frames are centred half a hop later
 
 
 # Durations
