@@ -58,6 +58,8 @@ VERDICTS = {
     holds when, does not hold, does not hold, holds, holds, holds, does not hold, does not hold, does not hold,
     holds when, does not hold, does not hold, holds when""",
     "45": "holds when, holds, holds",
+    "51": "holds, holds, holds",
+    "52": "holds, holds when, holds, holds, holds, holds when, holds, holds, holds when",
 }
 # Of what the models of these have learned, by the training that is the default. With shorter ones claims may come out
 # otherwise, and others are not made of your own clips.
@@ -73,6 +75,7 @@ LEARNED = {
 SCENES = {"clips": 512, "held_out": 128, "fine_tuning.steps": 6}
 PAIRS = {"clips": 128, "held_out": 32, "inference_steps": 4}
 SONGS = {"recognizer.voices": 8, "recognizer.steps": 10, "data.phrases": 6, "held_out": 4}
+TALKS = {"recognizer.voices": 8, "recognizer.training.steps": 10, "data.talks": 12}
 WORDS = {"speakers": 8, "test_size": 0.5, "valid_size": 0.25}
 SHORT = {
     "13": {"steps": 24, "comparison_steps": 4, "tuning_steps": 6, "settings": SCENES},
@@ -88,6 +91,7 @@ SHORT = {
     "43": {"steps": 4, "earlier_steps": 10, "comparison_steps": 2, "settings": SONGS},
     "44": {"steps": 4, "settings": SONGS},
     "45": {"steps": 4, "settings": SONGS},
+    "51": {"talks": 6, "settings": TALKS},
 }
 LONG = pytest.mark.long  # what only `env/test --long` runs
 
