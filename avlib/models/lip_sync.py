@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -52,7 +53,7 @@ class LipSync(nn.Module):
         widths = (3 * FRAMES, W, 2 * W, 2 * W, 4 * W)
         halvings = (
             (nn.Conv2d(before, width, 3, stride=2, padding=1), nn.BatchNorm2d(width), nn.ReLU())
-            for before, width in zip(widths, widths[1:], strict=False)
+            for before, width in pairwise(widths)
         )
         layers = [layer for halving in halvings for layer in halving]
         self.mouth = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * W * 3 * 6, D))
@@ -90,9 +91,7 @@ class LipSync(nn.Module):
         return model.eval()
 
 
-def sync_loss(
-    cosine: Float[Tensor, " batch"], together: Float[Tensor, " batch"] | float | int
-) -> Float[Tensor, ""]:
+def sync_loss(cosine: Float[Tensor, " batch"], together: Float[Tensor, " batch"] | float | int) -> Float[Tensor, ""]:
     """Return the binary cross-entropy of cosines against 1 for what belongs together and 0 for what does not."""
     target = torch.as_tensor(together, dtype=cosine.dtype, device=cosine.device).expand_as(cosine)
     return F.binary_cross_entropy(cosine.clamp(0, 1), target)

@@ -1,12 +1,11 @@
 """Talking faces in memory: crops at 25 Hz with their units, and windows of ten pictures to train a renderer on.
 
-    a talk, or a video and its boxes -> faces (T, 3, 96, 96), units (2 T,) -> rows of 20 units and 10 pictures
+a talk, or a video and its boxes -> faces (T, 3, 96, 96), units (2 T,) -> rows of 20 units and 10 pictures
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -22,11 +21,11 @@ from ...features import FACE_SIDE, crop_face, face_places
 from ...models.face_renderer import FRAMES, ROW
 from ...workers import describe
 from ..items import ItemDataset, each_usable
-from ..sources import VIDEO_SUFFIXES, existing, files_in
+from ..sources import VIDEO_SUFFIXES, existing, files_in, read_table
 from .boxes import detect_boxes, read_boxes
+from .dataset import Extract
 from .dubbing import boxes_at_ticks
 
-Extractor = Callable[[Tensor, int], Tensor]  # waveform (samples,), sample rate -> units (n,)
 _RATE = 25.0  # pictures in a second
 
 
@@ -122,23 +121,26 @@ def read_videos(data: str | Path) -> list[tuple[Path, Path, Path]]:
     """
     path = existing(data)
     if path.suffix.lower() == ".csv":
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-        if not rows or "path" not in rows[0]:
-            raise DatasetError(path, f"columns {', '.join(rows[0]) if rows else 'none'}", "path, audio, boxes")
-        rows = [{name: path.parent / text for name, text in row.items() if name and text} for row in rows]
+        columns, lines = read_table(path)
+        if "path" not in columns:
+            raise DatasetError(path, f"columns {', '.join(columns)}", "path, and perhaps audio and boxes")
+        rows = [{name: path.parent / text for name, text in line.items() if name and text} for _, line in lines]
     else:
         rows = [{"path": video} for video, _ in files_in(path, VIDEO_SUFFIXES)]
-    if not rows:
+    if not rows or not all("path" in row for row in rows):
         raise DatasetError(path, "no videos", f"files of {', '.join(sorted(VIDEO_SUFFIXES))}")
-    return [(row["path"], row.get("audio", row["path"]), _beside(row)) for row in rows]
+    return [
+        (row["path"], row.get("audio", row["path"]), row.get("boxes", row["path"].with_suffix(".boxes.json")))
+        for row in rows
+    ]
 
 
-def _beside(row: dict[str, Path]) -> Path:
-    return row.get("boxes", row["path"].with_suffix(".boxes.json"))
+def face_files(data: str | Path) -> list[Path]:
+    """List all files of `read_videos`."""
+    return [file for files in read_videos(data) for file in files if file.exists()]
 
 
-def read_face(files: tuple[Path, Path, Path], extractor: Extractor) -> Face:
+def read_face(files: tuple[Path, Path, Path], extract: Extract) -> Face:
     """Read a video at 25 Hz, with units of its sound; see `read_videos`. Without a file of boxes a detector finds them.
 
     Raises:
@@ -154,23 +156,23 @@ def read_face(files: tuple[Path, Path, Path], extractor: Extractor) -> Face:
         crop_face(picture, place) if place else nothing
         for picture, place in zip(steady.pictures(), places, strict=True)
     ]
-    return _face(faces, places, extractor(media.read_audio(sound, SAMPLE_RATE), SAMPLE_RATE), str(path))
+    return _face(faces, places, extract(media.read_audio(sound, SAMPLE_RATE), SAMPLE_RATE), str(path))
 
 
 @lru_cache(maxsize=2)
-def faces_of(talks: tuple[Talk, ...], extractor: Extractor | None = None) -> list[Face]:
-    """Return the faces of built-in talks; without an extractor their units are the phones of the truth."""
-    return [_of_talk(talk, extractor) for talk in talks]
+def faces_of(talks: tuple[Talk, ...], extract: Extract | None = None) -> list[Face]:
+    """Return the faces of built-in talks; without `extract` their units are the phones of the truth."""
+    return [_of_talk(talk, extract) for talk in talks]
 
 
-def _of_talk(talk: Talk, extractor: Extractor | None) -> Face:
+def _of_talk(talk: Talk, extract: Extract | None) -> Face:
     truth = talk.truth
     places = face_places(truth.boxes, *talk.size)
     pictures = (torch.from_numpy(talk.frame(index)) for index in range(talk.frame_count))
     nothing = torch.zeros(3, FACE_SIDE, FACE_SIDE, dtype=torch.uint8)
     faces = [crop_face(picture, place) if place else nothing for picture, place in zip(pictures, places, strict=True)]
     sound = torch.from_numpy(talk.sound())
-    units = extractor(sound, SAMPLE_RATE) if extractor else torch.from_numpy(truth.units)
+    units = extract(sound, SAMPLE_RATE) if extract else torch.from_numpy(truth.units)
     return _face(faces, places, units, f"{' '.join(talk.words)} by {truth.speaker}")
 
 
@@ -184,11 +186,11 @@ def _face(faces: Sequence[Tensor], places: Sequence, units: Tensor, name: str) -
 
 
 def faces_in(
-    data: str | Path, extractor: Extractor, on_error: str = "raise", progress: bool = True
+    data: str | Path, extract: Extract, on_error: str = "raise", progress: bool = True
 ) -> tuple[list[Face], str]:
     """Return the faces of the user's videos, see `read_videos`, and how many were left out and why."""
     videos = read_videos(data)
-    results = each_usable(partial(read_face, extractor=extractor), videos, on_error, 1, progress)
+    results = each_usable(partial(read_face, extract=extract), videos, on_error, 1, progress)
     errors = [each for each in results if isinstance(each, AvlibError)]
     if len(errors) == len(results):
         raise DatasetError(data, "no video can be used", advice=describe(errors, len(videos)))

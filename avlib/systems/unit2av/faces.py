@@ -1,102 +1,194 @@
 """The face's training: a renderer whose mouths follow units, a judge of lips, and figures of the mouth.
 
-No training of the published renderer is published. Wav2Lip's is the base: the frame without its lower half, and a
-reference from another moment of the video, so that the mouth cannot be copied; L1, here weighted on the mouth.
+No training of the published renderer is published. Wav2Lip's is the base: the lower half of the picture is hidden, and
+the reference is of another moment of the video, so that its mouth cannot be copied. L1 is weighted on the mouth here.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
-from dataclasses import field, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
+from torch import Tensor, nn
 
 from ... import training
-from ...clips import heads
-from ...clips.heads import Talk, mouth_opening
-from ...datasets.unit2av.faces import Extractor, Face, FaceBatch, FaceDataset, faces_in, faces_of, network_input
-from ...errors import ParameterError
+from ...clips.heads import SAMPLE_RATE, Talk, mouth_opening
+from ...datasets.unit2av.dataset import Extract, talks
+from ...datasets.unit2av.faces import FaceBatch, FaceDataset, face_files, faces_in, faces_of, network_input
 from ...features import FACE_SIDE, crop_face, face_places, ping_pong
 from ...models import lip_sync
-from ...models.face_renderer import FRAMES, ROW, Config, FaceRenderer, render
+from ...models.face_renderer import FRAMES, FaceRenderer, render
 from ...models.lip_sync import LipSync, sync_loss
-from ...settings import Count, NonNegative, Positive, settings
+from ...once import written
+from ...settings import recipe
+from .settings import Settings, tiny
 
 MOUTH = (slice(54, 90), slice(24, 72))  # rows and columns of a face in which its mouth is
+_CHEEKS = (slice(56, 68), slice(12, 22))
+NEW_HEADS, NEW_VOICES = range(80_000, 80_012), range(90_000, 90_006)  # whom no training has
+
+# Data and models
 
 
-@settings
-class FaceStage:
-    network: Config = field(default_factory=Config)
-    data: str = ""
-    talks: Count = 96
-    speakers: Count = 24
-    faces: Count = 96
-    mouth_weight: Positive = 10.0
-    frames: Count = FRAMES
-    sync_weight: NonNegative = 0.0
-    training: training.Settings = field(default_factory=training.Settings)
+def face_data(settings: Settings, extract: Extract, *, progress: bool = True) -> FaceDataset:
+    """Return the faces to train on: built-in talks of known words, or the user's videos.
 
-
-def build_face(settings, vocabulary: int) -> FaceRenderer:
+    Args:
+        settings: of the stage "face" or "sync"; both see the same faces.
+        extract: makes units of sound.
+        progress: whether to show a bar.
+    """
     own = settings.face
+    if own.data:
+        faces, notes = faces_in(own.data, extract, settings.data.on_error, progress)
+    else:
+        chosen = talks(settings.data, count=own.talks, heads=own.heads)
+        faces, notes = faces_of(tuple(chosen), extract), ""
+    reference = "same" if own.network.reference == "same" and settings.stage == "face" else "other"
+    return FaceDataset(faces, reference, own.rows, settings.now.training.seed, notes)
+
+
+def build_face(settings: Settings, vocabulary: int) -> FaceRenderer | LipSync:
+    """Return the untrained network of the stage "face" or "sync", for so many units."""
+    own = settings.now
     with torch.random.fork_rng():
         torch.manual_seed(own.training.seed)
-        model = FaceRenderer(replace(own.network, num_embeddings=vocabulary))
+        network = replace(own.network, num_embeddings=vocabulary)
+        if settings.stage == "sync":
+            return LipSync(network)
+        model = FaceRenderer(network)
+    if own.begin == "balanced":
+        _balance(model)
     return model.to(memory_format=torch.channels_last)
 
 
-def _window(tensor: Tensor, first: Tensor, count: int) -> Tensor:
-    places = first[:, None] + torch.arange(count, device=first.device)  # (B, count)
-    return tensor[torch.arange(len(tensor), device=first.device)[:, None], places]
+@torch.no_grad()
+def _balance(model: FaceRenderer) -> None:
+    """Let units count for more at first than what the encoder hands over."""
+    blocks = list(model.face_decoder_blocks)
+    for before, block in pairwise(blocks[:-1]):
+        block[0].conv_block[0].weight[before[0].conv_block[0].out_channels :] *= 0.1  # (in, out, 3, 3)
+    for module in model.unit2lip.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
 
 
-def face_step(model: FaceRenderer, batch: FaceBatch, settings, expert: LipSync | None = None):
-    own = settings.face
-    first = (training.uniform(len(batch.units), device=batch.units.device) * (FRAMES - own.frames + 1)).long()
+def face_recipe(settings: Settings) -> dict[str, Any]:
+    """Return settings and files that the weights of "face" or "sync" follow from, besides the units'."""
+    values, own = recipe(settings), settings.face
+    kept = {"data": values["data"], "files": written(face_files(own.data)) if own.data else []}
+    shared = {name: values["face"][name] for name in ("data", "talks", "heads", "rows")}
+    kept |= {"faces": shared, settings.stage: values[settings.stage]}
+    return kept | ({"sync": values["sync"]} if own.sync_weight and settings.stage == "face" else {})
+
+
+# The training steps
+
+
+def face_step(
+    model: FaceRenderer, batch: FaceBatch, settings: Settings = tiny, expert: LipSync | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return L1 of the faces, weighted on the mouth, and with an expert the sync loss.
+
+    Of each row `frames` pictures from a random place are drawn; attention sees the units of all ten.
+    """
+    own, device = settings.face, batch.units.device
+    first = (training.uniform(len(batch.units), device=device) * (FRAMES - own.frames + 1)).long()
     faces, references = (_window(each, first, own.frames) for each in (batch.faces, batch.references))
-    lips = _window(model.lips(batch.units), first, own.frames)
+    lips = _window(model.lips(batch.units), first, own.frames)  # (B, frames, D)
     drawn = model.draw(lips.flatten(0, 1), network_input(faces, references).flatten(0, 1))
     weight = drawn.new_ones(FACE_SIDE, FACE_SIDE)
     weight[MOUTH] = own.mouth_weight
-    off = (drawn - faces.flatten(0, 1) / 255).abs()
-    loss = (off * weight).mean() / weight.mean()
-    parts = {"mouth": off[(..., *MOUTH)].mean()}
+    off = (drawn - faces.flatten(0, 1) / 255).abs()  # (B frames, 3, 96, 96)
+    loss, parts = (off * weight).mean() / weight.mean(), {"mouth": off[..., MOUTH[0], MOUTH[1]].mean()}
     if expert is not None:
-        units = _window(batch.units, 2 * first, lip_sync.UNITS)
         mouths = drawn.unflatten(0, (-1, own.frames))[:, : lip_sync.FRAMES]
-        parts["sync"] = sync_loss(expert(units, mouths), 1.0)
+        parts["sync"] = sync_loss(expert(_window(batch.units, 2 * first, lip_sync.UNITS), mouths), 1.0)
         loss = loss + own.sync_weight * parts["sync"]
     return loss, parts
 
 
+def sync_step(model: LipSync, batch: FaceBatch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the cross-entropy of the cosine for units of the pictures and of another moment, and the share right."""
+    drawn = training.uniform(len(batch.units), device=batch.units.device)
+    first = (drawn * (FRAMES - lip_sync.FRAMES + 1)).long()
+    faces = _window(batch.faces, first, lip_sync.FRAMES) / 255
+    cosines = [model(_window(units, 2 * first, lip_sync.UNITS), faces) for units in (batch.units, batch.elsewhere)]
+    loss = (sync_loss(cosines[0], 1.0) + sync_loss(cosines[1], 0.0)) / 2
+    return loss, {"right": (cosines[0] > cosines[1]).float().mean()}
+
+
+def _window(values: Tensor, first: Tensor, count: int) -> Tensor:
+    """Some of the values of each row, from a place of its own: `(B, n, ...)` -> `(B, count, ...)`."""
+    rows, places = torch.arange(len(values), device=first.device)[:, None], torch.arange(count, device=first.device)
+    return values[rows, first[:, None] + places]
+
+
+# Figures
+
+
 class MouthScores(NamedTuple):
-    r: float
-    old: float
+    """How mouths move, over all rendered frames.
+
+    follows: correlation of their measured opening with the true one of the sound.
+    copies: with the true one of the video that was dubbed, before; the same on its own video.
+    cheek: mean absolute error of the colour of the cheeks, from 0 to 1.
+    """
+
+    follows: float
+    copies: float
     cheek: float
 
 
-def mouth_scores(renderer, extractor, talks, dubbed=None, reference=None) -> MouthScores:
-    rows = []
-    for talk, video in zip(talks, dubbed or talks, strict=True):
-        sound = torch.from_numpy(talk.sound())
-        units = extractor(sound, heads.SAMPLE_RATE) if extractor else torch.from_numpy(talk.truth.units)
-        frames = np.stack([video.frame(i) for i in range(video.frame_count)])
-        made = render(renderer, frames, video.truth.boxes, units, reference=reference)
-        order = ping_pong(video.frame_count, len(made))
-        places = face_places([video.truth.boxes[i] for i in order], *video.size)
-        seen = [i for i, place in enumerate(places) if place]
-        faces, true = (
-            torch.stack([crop_face(picture[i], places[i]) for i in seen]).permute(0, 2, 3, 1).flip(-1)
-            for picture in (made, torch.from_numpy(frames)[order])
-        )
-        cheeks = [each[:, 56:68, 12:22].float().mean((1, 2)) / 255 for each in (faces, true)]
-        rows.append((mouth_opening(faces.numpy()), talk.truth.opening[: len(made)][seen],
-                     video.truth.opening[order][seen], (cheeks[0] - cheeks[1]).abs().mean(1).numpy()))
-    made, new, old, cheek = (np.concatenate(c) for c in zip(*rows))
-    return MouthScores(np.corrcoef(made, new)[0, 1], np.corrcoef(made, old)[0, 1], cheek.mean())
+def new_talks(settings: Settings = tiny, count: int = 12, seed: int = 0) -> list[Talk]:
+    """Return talks whose words, voices and heads are all new to the training."""
+    return talks(settings.data, True, count, seed, speakers=NEW_VOICES, heads=NEW_HEADS)
+
+
+def mouth_scores(
+    renderer: FaceRenderer,
+    extract: Extract | None,
+    talks: Sequence[Talk],
+    dubbed: Sequence[Talk] | None = None,
+    reference: str | UInt8[Tensor, "3 side side"] | None = None,
+) -> MouthScores:
+    """Render the mouths of talks and measure how far they open, see `MouthScores`.
+
+    Args:
+        renderer: of the mouths.
+        extract: makes units of sound; None takes the phones of the truth.
+        talks: whose sound is said.
+        dubbed: talks over whose video it is said, one for each; None: over its own.
+        reference: see `avlib.models.face_renderer.render_frames`.
+    """
+    pairs = zip(talks, talks if dubbed is None else dubbed, strict=True)
+    columns = zip(*(_measured(renderer, extract, *pair, reference) for pair in pairs), strict=True)
+    opening, new, old, cheek = map(np.concatenate, columns)
+    with np.errstate(invalid="ignore"):  # mouths that do not move at all have no correlation
+        follows, copies = (float(np.nan_to_num(np.corrcoef(opening, true)[0, 1])) for true in (new, old))
+    return MouthScores(follows, copies, float(cheek.mean()))
+
+
+def _measured(
+    renderer: FaceRenderer, extract: Extract | None, talk: Talk, video: Talk, reference: Any
+) -> tuple[np.ndarray, ...]:
+    """Opening of the rendered mouths, true ones of the sound and of the video, and errors of the cheeks' colour."""
+    sound = torch.from_numpy(talk.sound())
+    units = torch.from_numpy(talk.truth.units) if extract is None else extract(sound, SAMPLE_RATE)
+    frames = torch.stack([torch.from_numpy(video.frame(index)) for index in range(video.frame_count)])
+    made = render(renderer, frames, video.truth.boxes, units, reference=reference)
+    order = ping_pong(video.frame_count, len(made))
+    places = face_places([video.truth.boxes[index] for index in order], *video.size)
+    seen = [index for index, place in enumerate(places) if place]
+    faces, true = (
+        torch.stack([crop_face(pictures[index], places[index]) for index in seen]).permute(0, 2, 3, 1).flip(-1)
+        for pictures in (made, frames[order])
+    )
+    colours = [each[:, _CHEEKS[0], _CHEEKS[1]].float().mean((1, 2)) / 255 for each in (faces, true)]
+    openings = talk.truth.opening[: len(made)][seen], video.truth.opening[order][seen]
+    return mouth_opening(faces.numpy()), *openings, (colours[0] - colours[1]).abs().mean(1).numpy()

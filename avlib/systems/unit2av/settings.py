@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from ... import training
 from ...datasets.unit2av.dataset import Data
-from ...models import face_renderer, unit_source, unit_vocoder
+from ...errors import ParameterError
+from ...models import face_renderer, lip_sync, unit_source, unit_vocoder
 from ...models.durations import DurationConfig
 from ...settings import Count, Natural, NonNegative, Positive, settings
 
@@ -92,9 +95,12 @@ class PitchStage:
 
 @settings
 class SyncStage:
-    """An expert that knows whether mouths and units belong together, for the sync loss."""
+    """A judge of lips for the sync loss: whether mouths and units are of one moment. It sees the faces of FaceStage.
 
-    width: Count = 64
+    network: sizes; the number of units is that of the extractor.
+    """
+
+    network: lip_sync.Config = field(default_factory=lip_sync.Config)
     training: training.Settings = field(default_factory=training.Settings)
 
 
@@ -102,17 +108,34 @@ class SyncStage:
 class FaceStage:
     """The face renderer, whose training is not published.
 
-    network: sizes; its `reference` is what the network sees of the face in training.
-    talks: built-in videos.
+    network: sizes; its `reference` is what it sees in training and, unless it is told otherwise, in inference: "same",
+        as in published inference, lets it copy the mouth of the video; "other" and "still" are trained alike.
+    data: a folder of videos with their boxes, or a table, see `avlib.datasets.unit2av.faces.read_videos`; "" takes
+        built-in talks.
+    talks, heads: number of built-in talks and heads, by the speakers of `Data`.
+    rows: windows of ten pictures of each video in an epoch.
+    frames: pictures that are drawn of each row, next to each other; at least 5 with a sync loss.
+    begin: random weights as "published"; "balanced" for short trainings: units count for more at first, and attention
+        has no dropout.
     mouth_weight: of the error in the mouth, relative to the rest.
-    sync_weight: of the sync loss; above 0 the stage "sync" is trained first.
+    sync_weight: of the sync loss; above 0 the stage "sync" is trained first. Wav2Lip: 0.03.
     """
 
     network: face_renderer.Config = field(default_factory=lambda: face_renderer.Config(reference="other"))
-    talks: Count = 60
+    data: str = ""
+    talks: Count = 96
+    heads: Count = 96
+    rows: Count = 4
+    frames: Annotated[int, Field(ge=1, le=face_renderer.FRAMES)] = face_renderer.FRAMES
+    begin: Literal["published", "balanced"] = "published"
     mouth_weight: Positive = 10.0
     sync_weight: NonNegative = 0.0
     training: training.Settings = field(default_factory=training.Settings)
+
+    def __post_init__(self):
+        if self.sync_weight and self.frames < lip_sync.FRAMES:
+            found = f"{self.frames} with a sync loss"
+            raise ParameterError("frames", found, f"at least {lip_sync.FRAMES}, which it sees at once")
 
 
 @settings
@@ -174,6 +197,12 @@ tiny = Settings(
         ),
         training=_quick(360),
     ),
-    sync=SyncStage(training=_quick(200)),
-    face=FaceStage(training=_quick(300)),
+    sync=SyncStage(training=_quick(150)),
+    face=FaceStage(
+        network=face_renderer.Config(
+            encoder_widths=(4, 8, 16, 32, 48, 64), decoder_widths=(64, 64, 48, 32, 16, 8), feedforward=128,
+            output_width=8, reference="other",
+        ),
+        frames=1, begin="balanced", training=_quick(400, 8, betas=(0.9, 0.95)),
+    ),
 )  # fmt: skip

@@ -25,12 +25,15 @@ from ...datasets.unit2av.dataset import (
     split_speech,
 )
 from ...datasets.unit2av.dataset import talks as talks_of
+from ...datasets.unit2av.faces import FaceBatch, FaceDataset
 from ...datasets.voices import UNKNOWN, Voices
 from ...errors import ParameterError
 from ...extract import speakers
 from ...extract.discrete import UnitExtractor, fit_units
 from ...extract.units import ContentEncoder, content_encoder, recognizer_encoder
 from ...features import SAMPLE_RATE, vocoder_log_mel
+from ...models.face_renderer import FaceRenderer
+from ...models.lip_sync import LipSync
 from ...models.recognizer import Config as RecognizerConfig
 from ...models.recognizer import Recognizer
 from ...models.unit_source import UnitSource
@@ -48,7 +51,10 @@ from ...once import done_once, written
 from ...settings import recipe
 from ...training.recognition import recognizer_step
 from .. import Stage, device_of, trained_by
+from .faces import build_face, face_data, face_recipe, face_step, sync_step
 from .settings import Settings, tiny
+
+FACES = ("sync", "face")  # stages of pictures
 
 # Units, speakers, data
 
@@ -98,9 +104,15 @@ def split(settings: Settings, **how: Any) -> Split:
     return split_speech(settings.data, vocabulary, made, embedder(settings), seed, progress=progress)
 
 
-def data(settings: Settings, *, progress: bool = True) -> Voices | UnitDataset:
+def data(settings: Settings, *, progress: bool = True) -> Voices | UnitDataset | FaceDataset:
     """Return what the stage of the settings trains on."""
-    return voices(settings) if settings.stage == "recognizer" else split(settings, progress=progress).train
+    if settings.stage == "recognizer":
+        return voices(settings)
+    if settings.stage not in FACES:
+        return split(settings, progress=progress).train
+    if settings.stage == "face" and settings.face.sync_weight:
+        _expert(settings, progress=progress)  # trained now, and not within a training
+    return face_data(settings, extractor(settings, progress=progress), progress=progress)
 
 
 def voices(settings: Settings) -> Voices:
@@ -140,6 +152,8 @@ def build(settings: Settings, **how: Any) -> nn.Module:
     That of "adversarial" has a child for each network, "generator" and "discriminators".
     """
     own = settings.now
+    if settings.stage in FACES:
+        return build_face(settings, extractor(settings, **how).vocabulary)
     with torch.random.fork_rng():
         torch.manual_seed(own.training.seed)
         if settings.stage == "recognizer":
@@ -234,6 +248,23 @@ def _log_spectrum(waveform: Tensor, size: int) -> Tensor:
     return torch.stft(waveform, size, size // 4, window=window, return_complex=True).abs().clamp(min=1e-3).log()
 
 
+def _face_step(model: FaceRenderer, batch: FaceBatch, settings: Settings) -> tuple[Tensor, dict[str, Tensor]]:
+    expert = _expert(settings).to(batch.units.device) if settings.face.sync_weight else None
+    return face_step(model, batch, settings, expert)
+
+
+_EXPERTS: dict[str, LipSync] = {}  # the last one
+
+
+def _expert(settings: Settings, **how: Any) -> LipSync:
+    """The trained judge of lips, which learns no more."""
+    settings = replace(settings, stage="sync")
+    if (key := repr(settings)) not in _EXPERTS:
+        _EXPERTS.clear()
+        _EXPERTS[key] = trained(settings, **how).model.requires_grad_(False)
+    return _EXPERTS[key]
+
+
 # Stages
 
 
@@ -259,6 +290,9 @@ def _recipe(settings: Settings) -> dict[str, Any] | None:
             return None
         kept = {name: value for name, value in values["recognizer"].items() if name != "clusters"}
         return {"recognizer": kept} | ({"speakers": settings.data.speakers} if own.target == "speakers" else {})
+    if settings.stage in FACES:
+        files = written(sound_files(settings.data.data)) if settings.data.data else []
+        return {"recognizer": values["recognizer"], "sound": files} | face_recipe(settings)
     kept = {name: values[name] for name in ("data", "vocoder", *(["recognizer"] * needs_units))}
     kept |= {"speaker": speakers.embedder(settings.vocoder.speaker)[1]}
     if settings.stage == "pitch":
@@ -288,5 +322,7 @@ stages: Mapping[str, Stage] = {
         save=lambda model, folder, settings: model["generator"].save(folder), **_VALIDATED,
     ),
     "pitch": _stage(pitch_step, ("recognizer",), UnitSource, **_VALIDATED),
+    "sync": _stage(sync_step, ("recognizer",), LipSync),
+    "face": _stage(_face_step, ("recognizer",), FaceRenderer),
 }  # fmt: skip
 trained = trained_by(stages, __name__)
