@@ -23,35 +23,9 @@ from .running import Inputs, Model, Run, named_path, parameter_names
 class Trace(Recording):
     """The record of a run: rows, sizes, formulas."""
 
-    def table(self, depth: int | None = None, ops: bool | None = None) -> str:
-        """Return a table for a terminal; see `avlib.shapes.rendering.table`."""
-        return rendering.table(self, depth=depth, ops=ops)
-
-    def diff(self, other: Recording) -> compare.Diff:
-        """Return the differences of another trace; see `avlib.shapes.compare.diff`."""
-        return compare.diff(self, other)
-
-    def check(self, expected: Mapping[Any, Any]) -> None:
-        """Raise ShapeError if a module's output is not as expected; see `avlib.shapes.compare.check`."""
-        compare.check(self, expected)
-
-    def to_json(self, path: Any = None) -> str:
-        """Return JSON, and write it to `path` if given."""
-        return rendering.to_json(self, path)
-
-    def to_csv(self, path: Any = None) -> str:
-        """Return CSV, and write it to `path` if given."""
-        return rendering.to_csv(self, path)
-
-    def to_svg(self, depth: int = 1) -> str:
-        """Return a picture of the flow; see `avlib.shapes.flow.svg`."""
-        return flow.svg(self, depth=depth)
-
-    def _repr_html_(self) -> str:
-        return rendering.html(self)
-
-    def __repr__(self) -> str:
-        return rendering.table(self)
+    table, to_json, to_csv, to_svg = rendering.table, rendering.to_json, rendering.to_csv, flow.svg
+    diff, check = compare.diff, compare.check
+    __repr__, _repr_html_ = rendering.table, rendering.html
 
 
 def trace(
