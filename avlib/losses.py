@@ -59,7 +59,6 @@ def contrastive_loss(
     Source: CAV-MAE, `forward_contrastive`.
 
     Args:
-        audio: `(batch, width)`.
         image: `(batch, width)`, of the same clips.
         temperature: divides the cosines; 0.05 as published.
         both_directions: average with the loss of sounds that pick pictures. The published trainings do not.
@@ -103,12 +102,8 @@ def supervised_contrastive_loss(
 
     Args:
         embeddings: `(batch, width)`, of any length.
-        labels: `(batch,)`.
         temperature: 0.07 as published in the code.
         words: `(batch,)`; if given, P and A are limited to the item's word. Batches for it: `avlib.datasets.sampling`.
-
-    Raises:
-        ParameterError: a temperature that is not positive.
     """
     if not temperature > 0:
         raise ParameterError("temperature", f"{temperature}", "more than 0")
@@ -176,13 +171,9 @@ def pair_contrastive_loss(
     Each is a mean over the items that have that partner, or 0. Gradients reach the partners too.
 
     Args:
-        anchor: `(batch, width)`.
         positive: of the same word and label: `anchor[partners.same]`, see `draw_partners`.
         margin: cosines to the negative below it cost nothing.
         has_positive: `(batch,)`, True where there is a positive; None: everywhere.
-
-    Raises:
-        ParameterError: a margin outside [-1, 1).
     """
     if not -1 <= margin < 1:
         raise ParameterError("margin", f"{margin}", "-1 or more, and less than 1, as cosines are")
@@ -241,7 +232,6 @@ def cross_entropy_loss(
     `F.cross_entropy` with class weights divides by their sum over the batch; this divides by the number of items.
 
     Args:
-        logits: `(batch, classes)`.
         target: `(batch,)`, class indices; or `(batch, classes)`, probabilities.
         weights: `(batch,)`, such as `class_balanced_weights(counts)[target]`.
         label_smoothing: this share of the target is spread over all classes.
@@ -305,8 +295,6 @@ def class_balanced_loss(
     """A loss times the weight of each item's class; arXiv:1901.05555, section 3.3.
 
     Args:
-        logits: `(batch, classes)`.
-        target: `(batch,)`, class indices.
         weights: `(classes,)`, of `class_balanced_weights`.
         form: "softmax" is cross entropy, "sigmoid" the sum of the binary ones of all classes (the published code takes
             their mean), "focal" that sum with the focal factor.
@@ -431,7 +419,6 @@ def balancing_weights(
 
     Args:
         counts: `(words, classes)`, of the training split; see `count_table`.
-        form: "balanced" or "inverse".
         laplace: is added to each count; 1 keeps the weights of rare cells lower.
         cap: no weight is above it; None for no cap.
 

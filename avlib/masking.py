@@ -79,9 +79,6 @@ def whole_strips(
     Args:
         grid: rows (frequency) and columns (time).
         exact: False asks for the published number of columns in `tf`.
-
-    Raises:
-        ParameterError: another mode, or a ratio out of range.
     """
     check_choice("mask_mode", mode, MASK_MODES)
     height, width = grid
@@ -112,7 +109,6 @@ def random_mask(
     sample, then for the rows of each.
 
     Args:
-        batch: number of samples.
         grid: rows (frequency or height) and columns (time or width); patch (h, w) has index `h * columns + w`.
         ratio: share of patches to remove, in [0, 1).
         mode: "unstructured", "time" (whole columns), "freq" (whole rows) or "tf" (both).

@@ -45,9 +45,6 @@ def done_once(
         source: names of modules (`__name__`) whose code, with all of avlib that they import, the result follows from.
         together: whether all processes that torchrun started make the result, of which the first writes its own;
             otherwise the first makes it alone.
-
-    Raises:
-        CacheError: the cache cannot be written.
     """
     text = json.dumps(recipe, sort_keys=True, default=repr)
     modules = (source,) if isinstance(source, str) else tuple(source)

@@ -209,7 +209,6 @@ class Canvas:
             x: of the shape's origin, to the right.
             y: of the shape's origin, upwards.
             angle: in radians, counter-clockwise.
-            opacity: in [0, 1].
             soft: the width of a blurred edge; 0 is a sharp edge, smoothed over one pixel.
         """
         cos, sin = math.cos(self.turn), math.sin(self.turn)

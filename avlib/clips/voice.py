@@ -59,7 +59,6 @@ def speak(tracks: Tracks, tract: float, tilt: float, dice: np.random.Generator) 
     """Synthesise tracks.
 
     Args:
-        tracks: of `frames` frames.
         tract: factor of upper formants and bandwidths against an adult's.
         tilt: Hz above which the voice falls by 6 dB in an octave more; low for a soft voice.
 

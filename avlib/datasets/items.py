@@ -37,7 +37,6 @@ class ItemDataset(Dataset):
 
     Raises:
         DatasetError: no items.
-        ParameterError: a negative seed, or another policy.
     """
 
     ragged: ClassVar[tuple[str, ...]] = ()  # contents whose size differs between items: in memory a list, not a tensor

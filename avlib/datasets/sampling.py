@@ -29,9 +29,7 @@ class WordLabelSampler(Sampler[int]):
     Args:
         words: `(items,)`, numbers of words; all 0 where there is one word, or any may be compared with any.
         labels: `(items,)`, numbers of classes.
-        words_per_batch: different words in a batch.
         clips_per_label: clips of each label of a word; 2 or more for a loss that needs another one of the same label.
-        seed: of the draws; the same on all processes.
 
     Raises:
         DatasetError: no items, or fewer than a batch has.

@@ -149,7 +149,6 @@ def read_window(
 
     Args:
         begin: maps the number of samples of the clip to the first sample of the window.
-        channel: None averages all.
         change: applied to a sound that is read whole, before the window is taken.
 
     Returns:

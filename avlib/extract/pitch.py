@@ -109,8 +109,6 @@ def pitch(
 
     Args:
         waveform: mono, in [-1, 1]; one voice alone, as an accompaniment would be followed too.
-        rate: in Hz.
-        hop_length: samples from one frame to the next.
         method: "autocorrelation" (Boersma 1993), "pyin", or, where installed, "torchfcpe" and "swift-f0".
         check: another method, "pyin" to find octave errors: `octave` is set where it differs by more than 100 cents.
         lowest: Hz; what is lower counts as unvoiced.

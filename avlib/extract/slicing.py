@@ -41,7 +41,6 @@ def slices(
 
     Args:
         waveform: `(samples,)`, mono, in [-1, 1], or its pieces.
-        rate: in Hz.
         threshold: dB of full scale.
         shortest: seconds of sound between two pauses.
         longest: seconds; sound without a pause is cut at its quietest 20 ms in the second half of them. None leaves it

@@ -27,7 +27,6 @@ def check_boxes(boxes: Any, count: int | None = None, subject: object = "boxes")
 
     Args:
         boxes: for each frame x1, y1, x2, y2 in pixels, or None.
-        count: of frames; None: any.
 
     Raises:
         ParameterError: another number of boxes, or one that is not four finite numbers.
@@ -54,8 +53,6 @@ def face_places(boxes: Sequence, height: int, width: int, missing: str = "keep")
     """Return the pixels of each box that lie in the picture; None if there are none.
 
     Args:
-        height: of the pictures, in pixels.
-        width: of the pictures, in pixels.
         missing: "keep" keeps None where there is no face. "fill" takes the place of the frame before, and at the
             beginning that of the first face.
 

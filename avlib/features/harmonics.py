@@ -35,8 +35,6 @@ def turns(
     Args:
         hertz: pitch at `(k + 0.5) * hop_length` samples, linear between and constant beyond these; continuous through
             unvoiced frames, since a zero makes the pitch glide there. Neither NaN nor negative.
-        sample_rate: in Hz.
-        hop_length: samples in a frame.
         phase: turns at sample 0.
 
     Returns:

@@ -22,9 +22,6 @@ def cav_mae_frame_indices(
     the frame *before* the first of each part, since OpenCV is sent to index `k - 1` and reads from there.
 
     Args:
-        frame_count: frames in the clip.
-        frame_rate: in Hz.
-        total_frames: how many to take; 10 as published.
         max_seconds: later frames are never used; 10 as published.
 
     Returns:

@@ -142,7 +142,6 @@ def kaldi_fbank(
 
     Args:
         waveform: `(..., samples)`. Computed in float32, or float64 if it is that.
-        sample_rate: in Hz.
 
     Returns:
         `(..., (samples - window) // hop + 1, n_mels)`, on the device and in the dtype of the waveform.
@@ -246,8 +245,6 @@ def whisper_log_mel(
     Args:
         waveform: `(..., samples)`, mono, 16 kHz.
         n_mels: 80, or 128 as in large-v3.
-        hop_length: samples from one column to the next.
-        n_fft: samples of the window, and of the FFT.
 
     Returns:
         `(..., n_mels, samples // hop_length)`: mel, time; about -1 to 1.5. On the device and in the dtype of the
@@ -273,11 +270,8 @@ def resnet_log_mel(
 
     Args:
         waveform: `(..., samples)`, mono, 16 kHz. Clips of one length: another length is another hop.
-        n_mels: rows; 224 for ResNet50.
-        columns: likewise.
         hop_length: samples from one column to the next; None takes `resnet_hop_length`, and the first `columns`; else
             all `samples // hop_length + 1` are returned.
-        n_fft: samples of the window, and of the FFT.
 
     Returns:
         `(..., n_mels, columns)`: mel, time. On the device and in the dtype of the waveform.

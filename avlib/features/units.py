@@ -32,7 +32,6 @@ def check_units(
     """Refuse units that are not in a table.
 
     Args:
-        units: of any shape.
         vocabulary: K, the rows of the table; None refuses negative units alone.
         name_of: names the place of a unit in the message, by its index in the flattened units.
 

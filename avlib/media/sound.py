@@ -31,7 +31,6 @@ def read_audio(
     """Read the sound of an audio or video file as mono.
 
     Args:
-        path: any file that FFmpeg reads.
         sample_rate: resampled to this many Hz; None keeps the file's own rate.
         channel: None averages all channels; 0 keeps the first one only, as the published CAV-MAE pipeline does.
         start: skip this many seconds of the sound. Up to a minute the samples are those of a reading from the

@@ -28,7 +28,6 @@ class SteadyVideo:
     The file is decoded once at first, to know all times, and is read anew by `pictures`.
 
     Args:
-        path: any file that FFmpeg reads.
         frame_rate: of the ticks, in Hz.
 
     Attributes:

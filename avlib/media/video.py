@@ -65,7 +65,6 @@ def read_clip(
     """Read the sound and chosen pictures of a clip in one decoding pass.
 
     Args:
-        path: any file that FFmpeg reads.
         frame_rule: from the number of frames (that begin within `seconds`) and the frame rate in Hz to the wanted
             indices, for example `avlib.features.cav_mae_frame_indices`.
         sample_rate: of the waveform, in Hz; None keeps the file's own rate.
@@ -74,7 +73,6 @@ def read_clip(
 
     Raises:
         MediaError: no such file, a missing stream, a broken or truncated one, or samples that are not finite.
-        ParameterError: a wrong choice or number.
     """
     check_reading(0.0, seconds, sample_rate)
     check_choice("audio", audio, ("required", "silence"))
@@ -130,7 +128,6 @@ def read_frames(
     """Read chosen pictures of a video in one pass, turned upright.
 
     Args:
-        path: any file that FFmpeg reads.
         indices: of the pictures, counted from 0 in the order in which they are shown; any order, repeats allowed. Or a
             rule as in `read_clip`.
         times: or the seconds: the picture that is on the screen then (before the first one, the first).

@@ -28,12 +28,9 @@ def write_video(
     """Write pictures and sound as mp4 (h264, aac) that browsers play.
 
     Args:
-        path: the file to write; its folder must exist.
         frames: uint8 RGB pictures of one size, each an array `(height, width, 3)` or a tensor `(3, height, width)`. An
             odd height or width is made even, as the codec wants, by repeating the last row or column.
-        frame_rate: in Hz.
         waveform: `(channels, samples)`, one or two channels in [-1, 1].
-        sample_rate: of the waveform, in Hz.
         metadata: tags such as title and comment.
     """
     if waveform is not None and (waveform.ndim != 2 or waveform.shape[0] not in (1, 2)):
@@ -69,13 +66,8 @@ def write_wav(
     """Write sound as a 16-bit PCM wav file; values beyond [-1, 1] are clipped.
 
     Args:
-        path: the file to write; its folder must exist.
         waveform: `(samples,)` or `(channels, samples)`, or pieces of it, one after another.
-        sample_rate: in Hz.
         metadata: tags that the format knows: title, comment, artist, software, date.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     import soundfile
 

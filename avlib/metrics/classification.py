@@ -46,7 +46,6 @@ def accuracy(scores: Float[Tensor, "items classes"], targets: Tensor) -> float:
     Of equal highest scores each counts in part, so that a model with constant scores is at chance.
 
     Args:
-        scores: `(items, classes)`.
         targets: `(items, classes)`, of which the largest are right; or `(items,)`, class indices.
     """
     return float(correct(scores, targets).mean())
@@ -70,7 +69,6 @@ def ensemble(
     """Mean probabilities over several frames of each item, as published.
 
     Args:
-        logits: `(frames, items, classes)`.
         task: "multi-label" takes sigmoids (AudioSet, scored by mAP), "single-label" softmaxes (VGGSound, by accuracy).
     """
     check_choice("task", task, ("multi-label", "single-label"))
@@ -156,7 +154,6 @@ def classification_figures(logits: Float[Tensor, "items classes"], targets: Numb
 
     Args:
         logits: `(items, classes)`, of which a softmax makes probabilities.
-        targets: `(items,)`, class indices.
     """
     require_finite("logits", logits)
     predicted, found = _classes(logits.argmax(dim=1), targets, logits.shape[1])
@@ -174,7 +171,6 @@ def calibration(probabilities: Float[Tensor, "items classes"], targets: Numbers,
 
     Args:
         probabilities: `(items, classes)`; the highest gives the predicted class and its confidence.
-        targets: `(items,)`, class indices.
         bins: of equal width from 0 to 1, each with its upper edge.
     """
     check_whole("bins", bins, 1)
@@ -252,7 +248,6 @@ def group_table(
 
     Args:
         figures: functions of the clips' values, by name: `{"UAR": balanced_accuracy}`.
-        groups: `(items,)`, the group of each clip.
         values: each with a row for each clip, in the order in which the figures take them.
     """
     names, places = _grouped(groups, values)

@@ -100,9 +100,6 @@ class AudioTokenEmbedder(nn.Module):
         width: of the token: that of the text encoder, 768 for Stable Diffusion 1.x.
         reference_dropout: keep the dropout of the unary potential on in evaluation, as published. A clip then gives
             another token each time unless torch is seeded.
-
-    Raises:
-        ParameterError: a width that is not positive.
     """
 
     def __init__(self, in_width: int = 2304, width: int = 768, reference_dropout: bool = False):
@@ -122,10 +119,6 @@ class AudioTokenEmbedder(nn.Module):
         Args:
             features: `(B, 496, 2304)`, of `BEATs.features`.
             mask: `(B, 496)`, True = valid, of `BEATs.token_mask`; None: all are.
-
-        Raises:
-            ShapeError: features of another width.
-            ParameterError: a mask of another shape.
         """
         a, weights = self._attend(features, mask)
         return (weights[:, None] @ a).squeeze(1)
@@ -161,9 +154,6 @@ class AudioTokenEmbedder(nn.Module):
         Args:
             path: `embedder_learned_embeds.bin`, a flat PyTorch file; or a folder.
             reference_dropout: see the class. None: as saved, or off.
-
-        Raises:
-            CheckpointError: the file cannot be read, or a parameter does not fit.
         """
         tensors, config = checkpoints.read(path)
         if reference_dropout is None:
@@ -296,7 +286,6 @@ def prompt_embeddings(
     """Embed prompts with an audio token in each: a pipeline's `prompt_embeds`.
 
     Args:
-        text_encoder: `CLIPTextModel`.
         prompts: B sentences with a placeholder each, or one for all tokens.
         tokens: `(B, 768)`, of `AudioTokenEmbedder`.
 

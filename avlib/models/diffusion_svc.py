@@ -113,7 +113,6 @@ class DiffusionSVC(nn.Module):
         """Condition of each frame: its unit, its pitch and its singer, added up.
 
         Args:
-            units: `(B, U, 256)`.
             hertz: `(B, T)`, continuous through unvoiced frames.
             mel2ph: `(B, T)`, the number of each frame's unit from 1; 0 is padding.
             singers: `(B,)` numbers from 0, or `(B, S)` weights of a mixture of all singers.
@@ -199,7 +198,6 @@ class DiffusionSVC(nn.Module):
         """Log10 mel spectrograms, `(B, T, 128)`; beyond its length an item is the floor of the range.
 
         Args:
-            condition: `(B, 256, T)`, of `encode`.
             steps: 100 is the published speed-up of 10; see `sample_with`, also for `sampler` and `progress`.
             noise: `(B, 1, 128, T)`, normal; None: random.
             start: log10 mel `(B, T, 128)`, which with the noise of time `depth - 1` takes the place of noise alone.

@@ -97,7 +97,6 @@ class NSFHiFiGAN(nn.Module):
             f0: Hz; 0 is unvoiced.
             noise: True draws noise and the start of each overtone, in the published order; False leaves both out. A
                 tensor of `draw` is taken as it is, so that pieces of a longer sound can share it.
-            generator: of the noise; None is torch's own.
             phase: None adds up the phase as published, in float32, whose rounding moves overtones by up to a thousandth
                 of a turn in 6 s. Else turns before the first sample, of the fundamental, `(B,)` or a number, or of each
                 sine, `(B, 9)`, as `phases` gives them for a piece; then added up in float64.

@@ -77,7 +77,6 @@ def fit_positions(
     """Fit positional embeddings of one grid to a picture with another.
 
     Args:
-        positions: `(1, patches, width)`.
         built: rows and columns that the model was built for.
         how: "interpolate" stretches the grid (bicubic, anti-aliased, timm's); "cut" takes its first rows and columns,
             so that a column keeps its time of the training.

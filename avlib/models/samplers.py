@@ -77,7 +77,6 @@ def sample_with(
         sampler: "plms" (published, linear multistep; here PNDM without Runge-Kutta steps), "ddpm" (ancestral, with
             fresh noise and clean data clipped to [-1, 1]), "ddim"; "unipc" and "dpm++" of order 2, spaced by log-SNR.
         betas: None: `linear_betas()`.
-        predicts: "noise" or "x0".
         depth: number of times to go through; None: all. A shallow run makes the same share of the steps, two at least.
         generator: of the noise that "ddpm" adds.
         progress: is called with the number of evaluations done and their total.

@@ -83,7 +83,6 @@ class SourceFilterVocoder(nn.Module):
             voiced: True = voiced; None: where `f0` is above 0.
             noise: False leaves it out; a tensor of unit variance is taken as it is, so that pieces of a longer sound
                 can share it.
-            generator: of the noise; None is torch's own.
             phase: turns of the fundamental at sample 0; those of `phases` for a piece of a longer sound.
             lengths: valid frames; the sound is 0 beyond them.
 

@@ -39,10 +39,7 @@ class TextToImage(nn.Module):
     """The parts of a Stable Diffusion.
 
     Args:
-        unet: a UNet2DConditionModel.
         vae: an AutoencoderKL, or `PatchPCA`, which has its interface.
-        text_encoder: a CLIPTextModel.
-        tokenizer: a CLIPTokenizer.
         scheduler: of diffusers; says what the UNet predicts, and how to sample.
     """
 
@@ -96,7 +93,6 @@ class TextToImage(nn.Module):
         """Generate images from embedded prompts, through the pipeline.
 
         Args:
-            prompt_embeds: `(B, 77, 768)`.
             seed: of the first noise. One number gives all rows the same noise, several give one each.
             guidance: scale of classifier-free guidance; 1 is none.
 

@@ -150,7 +150,6 @@ class Judge(nn.Module):
 
     Args:
         classes: their number for each attribute, such as {"kind": 8, "size": 2}.
-        width: channels of the first layer.
     """
 
     def __init__(self, classes: Mapping[str, int], width: int = 16, embedding: int = 32):
@@ -191,11 +190,7 @@ class Judge(nn.Module):
 
     @classmethod
     def from_checkpoint(cls, path: Path | str) -> Judge:
-        """Build a model from a folder that `save` wrote.
-
-        Raises:
-            CheckpointError: it cannot be read or does not fit.
-        """
+        """Build a model from a folder that `save` wrote."""
         tensors, config = checkpoints.read(path)
         settings = config.get("settings")
         if config.get("model") != cls.__name__ or not isinstance(settings, Mapping):

@@ -31,9 +31,6 @@ def svg(trace: Recording, depth: int = 1) -> str:
     Args:
         depth: how deep modules are taken apart; 1 shows those directly inside the whole. A function without modules is
             shown by its operations that change a shape. More than 60 stages are shown less deep.
-
-    Raises:
-        ParameterError: the depth is negative.
     """
     if depth < 0:
         raise ParameterError("depth", str(depth), "0 or more")

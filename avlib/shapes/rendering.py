@@ -42,9 +42,6 @@ def table(trace: Recording, depth: int | None = None, ops: bool | None = None) -
     Args:
         depth: the deepest level; the first row has depth 0. By default as deep as some 90 lines allow.
         ops: show operations; by default only if there are no modules.
-
-    Raises:
-        ParameterError: the depth is negative.
     """
     if depth is not None and depth < 0:
         raise ParameterError("depth", str(depth), "0 or more")
@@ -342,11 +339,7 @@ def _meanings(trace: Recording) -> Mapping[str, Any]:
 
 
 def to_csv(trace: Recording, path: str | Path | None = None) -> str:
-    """Return a trace as CSV, one line per row.
-
-    Raises:
-        CacheError: the file of `path` cannot be written.
-    """
+    """Return a trace as CSV, one line per row."""
     found = io.StringIO()
     writer = csv.DictWriter(found, list(_record(Row(0, "", 1, "op", "", None, 0))), lineterminator="\n")
     writer.writeheader()
@@ -375,9 +368,6 @@ def to_json(trace: Recording, path: str | Path | None = None) -> str:
     The keys are those of `Trace`, `Row`, `Source`, `Requirement`, `TensorInfo` and `Statistics`. An unknown size is
     null, formulas are text; `output` nests `{"tuple": [...]}`, `{"list": [...]}`, `{"dict": [[key, value], ...]}` and
     `{"tensor": {...}}`.
-
-    Raises:
-        CacheError: the file of `path` cannot be written.
     """
     content = {"format": "avlib.shapes 1"} | _fields(trace) | {"output": _nest(trace.output)}
     return _saved(json.dumps(content, ensure_ascii=False, allow_nan=False), path)

@@ -201,7 +201,6 @@ def trained_by(stages: Mapping[str, Stage], module: str) -> Callable[..., Traine
 
         Args:
             settings: what to train; `settings.stage` is the last stage.
-            device: None or "auto" takes a GPU if there is one.
             live: draw the loss while it falls, in a notebook.
 
         Raises:

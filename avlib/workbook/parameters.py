@@ -185,7 +185,6 @@ def resolve(
 
     Raises:
         ParameterError: a name is unknown, a value is not allowed, or a file is missing.
-        CacheError: `out_dir` cannot be created or written.
     """
     passed = own_names(declared, passed, system)
     refuse_unknown(passed, declared)

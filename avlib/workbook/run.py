@@ -151,7 +151,6 @@ def run_many(
 
     Args:
         parameters: values by name; every notebook must declare each of them.
-        cell_timeout: seconds that one cell may take.
         update: called with all results so far and the newest one, or with None about once a second.
     """
     passed = check_parameters(notebooks, parameters)

@@ -138,7 +138,6 @@ class AudioTokenDataset(ItemDataset):
 
     Raises:
         DatasetError: no clips.
-        ParameterError: a number or choice out of range.
     """
 
     def __init__(

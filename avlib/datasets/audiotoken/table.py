@@ -303,15 +303,9 @@ def extract_audio(
 
     Files that exist are kept, so that an interrupted run goes on. In the published layout the folder is `audio`.
 
-    Args:
-        folder: created when it does not exist.
-        channel: None averages those of a sound, 0 takes the first.
-        on_error: "raise", or "skip" to leave clips without usable sound out and report them.
-
     Raises:
         MediaError: a clip without sound, or a broken one.
         DatasetError: two clips of one name.
-        CacheError: the folder cannot be written.
     """
     for clip in clips:
         if clip.wav is None and clip.path is None:

@@ -119,7 +119,6 @@ class CAVMAEDataset(ItemDataset):
 
     Raises:
         DatasetError: no items, or a label that is not in the table.
-        ParameterError: a number or choice out of range.
     """
 
     ragged = ("sounds",)

@@ -69,11 +69,8 @@ def extract(
     source exists. A clip that changed since is done again. A mark tells clips of one name from several folders apart.
 
     Args:
-        target: the folder to write to; created when it does not exist.
         table: the classes; None takes the labels that the items have.
         name: of the json file, for several lists in one folder ("train", "eval").
-        channel: None averages the channels of a sound, 0 takes the first as published.
-        on_error: "raise", or "skip" to leave out unusable clips and report them.
 
     Raises:
         MediaError, TooShortError: a clip cannot be used.

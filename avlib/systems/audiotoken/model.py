@@ -168,7 +168,6 @@ def windows(waveform: Float[Tensor, " samples"], seconds: float | int = 2.0, hop
         hop: from the start of one to that of the next; None: one follows the other.
 
     Raises:
-        ParameterError: a window or hop that is not positive.
         TooShortError: not even half a window.
     """
     size, step = round(seconds * SAMPLE_RATE), round((seconds if hop is None else hop) * SAMPLE_RATE)

@@ -340,7 +340,6 @@ def assembled(
         embedder: the published flat file, or a folder that `AudioTokenEmbedder.save` wrote.
         diffusion: a Stable Diffusion, as a folder in diffusers' layout or a hub id, which alone fetches anything.
         lora: a file of LoRA for its UNet, in the format of 2023 or today's.
-        device: None or "auto" takes a GPU if there is one.
 
     Raises:
         ParameterError: a BEATs or Stable Diffusion is given without the embedder that was trained for both.

@@ -103,13 +103,11 @@ def convert(
         loudness: "contour" gives the sound the source's level over 0.2 s, by at most 60 dB; "model" leaves it.
         length: most frames of a piece; 0: as the free memory allows.
         on_error: "raise", or "skip" for sources that cannot be used, with a warning.
-        device: None or "auto" takes a GPU if there is one.
 
     Raises:
         MediaError: a file cannot be read; TooShortError: shorter than 20 ms.
         ParameterError: a value out of range, an unknown singer, or key "median" where nothing is voiced.
         CheckpointError: the project cannot be used.
-        CacheError: the file cannot be written.
     """
     check_choice("loudness", loudness, ("contour", "model"))
     check_choice("on_error", on_error, POLICIES)

@@ -141,7 +141,6 @@ def load(
         which: of several, the "latest", or the "best" by the loss on held-out pieces.
         encoder: of units, see `content_encoder`; "" takes that of the training. Published weights need "hubert-soft".
         vocoder: the folder of an NSF-HiFiGAN; without it a source-filter vocoder sings.
-        device: None or "auto" takes a GPU if there is one.
 
     Raises:
         CheckpointError: nothing of that name, or its parts do not fit.
