@@ -76,9 +76,10 @@ class Scores(NamedTuple):
 
 def judges(settings: Settings = tiny, **how: Any) -> Judges:
     """Return the judges, trained once. They know all words, the held-out ones too, and never heard these talks."""
+    base = settings.recognizer if settings.recognizer.encoder == "recognizer" else tiny.recognizer
 
     def one(target: str, seed: int) -> Recognizer:
-        own = changed(tiny.recognizer, {"target": target, "seed": seed, "training.seed": seed})
+        own = changed(base, {"target": target, "seed": seed, "training.seed": seed})
         return trained(replace(tiny, stage="recognizer", recognizer=own, data=settings.data), **how).model.cpu()
 
     return Judges(*(one(*each) for each in JUDGE_SEEDS.items()))
