@@ -10,10 +10,8 @@ from .dataset import HELD_OUT, AudioTokenDataset, Batch, Data, Sample
 from .table import (
     CLASSES,
     COLOURS,
-    PLACES,
     SIZES,
     Clip,
-    Extracted,
     SceneClip,
     attributes,
     caption,

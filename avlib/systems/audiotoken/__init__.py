@@ -25,25 +25,19 @@ from ...models.text_to_image import TextToImage
 from ...models.tiny_diffusion import Judge
 from ...workers import POLICIES
 from .. import Figure, Report, Trained, changed, device_of
-from .model import AudioToken, Windows, feature_layers, windows
+from .model import AudioToken, feature_layers, windows
 from .settings import PUBLISHED, STAGES, Settings, full, tiny
 from .stages import (
     assembled,
     build,
-    classifier_step,
     data,
     denoising_error,
-    diffusion_step,
     held_out,
     judge,
-    judge_step,
-    label_words,
     stages,
     step,
     text_to_image,
     trained,
-    trained_beats,
-    validation,
 )
 
 TITLE = "AudioToken"

@@ -10,10 +10,9 @@ convert("song.wav", load(folder), key=3, singer="otto", out="converted/")      #
 from ...datasets.svc import SINGERS, Batch, Data, LengthBuckets, Piece, SVCDataset, cut
 from .. import Figure, Report, Trained, changed
 from .command import convert_command
-from .conversion import Analysis, Conversion, analyse, convert
+from .conversion import analyse, convert
 from .evaluation import (
     Judges,
-    Scores,
     assess,
     converted,
     generated,
@@ -23,9 +22,9 @@ from .evaluation import (
     scored,
     sound_of,
 )
-from .project import Project, load
+from .project import load
 from .settings import ENCODERS, STAGES, Settings, full, tiny
-from .stages import build, data, encoding, noise_of, recognizer_step, split, stages, step, trained, validation, voices
+from .stages import build, data, encoding, noise_of, recognizer_step, split, stages, step, trained
 
 TITLE = "Singing-voice conversion"
 ROW = 4
