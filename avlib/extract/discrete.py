@@ -8,13 +8,17 @@ Source: Lakhotia et al., "On Generative Spoken Language Modeling from Raw Audio"
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ..errors import check_whole
-from .units import ContentEncoder
+from .. import checkpoints
+from ..errors import CheckpointError, check_whole
+from ..models.recognizer import Recognizer
+from .units import ContentEncoder, content_encoder, recognizer_encoder
 
 
 class UnitExtractor:
@@ -23,14 +27,53 @@ class UnitExtractor:
     Args:
         encoder: of frames at 50 Hz; see `avlib.extract.units`.
         centroids: `(K, width)`.
+        encoder_path: weights of an encoder that is not a small recogniser, for `from_checkpoint`.
     """
 
-    def __init__(self, encoder: ContentEncoder, centroids: Float[Tensor, "units width"]):
+    def __init__(self, encoder: ContentEncoder, centroids: Float[Tensor, "units width"], encoder_path: str = ""):
         self.encoder, self.centroids, self.vocabulary = encoder, centroids.float(), len(centroids)
+        self.encoder_path = encoder_path
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Values that the units follow from."""
+        return {"encoder": self.encoder.recipe, "centroids": self.centroids.tolist()}
 
     def __call__(self, waveform: Float[Tensor, " samples"], sample_rate: int) -> Int64[Tensor, " units"]:
         """Units of a mono sound in [-1, 1]; see `ContentEncoder` for what it refuses."""
         return torch.cdist(self.encoder(waveform, sample_rate), self.centroids).argmin(dim=1)
+
+    def save(self, path: Path | str) -> None:
+        """Write a folder for `from_checkpoint`; a small recogniser goes with it, of other encoders the path."""
+        path, encoder = Path(path), self.encoder
+        kept = {"encoder": encoder.name, "encoder_path": self.encoder_path, "recipe": encoder.recipe}
+        kept["layer"] = getattr(encoder.network, "layer", None)
+        checkpoints.save(path, {"centroids": self.centroids}, kept)
+        if isinstance(encoder.network, Recognizer):
+            encoder.network.save(path / "recognizer")
+
+    @classmethod
+    def from_checkpoint(cls, path: Path | str, encoder_path: str = "") -> UnitExtractor:
+        """Read what `save` wrote.
+
+        Args:
+            path: the folder.
+            encoder_path: where the weights of the encoder are now, if elsewhere.
+
+        Raises:
+            CheckpointError: another folder, or the encoder has other weights, and so other units.
+        """
+        tensors, kept = checkpoints.read(path)
+        if tensors.keys() != {"centroids"} or "recipe" not in kept:
+            raise CheckpointError(path, f"is {checkpoints.seems_to_be(tensors)}", "what UnitExtractor.save wrote")
+        where = encoder_path or kept["encoder_path"]
+        if kept["encoder"] == "recognizer":
+            encoder = recognizer_encoder(Recognizer.from_checkpoint(Path(path) / "recognizer").eval(), hidden=True)
+        else:
+            encoder = content_encoder(kept["encoder"], where, width=kept["recipe"]["width"], layer=kept["layer"])
+        if encoder.recipe["weights"] != kept["recipe"]["weights"]:
+            raise CheckpointError(where or path, "other weights", "those that the units were clustered by")
+        return cls(encoder, tensors["centroids"], where)
 
 
 def fit_units(

@@ -9,21 +9,23 @@ largest sample is 0.95, and what is shorter than a segment is repeated.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from pydantic import Field
 from torch import Tensor
 
-from ... import media
+from ... import checkpoints, media
 from ...clips import heads
 from ...clips.heads import UNIT, Talk
-from ...errors import AvlibError, MediaError, TooShortError
+from ...errors import AvlibError, DatasetError, MediaError, ParameterError, TooShortError
 from ...extract import pitch
 from ...features import SAMPLE_RATE
+from ...once import done_once, written
 from ...settings import Count, Natural, settings
 from ...workers import describe
 from ..items import ItemDataset, each_usable
@@ -34,6 +36,7 @@ from .manifests import Pair, read_manifest, warn_if_shared
 HELD_OUT_WORDS = tuple(heads.WORDS)[::6]  # each phone of theirs is in words that are trained on
 KNOWN_WORDS = tuple(word for word in heads.WORDS if word not in HELD_OUT_WORDS)
 PEAK = 0.95
+NOISE = 1e-3  # deviation: no room is silent, and the log-mel of digital zeros would outweigh the speech in a loss
 _SILENT = 1e-4
 
 Embed = Callable[[Float[Tensor, " samples"]], Float[Tensor, " values"]]
@@ -168,8 +171,9 @@ def talks(data: Data, held_out: bool = False, count: int | None = None, seed: in
 
 
 def piece_of_talk(talk: Talk, extract: Extract, embed: Embed) -> Piece:
-    """Return a built-in talk with extracted units; its pitch is the true one."""
+    """Return a built-in talk with extracted units, in slight noise; its pitch is the true one."""
     waveform = torch.from_numpy(talk.sound())
+    waveform = waveform + NOISE * torch.randn(len(waveform), generator=torch.Generator().manual_seed(talk.seed))
     made = piece_of(waveform, extract(waveform, SAMPLE_RATE), embed(waveform), " ".join(talk.words))
     truth, count = talk.truth, len(made.units)
     return made._replace(
@@ -180,13 +184,24 @@ def piece_of_talk(talk: Talk, extract: Extract, embed: Embed) -> Piece:
 def _piece_of_pair(pair: Pair, data: Data, vocabulary: int, embed: Embed) -> Piece:
     file = pair.read(data.unit_offset, vocabulary)
     waveform = media.read_audio(pair.audio, SAMPLE_RATE)
-    speaker = embed(waveform) if file.speaker is None else file.speaker
-    return piece_of(waveform, file.units, speaker, pair.audio.name)
+    speaker = _embedded(waveform, embed, pair.audio) if file.speaker is None else file.speaker
+    if not speaker.isfinite().all() or not speaker.any():
+        raise DatasetError(pair.line, "a speaker vector of NaN, infinity or zeros", "a vector of the voice")
+    return piece_of(waveform, file.units, speaker, str(pair.audio))
 
 
 def _piece_of_file(path: Path, extract: Extract, embed: Embed) -> Piece:
     waveform = media.read_audio(path, SAMPLE_RATE)
-    return piece_of(waveform, extract(waveform, SAMPLE_RATE), embed(waveform), path.name)
+    if len(waveform) < UNIT:
+        raise TooShortError(path, f"{len(waveform)} samples", f"at least {UNIT}, one unit of 20 ms")
+    return piece_of(waveform, extract(waveform, SAMPLE_RATE), _embedded(waveform, embed, path), str(path))
+
+
+def _embedded(waveform: Tensor, embed: Embed, path: Path) -> Tensor:
+    try:
+        return embed(waveform)
+    except ParameterError as error:  # of one file, which may be left out
+        raise MediaError(path, f"has {error.found}", error.expected, error.advice) from error
 
 
 def is_manifest(data: str) -> bool:
@@ -210,9 +225,16 @@ class Split(NamedTuple):
 
 
 def split_speech(
-    data: Data, vocabulary: int, extract: Extract | None, embed: Embed, seed: int = 0, *, progress: bool = True
+    data: Data,
+    vocabulary: int,
+    extract: Extract | None,
+    embed: Embed,
+    seed: int = 0,
+    *,
+    given: Any = None,
+    progress: bool = True,
 ) -> Split:
-    """Prepare all recordings, and divide them.
+    """Return the recordings to train on and held-out ones, from the cache or prepared now.
 
     Args:
         data: what to read.
@@ -220,6 +242,7 @@ def split_speech(
         extract: makes the units of talks and sound files; a manifest needs none.
         embed: makes speaker vectors where files of units have none.
         seed: of segments.
+        given: what the results of `extract` and `embed` follow from.
         progress: whether to show a bar.
 
     Raises:
@@ -227,28 +250,52 @@ def split_speech(
             left.
         ParameterError: a unit beyond the vocabulary.
     """
+    lists = _sources(data)
+    if data.validation:
+        warn_if_shared(*lists)
+    files = [each for part in lists for each in part if not isinstance(each, Talk)]
+    files = [path for each in files for path in (each[:2] if isinstance(each, Pair) else [each]) if path]
+    how = [asdict(data), vocabulary, given, written(files)]
+
+    def made(_: Path) -> tuple[list[list[Piece]], str]:
+        if not data.data:
+            return [[piece_of_talk(talk, extract, embed) for talk in part] for part in lists], ""
+        task = partial(_piece_of_file, extract=extract, embed=embed)
+        if is_manifest(data.data):
+            task = partial(_piece_of_pair, data=data, vocabulary=vocabulary, embed=embed)
+        found = [each_usable(task, part, data.on_error, None, progress) for part in lists]
+        errors = [each for part in found for each in part if isinstance(each, AvlibError)]
+        notes = describe(errors, sum(map(len, lists))) if errors else ""
+        return [[each for each in part if isinstance(each, Piece)] for part in found], notes
+
+    def save(result: tuple[list[list[Piece]], str], folder: Path) -> None:
+        parts, notes = result
+        pairs = [(f"{n}.{i}.{name}", getattr(piece, name)) for n, part in enumerate(parts)
+                 for i, piece in enumerate(part) for name in _ARRAYS]  # fmt: skip
+        names = [[piece.name for piece in part] for part in parts]
+        checkpoints.save(folder, dict(pairs), {"names": names, "notes": notes})
+
+    tensors, kept = checkpoints.read(done_once("arrays", "unit2av-speech", how, made, save, source=__name__))
+    parts = [
+        [Piece(*(tensors[f"{n}.{i}.{array}"] for array in _ARRAYS), name) for i, name in enumerate(part)]
+        for n, part in enumerate(kept["names"])
+    ]
+    return Split(*(UnitDataset(part, data.segment, seed, kept["notes"]) for part in parts))
+
+
+_ARRAYS = Piece._fields[:5]
+
+
+def _sources(data: Data) -> list[list]:
+    """Talks, pairs or files to train on, and held-out ones."""
     if not data.data:
-        parts = [[piece_of_talk(talk, extract, embed) for talk in talks(data, held_out)] for held_out in (False, True)]
-        return Split(*(UnitDataset(part, data.segment, seed) for part in parts))
-    root = data.root or None
-    if is_manifest(data.data):
-        lists = [read_manifest(data.data, root)]
-        if data.validation:
-            lists.append(read_manifest(data.validation, root))
-            warn_if_shared(*lists)
-        task = partial(_piece_of_pair, data=data, vocabulary=vocabulary, embed=embed)
-    else:
-        lists, task = [sound_files(data.data)], partial(_piece_of_file, extract=extract, embed=embed)
-    if len(lists) == 1:  # every tenth is held out; of a single one, itself
-        only = lists[0]
-        lists = [[each for n, each in enumerate(only) if n % 10 or len(only) == 1], only[::10]]
-    parts, errors = [], []
-    for part in lists:
-        results = each_usable(task, part, data.on_error, 1, progress)
-        errors += [result for result in results if isinstance(result, AvlibError)]
-        parts.append([result for result in results if isinstance(result, Piece)])
-    notes = describe(errors, sum(map(len, lists))) if errors else ""
-    return Split(*(UnitDataset(part, data.segment, seed, notes) for part in parts))
+        return [talks(data, held_out) for held_out in (False, True)]
+    listed = partial(read_manifest, root=data.root or None)
+    only = listed(data.data) if is_manifest(data.data) else sound_files(data.data)
+    if data.validation:
+        return [only, listed(data.validation)]
+    # Every tenth is held out; of a single one, itself.
+    return [[each for n, each in enumerate(only) if n % 10 or len(only) == 1], only[::10]]
 
 
 # Labelled sound, for recognisers

@@ -79,7 +79,9 @@ def judges(settings: Settings = tiny, **how: Any) -> Judges:
     base = settings.recognizer if settings.recognizer.encoder == "recognizer" else tiny.recognizer
 
     def one(target: str, seed: int) -> Recognizer:
-        own = changed(base, {"target": target, "seed": seed, "training.seed": seed})
+        own = changed(
+            base, {"target": target, "words": "all", "talks": 2 * base.talks, "seed": seed, "training.seed": seed}
+        )
         return trained(replace(tiny, stage="recognizer", recognizer=own, data=settings.data), **how).model.cpu()
 
     return Judges(*(one(*each) for each in JUDGE_SEEDS.items()))
@@ -175,6 +177,7 @@ def griffin_lim(mel: Float[Tensor, "mels frames"], samples: int, seed: int = 0) 
 # Durations
 
 
+@torch.no_grad()
 def duration_errors(model: UnitSpeech, train: Sequence[Piece], held_out: Sequence[Piece]) -> dict[str, float]:
     """Return mean errors of predicted durations, in units of 20 ms, beside those of each unit's mean duration.
 
@@ -198,7 +201,6 @@ def duration_errors(model: UnitSpeech, train: Sequence[Piece], held_out: Sequenc
 # Assessment
 
 
-@torch.no_grad()
 def assess(model: nn.Module, settings: Settings, **how: Any) -> Report:
     """Return figures on sound that the model was not trained on, beside those of the truth or of a trivial guess.
 
@@ -211,7 +213,8 @@ def assess(model: nn.Module, settings: Settings, **how: Any) -> Report:
     if isinstance(model, Recognizer):
         other = changed(settings, {"recognizer.seed": settings.recognizer.seed + 1})
         batch = Voices.collate(list(voices(other)))
-        right = (model.cpu()(batch.waveform).argmax(2) == batch.labels)[batch.labels != UNKNOWN]
+        with torch.no_grad():
+            right = (model.cpu()(batch.waveform).argmax(2) == batch.labels)[batch.labels != UNKNOWN]
         return Report({"units right": Figure(float(right.float().mean()), 1 / len(model.classes), "chance")})
     train, validation = split(settings, **how)
     if settings.data.data:

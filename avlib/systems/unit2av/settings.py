@@ -23,6 +23,7 @@ class RecognizerStage:
     """A recogniser of phones in many voices, whose hidden frames are clustered to units; or another encoder's are.
 
     target: "phones"; or "words" and the built-in "speakers", for judges.
+    words: "known", those of training; or "all", for a judge.
     voices, talks: random speakers, and talks by all of them.
     seed: of the talks.
     window: units of a training item.
@@ -33,6 +34,7 @@ class RecognizerStage:
     """
 
     target: Literal["phones", "words", "speakers"] = "phones"
+    words: Literal["known", "all"] = "known"
     voices: Count = 40
     talks: Count = 120
     seed: Natural = 7
@@ -173,7 +175,8 @@ full = Settings(
 )  # fmt: skip
 
 _NARROW = unit_vocoder.Config(
-    embedding_dim=64, model_in_dim=128, upsample_initial_channel=96,
+    embedding_dim=64, model_in_dim=128, upsample_initial_channel=128,
+    resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1, 3),),
     dur_predictor_params=DurationConfig(64, 64, var_pred_dropout=0.1),
 )  # fmt: skip
 
@@ -186,7 +189,7 @@ def _quick(steps: int, batch_size: int = 16, rate: float = 3e-3, **options: obje
 # What one CPU core learns in four minutes.
 tiny = Settings(
     recognizer=RecognizerStage(training=_quick(300, betas=(0.9, 0.95), save_every=0)),
-    vocoder=VocoderStage(network=_NARROW, training=_quick(400)),
+    vocoder=VocoderStage(network=_NARROW, training=_quick(700, 8)),
     adversarial=AdversarialStage(
         begin="vocoder", periods=(5,), period_channels=(8, 16, 32, 32), scales=1,
         scale_channels=(8, 16, 32, 32, 32, 32, 32), training=_quick(100, rate=5e-4),

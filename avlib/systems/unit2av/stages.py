@@ -26,6 +26,7 @@ from ...datasets.unit2av.dataset import (
 )
 from ...datasets.unit2av.dataset import talks as talks_of
 from ...datasets.unit2av.faces import FaceBatch, FaceDataset
+from ...datasets.unit2av.manifests import read_manifest
 from ...datasets.voices import UNKNOWN, Voices
 from ...errors import ParameterError
 from ...extract import speakers
@@ -88,7 +89,7 @@ def extractor(settings: Settings, **how: Any) -> UnitExtractor:
         lambda done, folder: checkpoints.save(folder, {"centroids": done.centroids}, {}),
         source=__name__,
     )
-    return UnitExtractor(frames, checkpoints.read(path).tensors["centroids"])
+    return UnitExtractor(frames, checkpoints.read(path).tensors["centroids"], own.encoder_path)
 
 
 def embedder(settings: Settings) -> Callable[[Float[Tensor, " samples"]], Float[Tensor, " values"]]:
@@ -100,8 +101,10 @@ def split(settings: Settings, **how: Any) -> Split:
     """Return the recordings to train on and the held-out ones; units of a manifest are taken as they are."""
     made = None if is_manifest(settings.data.data) else extractor(settings, **how)
     vocabulary = settings.vocoder.network.num_embeddings if made is None else made.vocabulary
+    embed, name = speakers.embedder(settings.vocoder.speaker)
+    given = [made and made.recipe, name, written([settings.vocoder.speaker])]
     seed, progress = settings.now.training.seed, how.get("progress", True)
-    return split_speech(settings.data, vocabulary, made, embedder(settings), seed, progress=progress)
+    return split_speech(settings.data, vocabulary, made, embed, seed, given=given, progress=progress)
 
 
 def data(settings: Settings, *, progress: bool = True) -> Voices | UnitDataset | FaceDataset:
@@ -116,9 +119,9 @@ def data(settings: Settings, *, progress: bool = True) -> Voices | UnitDataset |
 
 
 def voices(settings: Settings) -> Voices:
-    """Return the labelled sound of the recogniser's stage; judges of words know the held-out words too."""
+    """Return the labelled sound of the recogniser's stage; see `RecognizerStage.words`."""
     own = settings.recognizer
-    words = tuple(WORDS) if own.target == "words" else KNOWN_WORDS
+    words = KNOWN_WORDS if own.words == "known" else tuple(WORDS)
     first, built_in = 1000 * own.seed, own.target == "speakers"
     speakers = range(settings.data.speakers) if built_in else range(first, first + own.voices)
     found = talks(own.talks, words, speakers, 1, seed=own.seed)
@@ -303,6 +306,8 @@ def _recipe(settings: Settings) -> dict[str, Any] | None:
     kept["files"] = written([each for each in given if each and Path(each).is_file()])
     if settings.data.data:
         kept["files"] += written(sound_files(settings.data.data))
+        pairs = read_manifest(settings.data.data) if is_manifest(settings.data.data) else []
+        kept["files"] += written(pair.unit_path for pair in pairs if pair.unit_path)
     return kept
 
 
