@@ -23,8 +23,6 @@ BALANCING_FORMS = ("balanced", "inverse")
 _EASIEST, _HARDEST = 2, 11  # the scores between which weights go from one end to the other, as in the notes' README
 _TINY = 1e-30  # a power below 1 has no slope at 0, where a model is wholly sure: the gradient would be NaN
 
-# Masked autoencoding
-
 
 def normalize_patches(
     patches: Float[Tensor, "batch patches values"], eps: float = 1e-6

@@ -132,8 +132,6 @@ WORDS = {
 
 PARTNER = {word: other for pair in PAIRS for word, other in (pair, pair[::-1])}
 
-# Speakers
-
 # Half years while much changes, then whole ones.
 AGES = (2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0, 9.0, 10.0)
 YOUNGEST, OLDEST = 2.0, 16.0  # years; at the older age the vocal tract is a grown-up's
@@ -245,8 +243,6 @@ def tracks_of(
         width=np.maximum(width * tract, 1.0),
     )
 
-
-# Words
 
 PRONUNCIATIONS = ("normal", "abnormal")
 DEFAULT_SNR = 10.0  # dB

@@ -338,9 +338,6 @@ def binned(piece: Piece, mels: int) -> Piece:
     return piece._replace(mel=piece.mel.unflatten(1, (mels, -1)).mean(2)) if mels < SVC_MELS else piece
 
 
-# Labelled sound, for recognisers
-
-
 def classes(target: str) -> tuple[str, ...]:
     """Return the classes of labelled sound: vowels, consonants and rest, or the built-in singers."""
     return song.CLASSES if target == "vowels" else SINGERS

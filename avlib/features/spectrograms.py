@@ -226,9 +226,6 @@ def beats_fbank(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*ba
     return ((fbank - BEATS_MEAN) / (2 * BEATS_STD)).to(waveform.dtype)
 
 
-# Around each hop: Whisper's, and those that are as wide as a picture
-
-
 def whisper_log_mel(
     waveform: Float[Tensor, "*batch samples"],
     n_mels: int = WHISPER_MELS,
@@ -283,9 +280,6 @@ def resnet_log_mel(
         hop = resnet_hop_length(waveform.shape[-1], columns)
         return _log_mel("torchaudio", waveform, n_mels, n_fft, hop, columns)
     return _log_mel("torchaudio", waveform, n_mels, n_fft, hop_length)
-
-
-# Those of vocoders and speaker encoders
 
 
 def mirrored_magnitude(

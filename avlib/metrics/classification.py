@@ -22,8 +22,6 @@ from .retrieval import require_finite
 
 Numbers = Tensor | np.ndarray | Sequence[int] | Sequence[float]
 
-# Several classes for each clip
-
 
 def mean_average_precision(scores: Float[Tensor, "items classes"], targets: Tensor) -> float:
     """Mean average precision over the classes with positives; NaN if none has any.
@@ -86,9 +84,6 @@ def _precision_and_auc(scores: np.ndarray, true: np.ndarray) -> tuple[float, flo
     both = np.flatnonzero((positives > 0) & (positives < len(true)))
     auc = [roc_auc_score(true[:, index], scores[:, index]) for index in both]
     return tuple(float(np.mean(values)) if len(values) else math.nan for values in (precision, auc))
-
-
-# One class for each clip
 
 
 class Calibration(NamedTuple):
@@ -184,9 +179,6 @@ def calibration(probabilities: Float[Tensor, "items classes"], targets: Numbers,
     sums = (np.bincount(place, weights, bins) for weights in (sure, right))
     means = [np.divide(total, count, out=np.full(bins, np.nan), where=count > 0) for total in sums]
     return Calibration(edges, count, *means)
-
-
-# One number for each clip
 
 
 def regression_figures(predicted: Numbers, targets: Numbers) -> dict[str, float]:

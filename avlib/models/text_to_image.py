@@ -204,8 +204,6 @@ def _fetched(source: str) -> Path:
         raise CheckpointError(source, found, "a folder or a hub id") from error
 
 
-# LoRA, through peft
-
 _FILE = "pytorch_lora_weights.safetensors"  # diffusers' name for it in a folder
 _LINEAR = r".*\.attn[12]\.to_(q|k|v|out\.0)"
 

@@ -287,9 +287,6 @@ def _distinct(formulas: Any) -> list[Formula]:
     return list({formula._key: formula for formula in formulas if formula is not None}.values())
 
 
-# from values at many sizes to a formula: exact arithmetic, no least squares
-
-
 def fit(
     seen: Callable[[Mapping[str, int]], int | None],
     base: Mapping[str, int],

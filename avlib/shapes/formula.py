@@ -152,8 +152,6 @@ class Formula:
         terms = ([*(a if isinstance(a, str) else a.key for a in atoms), str(n)] for atoms, n in self.terms.items())
         return " + ".join(sorted(map("*".join, terms))) or "0"
 
-    # what it holds
-
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The sizes that it depends on, in alphabetical order."""
@@ -244,8 +242,6 @@ class Formula:
             return self
         return self.rebuilt(lambda atom: new if atom == floors[0] else Formula.of_atom(atom))
 
-    # arithmetic
-
     def __add__(self, other: int | Formula) -> Formula:
         terms = dict(self.terms)
         for atoms, factor in _formula(other).terms.items():
@@ -281,8 +277,6 @@ class Formula:
 
     def __pow__(self, power: int) -> Formula:
         return reduce(lambda total, _: total * self, range(power), Formula(1))
-
-    # comparison
 
     def __eq__(self, other: object) -> bool:
         """Compare at every size of a period, or at thousands."""
@@ -324,8 +318,6 @@ class Formula:
                     inner, below = atom.arguments[0].period if atom.hop else (0, 0)
                     period, degree = math.lcm(period, inner * atom.hop), max(degree, len(atoms) * below)
         return period, degree
-
-    # words
 
     def __str__(self) -> str:
         return self._text

@@ -184,9 +184,6 @@ def kinds_of(trace: Recording) -> dict[int, int]:
     return kinds
 
 
-# an entry as columns of text
-
-
 class Column(NamedTuple):
     """A column: its title, its lines for an entry, its least width."""
 

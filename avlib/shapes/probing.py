@@ -122,8 +122,6 @@ class Probes:
         self._spent: dict[tuple[int, ...], float] = {}  # seconds of each run
         self._most = MOST_RUNS
 
-    # with numbers
-
     def at(self, sizes: Mapping[str, int]) -> Run | None:
         """Return the run at these sizes; None if too long."""
         point = tuple(sizes[name] for name in self.sizes)
@@ -279,8 +277,6 @@ class Probes:
                 if (other := next(away, None)) is not None:
                     self.at({**self.sizes, name: other})
 
-    # with symbols, and with other values
-
     def symbolic(self, overrides: Overrides | None = None) -> tuple[Run, bool]:
         """Run with symbols, with formulas in place of some sizes.
 
@@ -339,9 +335,6 @@ def _replaced(event: Event, output: Any, changed: Mapping[tuple[str, int], Formu
         new = world.like(output, axes)
     event.outputs = [leaf._replace(shape=tuple(new.shape)) if leaf.path == "" else leaf for leaf in event.outputs]
     return new
-
-
-# versions of Python's functions that keep symbols
 
 
 def _keeping(plain: type, convert: Callable) -> type:

@@ -158,8 +158,6 @@ class Recorder:
     def inside(self) -> Event | None:
         return self._open[-1] if self._open else None
 
-    # modules
-
     def _unknown_begins(self, module: nn.Module, args: tuple) -> None:
         if threading.get_ident() != self._thread or (id(module) in self.paths and not fake.is_script(module)):
             return
@@ -222,8 +220,6 @@ class Recorder:
                 self._open.pop()
             self._stop(event)
 
-    # operations
-
     def operation(self, function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Run an operation, and record it if it concerns shapes."""
         if self.world is not None and (kept := self.world.keep_real(function, args, kwargs)) is not None:
@@ -276,8 +272,6 @@ class Recorder:
         event.inputs = self._leaves((*((f"[{i}]", value) for i, value in enumerate(args)), *kwargs.items()))
         event.work = work_of(function, name, args, kwargs, [leaf.path for leaf in event.inputs])
         return event
-
-    # both
 
     def _begun(self, kind: str, path: str, call: int, name: str) -> Event:
         event = Event(kind, path, call, name, self.inside, len(self.events))
@@ -357,8 +351,6 @@ def _attribute_of(parent: nn.Module, module: nn.Module) -> str | None:
                     return f"{name}[{key!r}]"
     return None
 
-
-# the lines of own code
 
 # Packages between a model and torch: what they do counts for the line that called them.
 HELPERS = {

@@ -206,8 +206,6 @@ class CAVMAEDataset(ItemDataset):
         fbank, sound = self._fbank(waveform), waveform if mixed else waveform[:0]
         return {"fbanks": fbank.numpy(), "pictures": pictures, "there": there, "sounds": sound.numpy()}
 
-    # One item
-
     def _sample(self, index: int, draw: int) -> Sample:
         augment = self.augmentation or Augmentation()
         dice = self._dice(index, draw)

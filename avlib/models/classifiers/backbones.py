@@ -93,9 +93,6 @@ def log_mel(waveform: Float[Tensor, "batch samples"], config: ResolvedConfig) ->
     return make(waveform, config.n_mels, hop_length=config.hop_length, n_fft=config.n_fft)
 
 
-# Whisper at any length, with a mask. The published encoder takes 30 s and nothing else.
-
-
 class Whisper(Backbone):
     """A Whisper encoder of transformers; the published one has no mask."""
 

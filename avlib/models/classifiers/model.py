@@ -29,8 +29,6 @@ Pooled = Float[Tensor, "batch width"]
 Frames = Float[Tensor, "batch frames width"]
 Mask = Bool[Tensor, "batch frames"]  # True = valid
 
-# Parts of the head: conditions, and pooling of layers and frames
-
 
 def word_keys(count: int) -> Float[Tensor, " count"]:
     """Return the README's keys of words: `2 j / (count - 1) - 1`, to three decimals."""

@@ -209,8 +209,6 @@ def _longest(recordings: Sequence[Recording], data: Data) -> float | int:
     return min(data.seconds, longest) if longest > 0 else data.seconds
 
 
-# The card of a saved model
-
 CARD = "classifier.json"
 _FORMAT = "avlib classifier 1"
 # Settings that decide what a model predicts and from what; with another learning rate it is the same kind of model.

@@ -198,9 +198,6 @@ def _for_each(name: str, value: Any, count: int) -> Sequence:
     return value
 
 
-# Evidence
-
-
 class Evidence(NamedTuple):
     """Evidence of each part of a clip for (above 0) or against a class.
 

@@ -26,8 +26,6 @@ from ...tables import html_table
 from ...workers import describe
 from .. import device_of
 
-# Windows
-
 
 class Windows(NamedTuple):
     """Outputs of a model for the windows of one clip."""

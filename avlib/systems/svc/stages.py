@@ -32,8 +32,6 @@ from .. import Stage, Trained, device_of, trained_by
 from .project import Project, Voice, give_name
 from .settings import Settings, tiny
 
-# Data
-
 
 def encoding(settings: Settings, **how: Any) -> ContentEncoder:
     """Return the content encoder of the settings; "recognizer" trains the first stage, or takes it from the cache."""
@@ -89,9 +87,6 @@ def voices(settings: Settings, seed: int | None = None) -> Voices:
     own = settings.recognizer
     chosen = own.voice_seed if seed is None else seed
     return svc.labelled_voices(own.target, own.voices, own.phrases, chosen, own.window, own.training.seed)
-
-
-# Models
 
 
 def build(settings: Settings, **how: Any) -> nn.Module:
@@ -190,9 +185,6 @@ def noise_of(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
     drawn = [torch.randn(n, mels, generator=g) for n, g in zip(lengths.tolist(), generators, strict=True)]
     return pad_sequence(drawn, batch_first=True).transpose(1, 2)[:, None]
-
-
-# Stages
 
 
 def _recipe(settings: Settings) -> dict[str, Any] | None:
