@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import torch
+from torch import nn
+
+from ... import checkpoints
+from ...cache import publishing
 from ...datasets.unit2av import manifest
 from ...errors import ParameterError
 from ...models.face_renderer import REFERENCES
+from ...models.unit_vocoder import Config, UnitVocoder
+from ...settings import changed
+from .. import trained_by
 from .inference import PREDICT, infer
+from .settings import Settings, full
+from .stages import __name__ as STAGES_MODULE
+from .stages import stages
 
 _EPILOG = """\
 A voice and a face belong to a person: speak with them only with their consent. Every file that is written says
@@ -26,9 +42,20 @@ def unit2av_command(arguments: list[str]) -> int | list[str]:
     option("--audio_root", "--audio-root", required=True, metavar="DIR", help="with a folder for each speaker")
     option("--unit_root", "--unit-root", required=True, metavar="DIR", help="with <name>_preprocessed.pt")
     option("--output_file", "--output-file", required=True, metavar="FILE", help="JSON, a pair in each line")
+    train = commands.add_parser("train", help="as `avlib train unit2av`, or with the arguments of the published script")
+    train.add_argument("values", nargs="*", metavar="NAME=VALUE", help="settings, as behind -p of `avlib train`")
+    option = train.add_argument
+    option("-p", dest="more", action="append", default=[], metavar="NAME=VALUE", help="the same")
+    option("--config", metavar="FILE", help="a published config.json, which names the manifests")
+    option("--checkpoint_path", "--checkpoint-path", metavar="DIR", help="for g_<steps>, g_best and config.json")
+    option("--validation_interval", "--validation-interval", type=int, default=5000, metavar="STEPS")
+    option("--training_steps", "--training-steps", type=int, default=500_000, metavar="STEPS")
+    option("--checkpoint_interval", "--checkpoint-interval", type=int, default=50_000, metavar="STEPS")
+    for name in ("--data", "--out", "--settings"):
+        option(name, help="as of `avlib train`")
     _add_infer(commands.add_parser("infer", help="speak units, and let a face say them", epilog=_EPILOG).add_argument)
     given = vars(parser.parse_args(arguments))
-    return {"manifest": _manifest, "infer": _infer}[given.pop("command")](**given)
+    return {"manifest": _manifest, "train": _train, "infer": _infer}[given.pop("command")](**given)
 
 
 def _manifest(**given: str) -> int:
@@ -37,6 +64,72 @@ def _manifest(**given: str) -> int:
     for reason, paths in made.skipped.items():
         print(f"{reason}:", *paths, sep="\n  ", file=sys.stderr)
     return 0
+
+
+def _train(
+    values: list[str], more: list[str], config: str | None, checkpoint_path: str | None, validation_interval: int,
+    training_steps: int, checkpoint_interval: int, **plain: str | None,
+) -> int | list[str]:  # fmt: skip
+    given = [*values, *more]
+    if not config and not checkpoint_path:
+        options = [word for name, value in plain.items() if value for word in (f"--{name}", value)]
+        return ["train", "unit2av", *options, *(word for value in given for word in ("-p", value))]
+    if not config or not checkpoint_path or any(plain.values()):
+        found = f"--config {config}, --checkpoint_path {checkpoint_path}"
+        raise ParameterError("train", found, "both, without --data, --out and --settings; or neither")
+    steps = {"steps": training_steps, "evaluate_every": validation_interval, "save_every": checkpoint_interval}
+    settings = published_settings(config, steps, dict(value.split("=", 1) for value in given if "=" in value))
+    for path in train_published(settings, Path(checkpoint_path), checkpoint_interval):
+        print(path)
+    shutil.copyfile(config, Path(checkpoint_path) / "config.json")
+    return 0
+
+
+def published_settings(config: str | Path, steps: Mapping[str, int], given: Mapping[str, str]) -> Settings:
+    """Return settings of the published training, all losses at once from random weights, from its config.json."""
+    values = checkpoints.read_config(config)
+    for name in ("input_training_file", "input_validation_file"):
+        if not isinstance(values.get(name), str):
+            raise ParameterError(name, "missing", f"a manifest, in {config}", "Make one: avlib unit2av manifest.")
+    names = {"learning_rate": "learning_rate", "batch_size": "batch_size", "seed": "seed", "lr_decay": "gamma"}
+    how = {own: values[name] for name, own in names.items() if name in values} | dict(steps)
+    if {"adam_b1", "adam_b2"} <= values.keys():
+        how["betas"] = (values["adam_b1"], values["adam_b2"])
+    wanted = {f"adversarial.training.{name}": value for name, value in how.items()}
+    wanted |= {"stage": "adversarial", "adversarial.begin": "random"}
+    wanted |= {"vocoder.duration_weight": values.get("dur_prediction_weight", 1.0)}
+    wanted |= {"data.data": values["input_training_file"], "data.validation": values["input_validation_file"]}
+    if "segment_size" in values:
+        wanted["data.segment"] = values["segment_size"] // 320
+    made = replace(full, vocoder=replace(full.vocoder, network=Config.of(values)))
+    return changed(made, wanted, given)
+
+
+def train_published(settings: Settings, folder: Path, every: int, **how: Any) -> list[Path]:
+    """Train; write g_<steps> whenever a checkpoint is due, and g_best at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stage = stages["adversarial"]
+
+    def write(name: str, vocoder: nn.Module) -> None:
+        state = {key: value.cpu() for key, value in vocoder.state_dict().items()}
+        with publishing(folder / name) as unfinished, unfinished.open("wb") as file:
+            torch.save({"generator": state}, file)
+
+    def build(settings: Settings, **how: Any) -> nn.Module:
+        model = stage.build(settings, **how)
+
+        def save(path: Path) -> None:  # the loop calls it for each checkpoint, whose path ends in its step
+            checkpoints.save(path, model.state_dict(), {"model": type(model).__name__})
+            step = int(path.name.rpartition("-")[2])
+            if step % every == 0 or step == settings.adversarial.training.steps:
+                write(f"g_{step:08d}", model["generator"])
+
+        model.save = save
+        return model
+
+    trained = trained_by({**stages, "adversarial": replace(stage, build=build)}, STAGES_MODULE)
+    write("g_best", UnitVocoder.from_checkpoint(trained(settings, **how).folder, weight_norm=True))
+    return sorted(folder.glob("g_*"))
 
 
 def _add_infer(option) -> None:

@@ -25,12 +25,16 @@ from ...datasets.sources import SOUND_SUFFIXES, VIDEO_SUFFIXES
 from ...datasets.unit2av import SYNTHETIC, boxes_at_ticks, detect_boxes, dub, read_boxes, read_units
 from ...datasets.unit2av.preview import preview as write_preview
 from ...errors import CacheError, CheckpointError, DatasetError, ParameterError, check_choice, check_whole
+from ...extract import speakers
 from ...features import SAMPLE_RATE, UNIT_RATE, check_units, deduplicate, face_places, run_lengths
 from ...models.face_renderer import FaceRenderer
 from ...models.speaker_encoder import SpeakerEncoder
 from ...models.unit_source import UnitSource
 from ...models.unit_speech import UnitSpeech
 from ...models.unit_vocoder import UnitVocoder
+from ...settings import changed
+from .settings import tiny
+from .stages import extractor
 
 Embedder = Callable[[Float[Tensor, " samples"]], Float[Tensor, " width"]]
 
@@ -112,8 +116,23 @@ def load(
         face.to(device)
     digits = re.search(r"\d+", path.name) if path.is_file() else None
     step = f"{int(digits[0])}step" if digits else "unknown_step"
-    embedder = SpeakerEncoder.from_checkpoint(encoder).embed if encoder else None
-    return Speech(vocoder.to(device), face, None, embedder, step)
+    extract, embed = _of_training(path)
+    embed = SpeakerEncoder.from_checkpoint(encoder).embed if encoder else embed
+    return Speech(vocoder.to(device), face, extract, embed, step)
+
+
+def _of_training(path: Path) -> tuple[Any, Embedder | None]:
+    """What makes units and speaker vectors, as in the training that wrote a folder."""
+    if not (path / "settings.json").exists():
+        return None, None
+    settings = changed(tiny, checkpoints.read_config(path / "settings.json"))
+    embed, kind = speakers.embedder(settings.vocoder.speaker)
+    longest = 60 * SAMPLE_RATE if kind == "statistics" else None  # they need no more, and their memory grows with it
+
+    def extract(waveform: Tensor, sample_rate: int) -> Tensor:
+        return extractor(settings, progress=False)(waveform, sample_rate)
+
+    return extract, lambda waveform: embed(waveform[:longest])
 
 
 def _kind(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field
 from typing import Annotated, Literal
 
@@ -76,10 +77,10 @@ class AdversarialStage:
     """
 
     begin: Literal["vocoder", "random"] = "random"
-    periods: tuple[Count, ...] = (2, 3, 5, 7, 11)
-    period_channels: tuple[Count, ...] = (32, 128, 512, 1024, 1024)
+    periods: Sequence[Count] = (2, 3, 5, 7, 11)
+    period_channels: Sequence[Count] = (32, 128, 512, 1024, 1024)
     scales: Count = 3
-    scale_channels: tuple[Count, ...] = ()
+    scale_channels: Sequence[Count] = ()
     training: training.Settings = field(default_factory=training.Settings)
 
 
