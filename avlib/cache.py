@@ -50,11 +50,7 @@ def folder(*parts: str) -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of `path`; other processes wait. A process that dies releases it.
-
-    Raises:
-        CacheError: the lock file cannot be written.
-    """
+    """Hold the lock of `path`; other processes wait. A process that dies releases it."""
     lock = FileLock(path.with_name(path.name + ".lock"))
     try:
         lock.acquire()

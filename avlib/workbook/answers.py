@@ -44,11 +44,7 @@ class Home:
 
 
 def read_notes() -> dict[str, dict]:
-    """Return the notes by the number of their row.
-
-    Raises:
-        NotebookError: `notes.yaml` is missing or malformed, or has an id twice.
-    """
+    """Return the notes by the number of their row."""
     import yaml
 
     path = folder() / "notes.yaml"

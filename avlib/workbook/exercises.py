@@ -50,11 +50,7 @@ class Exercise:
         return message or ""
 
     def solution(self, answer: object, why: str = "") -> None:
-        """Show a right answer and the reason (code in backticks), folded.
-
-        Raises:
-            AssertionError: the check refuses it.
-        """
+        """Show a right answer and the reason (code in backticks), folded."""
         if message := self.problem(answer):
             raise AssertionError(f"the check refuses the solution {_short(answer)}: {message}")
         shown = [] if callable(answer) else [_short(answer)]

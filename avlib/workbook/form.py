@@ -17,11 +17,7 @@ CODE_CELLS = (20, 45)
 
 
 def verify_form(path: str | os.PathLike[str]) -> list[str]:
-    """Return a sentence for each departure of a notebook from the form.
-
-    Raises:
-        NotebookError: the file is missing or is not a notebook.
-    """
+    """Return a sentence for each departure of a notebook from the form."""
     notebook = Notebook(Path(path))
     return [
         *_opening(notebook),

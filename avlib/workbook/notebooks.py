@@ -101,11 +101,7 @@ class Result:
 
 
 def folder() -> Path:
-    """Return the folder of the notebooks: `$AVLIB_NOTEBOOKS`, or `notebooks` in the checkout.
-
-    Raises:
-        NotebookError: there is no such folder.
-    """
+    """Return the folder of the notebooks: `$AVLIB_NOTEBOOKS`, or `notebooks` in the checkout."""
     path = Path(os.environ.get("AVLIB_NOTEBOOKS") or Path(__file__).parents[2] / "notebooks").absolute()
     if not path.is_dir():
         raise NotebookError(path, "no such folder", "the notebooks", "Set AVLIB_NOTEBOOKS to where they are.")

@@ -213,11 +213,7 @@ def system_settings(declared: Mapping[str, Parameter], path: str, system: str) -
 
 
 def own_names(declared: Mapping[str, Parameter], values: Mapping[str, object], system: str = "") -> dict[str, object]:
-    """Return values under the notebook's names, where the system has aliases (`ALIASES`).
-
-    Raises:
-        ParameterError: an alias is given together with its name.
-    """
+    """Return values under the notebook's names, where the system has aliases (`ALIASES`)."""
     if values.keys() <= declared.keys() or not system:
         return dict(values)
     from .. import systems
@@ -257,11 +253,7 @@ def refuse_unknown(names: Iterable[str], declared: Iterable[str], where: str = "
 
 
 def read_settings(path: str) -> dict[str, object]:
-    """Return the values in a JSON or YAML file of settings.
-
-    Raises:
-        ParameterError: the file is missing, unreadable, too large, or not a table of names and values.
-    """
+    """Return the values in a JSON or YAML file of settings."""
     import yaml
 
     from ..settings import read_yaml
@@ -282,11 +274,7 @@ def read_settings(path: str) -> dict[str, object]:
 
 
 def writable_folder(path: str | os.PathLike[str]) -> Path:
-    """Return the folder at `path`, created if needed and tested for writing.
-
-    Raises:
-        CacheError: the folder cannot be created or written.
-    """
+    """Return the folder at `path`, created if needed and tested for writing."""
     folder = Path(path).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)

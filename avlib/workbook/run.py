@@ -197,11 +197,7 @@ def _trains_for(number: str) -> str:
 
 
 def check_parameters(notebooks: list[Notebook], parameters: Mapping[str, object]) -> dict[Notebook, dict[str, object]]:
-    """Return the values to pass to each notebook, in the types that it declares.
-
-    Raises:
-        ParameterError: a notebook lacks a parameter, or refuses a value.
-    """
+    """Return the values to pass to each notebook, in the types that it declares."""
     declared = {notebook: notebook.parameters for notebook in notebooks}
     given = {notebook: own_names(own, parameters, notebook.system) for notebook, own in declared.items()}
     for name in {name: None for own in given.values() for name in own}:
