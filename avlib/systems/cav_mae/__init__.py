@@ -24,8 +24,6 @@ from ...workers import POLICIES
 from .. import Figure, Report, Trained, changed, device_of
 from .stages import (
     PUBLISHED,
-    FineTuning,
-    Pretraining,
     Settings,
     batches,
     build,
