@@ -67,7 +67,7 @@ class Data:
     root: str = ""
     unit_offset: Natural = 0
     talks: Count = 120
-    held_out: Count = 12
+    held_out: Count = 24
     speakers: Count = 24
     heads: Count = 12
     segment: Count = 28
@@ -170,10 +170,15 @@ def talks(data: Data, held_out: bool = False, count: int | None = None, seed: in
     return heads.talks(wanted, words, **({"speakers": data.speakers, "heads": data.heads, "seed": number} | options))
 
 
-def piece_of_talk(talk: Talk, extract: Extract, embed: Embed) -> Piece:
-    """Return a built-in talk with extracted units, in slight noise; its pitch is the true one."""
+def sound_of(talk: Talk) -> Float[Tensor, " samples"]:
+    """Return the sound of a built-in talk, in slight noise."""
     waveform = torch.from_numpy(talk.sound())
-    waveform = waveform + NOISE * torch.randn(len(waveform), generator=torch.Generator().manual_seed(talk.seed))
+    return waveform + NOISE * torch.randn(len(waveform), generator=torch.Generator().manual_seed(talk.seed))
+
+
+def piece_of_talk(talk: Talk, extract: Extract, embed: Embed) -> Piece:
+    """Return a built-in talk with extracted units; its pitch is the true one."""
+    waveform = sound_of(talk)
     made = piece_of(waveform, extract(waveform, SAMPLE_RATE), embed(waveform), " ".join(talk.words))
     truth, count = talk.truth, len(made.units)
     return made._replace(
@@ -301,7 +306,7 @@ def _sources(data: Data) -> list[list]:
 # Labelled sound, for recognisers
 
 
-def labelled(talks: Sequence[Talk], labels: Sequence[Int64[Tensor, " units"]], window: int, seed: int = 0) -> Voices:
+def labelled(talks: Sequence[Talk], labels: Sequence[Int64[Tensor, " _"]], window: int, seed: int = 0) -> Voices:
     """Return windows of the sound of talks, with a class for each unit."""
     sounds = [torch.from_numpy((talk.sound() * 2**15).astype("int16")) for talk in talks]
     return Voices(list(zip(sounds, labels, strict=True)), window, seed)

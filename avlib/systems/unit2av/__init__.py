@@ -26,7 +26,20 @@ from .evaluation import (
 )
 from .inference import Inferred, Speech, at_full_rate, infer, load, speak, speaker_vector
 from .settings import STAGES, Settings, full, tiny
-from .stages import build, data, embedder, extractor, split, stages, trained, voices
+from .stages import (
+    build,
+    data,
+    discriminator_step,
+    embedder,
+    extractor,
+    generator_step,
+    pitch_step,
+    split,
+    stages,
+    trained,
+    vocoder_step,
+    voices,
+)
 
 TITLE = "Units to speech and face"
 ROW = 5

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...clips.heads import UNIT, WORDS, Talk
-from ...datasets.unit2av.dataset import Piece, piece_of_talk
+from ...datasets.unit2av.dataset import Piece, piece_of_talk, sound_of
 from ...datasets.unit2av.dataset import talks as talks_of
 from ...datasets.voices import UNKNOWN, Voices
 from ...extract import pitch
@@ -99,7 +99,7 @@ def pieces_of(talks: Sequence[Talk], settings: Settings = tiny, **how: Any) -> l
 
 
 @torch.no_grad()
-def spoken(model: UnitSpeech, pieces: Sequence[Piece]) -> list[Float[Tensor, " samples"]]:
+def spoken(model: UnitSpeech, pieces: Sequence[Piece]) -> list[Float[Tensor, " _"]]:
     """Return pieces as a vocoder speaks them, from units at full rate and the speaker vector."""
     device = device_of(model)
     return [model(p.units[None].to(device), p.speaker.to(device)).waveform[0, 0].cpu() for p in pieces]
@@ -107,7 +107,7 @@ def spoken(model: UnitSpeech, pieces: Sequence[Piece]) -> list[Float[Tensor, " s
 
 @torch.no_grad()
 def scored(
-    sounds: Sequence[Float[Tensor, " samples"]],
+    sounds: Sequence[Float[Tensor, " _"]],
     talks: Sequence[Talk],
     judging: Judges,
     extract: UnitExtractor,
@@ -135,7 +135,7 @@ def _scored(sound: Tensor, talk: Talk, judging: Judges, extract: UnitExtractor) 
     named = torch.stack([words[span].mean(0).argmax() for span in spans])
     said = torch.stack(spans).any(0)
     known = judging.speakers.classes.index(truth.speaker) if truth.speaker in judging.speakers.classes else -1
-    again, before = (extract(each, SAMPLE_RATE) for each in (sound, torch.from_numpy(talk.sound())))
+    again, before = (extract(each, SAMPLE_RATE) for each in (sound, sound_of(talk)))
     before = before[:count]
     edits = edit_distance(deduplicate(again).tolist(), deduplicate(before).tolist()) / len(deduplicate(before))
     voiced, track = torch.from_numpy(truth.voiced)[:count], pitch(sound, SAMPLE_RATE, hop_length=UNIT)

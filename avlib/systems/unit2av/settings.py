@@ -31,6 +31,7 @@ class RecognizerStage:
     width, layers: of the network.
     encoder: of the frames that are clustered. "recognizer" takes the hidden layer of this stage.
     encoder_path: weights of another encoder; see `avlib.extract.units.content_encoder`.
+    encoder_layer: of "contentvec" or "wav2vec2", from 1; 0: its own choice.
     clusters: units, K.
     """
 
@@ -44,6 +45,7 @@ class RecognizerStage:
     layers: Count = 4
     encoder: Literal[ENCODERS] = "recognizer"
     encoder_path: str = ""
+    encoder_layer: Natural = 0
     clusters: Count = 50
     training: training.Settings = field(default_factory=training.Settings)
 
@@ -176,9 +178,8 @@ full = Settings(
 )  # fmt: skip
 
 _NARROW = unit_vocoder.Config(
-    embedding_dim=64, model_in_dim=128, upsample_initial_channel=128,
-    resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1, 3),),
-    dur_predictor_params=DurationConfig(64, 64, var_pred_dropout=0.1),
+    upsample_initial_channel=96, resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1, 3),),
+    dur_predictor_params=DurationConfig(128, 64),
 )  # fmt: skip
 
 
@@ -190,14 +191,14 @@ def _quick(steps: int, batch_size: int = 16, rate: float = 3e-3, **options: obje
 # What one CPU core learns in four minutes.
 tiny = Settings(
     recognizer=RecognizerStage(training=_quick(300, betas=(0.9, 0.95), save_every=0)),
-    vocoder=VocoderStage(network=_NARROW, training=_quick(700, 8)),
+    vocoder=VocoderStage(network=_NARROW, training=_quick(800, 8)),
     adversarial=AdversarialStage(
         begin="vocoder", periods=(5,), period_channels=(8, 16, 32, 32), scales=1,
-        scale_channels=(8, 16, 32, 32, 32, 32, 32), training=_quick(100, rate=5e-4),
+        scale_channels=(8, 16, 32, 32, 32, 32, 32), training=_quick(100, 8, 5e-4),
     ),
     pitch=PitchStage(
         network=unit_source.Config(
-            embedding_dim=64, dur_predictor_params=DurationConfig(64, 64, var_pred_dropout=0.1),
+            embedding_dim=64, dur_predictor_params=DurationConfig(64, 64, var_pred_dropout=0.3),
         ),
         training=_quick(360),
     ),

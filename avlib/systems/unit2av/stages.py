@@ -22,6 +22,7 @@ from ...datasets.unit2av.dataset import (
     is_manifest,
     labelled,
     sound_files,
+    sound_of,
     split_speech,
 )
 from ...datasets.unit2av.dataset import talks as talks_of
@@ -66,7 +67,7 @@ def encoder(settings: Settings, **how: Any) -> ContentEncoder:
     if own.encoder == "recognizer":
         model = trained(replace(settings, stage="recognizer"), **how).model.cpu()
         return recognizer_encoder(model, hidden=True)
-    return content_encoder(own.encoder, own.encoder_path or None)
+    return content_encoder(own.encoder, own.encoder_path or None, layer=own.encoder_layer or None)
 
 
 def extractor(settings: Settings, **how: Any) -> UnitExtractor:
@@ -78,7 +79,7 @@ def extractor(settings: Settings, **how: Any) -> UnitExtractor:
         if files:
             sounds = ((media.read_audio(path, SAMPLE_RATE), SAMPLE_RATE) for path in files)
         else:
-            sounds = ((torch.from_numpy(talk.sound()), SAMPLE_RATE) for talk in talks_of(settings.data))
+            sounds = ((sound_of(talk), SAMPLE_RATE) for talk in talks_of(settings.data))
         return fit_units(frames, sounds, own.clusters)
 
     path = done_once(
@@ -311,6 +312,13 @@ def _recipe(settings: Settings) -> dict[str, Any] | None:
     return kept
 
 
+def _save(model: nn.Module, folder: Path, settings: Settings) -> None:
+    """Write a vocoder, and beside it what makes its units."""
+    (model["generator"] if isinstance(model, nn.ModuleDict) else model).save(folder)
+    if not is_manifest(settings.data.data):
+        extractor(settings, progress=False).save(folder / "units")
+
+
 def _stage(step: Any, after: tuple[str, ...], network: type, **options: Any) -> Stage:
     def load(folder: Any, settings: Settings, **how: Any) -> nn.Module:
         return network.from_checkpoint(folder)
@@ -318,15 +326,14 @@ def _stage(step: Any, after: tuple[str, ...], network: type, **options: Any) -> 
     return Stage(data, build, step, _recipe, after, load=load, **options)
 
 
-_VALIDATED = {"validate": validation, "better": {"mel L1": "lower", "duration loss": "lower"}}
+_VOCODER = {"save": _save, "validate": validation, "better": {"mel L1": "lower", "duration loss": "lower"}}
 stages: Mapping[str, Stage] = {
     "recognizer": _stage(recognizer_step, (), Recognizer),
-    "vocoder": _stage(vocoder_step, ("recognizer",), UnitVocoder, **_VALIDATED),
+    "vocoder": _stage(vocoder_step, ("recognizer",), UnitVocoder, **_VOCODER),
     "adversarial": _stage(
-        {"discriminators": discriminator_step, "generator": generator_step}, ("recognizer",), UnitVocoder,
-        save=lambda model, folder, settings: model["generator"].save(folder), **_VALIDATED,
+        {"discriminators": discriminator_step, "generator": generator_step}, ("recognizer",), UnitVocoder, **_VOCODER
     ),
-    "pitch": _stage(pitch_step, ("recognizer",), UnitSource, **_VALIDATED),
+    "pitch": _stage(pitch_step, ("recognizer",), UnitSource, **_VOCODER),
     "sync": _stage(sync_step, ("recognizer",), LipSync),
     "face": _stage(_face_step, ("recognizer",), FaceRenderer),
 }  # fmt: skip
