@@ -5,20 +5,23 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib
+import io
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from . import __version__, cache
-from .errors import AvlibError, CacheError, ParameterError
+from .errors import AvlibError, CacheError, ParameterError, plain
 from .workbook import answers
 from .workbook.notebooks import FAILED, INTERRUPTED, NOT_RUN, PASSED, Notebook, Result, choose
 from .workbook.parameters import read_settings, writable_folder
@@ -83,9 +86,41 @@ def main(arguments: list[str] | None = None) -> int:
 
 def entry() -> int:
     """Run the command `avlib`."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a terminal that has no Hangul must not end a run
+    while (spare := os.open(os.devnull, os.O_RDWR)) < 3:  # a closed stream, whose number a file of ours would get
+        pass
+    os.close(spare)
+    sys.stdout, sys.stderr = (
+        _Stream(
+            os.fdopen(number, "wb", closefd=False),
+            encoding=getattr(stream, "encoding", "utf-8"),
+            errors="replace",  # a terminal that has no Hangul must not end a run
+            line_buffering=number == 2 or os.isatty(number),
+        )
+        for number, stream in ((1, sys.stdout), (2, sys.stderr))
+    )
     return main()
+
+
+class _Stream(io.TextIOWrapper):
+    """A stream without control sequences, whose text is dropped once nobody reads it, as behind `| head -1`."""
+
+    def write(self, text: str) -> int:
+        # tqdm goes back to the beginning of a line, and up.
+        parts = re.split(r"(\r|\x1b\[A)", text)
+        with self._lasting():
+            super().write("".join(part if place % 2 else plain(part) for place, part in enumerate(parts)))
+        return len(text)
+
+    def flush(self) -> None:
+        with self._lasting():
+            super().flush()
+
+    @contextmanager
+    def _lasting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
 
 
 def _guarded(command: Callable[[], int | list[str]]) -> int | list[str]:
@@ -233,7 +268,6 @@ def _run(options: argparse.Namespace) -> int:
     from .workbook import report, run  # papermill and nbconvert take a second to import
 
     run.check_parameters(notebooks, given)
-    folder = _output_folder(options.out)
     facts = {
         "state": "running",
         "started": datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
@@ -242,30 +276,34 @@ def _run(options: argparse.Namespace) -> int:
         "jobs": options.jobs,
         "cell_timeout": options.cell_timeout,
     } | report.machine()
-    for number in (signal.SIGINT, signal.SIGTERM):  # a batch system's SIGTERM is to leave a report as Ctrl-C does
+    folder = _output_folder(options.out)
+    # A batch system's SIGTERM and a closed terminal are to leave a report as Ctrl-C does.
+    stopping = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which nohup sets
+        stopping.append(signal.SIGHUP)
+    for number in stopping:
         signal.signal(number, signal.default_int_handler)
     began = time.monotonic()
     progress = _Progress(len(notebooks))
 
     def update(results: list[Result], latest: Result | None) -> None:
         progress.finished(latest)
-        if latest:  # after each notebook, so that a run which is killed leaves a report
-            report.write_report(folder, results, facts | {"seconds": round(time.monotonic() - began, 2)})
+        if latest or not (folder / "run.json").exists():  # so that a run which is killed leaves a report
+            with suppress(CacheError):  # a full disk, which may have room again at the end
+                report.write_report(folder, results, facts | {"seconds": round(time.monotonic() - began, 2)})
 
     limits = {"jobs": options.jobs, "cell_timeout": options.cell_timeout}
-    try:
-        results = run.run_many(notebooks, given, folder, **limits, progress=progress.cell, update=update)
-        progress.bar.close()
-        states = {result.state for result in results}
-        stopped = states & {INTERRUPTED, NOT_RUN}
-        facts["state"] = INTERRUPTED if stopped else FAILED if FAILED in states else PASSED
-        facts["seconds"] = round(time.monotonic() - began, 2)
-        index = report.write_report(folder, results, facts)
-    except OSError as error:
-        raise CacheError(folder, error.strerror or "cannot be written") from error
+    results = run.run_many(notebooks, given, folder, **limits, progress=progress.cell, update=update)
+    for number in stopping:  # the report is written now
+        signal.signal(number, signal.SIG_IGN)
+    progress.bar.close()
+    states = {result.state for result in results}
+    stopped = states & {INTERRUPTED, NOT_RUN}
+    facts["state"] = INTERRUPTED if stopped else FAILED if FAILED in states else PASSED
+    facts["seconds"] = round(time.monotonic() - began, 2)
     _print_failures(results)
     _print_table(results)
-    print(f"\n{index}")
+    print(f"\n{report.write_report(folder, results, facts)}")
     return {PASSED: 0, FAILED: 1, INTERRUPTED: 130}[facts["state"]]
 
 

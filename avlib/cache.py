@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -81,6 +82,18 @@ def publishing(path: Path) -> Iterator[Path]:
         raise _not_writable(path, error.strerror) from error
     finally:
         _remove(unfinished)
+
+
+@contextmanager
+def temporary() -> Iterator[Path]:
+    """Yield a temporary folder; remove first those of killed processes, whose locks nobody holds."""
+    for lock in Path(tempfile.gettempdir()).glob("avlib-*/lock"):
+        with suppress(OSError), FileLock(lock, timeout=0):  # not of a process that works, nor of another user
+            shutil.rmtree(lock.parent)
+    folder = tempfile.TemporaryDirectory(prefix="avlib-", ignore_cleanup_errors=True)
+    with folder as name, FileLock(Path(name, "new")):
+        Path(name, "new").rename(Path(name, "lock"))  # held as soon as another process sees it
+        yield Path(name)
 
 
 def contents() -> list[tuple[str, int]]:

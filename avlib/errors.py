@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable
 from numbers import Integral, Real
+
+# Of a terminal, of the direction of writing, and halves of characters, which no file takes.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class AvlibError(Exception):
@@ -29,11 +33,11 @@ class AvlibError(Exception):
 
     def __str__(self) -> str:
         if not self.found:
-            return str(self.subject)
+            return plain(str(self.subject))
         message = f"{self.subject}: {self.found}"
         if self.expected:
             message += f"; expected {self.expected}"
-        return f"{message}. {self.advice}" if self.advice else f"{message}."
+        return plain(f"{message}. {self.advice}" if self.advice else f"{message}.")
 
 
 class MediaError(AvlibError):
@@ -98,6 +102,11 @@ def did_you_mean(name: object, known: Iterable, count: int = 1) -> str:
     """Suggest up to `count` similar known names; "" if none is similar."""
     near = difflib.get_close_matches(shown(name).strip("'"), [each for each in known if isinstance(each, str)], count)
     return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def plain(text: str) -> str:
+    """Return text whose control characters, but tabs and ends of lines, are written out."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def shown(value: object) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from . import cache
 from .errors import AvlibError, ParameterError
 
 _WORTH_PROCESSES = 30.0  # seconds of work; a process takes several to import torch
@@ -56,7 +59,11 @@ def _results(task: Callable[[Any], Any], things: Sequence, jobs: int | None) -> 
 
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # inherited: see env/setup
         spawn = {"num_workers": jobs, "multiprocessing_context": "spawn", "prefetch_factor": 4}
-        yield from DataLoader(_Tasks(task, things), batch_size=None, collate_fn=_identity, **spawn)
+        with cache.temporary() as folder:
+            # Through a file: a pipe to a process that dies as it starts would block this one for ever.
+            (folder / "work").write_bytes(pickle.dumps((task, things)))
+            tasks = _Tasks(folder / "work", len(things))
+            yield from DataLoader(tasks, batch_size=None, collate_fn=_identity, **spawn)
     else:
         yield from map(task, things)
 
@@ -73,17 +80,18 @@ class _Raised:
 
 
 class _Tasks:
-    """Data set for a DataLoader."""
+    """Data set for a DataLoader, whose work each process reads from a file."""
 
-    def __init__(self, task: Callable, things: Sequence):
-        self.task, self.things = task, things
+    def __init__(self, path: Path, count: int):
+        self.path, self.count, self.work = path, count, None
 
     def __len__(self) -> int:
-        return len(self.things)
+        return self.count
 
     def __getitem__(self, index: int):
+        task, things = self.work = self.work or pickle.loads(self.path.read_bytes())  # noqa: S301  written above
         try:
-            return self.task(self.things[index])
+            return task(things[index])
         except AvlibError as error:  # returned, since a DataLoader would wrap it in another traceback
             return _Raised(error)
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -149,3 +150,14 @@ def test_a_linked_group_is_shown_and_cleared_but_its_target_stays(folder, tmp_pa
 def test_a_new_group_is_known_by_the_marker(folder):
     (cache.folder("newer", "a-0123456789") / "result").write_text("x")
     assert cache.contents() == [("newer/a-0123456789/result", 1)] and cache.clear() == 1
+
+
+def test_temporary_folders_of_killed_processes_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "avlib-dead").mkdir()
+    (tmp_path / "avlib-dead" / "lock").touch()
+    (tmp_path / "avlib-mine").mkdir()  # nothing says that avlib made it
+    with cache.temporary() as one, cache.temporary() as other:
+        assert {path.name for path in tmp_path.iterdir()} == {"avlib-mine", one.name, other.name}
+        assert (one / "lock").exists() and (other / "lock").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["avlib-mine"]

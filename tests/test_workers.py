@@ -1,7 +1,9 @@
 """One task for many things: here, and from some amount of work on in several processes."""
 
 import os
+import signal
 import time
+from multiprocessing import util
 
 import pytest
 
@@ -29,3 +31,17 @@ def test_processes_start_where_the_rest_takes_long(worth, processes, monkeypatch
 def test_an_error_has_its_own_class():
     with pytest.raises(ParameterError, match="13"):
         list(workers.each(where, [13], progress=False))
+
+
+def test_a_process_that_is_ended_as_it_starts_does_not_block_this_one(monkeypatch):
+    start = util.spawnv_passfds
+
+    def start_and_end(*how):
+        process = start(*how)
+        os.kill(process, signal.SIGTERM)
+        return process
+
+    monkeypatch.setattr(util, "spawnv_passfds", start_and_end)
+    things = [bytes(100_000)] * 8  # more than a pipe takes
+    with pytest.raises(RuntimeError, match="killed by signal: Terminated"):
+        list(workers.each(len, things, jobs=2, progress=False))

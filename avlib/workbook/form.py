@@ -99,7 +99,7 @@ def _file(notebook: Notebook) -> Iterator[str]:
     ids = [cell.get("id") for cell in notebook.cells]
     if None in ids or len(set(ids)) < len(ids):
         yield "a cell has no id of its own"
-    kernel = notebook.content.get("metadata", {}).get("kernelspec", {}).get("name")
+    kernel = notebook.content["metadata"].get("kernelspec", {}).get("name")
     if kernel != "python3":
         yield f"the kernel is {kernel}; python3"
 

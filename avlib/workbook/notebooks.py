@@ -41,13 +41,19 @@ class Notebook:
     def content(self) -> dict:
         """The notebook as JSON, each cell's source as one string."""
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
+            content = json.loads(self.path.read_text(encoding="utf-8-sig"))
+            for part in (content, *content["cells"]):
+                part["metadata"] = {
+                    name: value for name, value in (part.get("metadata") or {}).items() if value is not None
+                }
             for cell in content["cells"]:
                 cell["source"] = "".join(cell["source"])
-                cell.setdefault("metadata", {})
+                cell["metadata"]["tags"] = [str(tag) for tag in cell["metadata"].get("tags", [])]
+                if cell["cell_type"] not in ("code", "markdown", "raw"):
+                    raise ValueError
         except OSError as error:
             raise NotebookError(self.path, error.strerror or "cannot be read") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise NotebookError(self.path, "not a notebook", "the JSON of nbformat 4") from None
         return content
 

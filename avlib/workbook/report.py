@@ -31,6 +31,7 @@ from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
 from .. import __version__
+from ..cache import publishing
 from .kernel import SIGNS, inline
 from .notebooks import FAILED, INTERRUPTED, NOT_RUN, PASSED, STAGES, Notebook, Result, table
 
@@ -73,7 +74,7 @@ def write_page(executed, result: Result, neighbours: list[Notebook]) -> Path:
         away = f"{target.stem}.html" if target in paths else Path(os.path.relpath(target, page.parent)).as_posix()
         return f'href="{html.escape(quote(away))}{match[2] or ""}"'
 
-    page.write_text(re.sub(r'href="([^":#?]+\.(?:ipynb|md))(#[^"]*)?"', relink, text), encoding="utf-8")
+    write(page, re.sub(r'href="([^":#?]+\.(?:ipynb|md))(#[^"]*)?"', relink, text))
     return page
 
 
@@ -86,11 +87,15 @@ def write_report(folder: Path, results: list[Result], facts: dict[str, object]) 
     claims = [claim for notebook in notebooks for claim in notebook.pop("claims")]
     figures = [figure for notebook in notebooks for figure in notebook.pop("measured")]
     for name, content in (("run", facts | {"notebooks": notebooks}), ("claims", claims), ("measured", figures)):
-        text = json.dumps(content, indent=1, ensure_ascii=False)
-        (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-    index = folder / "index.html"
-    index.write_text(_index(results, facts), encoding="utf-8")
-    return index
+        write(folder / f"{name}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write(folder / "index.html", _index(results, facts))
+    return folder / "index.html"
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all; halves of characters, which UTF-8 lacks, are written out."""
+    with publishing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def machine() -> dict[str, object]:
@@ -222,5 +227,5 @@ def _environment(results: list[Result], facts: dict[str, object]) -> dict[str, o
     for name in ("device", "gpu", "threads"):
         if values := sorted({str(result.environment[name]) for result in results if result.environment.get(name)}):
             shown[name] = ", ".join(values)
-    seeds = sorted({result.parameters["seed"] for result in results if "seed" in result.parameters})
-    return shown | ({"seed": ", ".join(map(str, seeds))} if seeds else {})
+    seeds = sorted({str(result.parameters["seed"]) for result in results if "seed" in result.parameters})
+    return shown | ({"seed": ", ".join(seeds)} if seeds else {})

@@ -8,28 +8,31 @@ is a process: nothing needs pickling, papermill is imported once, and Ctrl-C rea
 from __future__ import annotations
 
 import functools
+import json
 import logging
+import math
 import os
 import re
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-from ..errors import NotebookError, ParameterError
-from .kernel import MEDIA_TYPE
+from .. import cache
+from ..errors import NotebookError, ParameterError, plain
+from .kernel import MEDIA_TYPE, SIGNS
 from .notebooks import FAILED, INTERRUPTED, PASSED, Notebook, Result
 from .parameters import own_names, refuse_unknown, resolve, writable_folder
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 CELL_TIMEOUT = 1800  # seconds: a cell may train several models, on a machine that has other work to do
-# ipykernel's own launcher, with a queue of outputs that has no limit.
+# ipykernel's own launcher. The queue of outputs has no limit, and each output has its number as its last buffer.
 _KERNEL = """
-import sys
+import itertools, json, sys
 if not sys.path[0]:  # the current folder, which comes back later: here it must not hide a library
     del sys.path[0]
 from ipykernel.kernelapp import IPKernelApp
@@ -37,6 +40,15 @@ class App(IPKernelApp):
     def init_iopub(self, context):
         context.sndhwm = 0
         super().init_iopub(context)
+        send, numbers = self.iopub_thread._really_send, itertools.count()
+        self.iopub_thread._really_send = lambda parts, *a, **k: send([*parts, b"%d" % next(numbers)], *a, **k)
+        pack = self.session.pack
+        def packed(content):
+            try:
+                return pack(content)
+            except UnicodeEncodeError:  # half a character, which JSON can hold and UTF-8 cannot
+                return json.dumps(content, default=str).encode()
+        self.session.pack = packed
 App.launch_instance()
 """
 _PORT_TAKEN = "ZMQError: Address already in use"
@@ -69,16 +81,20 @@ class Kernels:
                 if process.poll() is None:  # each kernel leads a process group of its own
                     process.kill() if sys.platform == "win32" else os.killpg(process.pid, signal.SIGKILL)
 
-    def manager(self, runtime: str, processes: list) -> type:
+    def manager(self, runtime: Path, processes: list, lost: list[int]) -> type:
         """Return a class of kernel managers for papermill, whose kernels run this Python.
 
         A kernel specification named python3 that a user has installed is ignored. Messages go over TCP on 127.0.0.1,
         signed with the connection's key, and encrypted where ZeroMQ can: outputs stay private on a shared machine. The
-        connection file lies in `runtime`. No queue has a limit: at ZeroMQ's 1,000 messages, outputs would be lost.
+        connection file lies in `runtime`. No queue has a limit: at ZeroMQ's 1,000 messages, outputs would be lost. They
+        are counted, and the numbers of those that do not come are added to `lost`. What a thread shows after its cell
+        has ended goes to the cell that runs then.
         """
         import zmq
-        from jupyter_client import AsyncKernelManager
+        from jupyter_client import AsyncKernelClient, AsyncKernelManager
+        from jupyter_client.channels import AsyncZMQSocketChannel
         from jupyter_client.kernelspec import KernelSpec
+        from traitlets import Type
 
         kernels = self
         connection = {
@@ -87,7 +103,29 @@ class Kernels:
             "transport_encryption": "required" if zmq.has("curve") else "disabled",
         }
 
+        class Outputs(AsyncZMQSocketChannel):
+            following, cell = None, ""
+
+            async def _recv(self, **kwargs):
+                message = await super()._recv(**kwargs)
+                if message["msg_type"] == "iopub_welcome":  # without a number
+                    return message
+                number = int(bytes(message["buffers"].pop()))
+                lost.extend(range(number if self.following is None else self.following, number))
+                self.following = number + 1
+                if message["msg_type"] not in ("status", "execute_input") and message["parent_header"]:
+                    message["parent_header"]["msg_id"] = Outputs.cell
+                return message
+
+        class Client(AsyncKernelClient):
+            iopub_channel_class = Type(Outputs)
+
+            def execute(self, *args, **kwargs):
+                Outputs.cell = super().execute(*args, **kwargs)
+                return Outputs.cell
+
         class Manager(AsyncKernelManager):
+            client_factory = Client
             kernel_spec = KernelSpec(
                 argv=[sys.executable, "-c", _KERNEL, "-f", "{connection_file}"],
                 metadata={"supported_encryption": "curve"},
@@ -161,13 +199,18 @@ def run_many(
 
     def execute(notebook: Notebook) -> Result:
         report, output = functools.partial(progress, notebook), folder / notebook.path.name
-        return _execute(notebook, passed[notebook], output, kernels, cell_timeout, report, notebooks)
+        try:
+            return _execute(notebook, passed[notebook], output, kernels, cell_timeout, report, notebooks)
+        except Exception as error:  # the disk is full, or the folder is gone: others may still run
+            failed = replace(_blank(notebook, output), state=FAILED, reason="runner")
+            return replace(failed, message=plain(f"{type(error).__name__}: {error}"))
 
     queue = sorted(notebooks, key=_rank) if jobs > 1 else list(notebooks)
     running: dict[Future, Notebook] = {}
     with ThreadPoolExecutor(jobs) as pool:
         while queue or running:
             try:
+                update(list(results.values()), None)
                 unfinished = {notebook.number for notebook in [*queue, *running.values()]}
                 ready = [notebook for notebook in queue if _trains_for(notebook.number) not in unfinished]
                 for notebook in ready[: jobs - len(running)]:
@@ -178,7 +221,6 @@ def run_many(
                     results[running[future]] = result = future.result()
                     update(list(results.values()), result)
                     running.pop(future)
-                update(list(results.values()), None)
             except KeyboardInterrupt:
                 kernels.stop()
                 queue.clear()
@@ -232,7 +274,7 @@ def _execute(
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-    from .report import write_page
+    from .report import write, write_page
 
     if output == notebook.path:
         raise NotebookError(notebook.path, "the output would overwrite it", "another file")
@@ -241,7 +283,7 @@ def _execute(
     result.parameters = dict(parameters)
     if kernels.stopped:
         return result
-    executed, processes, saved = nbformat.read(notebook.path, as_version=4), [], time.monotonic()
+    executed, processes, lost, saved = nbformat.v4.new_notebook(), [], [], time.monotonic()
 
     def on_notebook_start(notebook):
         nonlocal executed
@@ -254,41 +296,49 @@ def _execute(
             code = [cell for cell in executed.cells if cell.cell_type == "code" and cell.source.strip()]
             progress(result.cell, len(code))
         if time.monotonic() - saved > _SAVE_EVERY:
-            nbformat.write(executed, output)
+            write(output, nbformat.writes(executed))
             saved = time.monotonic()
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # it reports what the result says better
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="avlib-", ignore_cleanup_errors=True) as runtime:
-        try:
-            papermill.execute_notebook(
-                str(notebook.path).replace("{", "{{").replace("}", "}}"),  # papermill formats paths
-                None,
-                parameters,
-                kernel_name="python3",
-                language="python",
-                progress_bar=False,
-                execution_timeout=cell_timeout,
-                iopub_timeout=60,  # papermill's 4 s are too few for a large figure on a busy machine
-                kernel_manager_class=kernels.manager(runtime, processes),
-                on_notebook_start=on_notebook_start,
-                on_cell_execute=on_cell_execute,
-            )
-            result.state, result.cell, result.cell_id, result.source = PASSED, 0, "", ""
-        except papermill.PapermillExecutionError as error:
-            failed = next((cell for cell in executed.cells if cell.get("execution_count") == error.exec_count), {})
-            result.cell, result.cell_id = error.exec_count or result.cell, failed.get("id", result.cell_id)
-            result.source = error.source
-            result.reason, result.message = "exception", f"{error.ename}: {error.evalue}"
-            result.traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
-        except CellTimeoutError:
-            result.reason, result.message = "timeout", f"cell {result.cell} ran longer than {cell_timeout:g} s"
-        except DeadKernelError:
-            result.reason, result.message = "kernel died", f"kernel died in cell {result.cell}: {_death(processes)}"
-        except Exception as error:  # a notebook that cannot be run must not keep the others from running
-            result.reason, result.message = "runner", f"{type(error).__name__}: {error}"
-        if result.reason in ("kernel died", "runner") and (log := Path(runtime, "log")).exists():
-            result.traceback = log.read_text(errors="replace")[-3000:]
+    try:
+        with cache.temporary() as runtime:
+            try:
+                executed = nbformat.reads(json.dumps(notebook.content), as_version=4)
+                nbformat.write(executed, runtime / "notebook.ipynb")
+                papermill.execute_notebook(
+                    str(runtime / "notebook.ipynb").replace("{", "{{").replace("}", "}}"),  # papermill formats paths
+                    None,
+                    parameters,
+                    kernel_name="python3",
+                    language="python",
+                    progress_bar=False,
+                    execution_timeout=cell_timeout,
+                    iopub_timeout=60,  # papermill's 4 s are too few for a large figure on a busy machine
+                    kernel_manager_class=kernels.manager(runtime, processes, lost),
+                    on_notebook_start=on_notebook_start,
+                    on_cell_execute=on_cell_execute,
+                )
+                _require_whole(executed, lost)
+                result.state, result.cell, result.cell_id, result.source = PASSED, 0, "", ""
+            finally:
+                log = (runtime / "log").read_text(errors="replace")[-3000:] if (runtime / "log").exists() else ""
+    except papermill.PapermillExecutionError as error:
+        failed = next((cell for cell in executed.cells if cell.get("execution_count") == error.exec_count), {})
+        result.cell, result.cell_id = error.exec_count or result.cell, failed.get("id", result.cell_id)
+        result.source = error.source
+        result.reason, result.message = "exception", plain(f"{error.ename}: {error.evalue}")
+        result.traceback = plain(re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)))
+    except CellTimeoutError:
+        result.reason, result.message = "timeout", f"cell {result.cell} ran longer than {cell_timeout:g} s"
+    except DeadKernelError:
+        result.reason, result.message = "kernel died", f"kernel died in cell {result.cell}: {_death(processes)}"
+    except NotebookError as error:
+        result.reason, result.message = "incomplete", str(error)
+    except Exception as error:  # a notebook that cannot be run must not keep the others from running
+        result.reason, result.message = "runner", plain(f"{type(error).__name__}: {error}")
+    if result.reason in ("kernel died", "runner"):
+        result.traceback = plain(log)
     if _PORT_TAKEN in result.traceback and attempts > 1:  # another program was faster
         return _execute(
             notebook, parameters, output, kernels, cell_timeout, progress, neighbours, attempts=attempts - 1
@@ -301,7 +351,7 @@ def _execute(
     _clean(executed, result)
     _collect(executed, result)
     try:
-        nbformat.write(executed, output)
+        write(output, nbformat.writes(executed))
         write_page(executed, result, neighbours)
     except Exception as error:  # a full disk, or an output that nbconvert does not take
         result.state, result.reason = FAILED, "runner"
@@ -336,12 +386,46 @@ def _clean(executed, result: Result) -> None:
                 cell.outputs.append(type(cell)(error | {"traceback": [result.message]}))
 
 
+def _require_whole(executed, lost: list[int]) -> None:
+    """Raise a NotebookError unless every cell ran to its end, and every output came."""
+    code = [cell for cell in executed.cells if cell.cell_type == "code" and cell.source.strip()]
+    for place, cell in enumerate(code, start=1):
+        ended = any(output.get("ename") == "SystemExit" for output in cell.outputs)
+        if (ended and "raises-exception" not in cell.metadata.tags) or cell.execution_count is None:
+            found = "ended the notebook" if ended else "did not run"
+            raise NotebookError(f"cell {place} of {len(code)}", found, "cells that run to their end")
+    if lost:
+        raise NotebookError("outputs", f"{len(lost)} did not arrive, the first as number {lost[0]}", "all of them")
+
+
+_FIELDS = {
+    "claim": dict.fromkeys(("statement", "source", "measured", "when", "verdict", "kind", "note"), str)
+    | {"holds": bool},
+    "measured": {"name": str, "value": int | float, "unit": str},
+    "parameters": {"parameters": dict},
+    "versions": {"versions": dict},
+}
+
+
 def _collect(executed, result: Result) -> None:
+    """Take the records out of the outputs; a notebook with a malformed one has failed."""
     for cell in executed.cells:
-        for data in (output.get("data", {}) for output in cell.get("outputs", [])):
-            for kind, kept in (("claim", result.claims), ("measured", result.measured)):
-                if record := data.get(MEDIA_TYPE.format(kind)):
-                    kept.append({"notebook": result.number, "cell": cell.get("id", ""), **record})
-            record = dict(data.get(MEDIA_TYPE.format("parameters"), {}))
-            result.parameters = record.pop("parameters", result.parameters)
-            result.environment |= data.get(MEDIA_TYPE.format("versions"), {}) | record
+        outputs = [(output.get("data", {}), kind) for output in cell.get("outputs", []) for kind in _FIELDS]
+        for kind, record in (
+            (kind, data[MEDIA_TYPE.format(kind)]) for data, kind in outputs if MEDIA_TYPE.format(kind) in data
+        ):
+            if (
+                not isinstance(record, dict)
+                or not all(isinstance(record.get(name), of) for name, of in _FIELDS[kind].items())
+                or record.get("kind", "holds") not in SIGNS
+                or not math.isfinite(record.get("value", 0))
+            ):
+                result.state, result.reason = FAILED, "runner"
+                result.message = result.message or f"cell {cell.get('id', '')} shows a malformed record of a {kind}"
+            elif kind in ("claim", "measured"):
+                kept = result.claims if kind == "claim" else result.measured
+                kept.append({**record, "notebook": result.number, "cell": cell.get("id", "")})
+            else:
+                record = dict(record)
+                result.parameters = record.pop("parameters", result.parameters)
+                result.environment |= record

@@ -13,6 +13,7 @@ from small_notebooks import CHECK, PARAMETERS, avlib, write
 
 from avlib import workbook
 from avlib.errors import CacheError, NotebookError, ParameterError
+from avlib.workbook.notebooks import Notebook
 
 FORMULAS = r"""#md
 ## A section
@@ -224,7 +225,8 @@ def test_odd_values_and_two_runs_at_once(notebooks, tmp_path):
     assert len(list((tmp_path / "outputs").iterdir())) == 2
 
 
-def test_ctrl_c_ends_the_kernels_and_leaves_a_report(notebooks, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_ends_the_kernels_and_leaves_a_report(notebooks, tmp_path, number):
     write(tmp_path / "n/11_a.ipynb", "import os\nprint(os.getpid(), flush=True)\nimport time\ntime.sleep(60)")
     write(tmp_path / "n/12_b.ipynb", "1")
     variables = os.environ | {"AVLIB_NOTEBOOKS": str(tmp_path / "n")}
@@ -232,7 +234,7 @@ def test_ctrl_c_ends_the_kernels_and_leaves_a_report(notebooks, tmp_path):
     with subprocess.Popen(command, cwd=tmp_path, env=variables, stderr=subprocess.PIPE, text=True) as run:
         assert "cell 1 of" in run.stderr.readline()
         time.sleep(1)
-        run.send_signal(signal.SIGINT)
+        run.send_signal(number)
         run.communicate(timeout=30)
     assert run.returncode == 130
     assert [each["state"] for each in report(tmp_path / "o")["notebooks"]] == ["interrupted", "not run"]
@@ -310,6 +312,112 @@ for number in range(2500):
     assert [claim["statement"] for claim in result.claims] == [str(number) for number in range(2500)]
     printed = cells(tmp_path / "o/11.ipynb")[3]
     assert "".join(output["text"] for output in printed["outputs"]).split() == [str(line) for line in range(4000)]
+
+
+LOSE = """\
+from ipykernel.kernelapp import IPKernelApp
+socket = IPKernelApp.instance().iopub_thread.socket
+send = socket.send_multipart
+socket.send_multipart = lambda parts, *how, **more: None if b"lo" + b"st" in parts[-2] else send(parts, *how, **more)
+print("lo" + "st", flush=True)
+print("here", flush=True)"""
+THREAD = """\
+import threading, time
+threading.Thread(target=lambda: (time.sleep(0.5), print("late", flush=True))).start()"""
+RECORDS = """\
+for kind, record in [("claim", [1]), ("measured", {"name": "x", "value": "1"}), ("versions", 3), ("claim", {})]:
+    get_ipython().display_pub.publish({"text/plain": "shown", f"application/vnd.avlib.{kind}+json": record})
+workbook.claim("fine", source="notes", measured="1", holds=True)"""
+ESCAPES = r"raise ValueError('\x1b[2J\x1b]0;owned\x07 \x9b31m \u202e \ud800')"
+
+
+@pytest.fixture(scope="module")
+def accidents(tmp_path_factory):
+    """One run of notebooks that end oddly, whose standard output and error are closed after the first line."""
+    folder = tmp_path_factory.mktemp("accidents")
+    write(folder / "n/11_exits.ipynb", "import sys\nsys.exit(0)", "print('after')")
+    write(folder / "n/12_loses.ipynb", LOSE)
+    write(folder / "n/13_late.ipynb", THREAD, "time.sleep(1)", "print('\\ud83d')")
+    write(folder / "n/14_records.ipynb", CHECK, RECORDS)
+    write(folder / "n/15_escapes.ipynb", ESCAPES, title="# \x1b[31mRed\n\nYes.")
+    with (folder / "n/13_late.ipynb").open("r+") as file:
+        content = json.loads(file.read()) | {"metadata": None}
+        content["cells"][0]["metadata"] = {"tags": None}
+        file.seek(0)
+        file.write("\ufeff" + json.dumps(content))
+        file.truncate()
+    command = [sys.executable, "-m", "avlib", "run", "--out", "o"]
+    variables = os.environ | {"AVLIB_NOTEBOOKS": str(folder / "n"), "TMPDIR": str(folder)}
+    old = folder / "avlib-old"
+    old.mkdir()
+    (old / "lock").touch()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, cwd=folder, env=variables, **pipes) as run:
+        assert b"cell 1 of" in run.stdout.readline()
+        assert report(folder / "o")["state"] == "running"
+        run.stdout.close()
+    assert run.returncode == 1 and (folder / "o/index.html").exists()
+    assert sorted(path.name for path in folder.iterdir()) == ["n", "o"], "nothing temporary is left"
+    return folder
+
+
+def test_passed_means_that_every_cell_ran_and_every_output_came(accidents):
+    found = {
+        each["number"]: (each["state"], each["reason"], each["message"])
+        for each in report(accidents / "o")["notebooks"]
+    }
+    assert found["11"] == (
+        "failed",
+        "incomplete",
+        "cell 2 of 3: ended the notebook; expected cells that run to their end.",
+    )
+    assert found["12"][:2] == ("failed", "incomplete") and "outputs: 1 did not arrive" in found["12"][2]
+    assert found["13"] == ("passed", "", "")
+    late, half = cells(accidents / "o/13_late.ipynb")[3:]
+    assert late["outputs"][0]["text"] == "late\n" and half["outputs"][0]["text"] == "\ud83d\n"
+
+
+def test_a_malformed_record_fails_its_notebook_alone(accidents):
+    found = report(accidents / "o")["notebooks"][3]
+    assert found["state"] == "failed" and "malformed record of a claim" in found["message"]
+    (claim,) = json.loads((accidents / "o/claims.json").read_text())
+    assert (claim["statement"], claim["notebook"]) == ("fine", "14")
+
+
+def test_escape_sequences_do_not_reach_the_terminal(accidents):
+    found = report(accidents / "o")["notebooks"][4]
+    assert (
+        found["message"] == r"ValueError: \x1b[2J\x1b]0;owned\x07 \x9b31m \u202e \ud800"
+        and "\x1b" not in found["traceback"]
+    )
+    done = avlib(accidents / "n", "list", "15", cwd=accidents)
+    assert done.stdout.startswith("15  \\x1b[31mRed\n")
+    assert "\x1b" not in str(NotebookError("\x1b[2J", "a\rb"))
+
+
+@pytest.mark.parametrize("streams", [">&- 2>&-", "> /dev/full 2>&1", "2>&1 | true"])
+def test_a_command_without_a_reader_ends_well(notebooks, tmp_path, streams):
+    command = f"{sys.executable} -m avlib list 11 {streams}; echo ${{PIPESTATUS[0]}} > code"
+    subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, env=os.environ | {"AVLIB_NOTEBOOKS": str(notebooks)}, check=True
+    )
+    assert (tmp_path / "code").read_text() == "0\n"
+
+
+CELL = '{"cells": [{"cell_type": "code", "source": %s, "metadata": %s}]}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 100_000, "null", '{"cells": null}', '{"cells": [null]}', '{"cells": [], "metadata": "a"}',
+     CELL % ("null", "{}"), CELL % ('""', "[1]"), CELL % ('""', '{"tags": 3}'),
+     CELL.replace('"code"', "null") % ('""', "{}")],
+    ids=lambda text: text[:80],
+)  # fmt: skip
+def test_a_file_that_is_no_notebook(tmp_path, content):
+    (tmp_path / "11_a.ipynb").write_text(content)
+    with pytest.raises(NotebookError, match="not a notebook"):
+        Notebook(tmp_path / "11_a.ipynb").parameters  # noqa: B018
 
 
 def write_kernel(folder):
