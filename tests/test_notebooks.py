@@ -60,6 +60,7 @@ VERDICTS = {
     "45": "holds when, holds, holds",
     "51": "holds, holds, holds",
     "52": "holds, holds when, holds, holds, holds, holds when, holds, holds, holds when",
+    "55": "holds, holds, holds when, holds when, holds when, holds when, holds when",
 }
 # Of what the models of these have learned, by the training that is the default. With shorter ones claims may come out
 # otherwise, and others are not made of your own clips.
@@ -92,6 +93,7 @@ SHORT = {
     "44": {"steps": 4, "settings": SONGS},
     "45": {"steps": 4, "settings": SONGS},
     "51": {"talks": 6, "settings": TALKS},
+    "55": {"steps": 4, "settings": TALKS},
 }
 LONG = pytest.mark.long  # what only `env/test --long` runs
 
