@@ -23,9 +23,14 @@ from avlib.datasets.unit2av import boxes as boxes_module
 from avlib.datasets.unit2av import write_boxes, write_units
 from avlib.datasets.unit2av.preview import preview
 from avlib.errors import AvlibError, CacheError, CheckpointError, DatasetError, MediaError, ParameterError
+from avlib.extract.discrete import fit_units
+from avlib.extract.speakers import voice_statistics
+from avlib.extract.units import recognizer_encoder
 from avlib.models.durations import DurationConfig, scale_durations
 from avlib.models.face_renderer import Config as FaceConfig
 from avlib.models.face_renderer import FaceRenderer
+from avlib.models.recognizer import Config as RecognizerConfig
+from avlib.models.recognizer import Recognizer
 from avlib.models.speaker_encoder import SpeakerEncoder
 from avlib.models.unit_source import Config as SourceConfig
 from avlib.models.unit_source import UnitSource
@@ -412,6 +417,23 @@ def test_weights_of_every_kind(tmp_path, container, speech, source):
     assert isinstance(load(tmp_path / "source").vocoder, UnitSource)
     with pytest.raises(CheckpointError, match="is a face renderer"):
         load(tmp_path / "face")
+
+
+def test_the_folder_of_a_training_speaks_sound(tmp_path, vocoder):
+    """Its extractor makes the units, and what made its speaker vectors hears the voice."""
+    torch.manual_seed(0)
+    sound = sum(tone(1.0, 16000, 140.0 * k)[0] / k for k in range(1, 6)) / 3
+    encoder = recognizer_encoder(Recognizer(RecognizerConfig(tuple("abc"), width=8, layers=1)).eval(), hidden=True)
+    extractor = fit_units(encoder, [(sound + 0.1 * torch.randn(16000), 16000)], 8)
+    vocoder.save(tmp_path / "made")
+    extractor.save(tmp_path / "made" / "units")
+    (tmp_path / "made" / "settings.json").write_text(json.dumps({"vocoder": {"speaker": "statistics"}}))
+    write_wav(tmp_path / "voice.wav", sound[None], 16000)
+    made = infer(tmp_path / "voice.wav", tmp_path / "made", tmp_path / "new.wav", predict="off", **QUIET)
+    heard = media.read_audio(tmp_path / "voice.wav")
+    assert torch.equal(made.units, extractor(heard, 16000)) and len(made.units) == 50
+    expected = vocoder(made.units[None], voice_statistics(heard)).waveform[0, 0].clamp(-1, 1)
+    assert float((media.read_audio(made.path) - expected).abs().max()) < 1e-4
 
 
 def test_more_units_than_the_face_was_trained_with(tmp_path, speech):

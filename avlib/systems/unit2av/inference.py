@@ -26,15 +26,13 @@ from ...datasets.unit2av import SYNTHETIC, boxes_at_ticks, detect_boxes, dub, re
 from ...datasets.unit2av.preview import preview as write_preview
 from ...errors import CacheError, CheckpointError, DatasetError, ParameterError, check_choice, check_whole
 from ...extract import speakers
+from ...extract.discrete import UnitExtractor
 from ...features import SAMPLE_RATE, UNIT_RATE, check_units, deduplicate, face_places, run_lengths
 from ...models.face_renderer import FaceRenderer
 from ...models.speaker_encoder import SpeakerEncoder
 from ...models.unit_source import UnitSource
 from ...models.unit_speech import UnitSpeech
 from ...models.unit_vocoder import UnitVocoder
-from ...settings import changed
-from .settings import tiny
-from .stages import extractor
 
 Embedder = Callable[[Float[Tensor, " samples"]], Float[Tensor, " width"]]
 
@@ -56,7 +54,7 @@ class Speech:
 
     vocoder: UnitSpeech
     renderer: FaceRenderer | None = None
-    extractor: Any = None
+    extractor: Callable[[Tensor, int], Tensor] | None = None
     embedder: Embedder | None = None
     step: str = "unknown_step"
 
@@ -121,18 +119,16 @@ def load(
     return Speech(vocoder.to(device), face, extract, embed, step)
 
 
-def _of_training(path: Path) -> tuple[Any, Embedder | None]:
+def _of_training(path: Path) -> tuple[UnitExtractor | None, Embedder | None]:
     """What makes units and speaker vectors, as in the training that wrote a folder."""
     if not (path / "settings.json").exists():
         return None, None
-    settings = changed(tiny, checkpoints.read_config(path / "settings.json"))
-    embed, kind = speakers.embedder(settings.vocoder.speaker)
-    longest = 60 * SAMPLE_RATE if kind == "statistics" else None  # they need no more, and their memory grows with it
-
-    def extract(waveform: Tensor, sample_rate: int) -> Tensor:
-        return extractor(settings, progress=False)(waveform, sample_rate)
-
-    return extract, lambda waveform: embed(waveform[:longest])
+    extract = UnitExtractor.from_checkpoint(path / "units") if (path / "units").exists() else None
+    settings = checkpoints.read_config(path / "settings.json")
+    embed, kind = speakers.embedder(settings.get("vocoder", {}).get("speaker", "auto"))
+    if kind != "statistics":
+        return extract, embed
+    return extract, lambda waveform: embed(waveform[: 60 * SAMPLE_RATE])  # more needs memory, and tells no more
 
 
 def _kind(folder: Path) -> str:
