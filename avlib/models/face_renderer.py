@@ -20,11 +20,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -41,7 +42,7 @@ _APART = 25  # faces between a frame and its reference, with "other"
 _ENCODER_RESIDUALS, _DECODER_RESIDUALS = (0, 2, 3, 2, 2, 1), (1, 2, 2, 2, 2, 2)
 
 Picture = UInt8[Tensor, "height width 3"]  # RGB
-Six = tuple[Count, Count, Count, Count, Count, Count]
+Six = Annotated[Sequence[Count], Field(min_length=6, max_length=6)]
 
 
 @settings

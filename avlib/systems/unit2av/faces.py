@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ... import training
 from ...clips.heads import SAMPLE_RATE, Talk, mouth_opening
@@ -104,7 +105,7 @@ def face_step(
     drawn = model.draw(lips.flatten(0, 1), network_input(faces, references).flatten(0, 1))
     weight = drawn.new_ones(FACE_SIDE, FACE_SIDE)
     weight[MOUTH] = own.mouth_weight
-    off = (drawn - faces.flatten(0, 1) / 255).abs()  # (B frames, 3, 96, 96)
+    off = (drawn - faces.flatten(0, 1) / 255).abs(); off = SMOOTH(off)
     loss, parts = (off * weight).mean() / weight.mean(), {"mouth": off[..., MOUTH[0], MOUTH[1]].mean()}
     if expert is not None:
         mouths = drawn.unflatten(0, (-1, own.frames))[:, : lip_sync.FRAMES]

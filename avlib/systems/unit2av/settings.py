@@ -123,6 +123,7 @@ class FaceStage:
     begin: random weights as "published"; "balanced" for short trainings: units count for more at first, and attention
         has no dropout.
     mouth_weight: of the error in the mouth, relative to the rest.
+    smooth: errors below it count by their square, so that a moving mouth counts for more than noise; 0: plain L1.
     sync_weight: of the sync loss; above 0 the stage "sync" is trained first. Wav2Lip: 0.03.
     """
 
@@ -134,6 +135,7 @@ class FaceStage:
     frames: Annotated[int, Field(ge=1, le=face_renderer.FRAMES)] = face_renderer.FRAMES
     begin: Literal["published", "balanced"] = "published"
     mouth_weight: Positive = 10.0
+    smooth: NonNegative = 0.0
     sync_weight: NonNegative = 0.0
     training: training.Settings = field(default_factory=training.Settings)
 
