@@ -2,7 +2,8 @@
 
     units (B, 10) -> embedding -> convolutions -> (B, D);  five lower halves of a face (B, 15, 48, 96) -> (B, D)
 
-Both end with a ReLU and have length 1, so that their cosine is from 0 to 1 and counts as a probability.
+Both end with a softplus and have length 1, so that their cosine is from 0 to 1 and counts as a probability. With the
+published ReLU vectors that share no value have no gradient, and a renderer that begins there would learn nothing.
 
 Source: Wav2Lip's expert: Prajwal et al., "A Lip Sync Expert Is All You Need for Speech to Lip Generation In the Wild",
 ACM Multimedia 2020, equation 1; units stand in place of its mel spectrogram.
@@ -74,7 +75,7 @@ class LipSync(nn.Module):
         check_units(units, self.config.num_embeddings)
         speech = self.speech(self.unit_embed(units).transpose(1, 2))
         mouth = self.mouth(faces[..., FACE_SIDE // 2 :, :].flatten(1, 2))
-        return F.cosine_similarity(F.relu(speech), F.relu(mouth))
+        return F.cosine_similarity(F.softplus(speech), F.softplus(mouth))
 
     def save(self, path: Path | str) -> None:
         """Write a folder for `from_checkpoint`; see `checkpoints.save`."""

@@ -26,7 +26,7 @@ TALK = heads.Talk("key moon", speaker=3, head=4, seed=5, size=(64, 64))
 
 def small(**values):
     names = {f"face.network.{name}": value for name, value in NARROW.items()}
-    few = {"face.talks": 2, "face.heads": 2, "sync.network.width": 4, "sync.network.size": 8, "batch_size": 2}
+    few = {"face.talks": 2, "face.heads": 2, "sync.network.width": 4, "sync.network.size": 16, "batch_size": 2}
     return changed(tiny, names | few | {"stage": "face"} | values)
 
 
@@ -89,11 +89,11 @@ def test_step_is_weighted_l1_of_some_pictures(monkeypatch, frames):
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def spoken(count=30, seed=0):
-    """A video whose mouth is as bright as its unit: what a judge of lips can learn in a moment."""
-    pairs = torch.randint(4, (count,), generator=torch.Generator().manual_seed(seed))
-    faces = (60 * pairs).to(torch.uint8)[:, None, None, None].expand(-1, 3, 96, 96)
-    return Face(faces, torch.ones(count, dtype=torch.bool), pairs.repeat_interleave(2))
+def spoken(seed=0):
+    """A video whose mouth is as bright as its unit, which changes every ten pictures."""
+    order = torch.randperm(4, generator=torch.Generator().manual_seed(seed)).repeat_interleave(10)
+    faces = (80 * order).to(torch.uint8)[:, None, None, None].expand(-1, 3, 96, 96)
+    return Face(faces, torch.ones(40, dtype=torch.bool), order.repeat_interleave(2))
 
 
 def test_judge_of_lips_learns_and_teaches_the_renderer_alone():
@@ -101,7 +101,7 @@ def test_judge_of_lips_learns_and_teaches_the_renderer_alone():
     sync = changed(settings, {"stage": "sync"})
     videos = FaceDataset([spoken(seed=k) for k in range(4)], per_video=8)
     judge = build_face(sync, 4)
-    plan = training.Settings(steps=60, batch_size=16, learning_rate=1e-2, warmup=0)
+    plan = training.Settings(steps=40, batch_size=8, learning_rate=1e-2, warmup=0)
     history = training.fit(judge, lambda m, b: sync_step(m, b, sync), videos, plan, device="cpu", progress=False)
     assert history.rows[0]["loss"] > 0.6
     assert np.mean([row["loss"] for row in history.rows[-5:]]) < 0.3
@@ -109,7 +109,7 @@ def test_judge_of_lips_learns_and_teaches_the_renderer_alone():
     judge.eval().requires_grad_(False)
     before = {name: value.clone() for name, value in judge.state_dict().items()}
     model = build_face(settings, 4)
-    plan = training.Settings(steps=15, batch_size=4, learning_rate=1e-2, warmup=0)
+    plan = training.Settings(steps=12, batch_size=2, learning_rate=1e-2, warmup=0)
     step = lambda m, b: face_step(m, b, settings, judge)  # noqa: E731
     history = training.fit(model, step, videos, plan, device="cpu", progress=False)
     first, last = (np.mean([row["sync"] for row in rows]) for rows in (history.rows[:3], history.rows[-3:]))
@@ -179,8 +179,7 @@ class Copier(FaceRenderer):
 
 
 def test_copied_mouths_look_right_on_their_own_video_alone():
-    said = heads.talks(3, speakers=2, heads=3, seed=1)
-    videos = heads.talks(3, speakers=2, heads=3, seed=2)
+    said, videos = (heads.talks(2, speakers=2, heads=2, length=1, seed=seed) for seed in (1, 2))
     copier = Copier(Config(50, *map(tuple, list(NARROW.values())[:2]), 8, 4))
     own = mouth_scores(copier, extract, said)
     assert own.follows > 0.97
@@ -189,8 +188,6 @@ def test_copied_mouths_look_right_on_their_own_video_alone():
     dubbed = mouth_scores(copier, None, said, videos)
     assert dubbed.copies > 0.97
     assert dubbed.follows < 0.6
-    still = mouth_scores(copier, extract, said, videos, "still")
-    assert abs(still.follows) < 0.3
 
 
 def test_references_follow_from_settings_alone():
@@ -200,7 +197,7 @@ def test_references_follow_from_settings_alone():
     dataset = face_data(copying, extract, progress=False)
     assert torch.equal(dataset[0].references, dataset[0].faces)
     assert face_data(changed(copying, {"stage": "sync"}), extract, progress=False).reference == "other"
-    assert stages.stages["face"].recipe(settings) != stages.stages["face"].recipe(copying)
+    assert stages["face"].recipe(settings) != stages["face"].recipe(copying)
     with pytest.raises(ParameterError, match="at least 5"):
         changed(settings, {"face.sync_weight": 0.03, "face.frames": 4})
 

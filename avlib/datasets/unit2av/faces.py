@@ -17,7 +17,7 @@ from torch import Tensor
 from ... import media
 from ...clips.heads import SAMPLE_RATE, Talk
 from ...errors import AvlibError, DatasetError, check_choice
-from ...features import FACE_SIDE, crop_face, face_places
+from ...features import FACE_SIDE, check_boxes, crop_face, face_places
 from ...models.face_renderer import FRAMES, ROW
 from ...workers import describe
 from ..items import ItemDataset, each_usable
@@ -167,7 +167,7 @@ def faces_of(talks: tuple[Talk, ...], extract: Extract | None = None) -> list[Fa
 
 def _of_talk(talk: Talk, extract: Extract | None) -> Face:
     truth = talk.truth
-    places = face_places(truth.boxes, *talk.size)
+    places = face_places(check_boxes(truth.boxes), *talk.size)
     pictures = (torch.from_numpy(talk.frame(index)) for index in range(talk.frame_count))
     nothing = torch.zeros(3, FACE_SIDE, FACE_SIDE, dtype=torch.uint8)
     faces = [crop_face(picture, place) if place else nothing for picture, place in zip(pictures, places, strict=True)]

@@ -21,7 +21,7 @@ from ... import training
 from ...clips.heads import SAMPLE_RATE, Talk, mouth_opening
 from ...datasets.unit2av.dataset import Extract, talks
 from ...datasets.unit2av.faces import FaceBatch, FaceDataset, face_files, faces_in, faces_of, network_input
-from ...features import FACE_SIDE, crop_face, face_places, ping_pong
+from ...features import FACE_SIDE, check_boxes, crop_face, face_places, ping_pong
 from ...models import lip_sync
 from ...models.face_renderer import FRAMES, FaceRenderer, render
 from ...models.lip_sync import LipSync, sync_loss
@@ -105,8 +105,9 @@ def face_step(
     drawn = model.draw(lips.flatten(0, 1), network_input(faces, references).flatten(0, 1))
     weight = drawn.new_ones(FACE_SIDE, FACE_SIDE)
     weight[MOUTH] = own.mouth_weight
-    off = (drawn - faces.flatten(0, 1) / 255).abs(); off = SMOOTH(off)
-    loss, parts = (off * weight).mean() / weight.mean(), {"mouth": off[..., MOUTH[0], MOUTH[1]].mean()}
+    true = faces.flatten(0, 1) / 255  # (B frames, 3, 96, 96)
+    loss = (F.smooth_l1_loss(drawn, true, beta=own.smooth, reduction="none") * weight).mean() / weight.mean()
+    parts = {"mouth": (drawn - true)[..., MOUTH[0], MOUTH[1]].abs().mean()}
     if expert is not None:
         mouths = drawn.unflatten(0, (-1, own.frames))[:, : lip_sync.FRAMES]
         parts["sync"] = sync_loss(expert(_window(batch.units, 2 * first, lip_sync.UNITS), mouths), 1.0)
@@ -184,7 +185,7 @@ def _measured(
     frames = torch.stack([torch.from_numpy(video.frame(index)) for index in range(video.frame_count)])
     made = render(renderer, frames, video.truth.boxes, units, reference=reference)
     order = ping_pong(video.frame_count, len(made))
-    places = face_places([video.truth.boxes[index] for index in order], *video.size)
+    places = face_places(check_boxes([video.truth.boxes[index] for index in order]), *video.size)
     seen = [index for index, place in enumerate(places) if place]
     faces, true = (
         torch.stack([crop_face(pictures[index], places[index]) for index in seen]).permute(0, 2, 3, 1).flip(-1)
