@@ -27,10 +27,13 @@ from ...features import (
     vocoder_log_mel,
 )
 from ...models.durations import kept_runs
+from ...models.face_renderer import FaceRenderer
+from ...models.lip_sync import LipSync
 from ...models.recognizer import Recognizer
 from ...models.unit_speech import UnitSpeech
 from ...settings import changed
 from .. import Figure, Report, device_of
+from .faces import mouth_scores, new_talks
 from .settings import Settings, tiny
 from .stages import embedder, extractor, split, trained, voices
 
@@ -206,7 +209,8 @@ def assess(model: nn.Module, settings: Settings, **how: Any) -> Report:
 
     - a recogniser: the share of right units of other voices;
     - a vocoder of the built-in talks: scores of held-out words, and errors of durations;
-    - of other data: mel L1 on held-out recordings.
+    - of other data: mel L1 on held-out recordings;
+    - a face renderer: how its mouths follow the sound, in new words, voices and heads.
 
     `how` stands for device= and progress=.
     """
@@ -216,6 +220,10 @@ def assess(model: nn.Module, settings: Settings, **how: Any) -> Report:
         with torch.no_grad():
             right = (model.cpu()(batch.waveform).argmax(2) == batch.labels)[batch.labels != UNKNOWN]
         return Report({"units right": Figure(float(right.float().mean()), 1 / len(model.classes), "chance")})
+    if isinstance(model, LipSync):
+        return Report({}, "A judge of lips is for the training of faces; its share of right pairs is in the history.")
+    if isinstance(model, FaceRenderer):
+        return _assessed_mouths(model, settings, **how)
     train, validation = split(settings, **how)
     if settings.data.data:
         mels = [vocoder_log_mel(piece.waveform) for piece in validation.pieces]
@@ -234,3 +242,14 @@ def assess(model: nn.Module, settings: Settings, **how: Any) -> Report:
         errors = duration_errors(model, train.pieces, validation.pieces)
         figures["duration error"] = Figure(*errors.values(), "each unit's mean duration")
     return Report(figures, f"{len(talks)} talks of held-out words, by known speakers.")
+
+
+def _assessed_mouths(model: FaceRenderer, settings: Settings, **how: Any) -> Report:
+    talks, extract = new_talks(settings), extractor(settings, **how)
+    own = mouth_scores(model, extract, talks)
+    dubbed = mouth_scores(model, extract, talks, [*talks[1:], talks[0]], "still")
+    figures = {
+        "opening, own video": Figure(own.follows, 0.0, "a mouth that is still"),
+        "opening, dubbed": Figure(dubbed.follows, dubbed.copies, "agreement with the old mouth"),
+    }
+    return Report(figures, f"{len(talks)} talks of new words, voices and heads; dubbed with a still reference.")
