@@ -66,7 +66,7 @@ class Data:
     validation: str = ""
     root: str = ""
     unit_offset: Natural = 0
-    talks: Count = 120
+    talks: Count = 180
     held_out: Count = 24
     speakers: Count = 24
     heads: Count = 12
