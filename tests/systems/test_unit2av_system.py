@@ -156,6 +156,7 @@ def test_two_optimisers_train_and_the_generator_alone_is_kept(adversarial):
     row = history.rows[-1]
     assert {"discriminators loss", "generator loss", "mel L1", "duration loss"} <= set(row)
     assert all(math.isfinite(value) for value in row.values())
+    assert json.loads((folder / "speaker.json").read_text()) == {"speaker": embedder("auto")[1]}
     extract = UnitExtractor.from_checkpoint(folder / "units")
     sound = torch.from_numpy(heads.Talk("key moon", 1).sound())
     assert torch.equal(extract(sound, 16000), unit2av.extractor(small, progress=False)(sound, 16000))

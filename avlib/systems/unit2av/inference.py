@@ -125,7 +125,12 @@ def _of_training(path: Path) -> tuple[UnitExtractor | None, Embedder | None]:
         return None, None
     extract = UnitExtractor.from_checkpoint(path / "units") if (path / "units").exists() else None
     settings = checkpoints.read_config(path / "settings.json")
-    embed, kind = speakers.embedder(settings.get("vocoder", {}).get("speaker", "auto"))
+    known = checkpoints.read_config(path / "speaker.json") if (path / "speaker.json").exists() else {}
+    given = settings.get("vocoder", {}).get("speaker", "auto")
+    embed, kind = speakers.embedder("statistics" if known.get("speaker") == "statistics" else given)
+    if kind != known.get("speaker", kind):
+        found = "was trained with vectors of a speaker encoder, which is not there"
+        raise CheckpointError(path, found, "Resemblyzer's weights", "Install it as the README says.")
     if kind != "statistics":
         return extract, embed
     return extract, lambda waveform: embed(waveform[: 60 * SAMPLE_RATE])  # more needs memory, and tells no more

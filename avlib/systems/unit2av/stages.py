@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -313,8 +314,9 @@ def _recipe(settings: Settings) -> dict[str, Any] | None:
 
 
 def _save(model: nn.Module, folder: Path, settings: Settings) -> None:
-    """Write a vocoder, and beside it what makes its units."""
+    """Write a vocoder, and beside it what makes its units, and the name of what makes its speaker vectors."""
     (model["generator"] if isinstance(model, nn.ModuleDict) else model).save(folder)
+    (folder / "speaker.json").write_text(json.dumps({"speaker": speakers.embedder(settings.vocoder.speaker)[1]}))
     if not is_manifest(settings.data.data):
         extractor(settings, progress=False).save(folder / "units")
 
