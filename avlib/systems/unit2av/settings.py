@@ -180,7 +180,7 @@ full = Settings(
 )  # fmt: skip
 
 _NARROW = unit_vocoder.Config(
-    upsample_initial_channel=96, resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1, 3),),
+    upsample_initial_channel=128, resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1, 3),),
     dur_predictor_params=DurationConfig(var_pred_dropout=0.25),
 )  # fmt: skip
 
@@ -193,7 +193,7 @@ def _quick(steps: int, batch_size: int = 16, rate: float = 3e-3, **options: obje
 # What one CPU core learns in four minutes.
 tiny = Settings(
     recognizer=RecognizerStage(training=_quick(300, betas=(0.9, 0.95), save_every=0)),
-    vocoder=VocoderStage(network=_NARROW, training=_quick(1050, 8)),
+    vocoder=VocoderStage(network=_NARROW, training=_quick(1000, 8)),
     adversarial=AdversarialStage(
         begin="vocoder", periods=(5,), period_channels=(8, 16, 32, 32), scales=1,
         scale_channels=(8, 16, 32, 32, 32, 32, 32), training=_quick(100, 8, 5e-4),
