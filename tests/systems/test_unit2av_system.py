@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import pytest
 import torch
@@ -11,7 +12,16 @@ from torch.nn import functional as F
 from avlib import media, training
 from avlib.clips import heads
 from avlib.datasets.unit2av import write_units
-from avlib.datasets.unit2av.dataset import HELD_OUT_WORDS, KNOWN_WORDS, Piece, UnitDataset, piece_of, repeated, sound_of
+from avlib.datasets.unit2av.dataset import (
+    HELD_OUT_WORDS,
+    KNOWN_WORDS,
+    AtLeast,
+    Piece,
+    UnitDataset,
+    piece_of,
+    repeated,
+    sound_of,
+)
 from avlib.errors import DatasetError, MediaError, ParameterError
 from avlib.extract.discrete import UnitExtractor
 from avlib.extract.speakers import embedder, voice_statistics
@@ -23,6 +33,7 @@ from avlib.models.unit_vocoder import UnitVocoder
 from avlib.systems import unit2av
 from avlib.systems.unit2av import changed
 from avlib.systems.unit2av.evaluation import duration_errors, griffin_lim, periodicity, scored
+from avlib.systems.unit2av.stages import validation
 
 # A few steps of smaller models, on few talks.
 SMALL = {
@@ -253,12 +264,34 @@ def test_files_that_cannot_be_used_are_named_or_left_out(recordings):
 
 def test_a_folder_of_sound_has_its_units_extracted(recordings):
     folder, _ = recordings
-    settings = changed(small, {"data.data": str(folder), "stage": "vocoder", "clusters": 8, "batch_size": 2})
+    settings = changed(small, {"data.data": str(folder), "stage": "vocoder", "clusters": 8})
     train, held_out = unit2av.split(settings, progress=False)
     assert [len(train), len(held_out)] == [2, 1]
     extract = unit2av.extractor(settings, progress=False)
     waveform = media.read_audio(folder / "1.wav", 16000)
     assert extract.vocabulary == 8 and torch.equal(train.pieces[0].units, extract(waveform, 16000))
+    assert settings.vocoder.training.batch_size > len(train)
+    assert unit2av.trained(settings, progress=False).model.config.num_embeddings == 8
+
+
+def test_fewer_items_than_a_batch_come_again():
+    order = AtLeast(3, 8, seed=1)
+    first = list(order)
+    order.set_epoch(1)
+    assert len(order) == 8 and sorted(first) == [0, 0, 0, 1, 1, 1, 2, 2] and list(order) != first
+    assert sorted(AtLeast(9, 8)) == list(range(9))
+
+
+def test_validation_is_a_mean_over_all_items(parts, monkeypatch):
+    model = unit2av.build(of_stage("vocoder"), progress=False).eval()
+    whole = validation(model, of_stage("vocoder"))
+    monkeypatch.setattr(sys.modules[validation.__module__], "_AT_ONCE", 2)
+    batch = parts.held_out.batch()
+    with torch.no_grad():
+        made = vocoder_log_mel(model(batch.units, batch.speaker).waveform[:, 0])
+    apart = (made - vocoder_log_mel(batch.waveform)).abs().mean().item()
+    assert whole["mel L1"] == pytest.approx(apart, rel=1e-5)
+    assert validation(model, of_stage("vocoder"))["mel L1"] == pytest.approx(apart, rel=1e-5)
 
 
 # Figures

@@ -17,6 +17,7 @@ from ... import checkpoints, media, training
 from ...clips.heads import CLASSES, WORDS, Talk, talks
 from ...datasets.unit2av.dataset import (
     KNOWN_WORDS,
+    AtLeast,
     Batch,
     Split,
     UnitDataset,
@@ -277,13 +278,18 @@ def _expert(settings: Settings, **how: Any) -> LipSync:
 def validation(model: nn.Module, settings: Settings) -> dict[str, float]:
     """Return mel L1 (not times 45) and duration loss on segments of held-out recordings; for `training.fit`."""
     model = model["generator"] if isinstance(model, nn.ModuleDict) else model
-    device = device_of(model)
-    batch = Batch(*(tensor.to(device) for tensor in split(settings, progress=False).held_out.batch()))
-    out = model(batch.units, batch.speaker)
-    figures = {"mel L1": float(F.l1_loss(vocoder_log_mel(out.waveform[:, 0]), vocoder_log_mel(batch.waveform)))}
-    if model.dur_predictor:
-        figures["duration loss"] = float(model.duration_loss(batch.units))
-    return figures
+    held_out, rows = split(settings, progress=False).held_out, []
+    for first in range(0, len(held_out), _AT_ONCE):
+        batch = Batch(*(tensor.to(device_of(model)) for tensor in held_out.batch(first, _AT_ONCE)))
+        made = vocoder_log_mel(model(batch.units, batch.speaker).waveform[:, 0])
+        losses = [F.l1_loss(made, vocoder_log_mel(batch.waveform))]
+        losses += [model.duration_loss(batch.units)] * bool(model.dur_predictor)
+        rows.append(torch.stack([*losses, losses[0].new_ones(())]) * len(batch.units))
+    sums = torch.stack(rows).sum(0)
+    return dict(zip(("mel L1", "duration loss"), (sums[:-1] / sums[-1]).tolist(), strict=False))
+
+
+_AT_ONCE = 16
 
 
 def _recipe(settings: Settings) -> dict[str, Any] | None:
@@ -328,7 +334,17 @@ def _stage(step: Any, after: tuple[str, ...], network: type, **options: Any) -> 
     return Stage(data, build, step, _recipe, after, load=load, **options)
 
 
-_VOCODER = {"save": _save, "validate": validation, "better": {"mel L1": "lower", "duration loss": "lower"}}
+def _sampler(settings: Settings, dataset: UnitDataset) -> AtLeast:
+    how = settings.now.training
+    return AtLeast(len(dataset), how.batch_size, how.seed)
+
+
+_VOCODER = {
+    "save": _save,
+    "sampler": _sampler,
+    "validate": validation,
+    "better": {"mel L1": "lower", "duration loss": "lower"},
+}
 stages: Mapping[str, Stage] = {
     "recognizer": _stage(recognizer_step, (), Recognizer),
     "vocoder": _stage(vocoder_step, ("recognizer",), UnitVocoder, **_VOCODER),
