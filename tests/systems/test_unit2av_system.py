@@ -349,3 +349,7 @@ def test_true_sound_and_noise_are_scored(parts):
     assert (found["units same"], found["edits"]) == (1.0, 0.0) and len(true.words) == 9
     assert found["periodicity"] > 0.9 > 0.5 > worse["periodicity"]
     assert found["within a semitone"] > 0.95 and worse["units same"] < 0.5
+    pitched = of_stage("pitch")
+    report = unit2av.assess(unit2av.trained(pitched, progress=False).model, pitched, progress=False)
+    assert {*found, "duration error"} == set(report.figures)
+    assert report.figures["words"].meaning == "the true sound" and report.figures["units same"].reference > 0.4
