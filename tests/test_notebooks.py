@@ -61,6 +61,7 @@ VERDICTS = {
     "51": "holds, holds, holds",
     "52": "holds, holds when, holds, holds, holds, holds when, holds, holds, holds when",
     "53": "holds, holds when, holds when, holds, holds, holds, holds when",
+    "54": "holds when, holds when",
     "55": "holds, holds, holds when, holds when, holds when, holds when, holds when",
 }
 # Of what the models of these have learned, by the training that is the default. With shorter ones claims may come out
@@ -71,6 +72,7 @@ LEARNED = {
     "23": slice(1, 2),
     "33": slice(1, 3),
     "34": slice(5, 6),
+    "54": slice(0, 1),
 }
 # Trainings of a few steps on a few clips, which the notebooks of a row share through the cache of the session. In full
 # they take minutes: `env/test --long` does that.
@@ -96,6 +98,7 @@ SHORT = {
     "45": {"steps": 4, "settings": SONGS},
     "51": {"talks": 6, "settings": TALKS},
     "53": {"steps": 2, "earlier_steps": 10, "adversarial_steps": 2, "pitch_steps": 2, "face_steps": 2, "settings": FEW},
+    "54": {"steps": 2, "talks": 2, "settings": FEW},
     "55": {"steps": 4, "settings": TALKS},
 }
 LONG = pytest.mark.long  # what only `env/test --long` runs
