@@ -193,7 +193,7 @@ def _quick(steps: int, batch_size: int = 16, rate: float = 3e-3, **options: obje
 # What one CPU core learns in four minutes.
 tiny = Settings(
     recognizer=RecognizerStage(training=_quick(300, betas=(0.9, 0.95), save_every=0)),
-    vocoder=VocoderStage(network=_NARROW, training=_quick(1040, 8)),
+    vocoder=VocoderStage(network=_NARROW, training=_quick(1000, 8)),
     adversarial=AdversarialStage(
         begin="vocoder", periods=(5,), period_channels=(8, 16, 32, 32), scales=1,
         scale_channels=(8, 16, 32, 32, 32, 32, 32), training=_quick(100, 8, 5e-4),

@@ -334,9 +334,9 @@ def _stage(step: Any, after: tuple[str, ...], network: type, **options: Any) -> 
     return Stage(data, build, step, _recipe, after, load=load, **options)
 
 
-def _sampler(settings: Settings, dataset: UnitDataset) -> AtLeast:
+def _sampler(settings: Settings, dataset: UnitDataset) -> AtLeast | None:
     how = settings.now.training
-    return AtLeast(len(dataset), how.batch_size, how.seed)
+    return AtLeast(len(dataset), how.batch_size, how.seed) if len(dataset) < how.batch_size else None
 
 
 _VOCODER = {
