@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -159,6 +160,16 @@ def test_the_generator_s_loss_is_the_published_sum(parts):
     assert set(told) == {"mel", "duration", "adversarial", "feature"}
     assert [name for name, _ in model["discriminators"].named_children()] == ["msd", "mpd"], "in the published order"
     assert list(unit2av.stages["adversarial"].step) == ["discriminators", "generator"]
+
+
+def test_a_generator_without_durations_learns_from_the_mel_alone(parts):
+    batch = parts.train.batch()
+    model = UnitVocoder(replace(small.vocoder.network, num_embeddings=12, dur_predictor_params=None))
+    loss, named = unit2av.vocoder_step(model, batch, small)
+    made = vocoder_log_mel(model(batch.units, batch.speaker).waveform[:, 0])
+    expected = 45 * (made - vocoder_log_mel(batch.waveform)).abs().mean()
+    torch.testing.assert_close(loss, expected)
+    assert named.keys() == {"mel"}
 
 
 def test_two_optimisers_train_and_the_generator_alone_is_kept(adversarial):

@@ -210,8 +210,11 @@ def vocoder_step(model: UnitVocoder, batch: Batch, settings: Settings = tiny) ->
 
 
 def _reconstruction(out: UnitVocoderOutput, batch: Batch, settings: Settings) -> tuple[Tensor, dict[str, Tensor]]:
-    mel, duration = mel_loss(batch.waveform[:, None], out.waveform), out.duration_loss
-    return mel + settings.vocoder.duration_weight * duration, {"mel": mel, "duration": duration}
+    mel = mel_loss(batch.waveform[:, None], out.waveform)
+    if out.duration_loss is None:  # without a predictor
+        return mel, {"mel": mel}
+    loss = mel + settings.vocoder.duration_weight * out.duration_loss
+    return loss, {"mel": mel, "duration": out.duration_loss}
 
 
 def discriminator_step(model: nn.Module, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
