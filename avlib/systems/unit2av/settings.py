@@ -210,7 +210,6 @@ tiny = Settings(
             encoder_widths=(4, 8, 16, 32, 48, 64), decoder_widths=(64, 64, 48, 32, 16, 8), feedforward=128,
             output_width=8, reference="other",
         ),
-        frames=1, begin="balanced", smooth=0.1,
-        training=_quick(500, 8, betas=(0.9, 0.95), group_rates={"unit_embed": 3.0, "unit2lip": 3.0}),
+        frames=1, begin="balanced", smooth=0.3, training=_quick(420, 8, 6e-3, betas=(0.9, 0.95)),
     ),
 )  # fmt: skip
