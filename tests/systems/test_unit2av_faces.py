@@ -97,7 +97,7 @@ def spoken(seed=0):
 
 
 def test_judge_of_lips_learns_and_teaches_the_renderer_alone():
-    settings = small(**{"face.frames": 5, "face.sync_weight": 1.0, "face.mouth_weight": 1e-3})
+    settings = small(**{"face.frames": 5, "face.sync_weight": 1.0, "face.mouth_weight": 1.0})
     sync = changed(settings, {"stage": "sync"})
     videos = FaceDataset([spoken(seed=k) for k in range(4)], per_video=8)
     judge = build_face(sync, 4)
@@ -109,10 +109,10 @@ def test_judge_of_lips_learns_and_teaches_the_renderer_alone():
     judge.eval().requires_grad_(False)
     before = {name: value.clone() for name, value in judge.state_dict().items()}
     model = build_face(settings, 4)
-    plan = training.Settings(steps=12, batch_size=2, learning_rate=1e-2, warmup=0)
+    plan = training.Settings(steps=40, batch_size=4, learning_rate=1e-2, warmup=0)
     step = lambda m, b: face_step(m, b, settings, judge)  # noqa: E731
     history = training.fit(model, step, videos, plan, device="cpu", progress=False)
-    first, last = (np.mean([row["sync"] for row in rows]) for rows in (history.rows[:3], history.rows[-3:]))
+    first, last = (np.mean([row["sync"] for row in rows]) for rows in (history.rows[:8], history.rows[-12:]))
     assert last < 0.8 * first
     assert all(parameter.grad is None for parameter in judge.parameters())
     assert all(torch.equal(before[name], value) for name, value in judge.state_dict().items())
