@@ -92,7 +92,11 @@ class ItemDataset(Dataset):
         """Apply a task to all items; yields index and result of those that are not left out. See `workers.each`."""
         jobs = jobs if self.memory is None else 1
         results = each(partial(self._attempt, task), range(len(self)), jobs=jobs, progress=progress, doing=doing)
-        return ((index, result) for index, result in enumerate(results) if result is not None)
+        for index, result in enumerate(results):
+            if result is None:
+                self._unusable[index] = True  # other processes may work on a copy
+            else:
+                yield index, result
 
     def usable(self: _Items, jobs: int | None = None, progress: bool = True) -> _Items:
         """Return the data set without unusable items, after reading all items once.

@@ -205,9 +205,9 @@ def test_embedder_files_that_are_refused(embedder, tmp_path):
             AudioTokenEmbedder.from_checkpoint(path)
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in AudioTokenEmbedder().state_dict().items()}
-    full = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
+    full = {name: torch.zeros(shape) for name, shape in shapes.items()}
     for name in ("fc1.weight", "fc2.weight"):  # a single odd tensor is named; it is not taken for a width
-        torch.save(full | {name: full[name][:-1, :-1]}, path)
+        torch.save(full | {name: full[name][:-1, :-1].clone()}, path)
         with pytest.raises(CheckpointError, match=rf"model: 1 of another shape \({name} is"):
             AudioTokenEmbedder.from_checkpoint(path)
     torch.save({**state, "what": object}, path)

@@ -17,6 +17,7 @@ from avlib.models.recognizer import Config, Recognizer
 from avlib.systems import svc
 from avlib.systems.svc import changed
 from avlib.systems.svc.stages import harmonic_table
+from avlib.training import recognition
 
 # A few steps of smaller models, on few phrases.
 SMALL = {
@@ -106,9 +107,9 @@ def test_the_recogniser_learns_from_known_labels_only(monkeypatch):
     torch.manual_seed(0)
     model = Recognizer(Config(classes=("a", "b", "c"), width=8, layers=1))
     batch = VoiceBatch(0.1 * torch.randn(2, 3200), torch.tensor([[0, 1, 2, UNKNOWN, 1] * 2, [UNKNOWN] * 9 + [2]]))
-    monkeypatch.setattr(training, "uniform", lambda *shape, device: torch.full(shape, 2 / 3))  # a gain of 1
-    monkeypatch.setattr(training, "normal", lambda *shape, device: torch.zeros(shape))
-    loss, parts = svc.recognizer_step(model, batch)
+    monkeypatch.setattr(recognition, "uniform", lambda *shape, device: torch.full(shape, 2 / 3))  # a gain of 1
+    monkeypatch.setattr(recognition, "normal", lambda *shape, device: torch.zeros(shape))
+    loss, parts = recognition.recognizer_step(model, batch)
     logits, labels = model(batch.waveform).flatten(0, 1), batch.labels.flatten()
     known = labels != UNKNOWN
     torch.testing.assert_close(loss, F.cross_entropy(logits[known], labels[known]))
