@@ -232,8 +232,11 @@ def test_ctrl_c_ends_the_kernels_and_leaves_a_report(notebooks, tmp_path, number
     variables = os.environ | {"AVLIB_NOTEBOOKS": str(tmp_path / "n")}
     command = [sys.executable, "-m", "avlib", "run", "--out", "o", "--jobs", "1"]
     how = {"cwd": tmp_path, "env": variables, "stderr": subprocess.PIPE, "text": True}
-    # Tests in the background may have inherited that the signal is ignored.
-    with subprocess.Popen(command, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL), **how) as run:
+    # Tests in the background may have inherited that the signal is ignored, and would hand it down.
+    before = signal.signal(number, signal.SIG_DFL)
+    run = subprocess.Popen(command, **how)
+    signal.signal(number, before)
+    with run:
         assert "cell 1 of" in run.stderr.readline()
         time.sleep(1)
         run.send_signal(number)
