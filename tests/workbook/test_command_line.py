@@ -240,7 +240,10 @@ def test_ctrl_c_ends_the_kernels_and_leaves_a_report(notebooks, tmp_path, number
         assert "cell 1 of" in run.stderr.readline()
         time.sleep(1)
         run.send_signal(number)
-        run.communicate(timeout=30)
+        try:
+            run.communicate(timeout=60)
+        finally:
+            run.kill()
     assert run.returncode == 130
     assert [each["state"] for each in report(tmp_path / "o")["notebooks"]] == ["interrupted", "not run"]
     kernel = int(cells(tmp_path / "o/11_a.ipynb")[2]["outputs"][0]["text"])
