@@ -72,6 +72,10 @@ class TrainingError(AvlibError):
     """Training cannot go on: a loss is not finite, or a batch is empty."""
 
 
+class WorkerError(AvlibError):
+    """A process that shared the work was ended from outside."""
+
+
 class ShapeError(AvlibError):
     """A tensor does not have the expected shape."""
 

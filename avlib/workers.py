@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import cache
-from .errors import AvlibError, ParameterError
+from .errors import AvlibError, ParameterError, WorkerError
 
 _WORTH_PROCESSES = 30.0  # seconds of work; a process takes several to import torch
 POLICIES = ("raise", "skip")  # choices of `on_error`, for an item that cannot be used
@@ -30,6 +30,9 @@ def each(
         things: can be pickled as well.
         jobs: number of processes. None works here, and shares the rest with a process per core if it takes long.
         doing: text of the bar.
+
+    Raises:
+        WorkerError: a process was ended from outside.
     """
     from tqdm.auto import tqdm
 
@@ -63,7 +66,16 @@ def _results(task: Callable[[Any], Any], things: Sequence, jobs: int | None) -> 
             # Through a file: a pipe to a process that dies as it starts would block this one for ever.
             (folder / "work").write_bytes(pickle.dumps((task, things)))
             tasks = _Tasks(folder / "work", len(things))
-            yield from DataLoader(tasks, batch_size=None, collate_fn=_identity, **spawn)
+            try:
+                yield from DataLoader(tasks, batch_size=None, collate_fn=_identity, **spawn)
+            except Exception as error:  # raised by a signal's handler, whichever line was running
+                told: BaseException | None = error
+                while told and "DataLoader worker" not in str(told):
+                    told = told.__cause__ or told.__context__
+                if not told:
+                    raise
+                advice = "Something ended it, perhaps for want of memory. Try again, with jobs=1 if memory is short."
+                raise WorkerError("a process", "ended before its work was done", advice=advice) from error
     else:
         yield from map(task, things)
 
