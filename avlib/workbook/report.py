@@ -1,7 +1,8 @@
 """The files of a run: a page for each notebook, an index, claims and figures.
 
-Pages need no network and run no script. Formulas are MathML, which browsers draw themselves, and media are inside the
-page. A content security policy forbids everything else, whatever a notebook or a user's file has printed.
+Pages need no network. Formulas are MathML, which browsers draw themselves, and media are inside the page. The only
+scripts are those of avlib's own inspectors, known by their hashes; a content security policy forbids everything else,
+whatever a notebook or a user's file has printed.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from traitlets.config import Config
 
 from .. import __version__
 from ..cache import publishing
+from ..shapes import widget
 from .kernel import SIGNS, inline
 from .notebooks import FAILED, INTERRUPTED, NOT_RUN, PASSED, STAGES, Notebook, Result, table
 
@@ -171,7 +173,7 @@ def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["inline"] = lambda text: Markup(inline(text))  # noqa: S704  it escapes
     environment.filters["page"] = lambda result: quote(Path(result.output).with_suffix(".html").name)
-    environment.globals |= {"signs": _SIGNS, "claim_signs": SIGNS}
+    environment.globals |= {"signs": _SIGNS, "claim_signs": SIGNS, "scripts": widget.allowed().values()}
     return environment
 
 
@@ -187,8 +189,14 @@ def _is_widget(output) -> bool:
 
 
 def _offline(markup: str) -> str:
-    """HTML without scripts and remote resources."""
-    markup = re.sub(r"<script\b.*?</script\s*>|<link\b[^>]*>", "", markup, flags=re.DOTALL | re.IGNORECASE)
+    """HTML without remote resources, and without scripts other than those of avlib's inspectors."""
+
+    def kept(match: re.Match[str]) -> str:
+        tag, text = (match[1] or "").lower(), match[2] or ""
+        ours = (tag == "<script>" and text in widget.allowed()) or (tag == widget.DATA and "<" not in text)
+        return f"{tag}{text}</script>" if ours else ""
+
+    markup = re.sub(r"(<script\b[^>]*>)(.*?)</script\s*>|<link\b[^>]*>", kept, markup, flags=re.DOTALL | re.IGNORECASE)
     return re.sub(r"\b(src|srcset|poster)(\s*=\s*[\"']?\s*(?:https?:)?//)", r"data-\1\2", markup, flags=re.IGNORECASE)
 
 

@@ -1,7 +1,7 @@
-"""Figures and players for notebooks: the same colours and the same axes everywhere.
+"""Figures, players and inspectors for notebooks: the same colours and the same axes everywhere.
 
 Time runs from left to right, low frequencies are at the bottom. A function that draws takes the axes to draw on and
-returns nothing; it adds no title, since the notebook says what a figure shows. Players and sliders stand beside a
+returns nothing; it adds no title, since the notebook says what a figure shows. Players and inspectors stand after a
 static figure and can be left out.
 """
 
@@ -23,8 +23,9 @@ from matplotlib.image import AxesImage
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import media
-from .shapes import palette
+from .. import media
+from ..shapes import palette
+from .inspectors import inspect
 
 _PREVIEW_HEIGHT, _PREVIEW_RATE = 240, 12.5  # pixels, Hz
 _STYLE = {

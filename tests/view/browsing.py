@@ -1,0 +1,51 @@
+"""A real browser for inspectors: without a network, and with an ear for every complaint."""
+
+import shutil
+from contextlib import contextmanager
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module", name="browser")
+def launched():
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine; on Debian: apt install chromium")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+        )
+        yield chromium
+        chromium.close()
+
+
+@contextmanager
+def opened(browser, path, *, allowed=("data:", "file:", "blob:"), **options):
+    """A page of a file. It must not write an error to the console, nor ask for anything outside."""
+    context = browser.new_context(**{"viewport": {"width": 1000, "height": 900}} | options)
+    page, troubles = context.new_page(), []
+    page.on("console", lambda message: message.type in ("error", "warning") and troubles.append(message.text))
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("request", lambda request: request.url.startswith(allowed) or troubles.append(request.url))
+    page.goto(path if isinstance(path, str) else path.as_uri())
+    try:
+        yield page
+        assert troubles == []
+    finally:
+        context.close()
+
+
+def written(folder, *widgets, name="saved.html"):
+    """The outputs as a page saved by something that knows nothing of them."""
+    path = folder / name
+    head = '<!DOCTYPE html><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    path.write_text(head + "".join(widget._repr_html_() for widget in widgets))
+    return path
+
+
+def at(box, x, y):
+    """The position within a picture that these shares of its width and height mean."""
+    place = box.bounding_box()
+    return {"x": x * place["width"], "y": y * place["height"]}
