@@ -330,6 +330,8 @@ def _train(options: argparse.Namespace) -> int:
 
     system = importlib.import_module(f".systems.{options.system}", __package__)
     settings = systems.changed(getattr(system, size), *sources)
+    if hasattr(system, "fitted"):
+        settings = system.fitted(settings, *sources)
     device = training.chosen_device(device)
     with systems.processes():
         began = time.monotonic()
@@ -348,6 +350,8 @@ def _train(options: argparse.Namespace) -> int:
         print(f"{seconds:.1f} s now, with data.")
     else:
         print(f"\n{what}: read from {trained.folder}.")
+    if (noted := trained.folder / systems.DATA_NOTE).exists():
+        print(noted.read_text(encoding="utf-8").partition("\n")[0])
     if figures:
         print("On clips that it was not trained on:\n")
     width = max(map(len, figures), default=0)

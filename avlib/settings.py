@@ -216,6 +216,11 @@ def _leaves(settings: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
             yield path, types_of[field.name]
 
 
+def names_in(*sources: Mapping[str, Any]) -> set[str]:
+    """Return the dotted names that tables of values give."""
+    return {name for values in sources for name, _ in _flat(values, set())}
+
+
 def _flat(values: Mapping[str, Any], tables: set[str], above: str = "") -> Iterator[tuple[str, Any]]:
     """Values by dotted names; a table stays one where a field holds a table."""
     for name, value in values.items():

@@ -14,6 +14,7 @@ from . import cache
 from .errors import AvlibError, ParameterError, WorkerError
 
 _WORTH_PROCESSES = 30.0  # seconds of work; a process takes several to import torch
+_LISTED = 50  # errors in a report
 POLICIES = ("raise", "skip")  # choices of `on_error`, for an item that cannot be used
 
 
@@ -82,7 +83,8 @@ def _results(task: Callable[[Any], Any], things: Sequence, jobs: int | None) -> 
 
 def describe(skipped: Sequence[AvlibError], count: int) -> str:
     """Report how many of `count` items were left out, and why, one per line."""
-    lines = [f"{type(error).__name__}: {error}" for error in skipped]
+    lines = [f"{type(error).__name__}: {error}" for error in skipped[:_LISTED]]
+    lines += [f"and {len(skipped) - _LISTED} more"] * (len(skipped) > _LISTED)
     return "\n  ".join([f"{len(skipped)} of {count} items left out", *lines])
 
 

@@ -146,6 +146,13 @@ class ItemDataset(Dataset):
         other.memory = dict(memory)
         return other
 
+    def like(self: _Items, other: _Items) -> _Items:
+        """Return this data set with the items and the memory of another one of the same items."""
+        made = copy.copy(self)
+        for name in ("items", "memory", "_left_out", "_unusable"):
+            setattr(made, name, getattr(other, name))
+        return made
+
     def skipped(self) -> list[AvlibError]:
         """Return the errors of items left out by this process and its workers."""
         return [*self._left_out, *map(self._reason, self._unusable.nonzero().flatten().tolist())]
@@ -153,6 +160,10 @@ class ItemDataset(Dataset):
     def report(self) -> str:
         """Return how many items were left out so far, and why."""
         return describe(self.skipped(), len(self) + len(self._left_out))
+
+    def counts(self, use: str = "to train on") -> str:
+        """Return how many items there are for a use, how many were left out, and why."""
+        return f"{len(self) - int(self._unusable.sum())} items {use}. {self.report()}"
 
     def _check_whole(self, index: int) -> bool:
         """Read all that is ever read of an item."""
@@ -180,6 +191,17 @@ class ItemDataset(Dataset):
         other.items = [self.items[index] for index in kept]
         other._unusable = torch.zeros(len(kept), dtype=torch.bool).share_memory_()
         return other
+
+
+def remembered(key: str, make: Callable[[], _Items]) -> _Items:
+    """Return the data set that `make` returned for this key before, or make it; the last four are kept."""
+    _MADE[key] = _MADE.pop(key) if key in _MADE else make()
+    for oldest in list(_MADE)[:-4]:
+        del _MADE[oldest]
+    return _MADE[key]
+
+
+_MADE: dict[str, Any] = {}
 
 
 def each_usable(

@@ -13,19 +13,24 @@ import ast
 import functools
 import json
 import pkgutil
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ..errors import ParameterError
 from ..once import done_once, is_first, processes, written
-from ..settings import changed, own_names
+from ..settings import changed, names_in, own_names
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from .. import training
+
+
+DATA_NOTE = "data.txt"  # beside the weights: how many items they were trained on, and what was left out
 
 
 def names() -> list[str]:
@@ -141,8 +146,8 @@ class Stage:
     sampler: Callable[[Any, Any], Any] = lambda settings, dataset: None
     finish: Callable[..., None] = lambda model, folder, settings: None
 
-    def trained(self, settings: Any, folder: Path, **how: Any) -> tuple[nn.Module, training.History]:
-        """Train, with checkpoints in a folder, and return the model and its history."""
+    def trained(self, settings: Any, folder: Path, **how: Any) -> tuple[nn.Module, training.History, str]:
+        """Train, with checkpoints in a folder; return the model, its history, and a note on its data."""
         from .. import training
 
         def of(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -150,14 +155,21 @@ class Stage:
 
         several = isinstance(self.step, Mapping)
         step = {name: of(one) for name, one in self.step.items()} if several else of(self.step)
-        dataset = self.data(settings, progress=how["progress"])
-        model = self.build(settings, **how)
+        dataset, plan = self.data(settings, progress=how["progress"]), self.plan(settings)
+        model, sampler = self.build(settings, **how), self.sampler(settings, dataset)
+        note = dataset.counts() if hasattr(dataset, "counts") else f"{len(dataset)} items to train on."
+        count = len(dataset if sampler is None else sampler)
+        if plan.batch_size > count:
+            note = f"{note}\nA batch has all {count}: {plan.batch_size}, its size, is more."
+            plan = replace(plan, batch_size=count, accumulate=min(plan.accumulate, count))
+        if how["progress"] and is_first() and "\n" in note:
+            print(note, file=sys.stderr)
         history = training.fit(
-            model, step, dataset, self.plan(settings), folder=folder, evaluate=self.validate and of(self.validate),
-            better=self.better, sampler=self.sampler(settings, dataset), **how,
+            model, step, dataset, plan, folder=folder, evaluate=self.validate and of(self.validate),
+            better=self.better, sampler=sampler, **how,
         )  # fmt: skip
         self.finish(model, folder, settings)
-        return model, history
+        return model, history, note
 
     def write(self, model: nn.Module, folder: Path, settings: Any) -> None:
         """Write a model's weights by `save`."""
@@ -217,10 +229,11 @@ def trained_by(stages: Mapping[str, Stage], module: str) -> Callable[..., Traine
             if stages[earlier].recipe(replace(settings, stage=earlier)) is not None:
                 trained(replace(settings, stage=earlier), **how)
 
-        def write(made: tuple[nn.Module, training.History], path: Path) -> None:
-            model, history = made
+        def write(made: tuple[nn.Module, training.History, str], path: Path) -> None:
+            model, history, note = made
             stage.write(model, path, settings)
             (path / "history.json").write_text(json.dumps(history.rows))
+            (path / DATA_NOTE).write_text(f"{note}\n", encoding="utf-8")
             (path / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
 
         folder = done_once(
@@ -237,6 +250,39 @@ def trained_by(stages: Mapping[str, Stage], module: str) -> Callable[..., Traine
 
     trained.__module__ = module
     return trained
+
+
+def fitted_to(
+    settings: Any, files: Callable[[Any], Sequence[Path]], given: Sequence[Mapping[str, Any]], *stages: str
+) -> Any:
+    """Return settings that fit the user's files, and print what was found and chosen.
+
+    Unusable files are left out, unless `on_error` is among what is given. No file is read whole.
+
+    Args:
+        files: (settings) -> those with the sound that is trained on.
+        given: what the user chose.
+        stages: those that train on these files, one item of each.
+
+    Raises:
+        ParameterError: the chosen batch_size is larger than the data.
+    """
+    names, lines, changes = names_in(*given), [], {}
+    if not any(name.rpartition(".")[2] == "on_error" for name in names):
+        settings = changed(settings, {"on_error": "skip"})
+    there = files(settings)
+    for stage in stages:
+        plan, half = getattr(settings, stage).training, max(1, len(there) // 2)
+        chosen = names & {"batch_size", "training.batch_size", f"{stage}.batch_size", f"{stage}.training.batch_size"}
+        if chosen and plan.batch_size > len(there):
+            expected, advice = f"at most {len(there)}, the clips to train on", "Leave it out, and one is chosen."
+            raise ParameterError(min(chosen), f"{plan.batch_size}", expected, advice)
+        if not chosen and plan.batch_size > half:
+            lines.append(f"{half} instead of {plan.batch_size} for {stage}")
+            changes |= {f"{stage}.batch_size": half, f"{stage}.accumulate": min(plan.accumulate, half)}
+    if lines and is_first():
+        print(f"{len(there)} clips to train on. The batch size is chosen to fit them: {', '.join(lines)}.")
+    return changed(settings, changes)
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -275,7 +275,7 @@ def test_the_users_clips_are_trained_on(tmp_path, whole):
     for clip in clips.render(clips.scenes(4, 7, 2.2), size=(64, 64), jobs=1, progress=False):
         (tmp_path / clip.scene.kind).mkdir()
         shutil.copy(clip.path, tmp_path / clip.scene.kind)
-    settings = changed(small, {"data": str(tmp_path), "cosine_loss": True, "batch_size": 2})
+    settings = changed(small, {"data": str(tmp_path), "cosine_loss": True, "batch_size": 2, "held_out": None})
     learned, unseen = ({str(c) for c in made(settings).items} for made in (audiotoken.data, audiotoken.held_out))
     assert len(learned) == len(unseen) == 2 and not learned & unseen
     model, history, folder = audiotoken.trained(settings, progress=False)

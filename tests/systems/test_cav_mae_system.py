@@ -23,7 +23,7 @@ from avlib.errors import MediaError, ParameterError
 from avlib.models.cav_mae import OBJECTIVES, CAVMAEClassifier
 from avlib.models.patches import patchify
 from avlib.systems import cav_mae
-from avlib.systems.cav_mae.stages import _items
+from avlib.systems.cav_mae.stages import items_of
 
 # A few steps of a smaller model, on few clips.
 SMALL = {
@@ -158,9 +158,9 @@ def test_the_fine_tuning_step_is_the_published_loss(batch, loss):
 
 def test_galleries_are_balanced_and_were_not_trained_on(searched):
     settings = cav_mae.changed(cav_mae.tiny, {"clips": 999_999, "held_out": 320})
-    held_out = [item.scene.seed for seed in (0, 1) for item in _items(settings, seed)[0]]
+    held_out = [item.scene.seed for seed in (0, 1) for item in items_of(settings, seed)[0]]
     assert len(set(held_out)) == 640 and min(held_out) >= 1_000_000_000
-    trained_on = _items(replace(settings, data=replace(settings.data, clips=4096, clips_seed=999)), None)[0]
+    trained_on = items_of(replace(settings, data=replace(settings.data, clips=4096, clips_seed=999)), None)[0]
     assert max(item.scene.seed for item in trained_on) < min(held_out)
     assert [len(batch.fbank) for batch in searched] == [64]
     assert all((batch.labels.sum(dim=0) == 8).all() for batch in searched)

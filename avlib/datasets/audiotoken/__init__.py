@@ -6,7 +6,7 @@ dataset = AudioTokenDataset(clips, seconds=5.0)
 waveform, length, image, *_ = dataset[0]                        # (80000,), 80000, (3, 320, 512)
 """
 
-from .dataset import HELD_OUT, AudioTokenDataset, Batch, Data, Sample
+from .dataset import HELD_OUT, MOST_HELD_OUT, AudioTokenDataset, Batch, Data, Sample
 from .table import (
     CLASSES,
     COLOURS,

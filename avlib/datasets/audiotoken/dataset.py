@@ -27,6 +27,7 @@ from ..sources import SAMPLE_RATE, FileReader, read_window
 from .table import CLASSES, Clip, SceneClip, phrase
 
 HELD_OUT = 1000  # built-in scenes of this seed and above are never trained on
+MOST_HELD_OUT = 128  # unless another number is given
 _WINDOW = 400  # samples of one frame
 _HOP = 160  # samples from one frame of an fbank to the next
 _PUBLISHED = 10.0  # seconds that the published loader assumes of every clip
@@ -43,7 +44,7 @@ class Data:
     image_size: height and width of a picture.
     clips, frames: number of the scenes that are trained on, and moments at which each is seen.
     held_out: clips for evaluation; of the user's own those of the split "test", at most so many, or where there is
-        none, up to a quarter.
+        none, drawn from all. None: 128; drawn from all a quarter, if that is less.
     clips_seed: chooses the scenes that are trained on, and which of the user's own clips are held out.
     on_error: "raise" or "skip", for clips that cannot be used.
     """
@@ -59,7 +60,7 @@ class Data:
     image_size: Annotated[Sequence[Count], Field(min_length=2, max_length=2)] = (320, 512)
     clips: Count = 2048
     frames: Count = 3
-    held_out: Count = 128
+    held_out: Count | None = None
     clips_seed: Annotated[int, Field(ge=0, lt=HELD_OUT)] = 0
     on_error: Literal["raise", "skip"] = "raise"
 
@@ -221,6 +222,9 @@ class AudioTokenDataset(ItemDataset):
         fbank = beats_fbank(torch.from_numpy(sound).float() / 2**15)
         pictures = torch.stack([self._fitted(picture) for picture in shown])
         return {"sounds": sound, "fbanks": fbank.numpy(), "pictures": pictures.numpy()}
+
+    def _check_whole(self, index: int) -> bool:
+        return super()._check_whole(index) if self.moments else self._sample(index) is not None
 
     def _held(self, index: int) -> Sample:
         clip: Clip = self.items[index]

@@ -28,6 +28,7 @@ from ..sources import SAMPLE_RATE
 from .items import Item, LabelTable, Reading
 
 HELD_OUT = 1000  # built-in scenes of this seed and above are never trained on
+MOST_HELD_OUT = 320  # unless another number is given
 _MIX = 10.0  # both parameters of the Beta distribution of a mixup's share
 
 
@@ -62,7 +63,7 @@ class Data:
     folder: where the paths in `data` begin, such as AudioSet's clips; "" for the folder of the table.
     labels: the table of the classes; "" takes the labels that the items have.
     held_out: clips for evaluation: in `data` those of the part "test", at most so many, or if there is none, drawn
-        from all; scenes besides those that are trained on.
+        from all; scenes besides those that are trained on. None: 320; drawn from all a quarter, if that is less.
     clips, seconds: number and duration of the scenes that are trained on.
     clips_seed: chooses these scenes; with `data`, the clips that are held out.
     frames: parts in which a clip shows its pictures; of scenes in training `training_frames`.
@@ -79,7 +80,7 @@ class Data:
     data: str = ""
     folder: str = ""
     labels: str = ""
-    held_out: Natural = 320
+    held_out: Natural | None = None
     clips: Count = 4096
     seconds: Positive = 10.0
     clips_seed: Annotated[int, Field(ge=0, lt=HELD_OUT)] = 0

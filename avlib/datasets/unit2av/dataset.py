@@ -292,7 +292,11 @@ def split_speech(
         found = [each_usable(task, part, data.on_error, None, progress) for part in lists]
         errors = [each for part in found for each in part if isinstance(each, AvlibError)]
         notes = describe(errors, sum(map(len, lists))) if errors else ""
-        return [[each for each in part if isinstance(each, Piece)] for part in found], notes
+        parts = [[each for each in part if isinstance(each, Piece)] for part in found]
+        if not data.validation:  # every tenth is held out; of a single one, itself
+            (pieces,) = parts
+            parts = [[each for n, each in enumerate(pieces) if n % 10 or len(pieces) == 1], pieces[::10]]
+        return parts, notes
 
     def save(result: tuple[list[list[Piece]], str], folder: Path) -> None:
         parts, notes = result
@@ -313,15 +317,12 @@ _ARRAYS = Piece._fields[:5]
 
 
 def _sources(data: Data) -> list[list]:
-    """Talks, pairs or files to train on, and held-out ones."""
+    """Talks, pairs or files to train on, and held-out ones if they are listed apart."""
     if not data.data:
         return [talks(data, held_out) for held_out in (False, True)]
     listed = partial(read_manifest, root=data.root or None)
     only = listed(data.data) if is_manifest(data.data) else sound_files(data.data)
-    if data.validation:
-        return [only, listed(data.validation)]
-    # Every tenth is held out; of a single one, itself.
-    return [[each for n, each in enumerate(only) if n % 10 or len(only) == 1], only[::10]]
+    return [only, listed(data.validation)] if data.validation else [only]
 
 
 # Labelled sound, for recognisers

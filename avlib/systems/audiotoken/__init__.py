@@ -32,6 +32,7 @@ from .stages import (
     build,
     data,
     denoising_error,
+    fitted,
     held_out,
     judge,
     stages,
@@ -105,7 +106,9 @@ def assess(
     model: nn.Module, settings: Settings, *, device: torch.device | str | None = None, progress: bool = True
 ) -> Report:
     """Return the report of the command line; see `evaluate`."""
-    return Report(evaluate(model, settings, device=device, progress=progress))
+    figures = evaluate(model, settings, device=device, progress=progress)
+    own = settings.data.data and settings.stage == "embedder"
+    return Report(figures, held_out(settings, progress=progress).counts("held out") if own else "")
 
 
 def encode_prompts(

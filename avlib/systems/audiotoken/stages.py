@@ -16,6 +16,7 @@ from ... import training
 from ...datasets.audiotoken import (
     CLASSES,
     HELD_OUT,
+    MOST_HELD_OUT,
     AudioTokenDataset,
     Batch,
     Clip,
@@ -24,7 +25,8 @@ from ...datasets.audiotoken import (
     select,
     vocabulary,
 )
-from ...datasets.sources import split
+from ...datasets.items import remembered
+from ...datasets.sources import number_to_hold_out, split
 from ...errors import ParameterError
 from ...losses import contrastive_loss
 from ...models.audiotoken import PLACEHOLDER, AudioTokenEmbedder, token_width
@@ -32,7 +34,7 @@ from ...models.beats import BEATs
 from ...models.text_to_image import TextToImage, load_lora, lora_parameters, save_lora
 from ...models.tiny_diffusion import Judge, PatchPCA, small_text_encoder, small_tokenizer
 from ...settings import recipe
-from .. import Stage, device_of, trained_by, written
+from .. import Stage, device_of, fitted_to, trained_by, written
 from .model import AudioToken, Sampling, feature_layers
 from .settings import NOISE_STEPS, Settings, full, tiny
 
@@ -41,7 +43,7 @@ def data(settings: Settings, *, progress: bool = True) -> AudioTokenDataset:
     """Return the clips that a stage trains on: scenes, or the user's own."""
     own = settings.data
     if _users(settings):
-        return _own(settings, 0, window="random", frame="random")
+        return _own(settings, 0, progress, window="random", frame="random")
     return _scenes(settings, scene_clips(own.clips, own.clips_seed, own.seconds), own.frames, "random", progress)
 
 
@@ -53,8 +55,9 @@ def held_out(settings: Settings, seed: int = 0, *, progress: bool = True) -> Aud
     """
     own = settings.data
     if _users(settings):
-        return _own(settings, 1, window="middle", frame="middle")
-    return _scenes(settings, scene_clips(own.held_out, HELD_OUT + seed, own.seconds), 1, "middle", progress)
+        return _own(settings, 1, progress, window="middle", frame="middle")
+    count = own.held_out or MOST_HELD_OUT
+    return _scenes(settings, scene_clips(count, HELD_OUT + seed, own.seconds), 1, "middle", progress)
 
 
 def _users(settings: Settings) -> bool:
@@ -62,20 +65,38 @@ def _users(settings: Settings) -> bool:
     return bool(settings.data.data) and settings.stage == "embedder"
 
 
-def _own(settings: Settings, part: int, **how: str) -> AudioTokenDataset:
-    """The user's clips to train on (0), or to measure with (1)."""
+def own_clips(settings: Settings) -> tuple[list[Clip], list[Clip]]:
+    """Return the user's clips to train on, and those to measure with."""
     own = settings.data
-    table = read_clips(own.data, own.csv)
+    table, most = read_clips(own.data, own.csv), own.held_out or MOST_HELD_OUT
     clips = select(table, "train" if any(clip.split for clip in table) else "", own.exclude)
     if any(clip.split == "test" for clip in table):
-        parts = clips, select(table, "test", own.exclude)[: own.held_out]
-    else:
-        count = min(own.held_out, max(min(2, len(clips) // 2), len(clips) // 4))
-        train, held = split(clips, count, own.clips_seed, by=lambda clip: clip.label)
-        parts = train, held or train
-    return AudioTokenDataset(
-        parts[part], own.seconds, tuple(own.image_size), on_error=own.on_error, **how, **_drawn(settings)
-    )
+        return clips, select(table, "test", own.exclude)[:most]
+    count = number_to_hold_out(own.held_out, len(clips), most)
+    train, held = split(clips, count, own.clips_seed, by=lambda clip: clip.label)
+    return train, held or train
+
+
+def _own(settings: Settings, part: int, progress: bool, **how: str) -> AudioTokenDataset:
+    own, clips = settings.data, own_clips(settings)[part]
+    options = how | {"seconds": own.seconds, "image_size": tuple(own.image_size), "on_error": own.on_error}
+    dataset = AudioTokenDataset(clips, **options, **_drawn(settings))
+    if own.on_error == "raise":
+        return dataset
+    key = repr([list(map(repr, clips)), options, written(file for clip in clips for file in _files(clip))])
+    return dataset.like(remembered(key, lambda: dataset.usable(progress=progress)))
+
+
+def _files(clip: Clip) -> list[Path]:
+    """Files of a clip, that of its sound first."""
+    return [path for path in (clip.wav, clip.path) if path is not None]
+
+
+def fitted(settings: Settings, *given: Mapping[str, Any]) -> Settings:
+    """Return settings that fit the user's clips; see `systems.fitted_to`."""
+    if not _users(settings):
+        return settings
+    return fitted_to(settings, lambda own: [_files(clip)[0] for clip in own_clips(own)[0]], given, "embedder")
 
 
 def _scenes(settings: Settings, clips: list[Clip], moments: int, window: str, progress: bool) -> AudioTokenDataset:
@@ -267,7 +288,7 @@ def _recipe(settings: Settings) -> dict[str, Any] | None:
         kept["files"] = written((settings.classifier.checkpoint, settings.diffusion.folder))
     if _users(settings):
         clips = read_clips(own.data, own.csv)
-        kept["files"] += written(path for clip in clips for path in (clip.path, clip.wav) if path is not None)
+        kept["files"] += written(path for clip in clips for path in _files(clip))
         kept["files"] += [list(map(repr, clips)), [Path(listed).read_text() for listed in own.exclude]]
     return kept
 

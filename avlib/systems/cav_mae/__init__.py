@@ -30,10 +30,12 @@ from .stages import (
     classifier,
     data,
     fine_tuning_step,
+    fitted,
     full,
     galleries,
     held_out,
     inputs_of,
+    items_of,
     means,
     patch_counts,
     stages,
@@ -71,7 +73,10 @@ def assess(
     model: nn.Module, settings: Settings, *, device: torch.device | str | None = None, progress: bool = True
 ) -> Report:
     """All that the command line says of a model: see `evaluate`."""
-    return Report(evaluate(model, settings, progress=progress))
+    if settings.data.data and not items_of(settings, 0)[0]:
+        return Report({}, "No clips are held out.")
+    remarks = held_out(settings, progress=progress).counts("held out") if settings.data.data else ""
+    return Report(evaluate(model, settings, progress=progress), remarks)
 
 
 @torch.no_grad()

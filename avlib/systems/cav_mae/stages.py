@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from ... import training
 from ...datasets.cav_mae import (
     FINE_TUNING,
     HELD_OUT,
+    MOST_HELD_OUT,
     PRETRAINING,
     Augmentation,
     CAVMAEDataset,
@@ -22,16 +24,18 @@ from ...datasets.cav_mae import (
     Item,
     LabelTable,
     Sample,
+    SceneItem,
     balanced_weights,
     read_items,
     scene_items,
 )
+from ...datasets.items import remembered
 from ...datasets.sampling import BalancedSampler
-from ...datasets.sources import split
+from ...datasets.sources import number_to_hold_out, split
 from ...masking import MASK_MODES
 from ...models.cav_mae import CAVMAE, CLASSIFIER_MODES, OBJECTIVES, CAVMAEClassifier, Sizes
 from ...settings import Natural, NonNegative, Share, changed, recipe, settings
-from .. import Stage, trained_by, written
+from .. import Stage, fitted_to, trained_by, written
 
 GALLERY = 64  # held-out clips are searched in galleries of so many; of built-in scenes each has eight of a kind
 
@@ -151,7 +155,7 @@ PUBLISHED = {
 
 def data(settings: Settings, *, progress: bool = True) -> CAVMAEDataset:
     """Return the clips that a stage trains on, augmented by its settings."""
-    items, table = _items(settings, None)
+    items, table = items_of(settings, None)
     labelled = settings.fine_tuning.labelled
     if settings.stage == "fine_tuning" and 0 < labelled < len(items):
         items = split(items, labelled, settings.data.clips_seed)[1]  # of each class in proportion
@@ -163,7 +167,7 @@ def held_out(settings: Settings, seed: int = 0, *, progress: bool = True) -> CAV
 
     Another seed gives other scenes. The user's own data has one set of held-out clips.
     """
-    return _dataset(settings, *_items(settings, seed), None, progress)
+    return _dataset(settings, *items_of(settings, seed), None, progress)
 
 
 def galleries(settings: Settings, seed: int = 0, *, progress: bool = True) -> list[Sample]:
@@ -182,25 +186,28 @@ def means(
     settings: Settings, *, count: int = 512, progress: bool = True
 ) -> tuple[Float[Tensor, "frames mels"], Float[Tensor, "3 size size"]]:
     """Return means of each mel row and each pixel over `count` training clips."""
-    dataset = _dataset(settings, *_items(settings, None), Augmentation(), progress)
+    dataset = _dataset(settings, *items_of(settings, None), Augmentation(), progress)
     fbanks, images, _ = dataset.collate([dataset[index] for index in range(min(count, len(dataset)))])
     return fbanks.mean(dim=(0, 1)).expand(fbanks.shape[1:]), images.mean(dim=0)
 
 
-def _items(settings: Settings, held_out_seed: int | None) -> tuple[list[Item], LabelTable]:
+def items_of(settings: Settings, held_out_seed: int | None) -> tuple[list[Item], LabelTable]:
     """Training items, or with a seed held-out ones, and all classes."""
     own = settings.data
+    most = MOST_HELD_OUT if own.held_out is None else own.held_out
     if own.data:
         items = read_items(own.data, own.folder)
         table = LabelTable.read(own.labels) if own.labels else LabelTable.of(items)
         test = [item for item in items if item.split == "test"]
         others = [item for item in items if item.split in ("train", "")]
-        parts = (others, test[: own.held_out]) if test else split(others, own.held_out, own.clips_seed)
-        return parts[held_out_seed is not None], table
+        if test:
+            return (others, test[:most])[held_out_seed is not None], table
+        count = number_to_hold_out(own.held_out, len(others), most)
+        return split(others, count, own.clips_seed)[held_out_seed is not None], table
     if held_out_seed is None:
         items = scene_items(own.clips, own.clips_seed, own.seconds)
     else:
-        items = scene_items(own.held_out, HELD_OUT + held_out_seed, own.seconds)
+        items = scene_items(most, HELD_OUT + held_out_seed, own.seconds)
     return items, LabelTable.of(scene_items(GALLERY))
 
 
@@ -214,12 +221,15 @@ def _dataset(
         target_length=sizes.audio_length, n_mels=sizes.mel_bins, mean=own.mean, std=own.std, on_error=own.on_error,
         seed=settings.now.training.seed,
     )  # fmt: skip
-    if not own.in_memory:
-        return dataset.usable(progress=progress) if own.on_error == "skip" else dataset
-    if own.data or (augmentation and augmentation.mixup):  # sounds, which mixup mixes, are not worth space on disk
-        return dataset.prepared(progress=progress)
+    if not own.in_memory and own.on_error == "raise":
+        return dataset
+    mixup = bool(augmentation and augmentation.mixup)
     values = [frames, sizes.image_size, sizes.audio_length, sizes.mel_bins, list(map(repr, items))]
-    return dataset.stored("cav_mae", values, progress=progress)
+    if own.in_memory and not own.data and not mixup:  # sounds, which mixup mixes, are not worth space on disk
+        return dataset.stored("cav_mae", values, progress=progress)
+    read = dataset.prepared if own.in_memory else dataset.usable
+    key = repr([values, mixup, own.in_memory, own.on_error, repr(table), written(_files(items))])
+    return dataset.like(remembered(key, lambda: read(progress=progress)))
 
 
 def build(settings: Settings, **how: Any) -> CAVMAE:
@@ -280,7 +290,7 @@ def patch_counts(settings: Settings) -> list[int]:
 
 def _tuned(settings: Settings, **how: Any) -> CAVMAEClassifier:
     pretrained = trained(changed(settings, {"stage": "pretraining"}), **how).folder
-    return classifier(settings, pretrained, len(_items(settings, None)[1]))
+    return classifier(settings, pretrained, len(items_of(settings, None)[1]))
 
 
 def _sampler(settings: Settings, dataset: CAVMAEDataset) -> BalancedSampler | None:
@@ -296,12 +306,24 @@ def _average(model: nn.Module, folder: Path, settings: Settings) -> None:
         model.load_state_dict(training.average(kept))
 
 
+def _files(items: list[Item]) -> list[Path]:
+    """The file of each of the user's clips, or that of its sound."""
+    return [getattr(item, "path", None) or item.wav for item in items if not isinstance(item, SceneItem)]
+
+
+def fitted(settings: Settings, *given: Mapping[str, Any]) -> Settings:
+    """Return settings that fit the user's clips; see `systems.fitted_to`."""
+    if not settings.data.data:
+        return settings
+    return fitted_to(settings, lambda own: _files(items_of(own, None)[0]), given, "pretraining", "fine_tuning")
+
+
 def _recipe(settings: Settings) -> dict[str, Any]:
     """Settings that the weights follow from, with the user's files."""
     own, files = settings.data, written([settings.pretraining.initialize])
     if own.data:
         items = read_items(own.data, own.folder)
-        files += written(getattr(item, "path", None) or item.wav for item in items)
+        files += written(_files(items))
         files += [list(map(repr, items)), repr(LabelTable.read(own.labels)) if own.labels else ""]
     return recipe(settings) | {"files": files}
 

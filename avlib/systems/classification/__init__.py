@@ -8,7 +8,7 @@ Classifier.load(folder).predict(["clip.wav"]).labels
 """
 
 from ...settings import changed
-from .data import Card, Parts, parts
+from .data import Card, Parts, fitted, parts
 from .evaluation import (
     assess,
     calibration,

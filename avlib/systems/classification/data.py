@@ -32,7 +32,7 @@ from ...datasets.classification import (
 from ...datasets.sources import SAMPLE_RATE
 from ...errors import AvlibError, CheckpointError, ParameterError
 from ...models.classifiers import Config, ResolvedConfig
-from .. import written
+from .. import fitted_to, written
 from .settings import Settings
 
 _FEW = 1024  # clips that one process reads faster than it starts others
@@ -135,6 +135,14 @@ def divided(settings: Settings, *, progress: bool = True) -> tuple[list[Recordin
     if data.k_fold:
         return recordings, labels, folds(recordings, data.k_fold, data.test_size, **options)[data.fold]
     return recordings, labels, split(recordings, data.test_size, data.valid_size, **options)
+
+
+def fitted(settings: Settings, *given: Mapping[str, Any]) -> Settings:
+    """Return settings that fit the user's recordings; see `systems.fitted_to`."""
+    if not (settings.data.data or settings.data.train_file):
+        return settings
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # they come when the parts are made
+        return fitted_to(settings, lambda own: [row.path for row in divided(own, progress=False)[0]], given)
 
 
 def _resolved(

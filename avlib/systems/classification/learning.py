@@ -340,7 +340,7 @@ def _summary(settings: Settings, own: Parts, how: training.Settings) -> list[str
         lines.append(f"Fold {settings.data.fold} of {settings.data.k_fold} validates; valid_size is not used.")
     if not settings.data.shuffle:
         lines.append("Clips come in the order of the table: models often learn badly so.")
-    return lines + [part.report() for part in made if part and part.skipped()]
+    return lines + [part.report() for part in made[1:] if part and part.skipped()]
 
 
 def _recipe(settings: Settings, own: Parts) -> list:

@@ -24,7 +24,7 @@ from .evaluation import (
 )
 from .project import load
 from .settings import ENCODERS, STAGES, Settings, full, tiny
-from .stages import build, data, encoding, noise_of, recognizer_step, split, stages, step, trained
+from .stages import build, data, encoding, fitted, noise_of, recognizer_step, split, stages, step, trained
 
 TITLE = "Singing-voice conversion"
 ROW = 4

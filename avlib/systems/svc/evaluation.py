@@ -189,7 +189,8 @@ def assess(model: nn.Module, settings: Settings, **how: Any) -> Report:
             float(torch.cat([(each - p.mel).abs() for each, p in zip(guess, held_out.pieces, strict=True)]).mean())
             for guess in (mels, [plain] * len(mels))
         )
-        return Report({"distance of log10 mel": Figure(off, trivial, "the mean spectrum")})
+        figures = {"distance of log10 mel": Figure(off, trivial, "the mean spectrum")}
+        return Report(figures, held_out.counts("held out"))
     source, target = train.singers[:2]
     songs, judging = held_out_songs(settings, source), judges(settings, **how)
     made = converted(load(trained(settings, **how).folder), list(map(sound_of, songs)), target)

@@ -28,7 +28,7 @@ from ...models.source_filter import SourceFilterVocoder
 from ...once import done_once, written
 from ...settings import recipe
 from ...training.recognition import recognizer_step
-from .. import Stage, Trained, device_of, trained_by
+from .. import Stage, Trained, device_of, fitted_to, trained_by
 from .project import Project, Voice, give_name
 from .settings import Settings, tiny
 
@@ -185,6 +185,13 @@ def noise_of(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
     drawn = [torch.randn(n, mels, generator=g) for n, g in zip(lengths.tolist(), generators, strict=True)]
     return pad_sequence(drawn, batch_first=True).transpose(1, 2)[:, None]
+
+
+def fitted(settings: Settings, *given: Mapping[str, Any]) -> Settings:
+    """Return settings that fit the user's songs; see `systems.fitted_to`."""
+    if not settings.data.data:
+        return settings
+    return fitted_to(settings, lambda own: [source.path for source in svc.sources(own.data)[0]], given)
 
 
 def _recipe(settings: Settings) -> dict[str, Any] | None:

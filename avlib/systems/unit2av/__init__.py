@@ -32,6 +32,7 @@ from .stages import (
     discriminator_step,
     embedder,
     extractor,
+    fitted,
     generator_step,
     pitch_step,
     split,

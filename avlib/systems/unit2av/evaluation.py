@@ -233,7 +233,8 @@ def assess(model: nn.Module, settings: Settings, **how: Any) -> Report:
             float(torch.cat([(one - true).abs().flatten() for one, true in zip(each, mels, strict=True)]).mean())
             for each in (made, [plain] * len(mels))
         )
-        return Report({"mel L1": Figure(off, trivial, "the mean spectrum")})
+        figures = {"mel L1": Figure(off, trivial, "the mean spectrum")}
+        return Report(figures, validation.counts("held out"))
     talks, judging, extract = held_out(settings), judges(settings, **how), extractor(settings, **how)
     sounds = (spoken(model, validation.pieces), [piece.waveform for piece in validation.pieces])
     found, true = (scored(each, talks, judging, extract).figures() for each in sounds)

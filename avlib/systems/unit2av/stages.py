@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from ... import checkpoints, media, training
 from ...clips.heads import CLASSES, WORDS, Talk, talks
+from ...datasets.items import each_usable
 from ...datasets.unit2av.dataset import (
     KNOWN_WORDS,
     AtLeast,
@@ -28,7 +30,7 @@ from ...datasets.unit2av.dataset import (
     split_speech,
 )
 from ...datasets.unit2av.dataset import talks as talks_of
-from ...datasets.unit2av.faces import FaceBatch, FaceDataset
+from ...datasets.unit2av.faces import FaceBatch, FaceDataset, face_files
 from ...datasets.unit2av.manifests import read_manifest
 from ...datasets.voices import UNKNOWN, Voices
 from ...errors import ParameterError
@@ -54,7 +56,7 @@ from ...models.vocoder_discriminators import (
 from ...once import done_once, written
 from ...settings import recipe
 from ...training.recognition import recognizer_step
-from .. import Stage, device_of, trained_by
+from .. import Stage, device_of, fitted_to, trained_by
 from .faces import build_face, face_data, face_recipe, face_step, sync_step
 from .settings import Settings, tiny
 
@@ -79,7 +81,9 @@ def extractor(settings: Settings, **how: Any) -> UnitExtractor:
 
     def made(_: Any) -> UnitExtractor:
         if files:
-            sounds = ((media.read_audio(path, SAMPLE_RATE), SAMPLE_RATE) for path in files)
+            read = partial(media.read_audio, sample_rate=SAMPLE_RATE)
+            found = each_usable(read, files, settings.data.on_error, 1, how.get("progress", True))
+            sounds = ((sound, SAMPLE_RATE) for sound in found if isinstance(sound, Tensor))
         else:
             sounds = ((sound_of(talk), SAMPLE_RATE) for talk in talks_of(settings.data))
         return fit_units(frames, sounds, own.clusters)
@@ -293,6 +297,12 @@ def validation(model: nn.Module, settings: Settings) -> dict[str, float]:
 
 
 _AT_ONCE = 16
+
+
+def fitted(settings: Settings, *given: Mapping[str, Any]) -> Settings:
+    """Return settings that fit the user's recordings or videos; see `systems.fitted_to`."""
+    own, listed = (settings.face, face_files) if settings.stage in FACES else (settings.data, sound_files)
+    return fitted_to(settings, lambda _: listed(own.data), given) if own.data else settings
 
 
 def _recipe(settings: Settings) -> dict[str, Any] | None:
