@@ -35,6 +35,7 @@ class FileReader:
     Args:
         path: the video, or a sound file; None where there is none.
         wav: the file to take the sound from; None takes that of `path`.
+        align: sound and pictures are on one clock; see `media.read_clip`.
 
     Attributes:
         seconds: of sound, by the packets of its file; 0 without sound, which `sound` refuses.
@@ -42,8 +43,8 @@ class FileReader:
         last_time: a moment at which the last picture is shown.
     """
 
-    def __init__(self, path: Path | str | None, wav: Path | str | None = None):
-        self.path, self.source = path, wav or path
+    def __init__(self, path: Path | str | None, wav: Path | str | None = None, align: bool = False):
+        self.path, self.source, self.align = path, wav or path, align
 
     def __str__(self) -> str:
         return str(self.source)
@@ -58,7 +59,7 @@ class FileReader:
 
     @property
     def seconds(self) -> float:
-        return self._audio.seconds if self._audio else 0.0
+        return self._audio.seconds + self.align * self._audio.start if self._audio else 0.0
 
     @property
     def pictures_end(self) -> float:
@@ -80,7 +81,8 @@ class FileReader:
         self, channel: int | None = None, start: float = 0.0, seconds: float | None = None
     ) -> Float[Tensor, " samples"]:
         """The sound at `SAMPLE_RATE`, mono: the average of all channels, or one of them. See `media.read_audio`."""
-        return media.read_audio(self.source, SAMPLE_RATE, channel=channel, start=start, seconds=seconds)
+        options = {"channel": channel, "start": start, "seconds": seconds, "align": self.align}
+        return media.read_audio(self.source, SAMPLE_RATE, **options)
 
     def pictures(
         self, rule: _FrameRule | None = None, *, times: Sequence[float] | None = None, size: tuple[int, int]
@@ -95,7 +97,7 @@ class FileReader:
         self, rule: _FrameRule, channel: int | None, size: tuple[int, int]
     ) -> tuple[Float[Tensor, " samples"], UInt8[Tensor, "pictures 3 height width"]]:
         """Sound and pictures by a rule, decoded in one pass."""
-        clip = media.read_clip(self.path, rule, sample_rate=SAMPLE_RATE, channel=channel)
+        clip = media.read_clip(self.path, rule, sample_rate=SAMPLE_RATE, channel=channel, align=self.align)
         return clip.waveform, clip.frames
 
 

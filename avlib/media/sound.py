@@ -18,6 +18,9 @@ from .container import BROKEN, COUNTED, PREROLL, check_complete, check_reading, 
 
 # Samples that the resampler hands out at once: calling Python for each frame of a codec would cost as much as decoding.
 _CHUNK = 16384
+_JITTER = 0.05  # seconds by which time stamps may differ from counting; less than the eye and ear notice
+_OVERLAP = 1.0  # seconds up to which sound that comes twice is cut; stamps that go back further have begun anew
+_LONGEST_SILENCE = 600  # seconds; longer ones come from damaged time stamps
 
 
 def read_audio(
@@ -27,6 +30,7 @@ def read_audio(
     channel: int | None = None,
     start: float = 0.0,
     seconds: float | None = None,
+    align: bool = False,
 ) -> Float[Tensor, " samples"]:
     """Read the sound of an audio or video file as mono.
 
@@ -36,6 +40,8 @@ def read_audio(
         start: skip this many seconds of the sound. Up to a minute the samples are those of a reading from the
             beginning; further on, the file's own times say where the part begins, to a millisecond in some formats.
         seconds: read at most this much; None reads to the end. A shorter file gives what it has.
+        align: False begins with the first sample and joins what gaps in the time stamps separate. True counts time as
+            the pictures of the file do, with zeros for sound that is not there.
 
     Returns:
         `(samples,)`, float32.
@@ -45,7 +51,7 @@ def read_audio(
             are not finite.
         ParameterError: there is no such channel, or a time or rate is out of range.
     """
-    pieces = iterate_audio(path, sample_rate, channel=channel, start=start, seconds=seconds)
+    pieces = iterate_audio(path, sample_rate, channel=channel, start=start, seconds=seconds, align=align)
     return torch.from_numpy(np.concatenate(list(pieces)))
 
 
@@ -56,10 +62,11 @@ def iterate_audio(
     channel: int | None = None,
     start: float = 0.0,
     seconds: float | None = None,
+    align: bool = False,
 ) -> Iterator[np.ndarray]:
     """Yield what `read_audio` returns in pieces of varying length, for sound of any length."""
     with opened(path) as container:
-        sound = SoundReader(container, path, sample_rate, channel, start, seconds)
+        sound = SoundReader(container, path, sample_rate, channel, start, seconds, align)
         for packet in container.demux(sound.stream):
             yield from sound.decode(packet)
             if sound.complete:
@@ -68,7 +75,12 @@ def iterate_audio(
 
 
 class SoundReader:
-    """Decodes part of a sound stream to mono at one sample rate."""
+    """Decodes part of a sound stream to mono at one sample rate.
+
+    Attributes:
+        first: when the first decoded sample is heard, in seconds since `zero`; None before it is decoded.
+        gaps: beginnings and lengths of gaps in the time stamps, in seconds since `zero`.
+    """
 
     def __init__(
         self,
@@ -78,6 +90,7 @@ class SoundReader:
         channel: int | None,
         start: float,
         seconds: float | None,
+        align: bool,
     ):
         check_reading(start, seconds, sample_rate)
         self.path, self.channel, self.start, self.seconds = path, channel, start, seconds
@@ -88,14 +101,20 @@ class SoundReader:
         # Decoding starts at a whole second, where the samples of any two rates coincide: so the resampled ones are
         # those of a reading from the very start.
         self.origin = max(0, math.floor(start) - PREROLL)
-        self.zero = float((self.stream.start_time or 0) * self.stream.time_base)
+        self.zero = zero_of(container) if align else float((self.stream.start_time or 0) * self.stream.time_base)
         self.sought = self.origin > COUNTED
         if self.sought:
             container.seek(int((self.origin + self.zero) * av.time_base))
         self.skip = round((start - self.origin) * self.sample_rate)
         self.wanted = math.inf if seconds is None or math.isinf(seconds) else round(seconds * self.sample_rate)
-        self.taken = 0
-        self.end = 0.0  # of what has been decoded, in seconds of the sound
+        self.made = self.taken = 0  # samples after resampling, and those of them that are returned
+        self.first: float | None = None
+        self.gaps: list[tuple[float, float]] = []
+        self.end = 0.0  # of what has been decoded, by its time stamps
+        self.clock = 0.0  # when the next sample is heard, by counting from the first one or the last gap
+        self.timed = align or self.sought  # whether gaps count
+        self.glued = 0.0  # seconds of gaps that do not count
+        self.align = align
         self.resampler: av.AudioResampler | None = None
         self.source: tuple | None = None
 
@@ -107,11 +126,11 @@ class SoundReader:
         """Decode a packet to float32 pieces `(samples,)`; the last packet flushes the resampler."""
         if self.complete:
             return []
-        frames = decode(packet, lenient=self.sought and not self.end)
-        resampled = [out for frame in frames for out in self._resample(frame)]
-        if not packet.size and self.resampler:
-            resampled += self.resampler.resample(None)
-        return [piece for frame in resampled if len(piece := self._trim(self._mono(frame)))]
+        frames = decode(packet, lenient=self.sought and self.first is None)
+        pieces = [piece for frame in frames for piece in self._placed(frame)]
+        if not packet.size:
+            pieces += self._flushed()
+        return [piece for piece in map(self._trim, pieces) if len(piece)]
 
     def check_end(self) -> None:
         """Raise if there are no samples, or fewer than the header promises."""
@@ -121,24 +140,54 @@ class SoundReader:
             found = f"no sound after {self.start} s; it ends at {self.end:.2f} s" if self.start else "no sound samples"
             raise MediaError(self.path, found, "at least one sample", BROKEN)
 
-    def _resample(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
-        known = frame.pts is not None and (self.sought or not self.origin)
-        time = float(frame.pts * frame.time_base) - self.zero if known else self.end
-        self.end = time + frame.samples / frame.sample_rate
-        if self.origin:
-            frame = _cut_before(frame, round((self.origin - time) * frame.sample_rate))
-            if frame is None:
-                return []
+    def _placed(self, frame: av.AudioFrame) -> list[np.ndarray]:
+        """Resample a frame, and put silence before it where nothing was."""
+        begin, keep, pause = self._times(frame)
+        frame = _cut_before(frame, round((max(self.origin, keep) - begin) * frame.sample_rate))
+        if frame is None:
+            return []
+        pieces = []
         source = (frame.sample_rate, frame.layout.name, frame.format.name)
-        held = []
-        if source != self.source:  # some streams change in the middle, for example after an advertisement
-            held = self.resampler.resample(None) if self.resampler else []
+        if source != self.source or pause:  # some streams change in the middle, for example after an advertisement
+            pieces = self._flushed()
             self.source, self.resampler = source, av.AudioResampler("flt", frame.layout, self.sample_rate, _CHUNK)
-        return held + self.resampler.resample(frame)
+        if pause:
+            pieces.append(self._silence(begin))
+        return pieces + [self._mono(out) for out in self.resampler.resample(frame)]
+
+    def _times(self, frame: av.AudioFrame) -> tuple[float, float, bool]:
+        """When a frame begins; from when on it is new; and whether nothing was before it."""
+        stamp = self.clock if frame.pts is None else float(frame.pts * frame.time_base) - self.zero
+        if begins := self.first is None:
+            self.first = self.clock = stamp
+            self.glued = 0.0 if self.timed else stamp
+        keep, late = self.clock, stamp - self.clock
+        if late > _JITTER:
+            self.gaps.append((self.clock, late))
+            self.glued += 0.0 if self.timed else late
+            keep = self.clock = stamp
+        elif self.align and -_OVERLAP < late < -_JITTER:
+            self.clock = stamp
+        begin, seconds = self.clock - self.glued, frame.samples / frame.sample_rate
+        self.clock = max(keep, self.clock + seconds)
+        self.end = max(self.end, stamp + seconds)
+        return begin, keep - self.glued, self.align and (begins or late > _JITTER)
+
+    def _silence(self, end: float) -> np.ndarray:
+        missing = min(round((end - self.origin) * self.sample_rate) - self.made, self.skip + self.wanted - self.taken)
+        if missing > _LONGEST_SILENCE * self.sample_rate:
+            found = f"its sound pauses for {missing / self.sample_rate:.0f} s, by its time stamps"
+            raise MediaError(self.path, found, f"at most {_LONGEST_SILENCE} s", "Read without pauses: align=False.")
+        self.made += max(0, missing)
+        return np.zeros(max(0, missing), np.float32)
+
+    def _flushed(self) -> list[np.ndarray]:
+        return [self._mono(frame) for frame in self.resampler.resample(None)] if self.resampler else []
 
     def _mono(self, frame: av.AudioFrame) -> np.ndarray:
         # Packed samples, since PyAV reads past the pointers of a frame with eight planes or more.
         channels = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T  # (channels, samples)
+        self.made += channels.shape[1]
         return channels.copy().mean(axis=0) if self.channel is None else channels[self.channel].copy()
 
     def _trim(self, samples: np.ndarray) -> np.ndarray:

@@ -41,6 +41,9 @@ class Clip:
     frames: `(frames, 3, height, width)`, uint8 RGB.
     frame_indices, frame_times: of these pictures: counted from 0 as they are shown, and in seconds.
     frame_rate, frame_count: of the whole video: in Hz, and the frames to choose from.
+    audio_start, video_start: when the first sample is heard and the first picture is shown, in seconds since the file's
+        beginning; with `align` the waveform has zeros before. None without sound.
+    audio_gaps: beginning and length in seconds of each gap in the sound's time stamps; with `align` filled with zeros.
     """
 
     path: Path
@@ -51,6 +54,9 @@ class Clip:
     frame_times: list[float]
     frame_rate: float
     frame_count: int
+    audio_start: float | None
+    video_start: float
+    audio_gaps: list[tuple[float, float]]
 
 
 def read_clip(
@@ -61,14 +67,17 @@ def read_clip(
     channel: int | None = None,
     seconds: float | None = None,
     audio: str = "required",
+    align: bool = True,
 ) -> Clip:
-    """Read the sound and chosen pictures of a clip in one decoding pass.
+    """Read the sound and chosen pictures of a clip in one decoding pass, on one clock.
 
     Args:
         frame_rule: from the number of frames (that begin within `seconds`) and the frame rate in Hz to the wanted
             indices, for example `avlib.features.cav_mae_frame_indices`.
         sample_rate: of the waveform, in Hz; None keeps the file's own rate.
         seconds: use at most the first so many seconds; None uses all.
+        align: the waveform begins with the file, and has zeros where no sound is. False begins it with the first
+            sample, wherever the pictures begin, and joins what gaps separate, as published pipelines do.
         audio: "required", or "silence" to give a video without sound as many zeros as its pictures last.
 
     Raises:
@@ -85,13 +94,14 @@ def read_clip(
         for stream in streams:
             check_complete(path, stream, spans[stream.index].end, seconds)
         frame_rate, frame_count = frame_rate_of(video), len(spans[video.index].times)
+        zero, video_start = zero_of(container), spans[video.index].start
         indices = list(frame_rule(frame_count, frame_rate))
 
     # Opened again rather than wound back: winding back to zero would skip what lies before, which decoders warm up on.
     with opened(path) as container:
         video = require_stream(container, path, "video")
         pictures = _Pictures(video, indices)
-        sound = SoundReader(container, path, sample_rate, channel, 0.0, seconds) if track else None
+        sound = SoundReader(container, path, sample_rate, channel, 0.0, seconds, align) if track else None
         samples: list[np.ndarray] = []
         for packet in container.demux([video, sound.stream] if sound else [video]):
             if packet.stream is not video:
@@ -108,15 +118,20 @@ def read_clip(
         def rule(_: int, rate: float) -> Sequence[int]:
             return frame_rule(pictures.position, rate)
 
-        return read_clip(path, rule, sample_rate=sample_rate, channel=channel, seconds=seconds, audio=audio)
+        options = {"sample_rate": sample_rate, "channel": channel, "seconds": seconds, "audio": audio, "align": align}
+        return read_clip(path, rule, **options)
+    start, gaps = None, []
     if sound:
         sample_rate, waveform = sound.sample_rate, torch.from_numpy(np.concatenate(samples))
+        shift = sound.zero - zero
+        start = None if sound.first is None else sound.first + shift
+        gaps = [(begin + shift, length) for begin, length in sound.gaps]
     else:
         sample_rate = 16000 if sample_rate is None else sample_rate
         waveform = torch.zeros(round(frame_count / frame_rate * sample_rate))
-    frames = pictures.stacked(path)
-    times = [pictures.times[index] for index in indices]
-    return Clip(Path(path), waveform, sample_rate, frames, indices, times, frame_rate, frame_count)
+    frames, times = pictures.stacked(path), [pictures.times[index] for index in indices]
+    shown = (frames, indices, times, frame_rate, frame_count)
+    return Clip(Path(path), waveform, sample_rate, *shown, start, video_start, gaps)
 
 
 def read_frames(
@@ -254,7 +269,8 @@ def check_sizes(path: str | Path, sizes: Sequence[tuple[int, int]]) -> None:
 
 def upright(frame: av.VideoFrame) -> np.ndarray:
     """`(height, width, 3)`, uint8 RGB, turned as players do: phones store pictures lying on their side."""
-    picture, (right, down) = frame.to_ndarray(format="rgb24"), orientation(frame)
+    # One thread: those of a frame that a forked process collects would never end.
+    picture, (right, down) = frame.to_ndarray(format="rgb24", threads=1), orientation(frame)
     if right[1]:  # the picture's rows are shown as columns
         picture, right, down = picture.transpose(1, 0, 2), down, right
     return np.ascontiguousarray(picture[:: int(down[1]), :: int(right[0])])

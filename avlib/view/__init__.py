@@ -203,7 +203,7 @@ def slide(draw: Callable[[int], None], *, low: int, high: int, start: int, label
 def _write_preview(path: Path, target: Path, seconds: float) -> None:
     info = media.probe(path)
     rate = min(_PREVIEW_RATE, info.video.frame_rate) if info.video else _PREVIEW_RATE
-    waveform = media.read_audio(path, 32000, seconds=seconds)[None] if info.audio else None
+    waveform = media.read_audio(path, 32000, seconds=seconds, align=True)[None] if info.audio else None
 
     def small_frames():
         due = 0.0  # when the next picture of the copy is wanted

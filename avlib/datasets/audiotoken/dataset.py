@@ -42,6 +42,7 @@ class Data:
     exclude: plain text lists of clips to leave out.
     seconds: of sound.
     image_size: height and width of a picture.
+    align: sound and pictures of a file on one clock; False as published, see `media.read_clip`.
     clips, frames: number of the scenes that are trained on, and moments at which each is seen.
     held_out: clips for evaluation; of the user's own those of the split "test", at most so many, or where there is
         none, drawn from all. None: 128; drawn from all a quarter, if that is less.
@@ -51,13 +52,14 @@ class Data:
 
     @property
     def FREE(self) -> tuple[str, ...]:
-        return ("clips", "frames") if self.data else ("csv", "exclude", "held_out", "on_error")
+        return ("clips", "frames") if self.data else ("csv", "exclude", "held_out", "on_error", "align")
 
     data: str = ""
     csv: str = ""
     exclude: Sequence[str] = ()
     seconds: Positive = 5.0
     image_size: Annotated[Sequence[Count], Field(min_length=2, max_length=2)] = (320, 512)
+    align: bool = True
     clips: Count = 2048
     frames: Count = 3
     held_out: Count | None = None
@@ -135,6 +137,7 @@ class AudioTokenDataset(ItemDataset):
             10 s (`window="published"` does so). If not, zeros follow, and `length` counts the samples that are sound.
         images: False reads no picture, and needs no video.
         channel: of the sound; None averages all, 0 takes the first as published.
+        align: sound and pictures of a file on one clock; False as published, see `media.read_clip`.
         on_error: "raise", or "skip" to leave out unusable clips and `report` them.
 
     Raises:
@@ -157,6 +160,7 @@ class AudioTokenDataset(ItemDataset):
         tile: bool = False,
         images: bool = True,
         channel: int | None = None,
+        align: bool = True,
         seed: int = 0,
         on_error: str = "raise",
     ):
@@ -176,7 +180,7 @@ class AudioTokenDataset(ItemDataset):
         self.seconds, self.image_size = None if seconds is None else float(seconds), tuple(image_size)
         self.window, self.frame, self.moments, self.channel = window, frame, moments, channel
         self.prompt, self.word_dropout, self.caption_dropout = prompt, word_dropout, caption_dropout
-        self.crop, self.tile, self.images = crop, tile, images
+        self.crop, self.tile, self.images, self.align = crop, tile, images, align
 
     def __getitem__(self, index: int) -> Sample | None:
         return self._attempt(self._held if self.moments else self._sample, index)
@@ -211,7 +215,7 @@ class AudioTokenDataset(ItemDataset):
             TooShortError: the clip does not fill the window.
         """
         clip: Clip = self.items[index]
-        reader, wanted = clip.reader(), round(self.seconds * SAMPLE_RATE)
+        reader, wanted = clip.reader(self.align), round(self.seconds * SAMPLE_RATE)
         begin = partial(self._start, "middle", None, reader)
         waveform, start = read_window(reader, self.seconds, begin, self.channel)
         if len(waveform) < wanted:
@@ -256,7 +260,7 @@ class AudioTokenDataset(ItemDataset):
 
     def _sample(self, index: int) -> Sample:
         clip: Clip = self.items[index]
-        dice, reader = self._dice(index), clip.reader()
+        dice, reader = self._dice(index), clip.reader(self.align)
         waveform, start, notes = self._sound(reader, dice)
         length, wanted = len(waveform), round((self.seconds or 0) * SAMPLE_RATE)
         if length < wanted:

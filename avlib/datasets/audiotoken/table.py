@@ -63,11 +63,11 @@ class Clip:
     def __str__(self) -> str:
         return str(self.path or self.wav or self.name)
 
-    def reader(self) -> FileReader:
-        """The reader of its sound and pictures."""
+    def reader(self, align: bool = True) -> FileReader:
+        """The reader of its sound and pictures, on one clock or not."""
         if self.path is None and self.wav is None:
             raise DatasetError(self, "neither a video nor a sound", "at least one of them")
-        return FileReader(self.path, self.wav)
+        return FileReader(self.path, self.wav, align)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class SceneClip(Clip):
 
     scene: clips.Scene = field(kw_only=True)
 
-    def reader(self) -> FileReader:
+    def reader(self, align: bool = True) -> FileReader:
         return SceneReader(self.scene)
 
     @cached_property
@@ -295,12 +295,14 @@ def extract_audio(
     folder: str | Path,
     *,
     channel: int | None = None,
+    align: bool = True,
     jobs: int | None = None,
     on_error: str = "raise",
     progress: bool = True,
 ) -> Extracted:
     """Write the sound of every clip that has no wav as `folder/name.wav`: 16 kHz, mono, 16 bit.
 
+    It begins with the video; align=False begins it with the first sample, as published, see `media.read_audio`.
     Files that exist are kept, so that an interrupted run goes on. In the published layout the folder is `audio`.
 
     Raises:
@@ -317,17 +319,18 @@ def extract_audio(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CacheError(folder, str(error), "a folder that can be written", "Give another folder.") from error
-    done = each_usable(partial(_extract, folder=folder, channel=channel), missing, on_error, jobs, progress)
+    task = partial(_extract, folder=folder, channel=channel, align=align)
+    done = each_usable(task, missing, on_error, jobs, progress)
     made = {clip.name: outcome for clip, outcome in zip(missing, done, strict=True)}
     table = [clip if clip.wav else made[clip.name] for clip in clips]
     skipped = [outcome for outcome in done if not isinstance(outcome, Clip)]
     return Extracted([clip for clip in table if isinstance(clip, Clip)], skipped, describe(skipped, len(clips)))
 
 
-def _extract(clip: Clip, *, folder: Path, channel: int | None) -> Clip:
+def _extract(clip: Clip, *, folder: Path, channel: int | None, align: bool) -> Clip:
     target = folder / f"{clip.name}.wav"
     if not target.exists():
-        waveform = media.read_audio(clip.path, SAMPLE_RATE, channel=channel)
+        waveform = media.read_audio(clip.path, SAMPLE_RATE, channel=channel, align=align)
         with cache.publishing(target) as unfinished:
             media.write_wav(unfinished, waveform, SAMPLE_RATE)
     return replace(clip, wav=target)

@@ -68,6 +68,7 @@ class Data:
     clips_seed: chooses these scenes; with `data`, the clips that are held out.
     frames: parts in which a clip shows its pictures; of scenes in training `training_frames`.
     mean, std: normalise spectrograms.
+    align: sound and pictures of a file on one clock; False as published, see `media.read_clip`.
     in_memory: read everything before the first step.
     on_error: "raise" or "skip", for clips that cannot be used.
     """
@@ -75,7 +76,7 @@ class Data:
     @property
     def FREE(self) -> tuple[str, ...]:
         of_scenes = ("clips", "seconds", "training_frames")
-        return ("in_memory", *(of_scenes if self.data else ("folder", "labels", "held_out", "frames")))
+        return ("in_memory", *(of_scenes if self.data else ("folder", "labels", "held_out", "frames", "align")))
 
     data: str = ""
     folder: str = ""
@@ -88,6 +89,7 @@ class Data:
     training_frames: Count = 10
     mean: Number = features.CAV_MAE_MEAN
     std: Positive = features.CAV_MAE_STD
+    align: bool = True
     in_memory: bool = False
     on_error: Literal["raise", "skip"] = "raise"
 
@@ -116,6 +118,7 @@ class CAVMAEDataset(ItemDataset):
         target_length: frames of the spectrogram, each 10 ms.
         mean, std: normalise the spectrogram; AudioSet's as published. See `statistics`.
         channel: of the sound; None averages all, 0 takes the first as the published extraction does.
+        align: sound and pictures of a file on one clock; False as published, see `media.read_clip`.
         on_error: "raise", or "skip" to leave out unusable items and `report` them.
 
     Raises:
@@ -138,10 +141,11 @@ class CAVMAEDataset(ItemDataset):
         mean: float = features.CAV_MAE_MEAN,
         std: float = features.CAV_MAE_STD,
         channel: int | None = None,
+        align: bool = True,
         seed: int = 0,
         on_error: str = "raise",
     ):
-        self.reading = Reading(total_frames, image_size, channel)
+        self.reading = Reading(total_frames, image_size, channel, align)
         self.frame = total_frames // 2 if frame is None else frame
         self.augmentation = augmentation
         for name, value, low, high in (

@@ -57,6 +57,7 @@ def extract(
     *,
     name: str = "data",
     channel: int | None = None,
+    align: bool = True,
     image_size: int = 224,
     total_frames: int = 10,
     jobs: int | None = None,
@@ -70,6 +71,7 @@ def extract(
 
     Args:
         table: the classes; None takes the labels that the items have.
+        channel, align: as `Reading` has them; the published extraction is channel=0, align=False.
         name: of the json file, for several lists in one folder ("train", "eval").
 
     Raises:
@@ -82,7 +84,7 @@ def extract(
     if on_error == "raise":
         for item in items:
             table.indices(item)  # refuses an unknown label before hours have passed
-    reading = Reading(total_frames, image_size, channel)
+    reading = Reading(total_frames, image_size, channel, align)
     folders = [target / "wav", target / "done", *(target / f"frame_{frame}" for frame in range(total_frames))]
     with _writing(target):
         for folder in folders:

@@ -44,11 +44,13 @@ class Reading:
     total_frames: parts of equal length, of each of which one picture is taken; 10 as published.
     image_size: height and width of the pictures.
     channel: None averages those of a sound, 0 takes the first as the published pipeline does.
+    align: sound and pictures on one clock; False as published, see `media.read_clip`.
     """
 
     total_frames: Count = 10
     image_size: Count = 224
     channel: Natural | None = None
+    align: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Item:
         return waveform, pictures
 
     def _read(self, frames: Sequence[int], reading: Reading) -> tuple[Tensor, Tensor]:
-        reader, size = self._reader(), (reading.image_size, reading.image_size)
+        reader, size = self._reader(reading.align), (reading.image_size, reading.image_size)
         if not frames:
             return reader.sound(reading.channel), torch.empty(0, 3, *size, dtype=torch.uint8)
 
@@ -90,7 +92,7 @@ class Item:
         waveform, pictures = reader.both(rule, reading.channel, size)
         return waveform, crop_pictures(pictures, reading.image_size)
 
-    def _reader(self) -> FileReader:
+    def _reader(self, align: bool) -> FileReader:
         raise NotImplementedError
 
 
@@ -108,8 +110,8 @@ class ClipItem(Item):
         """The name of the file without its last ending, as published."""
         return self.path.stem
 
-    def _reader(self) -> FileReader:
-        return FileReader(self.path)
+    def _reader(self, align: bool) -> FileReader:
+        return FileReader(self.path, align=align)
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class SceneItem(Item):
     def __str__(self) -> str:
         return f"scene {self.scene.kind} {self.scene.seed}"
 
-    def _reader(self) -> FileReader:
+    def _reader(self, align: bool) -> FileReader:
         return SceneReader(self.scene)
 
 

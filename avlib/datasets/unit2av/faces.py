@@ -156,7 +156,7 @@ def read_face(files: tuple[Path, Path, Path], extract: Extract) -> Face:
         crop_face(picture, place) if place else nothing
         for picture, place in zip(steady.pictures(), places, strict=True)
     ]
-    return _face(faces, places, extract(media.read_audio(sound, SAMPLE_RATE), SAMPLE_RATE), str(path))
+    return _face(faces, places, extract(media.read_audio(sound, SAMPLE_RATE, align=True), SAMPLE_RATE), str(path))
 
 
 @lru_cache(maxsize=2)

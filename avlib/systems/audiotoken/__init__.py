@@ -208,6 +208,7 @@ def extract_audio_command(arguments: list[str]) -> int:
     parser.add_argument("--data", required=True, metavar="PATH", help="a folder of videos, or a table that lists them")
     parser.add_argument("--out", required=True, metavar="DIR", help="`audio` beside the folder `video`, as published")
     parser.add_argument("--channel", type=int, help="of the sound; without it all are averaged")
+    parser.add_argument("--unaligned", dest="align", action="store_false", help="sound begins with its first sample")
     parser.add_argument("--jobs", type=int, help="processes at a time")
     parser.add_argument("--on-error", choices=POLICIES, default="raise", help="what to do with unusable clips")
     options = vars(parser.parse_args(arguments))

@@ -80,6 +80,7 @@ def own_clips(settings: Settings) -> tuple[list[Clip], list[Clip]]:
 def _own(settings: Settings, part: int, progress: bool, **how: str) -> AudioTokenDataset:
     own, clips = settings.data, own_clips(settings)[part]
     options = how | {"seconds": own.seconds, "image_size": tuple(own.image_size), "on_error": own.on_error}
+    options["align"] = own.align
     dataset = AudioTokenDataset(clips, **options, **_drawn(settings))
     if own.on_error == "raise":
         return dataset

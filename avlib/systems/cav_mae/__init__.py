@@ -207,6 +207,7 @@ def extract_command(arguments: list[str]) -> int:
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to write to")
     parser.add_argument("--name", default="data", help="of the table that is written (default: data)")
     parser.add_argument("--channel", type=int, help="of the sound; without it all are averaged")
+    parser.add_argument("--unaligned", dest="align", action="store_false", help="sound begins with its first sample")
     parser.add_argument("--jobs", type=int, help="processes at a time (default: one for each core)")
     parser.add_argument("--on-error", choices=POLICIES, default="raise", help="what to do with unusable clips")
     options = vars(parser.parse_args(arguments))

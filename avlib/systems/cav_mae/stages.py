@@ -218,8 +218,8 @@ def _dataset(
     frames = own.frames if augmentation is None or own.data else own.training_frames
     dataset = CAVMAEDataset(
         items, table, augmentation, total_frames=frames, image_size=sizes.image_size,
-        target_length=sizes.audio_length, n_mels=sizes.mel_bins, mean=own.mean, std=own.std, on_error=own.on_error,
-        seed=settings.now.training.seed,
+        target_length=sizes.audio_length, n_mels=sizes.mel_bins, mean=own.mean, std=own.std, align=own.align,
+        on_error=own.on_error, seed=settings.now.training.seed,
     )  # fmt: skip
     if not own.in_memory and own.on_error == "raise":
         return dataset

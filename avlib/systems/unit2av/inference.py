@@ -377,7 +377,7 @@ def _units(source: str | Path | Tensor, speech: Speech, offset: int) -> tuple[Te
         if speech.extractor is None:
             advice = "Extract units with the model that made those of the training."
             raise ParameterError("units", f"{source}, for a model without an extractor", "a .txt or .pt file", advice)
-        source, offset = speech.extractor(media.read_audio(source, SAMPLE_RATE), SAMPLE_RATE), 0
+        source, offset = speech.extractor(media.read_audio(source, SAMPLE_RATE, align=True), SAMPLE_RATE), 0
     if source.is_floating_point() or source.ndim != 1 or not len(source):
         raise ParameterError(
             "units", f"{source.dtype} of shape {tuple(source.shape)}", "whole numbers, (n,), 1 or more"
