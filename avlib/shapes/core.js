@@ -30,8 +30,7 @@ const keys = new Map();
 root.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || ["Escape", "Tab"].includes(event.key)) return;
   event.stopPropagation();
-  if (keys.has(event.target)) { if (keys.get(event.target)(event)) event.preventDefault(); return; }
-  // a copy without listeners above: the browser's own action on sliders, buttons and players goes on
+  if (keys.has(event.target) && keys.get(event.target)(event)) event.preventDefault();
 }, true);
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -70,7 +69,7 @@ const decode = async url => {
     parts[4 * k + 3] = 255;
     levels.set(colours[k], k);
   }
-  return { width, height, colours, levels: Uint8Array.from(seen, colour => levels.get(colour) ?? 255) };
+  return { width, height, colours, levels: Uint8Array.from(seen, colour => levels.get(colour) ?? LEVELS) };
 };
 const paint = (canvas, levels, colours) => {
   const picture = new ImageData(canvas.width, canvas.height);
@@ -78,10 +77,10 @@ const paint = (canvas, levels, colours) => {
   canvas.getContext("2d").putImageData(picture, 0, 0);
 };
 
-// Levels to numbers: 0 to 251 lie between the limits, or have a table if there are few different values.
-const [LEVELS, NAN, PLUS, MINUS] = [252, 252, 253, 254];
+// Levels to numbers: 0 to 252 lie between the limits, or have a table if there are few different values.
+const LEVELS = 253;
 const number = (level, scale) => {
-  if (level >= LEVELS) return [NaN, Infinity, -Infinity, NaN][level - LEVELS];
+  if (level >= LEVELS) return [NaN, Infinity, -Infinity][level - LEVELS];
   return scale.values ? scale.values[level] : scale.low + (level / (LEVELS - 1)) ** (scale.power || 1) * (scale.high - scale.low);
 };
 const words = (level, scale) => {
@@ -94,20 +93,24 @@ const words = (level, scale) => {
 };
 
 // A picture that tells where the pointer is, and that arrow keys walk over; `cell` marks the place.
-const pointed = (box, columns, rows, { move, act = () => {}, place }) => {
+const pointed = (box, columns, rows, { move, act = () => {}, place, seek, key = () => false }) => {
   const cell = make("div", { className: "av-cell", hidden: true });
   box.append(cell);
   let at = null;
-  const go = (x, y, quiet = false) => {
-    at = [clamp(x, 0, columns - 1), clamp(y, 0, rows - 1)];
+  const mark = () => {
     const [left, top, width, height] = place ? place(...at) : [at[0] / columns, at[1] / rows, 1 / columns, 1 / rows];
     Object.assign(cell.style, { left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * width}%`, height: `${100 * height}%` });
-    cell.hidden = quiet;
-    if (!quiet) move(...at);
+  };
+  const go = (x, y) => {
+    at = [clamp(x, 0, columns - 1), clamp(y, 0, rows - 1)];
+    cell.hidden = false;
+    mark();
+    move(...at);
   };
   const from = event => {
     const frame = box.getBoundingClientRect();
-    return [Math.floor((event.clientX - frame.left) / frame.width * columns), Math.floor((event.clientY - frame.top) / frame.height * rows)];
+    const [x, y] = [(event.clientX - frame.left) / frame.width, (event.clientY - frame.top) / frame.height];
+    return seek ? seek(x, y) : [Math.floor(x * columns), Math.floor(y * rows)];
   };
   box.tabIndex = 0;
   box.addEventListener("pointermove", event => go(...from(event)));
@@ -118,8 +121,8 @@ const pointed = (box, columns, rows, { move, act = () => {}, place }) => {
       const [dx, dy] = ARROWS[event.key], far = event.shiftKey ? 10 : 1;
       if (at) go(at[0] + far * dx, at[1] + far * dy); else go(0, 0);
     } else if ((event.key === "Enter" || event.key === " ") && at) act(...at, event.shiftKey);
-    else return false;
+    else return key(event.key);
     return true;
   });
-  return { go, again: () => { if (at && !cell.hidden) go(...at); } };
+  return { again: () => { if (at) go(...at); }, mark: () => { if (at) mark(); } };
 };

@@ -16,7 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 KINDS = {  # the scripts, besides the core
-    "inspect": HERE.parent / "view/inspect.js",
+    name: HERE.parent / f"view/{name}.js" for name in ("inspect", "spectrogram", "maps")
 }
 DATA = '<script type="application/json">'
 HINT = "Not interactive here: this notebook is not trusted. Run the cell, or choose Trust Notebook in the menu."

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from .. import media
 from ..shapes import palette
-from .inspectors import inspect
+from .inspectors import attend, inspect, spectrogram, tokens
 
 _PREVIEW_HEIGHT, _PREVIEW_RATE = 240, 12.5  # pixels, Hz
 _STYLE = {

@@ -27,8 +27,8 @@ const slice = () => {
   histogram();
 };
 const histogram = () => {
-  const bins = new Array(data.values ? data.values.length : 63).fill(0);
-  const bad = [0, 0, 0, 0];
+  const bins = new Array(data.values ? data.values.length : 64).fill(0);
+  const bad = [0, 0, 0];
   for (const level of shown) if (level < LEVELS) bins[data.values ? level : level >> 2]++; else bad[level - LEVELS]++;
   const most = Math.max(1, ...bins), wide = 300 / bins.length;
   const bars = bins.map((count, k) => {

@@ -25,8 +25,8 @@ from ..shapes.measuring import statistics_of
 from ..shapes.rows import bracketed
 from ..shapes.widget import Widget, embedded, widget
 
-LEVELS = 252  # of a picture; four more mark what is no number
-MARKS = ("#00D0A0", "#56B4E9", "#0044AA", "#FFFFFE")  # NaN, inf, -inf, nothing
+LEVELS = 253  # of a picture; three more mark what is no number
+MARKS = ("#00D0A0", "#56B4E9", "#0044AA")  # NaN, inf, -inf
 LARGEST = 4_000_000  # values that are drawn at first; more are thinned out
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 Limits = tuple[float | int, float | int]
@@ -200,8 +200,8 @@ def attend(
     values = values.mean(axis=0, keepdims=True) if heads == "mean" else values if heads == "all" else values[[heads]]
     finite = values[np.isfinite(values)]
     scale, table = _scale(values, False, limits or (0, float(finite.max(initial=0)) or 1), signed=False, exact=False)
-    levels = _levels(np.sqrt(np.clip(_within(values, scale), 0, 1)), {"low": 0, "high": 1}) // 4 * 4
-    levels[~np.isfinite(values)] = LEVELS
+    levels = _levels(np.sqrt(np.clip(_within(values, scale), 0, 1)), {"low": 0, "high": 1})
+    levels = np.where(np.isfinite(values), np.round(levels / 4) * 4, LEVELS).astype(np.uint8)  # smaller as a PNG
     data = scale | {"maps": maps, "heads": len(values), "power": 2}
     data["weights"] = _png(levels.reshape(-1, count), table)
     text = f"attention over {count} tokens, {label}"
@@ -271,7 +271,7 @@ def _within(values: np.ndarray, scale: dict) -> np.ndarray:
 
 
 def _levels(values: np.ndarray, scale: dict) -> np.ndarray:
-    """Values as levels from 0 to 251, or 252 for NaN, 253 and 254 for infinite ones."""
+    """Values as levels from 0 to 252, or 253 for NaN, 254 and 255 for infinite ones."""
     good = np.isfinite(values)
     marks = np.select([np.isnan(values), values > 0], [LEVELS, LEVELS + 1], LEVELS + 2)
     kept = np.where(good, values, scale["low"])
@@ -292,7 +292,7 @@ def _mosaic(values: np.ndarray, first: list[int], turned: bool, scale: dict, tab
     columns = min(count, max(1, round(math.sqrt(count * height / width))))
     data = scale | {"start": first, "tile": [width, height], "columns": columns, "turned": turned}
     if count > 1:
-        whole = np.full((-(-count // columns) * columns, height, width), 255, np.uint8)
+        whole = np.full((-(-count // columns) * columns, height, width), LEVELS, np.uint8)
         whole[:count] = tiles
         rows = whole.reshape(-1, columns, height, width).swapaxes(1, 2)
         data["picture"] = _png(rows.reshape(-1, columns * width), table)

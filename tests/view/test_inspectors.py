@@ -104,7 +104,7 @@ def test_values_of_eight_bits_are_near(browser, tmp_path):
     told, _ = first_value(browser, written(tmp_path, view.inspect(values, "a b")))
     place, shown = told.split(": ≈ ")
     row = int(place.removeprefix("a ").partition(",")[0])
-    assert abs(float(shown) - float(values[row, 0])) < 10 / 251  # the colours span -5 to 5
+    assert abs(float(shown) - float(values[row, 0])) < 10 / 252  # the colours span -5 to 5
 
 
 def test_a_large_tensor_keeps_its_budget_and_says_so():
