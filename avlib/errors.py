@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import traceback
 from collections.abc import Iterable
 from numbers import Integral, Real
 
@@ -38,6 +39,12 @@ class AvlibError(Exception):
         if self.expected:
             message += f"; expected {self.expected}"
         return plain(f"{message}. {self.advice}" if self.advice else f"{message}.")
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows: the lines of the reader's cells, and the message."""
+        frames = traceback.extract_tb(self.__traceback__)
+        cells = [frame for frame in frames if "ipykernel_" in frame.filename or "<ipython-input" in frame.filename]
+        return [*(f"line {frame.lineno}: {frame.line}" for frame in cells), f"{type(self).__name__}: {self}"]
 
 
 class MediaError(AvlibError):

@@ -125,12 +125,17 @@ def _as_list(value: object, kind: str) -> list[object]:
     return [_as(item, kind) for item in value]
 
 
-def parse(source: str, where: object = "parameters cell") -> dict[str, Parameter]:
+def parse(source: str, where: object = None) -> dict[str, Parameter]:
     """Return the parameters that a cell declares, by name.
 
+    Args:
+        where: the file of the cell; None in a kernel, where a reader may have changed a value.
+
     Raises:
-        NotebookError: a line is malformed, papermill would misread it, or a default breaks its own constraint.
+        NotebookError: a line is malformed, papermill would misread it, or a file's default breaks its constraint.
+        ParameterError: a value in a kernel breaks its constraint.
     """
+    in_kernel, where = where is None, where or "parameters cell"
     lines = source.splitlines()
     declared: dict[str, Parameter] = {}
     try:
@@ -160,6 +165,9 @@ def parse(source: str, where: object = "parameters cell") -> dict[str, Parameter
         try:
             declared[name] = Parameter(name, kind, parameter.convert(default), parameter.help)
         except ParameterError as error:
+            if in_kernel:
+                found = f"{error.found} in line {node.lineno} of the parameters cell"
+                raise ParameterError(name, found, error.expected, did_you_mean(default, parameter.choices)) from None
             raise NotebookError(where, f"a default breaks its own constraint: {error}") from None
     return declared
 
@@ -298,4 +306,5 @@ def injected_names(source: str) -> list[str]:
     """Return the names that papermill's injected cell assigns, if it is one."""
     if not source.startswith("# Parameters"):
         return []
-    return [ast.unparse(node.targets[0]) for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    names = [ast.unparse(node.targets[0]) for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    return [name for name in names if not name.startswith("PAPERMILL_")]  # of --inject-paths

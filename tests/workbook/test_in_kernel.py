@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
 from small_notebooks import PARAMETERS
 
 from avlib import workbook
@@ -49,6 +50,27 @@ def test_what_is_passed_is_converted_and_marked(capsys):
 def test_bad_values_are_refused(injected, problem):
     with pytest.raises(ParameterError, match=problem):
         workbook.check(kernel(PARAMETERS, f"# Parameters\n{injected}\n"))
+
+
+def test_a_reader_sees_the_message_and_the_line_of_the_cell():
+    with pytest.raises(ParameterError) as caught:
+        workbook.check(kernel(PARAMETERS.replace('"tiny"  #', '"tinny"  #')))
+    assert caught.value._render_traceback_() == [
+        'ParameterError: size: found \'tinny\' in line 3 of the parameters cell; expected "tiny" or "full". '
+        "Did you mean 'tiny'?"
+    ]
+    shell = InteractiveShell()
+    with pytest.MonkeyPatch.context() as patch:
+        shown = []
+        patch.setattr(shell, "_showtraceback", lambda kind, error, lines: shown.extend(lines))
+        shell.run_cell("from avlib import media\nmedia.probe('gone.mp4')")
+    assert shown[0] == "line 2: media.probe('gone.mp4')"
+    assert len(shown) == 2 and shown[1].startswith("MediaError: gone.mp4: no such file")
+
+
+def test_paths_that_papermill_injects_are_no_parameters():
+    given = "# Parameters\nseconds = 5\nPAPERMILL_INPUT_PATH = 'a.ipynb'\nPAPERMILL_OUTPUT_PATH = 'b.ipynb'\n"
+    assert workbook.check(kernel(PARAMETERS, given)).values["seconds"] == 5.0
 
 
 def test_cells_in_any_order():

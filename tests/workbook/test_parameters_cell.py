@@ -53,7 +53,7 @@ def assert_same(ours, theirs):
 )
 def test_a_line_that_is_not_of_the_form_is_refused(line, problem):
     with pytest.raises(NotebookError, match=problem.replace("|", r"\|")):
-        parse(line)
+        parse(line, "a cell")
 
 
 @pytest.mark.parametrize(
