@@ -129,7 +129,8 @@ def _guarded(command: Callable[[], int | list[str]]) -> int | list[str]:
     except AvlibError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # before anything ran
+    except KeyboardInterrupt as error:  # of a training, or before anything ran
+        print(error, end="\n" if str(error) else "", file=sys.stderr)
         return 130
 
 

@@ -532,8 +532,10 @@ def test_an_interruption_finishes_the_step_and_saves(tmp_path, number, raised):
 
     before = signal.signal(signal.SIGTERM, leave)
     try:
-        with pytest.raises(raised):
+        with pytest.raises(raised) as stopped:
             fit(taken=interrupting, folder=tmp_path)
+        if raised is KeyboardInterrupt:  # all that a notebook shows
+            assert stopped.value._render_traceback_() == ["Stopped at step 5 of 10, kept. Run it again to go on."]
         assert (
             signal.getsignal(signal.SIGTERM) is leave and signal.getsignal(signal.SIGINT) is signal.default_int_handler
         )

@@ -138,7 +138,8 @@ def fit(
                 if stop or due or improved or watch.over:
                     kept.save(done, time.monotonic() - begun, history)
                 if stop:
-                    interruptions.stop()
+                    kept_or_not = "kept. Run it again to go on" if folder else "not kept: no folder was given"
+                    interruptions.stop(f"Stopped at step {done} of {settings.steps}, {kept_or_not}.")
                 if done == settings.steps or watch.over:
                     break
     watch.finish(done)

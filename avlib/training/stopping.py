@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -287,6 +287,13 @@ def random_numbers_apart() -> Iterator[None]:
         set_random_state(state)
 
 
+class Stopped(KeyboardInterrupt):
+    """Training was interrupted between two steps."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]  # all that a notebook shows
+
+
 class Interruptions:
     """Note Ctrl-C and SIGTERM, so that training can stop between two steps; a second one acts."""
 
@@ -303,11 +310,12 @@ class Interruptions:
             self.stop()
         self.received = number
 
-    def stop(self):
-        """Act on the signal as before; a process that was told by another one raises KeyboardInterrupt."""
+    def stop(self, message: str = ""):
+        """Act on the signal as before; where that is a KeyboardInterrupt, and in other processes, raise Stopped."""
         self.__exit__()
-        signal.raise_signal(self.received or signal.SIGINT)
-        raise KeyboardInterrupt
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(self.received or signal.SIGINT)
+        raise Stopped(message)
 
     def __exit__(self, *_):
         for number, handler in self._before.items():
