@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import os
 import re
@@ -115,12 +114,18 @@ def folder() -> Path:
 
 
 def discover() -> list[Notebook]:
-    """Return the numbered notebooks in order; refuse two of the same number."""
+    """Return the numbered notebooks in order, without copies; refuse two of the same number.
+
+    A copy lies beside its original and has a longer name, such as `11_cav_mae_preprocessing-Copy1`.
+    """
     paths = [path for path in folder().rglob("[0-9][0-9]_*.ipynb") if ".ipynb_checkpoints" not in path.parts]
-    found = sorted(map(Notebook, paths), key=lambda notebook: notebook.name)
-    for one, other in itertools.pairwise(found):
-        if one.number == other.number:
-            raise NotebookError(other.path, f"has the number of {one.path.name}", "one notebook to each number")
+    found: list[Notebook] = []
+    for path in sorted(paths, key=lambda path: path.stem):
+        notebook, before = Notebook(path), found[-1] if found else None
+        if before is None or before.number != notebook.number:
+            found.append(notebook)
+        elif not (path.parent == before.path.parent and re.match(re.escape(before.name) + r"\W", path.stem + ".")):
+            raise NotebookError(path, f"has the number of {before.path.name}", "one notebook to each number")
     return found
 
 

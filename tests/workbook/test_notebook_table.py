@@ -36,6 +36,14 @@ def test_two_with_one_number(folder):
         workbook.discover()
 
 
+@pytest.mark.parametrize("name", ["-Copy1", " copy", " (1)", "-Copy1-Copy2"])
+def test_copies_are_left_alone(folder, name):
+    write(folder / f"1_cav_mae/11_cav_mae_preprocessing{name}.ipynb")
+    assert [notebook.number for notebook in workbook.discover()] == ["00", "11", "12", "60"]
+    assert workbook.discover()[1].name == "11_cav_mae_preprocessing"
+    assert choose(["11"])[0].name == "11_cav_mae_preprocessing"
+
+
 def test_two_files_of_one_name(folder, tmp_path, monkeypatch):
     with pytest.raises(NotebookError, match="2 notebooks of this name"):
         choose(["60", str(write(tmp_path / "60_more.ipynb"))])
