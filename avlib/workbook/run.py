@@ -352,11 +352,27 @@ def _execute(
     _collect(executed, result)
     try:
         write(output, nbformat.writes(executed))
+        _sign(output)
         write_page(executed, result, neighbours)
     except Exception as error:  # a full disk, or an output that nbconvert does not take
         result.state, result.reason = FAILED, "runner"
         result.message = f"its output cannot be written: {type(error).__name__}: {error}"
     return result
+
+
+def _sign(path: Path) -> None:
+    """Sign an executed notebook, so that JupyterLab trusts its players and styles on this machine."""
+    import nbformat
+    from jupyter_core.paths import jupyter_data_dir
+    from nbformat.sign import NotebookNotary
+
+    of_lab = Path(sys.prefix, "jupyter", "data")  # of `env/lab`, also when this run was started without env/setup
+    for folder in {Path(jupyter_data_dir()), of_lab} if of_lab.is_dir() else {Path(jupyter_data_dir())}:
+        with suppress(OSError, ValueError):  # half a character has no signature
+            folder.mkdir(parents=True, exist_ok=True)
+            notary = NotebookNotary(data_dir=str(folder))
+            notary.sign(nbformat.read(path, as_version=4))
+            notary.store.close()
 
 
 def _blank(notebook: Notebook, output: Path) -> Result:

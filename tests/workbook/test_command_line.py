@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 
+import nbformat
 import papermill
 import pytest
+from nbformat.sign import NotebookNotary
 from small_notebooks import CHECK, PARAMETERS, avlib, write
 
 from avlib import workbook
@@ -92,6 +94,17 @@ def test_failures_are_told_apart_in_words(ran):
         outputs = [output for cell in cells(folder / f"{name}.ipynb") for output in cell.get("outputs", [])]
         assert any(shown in output.get("text", "") for output in outputs)
     assert "papermill" not in (folder / "21_dies.ipynb").read_text()
+
+
+def test_lab_trusts_what_was_executed_here(ran):
+    _, folder = ran
+    notary = NotebookNotary()
+    for name in ("11_passes", "12_fails"):
+        notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
+        assert notary.check_signature(notebook)
+        notebook.cells[0].source += "changed"
+        assert not notary.check_signature(notebook)
+    notary.store.close()
 
 
 def test_progress_in_plain_lines(ran):
