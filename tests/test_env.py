@@ -1,14 +1,18 @@
 """The set-up: installs once, completes what was interrupted, and says what is missing. Python and pip are stand-ins."""
 
+import asyncio
 import os
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import nbformat
 import pytest
 from conftest import ROOT
+from traitlets.config import Config
 
 # Stands for the base Python and, copied, for the one in .venv: it makes a .venv, and logs what pip is asked for.
 STANDIN = f"""#!/bin/bash
@@ -68,10 +72,49 @@ def test_test_and_lab_do_theirs(checkout):
     assert [line.split()[2] for line in done.stdout.splitlines()] == ["ruff", "ruff", "pytest"]
     assert done.stdout.endswith("pytest -n 2 --dist worksteal -x\n")
     done, _ = call(checkout, "--no-browser", script="lab")
-    assert done.stdout == "ran: -m jupyterlab notebooks/00_start_here.ipynb --no-browser\n"
+    config = f"--config={checkout}/env/jupyter_server_config.py"
+    first = "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb"
+    assert done.stdout == f"ran: -m jupyterlab {config} --ServerApp.root_dir={checkout} {first} --no-browser\n"
     assert (checkout.parent / "log.policy").read_text() == "PASSIVE\n"
     call(checkout, script="lab", OMP_WAIT_POLICY="ACTIVE")
     assert (checkout.parent / "log.policy").read_text() == "ACTIVE\n"
+
+
+def test_an_executed_notebook_is_no_change_for_git(checkout):
+    def git(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.run(
+            ["git", *who, *arguments], cwd=checkout, capture_output=True, text=True, check=True
+        ).stdout
+
+    git("init")
+    for name in (".gitattributes", ".gitignore", "notebooks/00_start_here.ipynb"):
+        (checkout / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, checkout / name)
+    call(checkout)
+    filtering = git("config", "filter.notebook.clean").strip()
+    assert filtering.startswith(f'"{checkout}/.venv/bin/python" -m nbstripout ')
+    git("config", "filter.notebook.clean", filtering.replace(f"{checkout}/.venv/bin/python", sys.executable))
+    runpy.run_path(str(ROOT / "env/jupyter_server_config.py"), {"c": (config := Config())})
+    git("add", "notebooks")
+    git("commit", "-m", "one")
+    path = checkout / "notebooks/00_start_here.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.language_info = {"name": "python", "version": "3.12.1", "pygments_lexer": "ipython3"}
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    cells[0] |= {"execution_count": 3, "outputs": [nbformat.v4.new_output("stream", text="shown")]}
+    cells[1].metadata |= {"scrolled": True, "execution": {"iopub.status.idle": "now"}}
+
+    def save():
+        model = {"type": "notebook", "content": notebook}
+        asyncio.run(manager.save(model, "notebooks/00_start_here.ipynb"))
+
+    manager = config.ServerApp.contents_manager_class(root_dir=str(checkout))
+    save()
+    assert "shown" in path.read_text() and git("status", "--porcelain", "notebooks") == ""
+    cells[0].source += "\nmore"
+    save()
+    assert git("status", "--porcelain", "notebooks") == " M notebooks/00_start_here.ipynb\n"
 
 
 def test_a_changed_requirement_is_brought_up_to_date_in_place(checkout):
