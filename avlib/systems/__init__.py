@@ -271,6 +271,9 @@ def fitted_to(
     if not any(name.rpartition(".")[2] == "on_error" for name in names):
         settings = changed(settings, {"on_error": "skip"})
     there = files(settings)
+    if not there:
+        found = f"{getattr(settings.data, 'held_out', 0)}, which leaves no clip to train on"
+        raise ParameterError("held_out", found, advice="Leave it out, and one is chosen.")
     for stage in stages:
         plan, half = getattr(settings, stage).training, max(1, len(there) // 2)
         chosen = names & {"batch_size", "training.batch_size", f"{stage}.batch_size", f"{stage}.training.batch_size"}
