@@ -131,6 +131,7 @@ class Stage:
     better: for figures of `validate`, "lower" or "higher".
     sampler: (settings, data set) -> the order of items, see `training.fit`.
     finish: (model, checkpoints' folder, settings) -> None; called when training has ended.
+    check: (settings) -> None; refuses given parts that do not fit, before this stage or one of `after` is trained.
     """
 
     data: Callable[..., Any]
@@ -145,6 +146,7 @@ class Stage:
     better: Mapping[str, Literal["lower", "higher"]] | None = None
     sampler: Callable[[Any, Any], Any] = lambda settings, dataset: None
     finish: Callable[..., None] = lambda model, folder, settings: None
+    check: Callable[[Any], object] = lambda settings: None
 
     def trained(self, settings: Any, folder: Path, **how: Any) -> tuple[nn.Module, training.History, str]:
         """Train, with checkpoints in a folder; return the model, its history, and a note on its data."""
@@ -225,6 +227,7 @@ def trained_by(stages: Mapping[str, Stage], module: str) -> Callable[..., Traine
         how = {"device": training.chosen_device(device), "progress": progress, "live": live}
         name = getattr(settings, "stage", next(iter(stages)))
         stage = stages[name]
+        stage.check(settings)
         for earlier in stage.after:  # before its own lock, so that two processes never wait for each other
             if stages[earlier].recipe(replace(settings, stage=earlier)) is not None:
                 trained(replace(settings, stage=earlier), **how)

@@ -18,7 +18,7 @@ from ...models.audiotoken import (
     prompt_embeddings,
     token_width,
 )
-from ...models.beats import BEATs
+from ...models.beats import BEATs, Config
 from ...models.text_to_image import TextToImage
 from ...settings import Count, Number, settings
 
@@ -54,13 +54,7 @@ class AudioToken(nn.Module):
         super().__init__()
         self.beats, self.embedder, self.painter = beats, embedder, painter
         self.layers, self.sampling = feature_layers(beats), sampling or Sampling()
-        given, wanted = len(self.layers) * beats.config.encoder_embed_dim, token_width(painter.text_encoder)
-        if embedder.in_width != given:
-            found = f"takes features {embedder.in_width} wide"
-            raise CheckpointError("embedder", found, f"{given}, those of this BEATs")
-        if embedder.width != wanted:
-            found = f"gives tokens {embedder.width} wide"
-            raise CheckpointError("embedder", found, f"{wanted}, as this text encoder has words")
+        require_fit(embedder, beats.config, token_width(painter.text_encoder))
         beats.requires_grad_(False)
         painter.requires_grad_(False)
         if lora_rank:
@@ -182,6 +176,16 @@ def windows(waveform: Float[Tensor, " samples"], seconds: float | int = 2.0, hop
     for row, (start, length) in enumerate(zip(starts, lengths.tolist(), strict=True)):
         pieces[row, :length] = waveform[start : start + length]
     return Windows(pieces, lengths, [start / SAMPLE_RATE for start in starts])
+
+
+def require_fit(embedder: AudioTokenEmbedder, beats: Config, words: int) -> None:
+    """Refuse an embedder that takes other features than a BEATs has, or whose tokens are not as wide as words."""
+    given = 3 * beats.encoder_embed_dim  # of three layers
+    if embedder.in_width != given:
+        raise CheckpointError("embedder", f"takes features {embedder.in_width} wide", f"{given}, those of this BEATs")
+    if embedder.width != words:
+        found = f"gives tokens {embedder.width} wide"
+        raise CheckpointError("embedder", found, f"{words}, as this text encoder has words")
 
 
 def feature_layers(beats: BEATs) -> tuple[int, ...]:

@@ -35,7 +35,7 @@ from ...models.text_to_image import TextToImage, load_lora, lora_parameters, sav
 from ...models.tiny_diffusion import Judge, PatchPCA, small_text_encoder, small_tokenizer
 from ...settings import recipe
 from .. import Stage, device_of, fitted_to, trained_by, written
-from .model import AudioToken, Sampling, feature_layers
+from .model import AudioToken, Sampling, require_fit
 from .settings import NOISE_STEPS, Settings, full, tiny
 
 
@@ -135,7 +135,7 @@ def build(settings: Settings, **how: Any) -> nn.Module:
     if settings.stage == "diffusion":
         return _painter(settings, how.get("progress", True))
     beats, painter = trained_beats(settings, **how), text_to_image(settings, **how)
-    width = len(feature_layers(beats)) * beats.config.encoder_embed_dim
+    width = 3 * beats.config.encoder_embed_dim
     with torch.random.fork_rng():
         torch.manual_seed(settings.embedder.training.seed)
         embedder = AudioTokenEmbedder(width, token_width(painter.text_encoder))
@@ -307,9 +307,24 @@ def _load(folder: Path, settings: Settings, **how: Any) -> AudioToken:
     return _assembled(settings, folder / "embedder", lora if lora.exists() else "", **how)
 
 
-def _stage(step: Callable, load: Callable, save: Callable | None = None, after: tuple[str, ...] = ()) -> Stage:
+def _check(settings: Settings) -> None:
+    """Read a given model before the other one is trained."""
+    if bool(settings.classifier.checkpoint) != bool(settings.diffusion.folder):
+        _given(settings)
+
+
+def _given(settings: Settings) -> tuple[BEATs | None, TextToImage | None]:
+    """The models that are given, or None."""
+    own, painter = settings.classifier.checkpoint, settings.diffusion.folder
+    beats = BEATs.from_checkpoint(own) if own else None
+    return beats, TextToImage.from_pretrained(painter) if painter else None
+
+
+def _stage(
+    step: Callable, load: Callable, save: Callable | None = None, after: tuple[str, ...] = (), **options: Any
+) -> Stage:
     better = {"held-out loss": "lower"}
-    return Stage(data, build, step, _recipe, after, load, save, validate=validation, better=better)
+    return Stage(data, build, step, _recipe, after, load, save, validate=validation, better=better, **options)
 
 
 stages: Mapping[str, Stage] = {
@@ -320,23 +335,24 @@ stages: Mapping[str, Stage] = {
         lambda folder, settings, **how: TextToImage.from_pretrained(folder),
         lambda model, folder, settings: model.save_pretrained(folder),
     ),
-    "embedder": _stage(step, _load, _save, ("classifier", "diffusion")),
+    "embedder": _stage(step, _load, _save, ("classifier", "diffusion"), check=_check),
 }
 trained = trained_by(stages, __name__)
 
 
-def trained_beats(settings: Settings, **how: Any) -> BEATs:
-    """The BEATs of these settings: the given file, or the trained stage "classifier"."""
-    if settings.classifier.checkpoint:
-        device = training.chosen_device(how.get("device"))
-        return BEATs.from_checkpoint(settings.classifier.checkpoint).to(device).eval()
+def trained_beats(settings: Settings, given: BEATs | None = None, **how: Any) -> BEATs:
+    """The BEATs of these settings: the given one, that of the file, or the trained stage "classifier"."""
+    if given or settings.classifier.checkpoint:
+        found = given or BEATs.from_checkpoint(settings.classifier.checkpoint)
+        return found.to(training.chosen_device(how.get("device"))).eval()
     return trained(replace(settings, stage="classifier"), **how).model
 
 
-def text_to_image(settings: Settings, **how: Any) -> TextToImage:
-    """The text-to-image model of these settings: the given folder, or the trained stage "diffusion"."""
-    if settings.diffusion.folder:
-        return TextToImage.from_pretrained(settings.diffusion.folder).to(training.chosen_device(how.get("device")))
+def text_to_image(settings: Settings, given: TextToImage | None = None, **how: Any) -> TextToImage:
+    """The text-to-image model of these settings: the given one, that of the folder, or the stage "diffusion"."""
+    if given or settings.diffusion.folder:
+        found = given or TextToImage.from_pretrained(settings.diffusion.folder)
+        return found.to(training.chosen_device(how.get("device")))
     return trained(replace(settings, stage="diffusion"), **how).model
 
 
@@ -376,6 +392,8 @@ def assembled(
         if checkpoint or diffusion:
             advice = 'Give its file; or train one: trained(changed(settings, {"checkpoint": ..., "folder": ...})).'
             raise ParameterError("embedder", "none is given", "the one that was trained for these models", advice)
+        if lora:  # refused before the embedder is trained
+            load_lora(text_to_image(settings, **how).unet, lora)
         model = trained(replace(settings, stage="embedder"), **how).model
         if lora:
             load_lora(model.painter.unet, lora)
@@ -384,10 +402,13 @@ def assembled(
 
 
 def _assembled(settings: Settings, embedder: Path | str, lora: Path | str, **how: Any) -> AudioToken:
-    beats, painter = trained_beats(settings, **how), text_to_image(settings, **how)
+    read, (beats, painter) = AudioTokenEmbedder.from_checkpoint(embedder), _given(settings)
+    words = token_width(painter.text_encoder) if painter else settings.diffusion.text_width
+    require_fit(read, beats.config if beats else settings.classifier.network, words)  # before anything is trained
+    painter = text_to_image(settings, painter, **how)
     if lora:
         load_lora(painter.unet, lora)
-    return AudioToken(beats, AudioTokenEmbedder.from_checkpoint(embedder), painter, sampling=_sampling(settings))
+    return AudioToken(trained_beats(settings, beats, **how), read, painter, sampling=_sampling(settings))
 
 
 def _sampling(settings: Settings) -> Sampling:

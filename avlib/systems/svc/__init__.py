@@ -22,7 +22,7 @@ from .evaluation import (
     scored,
     sound_of,
 )
-from .project import load
+from .project import load, vocoder_of
 from .settings import ENCODERS, STAGES, Settings, full, tiny
 from .stages import build, data, encoding, fitted, noise_of, recognizer_step, split, stages, step, trained
 

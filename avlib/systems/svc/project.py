@@ -158,10 +158,7 @@ def load(
         extracted = recognizer_encoder(Recognizer.from_checkpoint(weights))
     else:
         extracted = content_encoder(encoder, weights, width=network.config.unit_size)
-    sung = NSFHiFiGAN.from_checkpoint(vocoder) if vocoder else SourceFilterVocoder()
-    if vocoder:
-        (low, high), sizes = SVC_HERTZ, {"hop_size": SVC_HOP, "n_fft": SVC_N_FFT, "num_mels": SVC_MELS}
-        sung.require(sampling_rate=SVC_SAMPLE_RATE, fmin=low, fmax=high, **sizes)
+    sung = vocoder_of(vocoder)
     mark = [str(path), max(file.stat().st_mtime_ns for file in [path, *path.glob("*")]), str(vocoder), encoder_path]
     voices = {name: Voice(**values) for name, values in facts.get("voices", {}).items()}
     made = Project(
@@ -169,6 +166,16 @@ def load(
         facts.get("sampler", "plms"), facts.get("steps", 100), json.dumps(mark),
     )  # fmt: skip
     return made.to(training.chosen_device(device))
+
+
+def vocoder_of(folder: str | Path = "") -> NSFHiFiGAN | SourceFilterVocoder:
+    """Return the vocoder in a folder, for mels as they are here; without one a source-filter vocoder."""
+    if not folder:
+        return SourceFilterVocoder()
+    sung, (low, high) = NSFHiFiGAN.from_checkpoint(folder), SVC_HERTZ
+    sizes = {"hop_size": SVC_HOP, "n_fft": SVC_N_FFT, "num_mels": SVC_MELS}
+    sung.require(sampling_rate=SVC_SAMPLE_RATE, fmin=low, fmax=high, **sizes)
+    return sung
 
 
 def give_name(project: str, folder: Path) -> None:

@@ -106,7 +106,7 @@ def build(settings: Settings, **how: Any) -> nn.Module:
     own, dataset = settings.diffusion, split(settings, **how).train
     singers = len(dataset.singers) if len(dataset.singers) > 1 else 0
     if own.checkpoint:
-        return _begun(settings, dataset, singers)
+        return _begun(settings, dataset.unit_size, singers)
     low, high = spectrogram_range(piece.mel for piece in dataset.pieces)
     given = {"mels": settings.data.mels, "unit_size": dataset.unit_size, "singers": singers}
     with torch.random.fork_rng():
@@ -144,10 +144,10 @@ def _edge(given: tuple[float, ...], found: Tensor) -> Tensor:
     return torch.tensor(given, dtype=torch.float32).expand_as(found) if given else found
 
 
-def _begun(settings: Settings, dataset: SVCDataset, singers: int) -> DiffusionSVC:
+def _begun(settings: Settings, unit_size: int, singers: int) -> DiffusionSVC:
     """The model of `checkpoint`, whose range is kept."""
     own, model = settings.diffusion, DiffusionSVC.from_checkpoint(settings.diffusion.checkpoint)
-    wanted = {"mels": settings.data.mels, "unit_size": dataset.unit_size, "singers": singers}
+    wanted = {"mels": settings.data.mels, "unit_size": unit_size, "singers": singers}
     there = {name: getattr(model.config, name) for name in wanted}
     if there != wanted:
         wrong = [f"{name} {there[name]}" for name in wanted if there[name] != wanted[name]]
@@ -162,6 +162,19 @@ def _begun(settings: Settings, dataset: SVCDataset, singers: int) -> DiffusionSV
             advice = f"Leave {name} out. {compare_ranges(ends, other).sentence}"
             raise CheckpointError(own.checkpoint, f"another {name} is given", "the range of the weights", advice)
     return model
+
+
+def _check(settings: Settings) -> None:
+    """Refuse a checkpoint of other units or singers before the recogniser is trained and songs are prepared."""
+    if settings.diffusion.checkpoint:
+        own, names = settings.diffusion, set(settings.data.only or svc.SINGERS)
+        if settings.data.data:
+            names = {source.singer for source in svc.read_sources(settings.data.data, settings.data.only)}
+        counted = {
+            "recognizer": len(svc.classes(settings.recognizer.target)),
+            "kmeans": not own.encoder_path and own.clusters,
+        }
+        _begun(settings, counted.get(own.encoder) or encoding(settings).width, len(names) if len(names) > 1 else 0)
 
 
 def step(model: DiffusionSVC, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
@@ -245,7 +258,7 @@ stages: Mapping[str, Stage] = {
     "diffusion": Stage(
         data, build, step, _recipe, ("recognizer",),
         load=lambda folder, settings, **how: DiffusionSVC.from_checkpoint(folder), save=_save,
-        validate=validation, better={"held-out loss": "lower"}, sampler=_sampler,
+        validate=validation, better={"held-out loss": "lower"}, sampler=_sampler, check=_check,
     ),
 }  # fmt: skip
 _trained = trained_by(stages, __name__)

@@ -58,6 +58,13 @@ class Speech:
     embedder: Embedder | None = None
     step: str = "unknown_step"
 
+    def __post_init__(self):
+        count, face = self.vocoder.config.num_embeddings, self.renderer
+        few = face is not None and face.config.num_embeddings < count
+        if few or getattr(self.extractor, "vocabulary", 0) > count:
+            name, other = ("renderer", face.config.num_embeddings) if few else ("extractor", self.extractor.vocabulary)
+            raise CheckpointError(name, f"has {other} units", f"{count}, as the vocoder", "Give parts of one training.")
+
 
 class Inferred(NamedTuple):
     """A file that was made, the units that are spoken in it, seconds of sound, and remarks in words."""

@@ -352,7 +352,15 @@ def _sampler(settings: Settings, dataset: UnitDataset) -> AtLeast | None:
     return AtLeast(len(dataset), how.batch_size, how.seed) if len(dataset) < how.batch_size else None
 
 
+def _check(settings: Settings) -> None:
+    """Refuse a checkpoint of other units before these are made."""
+    if settings.vocoder.checkpoint and settings.stage != "pitch":
+        given = is_manifest(settings.data.data)
+        _begun(settings, settings.vocoder.network.num_embeddings if given else settings.recognizer.clusters)
+
+
 _VOCODER = {
+    "check": _check,
     "save": _save,
     "sampler": _sampler,
     "validate": validation,
