@@ -21,7 +21,9 @@ def untrained(monkeypatch):
     monkeypatch.setattr(training, "fit", lambda *given, **how: pytest.fail("something is trained"))
 
 
-@pytest.mark.parametrize(("sizes", "found"), [((2304, 768), "2304 wide; expected 192"), ((192, 768), "768 wide; expec")])
+@pytest.mark.parametrize(
+    ("sizes", "found"), [((2304, 768), "2304 wide; expected 192"), ((192, 768), "768 wide; expec")]
+)
 def test_an_embedder_of_other_widths(sizes, found, tmp_path):
     AudioTokenEmbedder(*sizes).save(tmp_path / "embedder")
     with pytest.raises(CheckpointError, match=found):  # 192: three layers, 64 wide; words are 64 wide
@@ -50,7 +52,7 @@ def test_a_vocoder_of_other_units(tmp_path):
     vocoder = UnitVocoder(VocoderConfig(num_embeddings=30, **NARROW))
     vocoder.save(tmp_path / "vocoder")
     settings = changed(unit2av.tiny, {"stage": "vocoder", "vocoder.checkpoint": str(tmp_path / "vocoder")})
-    with pytest.raises(ParameterError, match="30 units in .*; expected 50"):
+    with pytest.raises(ParameterError, match=r"30 units in .*; expected 50"):
         unit2av.trained(settings, progress=False)
     face = FaceRenderer(FaceConfig(
         num_embeddings=20, encoder_widths=(4,) * 6, decoder_widths=(4,) * 6, feedforward=8, output_width=4

@@ -98,3 +98,27 @@ def test_clips_are_prepared_once(folder, monkeypatch):
     assert tuning.augmentation == settings.fine_tuning.augmentation and whole.memory is tuning.memory
     left = len(cav_mae.items_of(settings, None)[0]) - len(whole)
     assert len(read) <= 12 + 2 and len(set(read)) == 12 and left in (0, 1, 2), "a second time to say why"
+
+
+def test_classification_keeps_the_best_pass_and_prints_each_class(tmp_path, capsys):
+    dice = np.random.default_rng(0)
+    lines = ["path,label,speaker"]
+    for n in range(24):
+        tone = np.sin(np.arange(8000) * (0.1, 0.6)[n % 2]) * 0.3 + 0.01 * dice.standard_normal(8000)
+        soundfile.write(tmp_path / f"{n}.wav", tone, 16000)
+        lines.append(f"{n}.wav,{('낮음', '높음')[n % 2]},s{n // 2}")
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16000)
+    (tmp_path / "table.csv").write_text("\n".join([*lines, "empty.wav,낮음,s0"]), encoding="utf-8")
+    given = {"data": str(tmp_path / "table.csv")}
+    settings = classification.fitted(changed(classification.tiny, given), given)
+    assert settings.training.best and settings.training.monitor == "valid loss"
+    for values in ({"best": False}, {"k_fold": 2}, {"valid_size": 0}):
+        assert not classification.fitted(changed(classification.tiny, given | values), given | values).training.best
+    assert main(["train", "classification", "--data", given["data"], "-p", "steps=4"]) == 0
+    printed = capsys.readouterr()
+    report = next(line for line in printed.out.splitlines() if line.split()[:1] == ["낮음"]).split()
+    rows = [line.split() for line in printed.out.splitlines() if line.split()[1:2] in (["낮음"], ["높음"])]
+    counts = np.array([row[2:] for row in rows], dtype=int)
+    assert counts.shape == (2, 2) and counts.sum(axis=1).tolist() == [int(report[-1])] * 2
+    assert float(report[2]) == pytest.approx(counts[0, 0] / counts[0].sum(), abs=0.005), "recall"
+    assert "items left out" in printed.out + printed.err and "empty.wav" in printed.out + printed.err

@@ -12,6 +12,7 @@ from .data import Card, Parts, fitted, parts
 from .evaluation import (
     assess,
     calibration,
+    class_figures,
     cross_validated,
     describe_sample,
     evaluate,

@@ -32,6 +32,7 @@ from ...datasets.classification import (
 from ...datasets.sources import SAMPLE_RATE
 from ...errors import AvlibError, CheckpointError, ParameterError
 from ...models.classifiers import Config, ResolvedConfig
+from ...settings import changed, names_in
 from .. import fitted_to, written
 from .settings import Settings
 
@@ -138,11 +139,20 @@ def divided(settings: Settings, *, progress: bool = True) -> tuple[list[Recordin
 
 
 def fitted(settings: Settings, *given: Mapping[str, Any]) -> Settings:
-    """Return settings that fit the user's recordings; see `systems.fitted_to`."""
+    """Return settings that fit the user's recordings, and keep the best state; see `systems.fitted_to`.
+
+    Where there is a validation part, no fold, and nothing else is given, the model ends as at its lowest loss on it.
+    """
     if not (settings.data.data or settings.data.train_file):
         return settings
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # they come when the parts are made
-        return fitted_to(settings, lambda own: [row.path for row in divided(own, progress=False)[0]], given)
+        settings = fitted_to(settings, lambda own: [row.path for row in divided(own, progress=False)[0]], given)
+        recordings, _, splits = divided(settings, progress=False)
+    chosen = {name.rpartition(".")[2] for name in names_in(*given)} & {"best", "test_best_model"}
+    if chosen or settings.data.k_fold or settings.test or not splits.take(recordings)["valid"]:
+        return settings
+    print("Of all passes the one with the lowest loss on the validation part is kept; best=false keeps the last.")
+    return changed(settings, {"training.best": True})
 
 
 def _resolved(

@@ -282,7 +282,22 @@ def assess(
         remarks += f" The model that is kept is that of fold {settings.data.fold}."
         if own.test is not None:
             files["out_of_fold.csv"] = folds.predictions.to_csv
+    if found.task == "classification":
+        remarks += f"\n\n{class_figures(found)}"
     return Report(figures(found, simple), remarks, files)
+
+
+def class_figures(prediction: Prediction) -> str:
+    """Return precision, recall and F1 of each class, and the confusion: a row for each true class, as text."""
+    from sklearn.metrics import classification_report
+
+    names, truth, found = prediction.names, prediction.targets.numpy(), prediction.predicted.numpy()
+    how = {"labels": range(len(names)), "target_names": names, "zero_division": 0}
+    width = max(map(len, names))
+    lines = [f"{'taken for':>{width + 3}}  " + " ".join(f"{number:>4}" for number in how["labels"])]
+    for number, row in enumerate(metrics.confusion(found, truth, len(names))):
+        lines.append(f"{number:>2} {names[number]:<{width}}  " + " ".join(f"{count:>4}" for count in row))
+    return classification_report(truth, found, **how) + "\n" + "\n".join(lines)
 
 
 class Thresholds(NamedTuple):
