@@ -151,13 +151,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("numbers", nargs="*", metavar="NUMBER", help="a number, a row's digit, or a notebook's path")
     _add_values(run, "a parameter, as `list` shows them, for all chosen notebooks; may be repeated")
-    run.add_argument(
-        "--jobs", type=int, choices=(1, 2), default=2, help="notebooks at a time, which share the cores (default: 2)"
-    )
+    text = "notebooks at a time, which share the cores (default: 2)"
+    run.add_argument("--jobs", type=int, choices=(1, 2), default=2, help=text)
     run.add_argument("--out", metavar="DIR", help="an empty or new folder to write to (default: outputs/<time>)")
-    run.add_argument(
-        "--cell-timeout", type=float, default=1800, metavar="SECONDS", help="what one cell may take (default: 1800)"
-    )
+    text = "what one cell may take (default: 1800)"
+    run.add_argument("--cell-timeout", type=float, default=1800, metavar="SECONDS", help=text)
 
     train = commands.add_parser(
         "train", help="train a system", description=_train_help(), epilog=_TRAIN_EXAMPLES, formatter_class=form,
@@ -216,15 +214,10 @@ class _TrainHelp(argparse.Action):
 def _list(options: argparse.Namespace) -> int:
     notebooks = choose(options.numbers)
     if options.json:
-        content = [
-            {
-                "number": notebook.number,
-                "title": notebook.title,
-                "path": str(notebook.path),
-                "parameters": [vars(parameter) for parameter in notebook.parameters.values()],
-            }
-            for notebook in notebooks
-        ]
+        content = []
+        for notebook in notebooks:
+            facts = {"number": notebook.number, "title": notebook.title, "path": str(notebook.path)}
+            content.append(facts | {"parameters": list(map(vars, notebook.parameters.values()))})
         print(json.dumps(content, indent=1, ensure_ascii=False))
         return 0
     for notebook in notebooks:

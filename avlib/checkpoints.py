@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .cache import publishing
-from .errors import CheckpointError
+from .errors import CheckpointError, first_line
 
 # A checkpoint that avlib writes is a folder with these three; `sha256sum --check` reads the last.
 WEIGHTS, CONFIG, SUMS = "model.safetensors", "config.json", "SHA256SUMS"
@@ -59,11 +59,11 @@ _BEGINNINGS = {
     b"7z\xbc": "a 7z archive",
     b"\x08": "a protocol buffer, as ONNX and TensorFlow write",
 }
-_HARMLESS = re.compile(
-    r"torch\.(?!nn\.modules|storage\._load)|collections\.|_codecs\.|__builtin__\.set$"
-)  # asked for by tensors
+_HARMLESS = re.compile(r"torch\.(?!nn\.modules|storage\._load)|collections\.|_codecs\.|__builtin__\.set$")  # in tensors
 
 _LARGEST_HEADER = 100_000_000  # bytes, what safetensors allows
+
+Tensors = Mapping[str, Tensor]
 
 
 class Checkpoint(NamedTuple):
@@ -136,7 +136,7 @@ def contents(path: Path | str) -> object:
         raise _damaged(weights, error) from error
 
 
-def save(path: Path, tensors: Mapping[str, Tensor], config: Mapping) -> None:
+def save(path: Path, tensors: Tensors, config: Mapping) -> None:
     """Write a folder with `model.safetensors`, its checksum, and `config.json`, whole or not at all.
 
     A folder of that name is replaced. A tensor with several names, as layers share, is written under each of them.
@@ -162,50 +162,27 @@ def save(path: Path, tensors: Mapping[str, Tensor], config: Mapping) -> None:
         shutil.rmtree(replaced)
 
 
-def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Differences:
+def differences(expected: Tensors, found: Tensors) -> Differences:
     """Compare the names and shapes that a model expects with those of a file."""
-    return Differences(
-        missing=[name for name in expected if name not in found],
-        unexpected=[name for name in found if name not in expected],
-        misshapen=[name for name in expected if name in found and found[name].shape != expected[name].shape],
-    )
+    missing, unexpected = ([name for name in a if name not in b] for a, b in ((expected, found), (found, expected)))
+    both = [name for name in expected if name in found]
+    return Differences(missing, unexpected, [name for name in both if found[name].shape != expected[name].shape])
 
 
-def require_fit(
-    path: Path | str,
-    expected: Mapping[str, Tensor],
-    found: Mapping[str, Tensor],
-    ignored: tuple[str, ...] = (),
-) -> None:
-    """Refuse a file whose names and shapes are not exactly those expected.
-
-    Args:
-        ignored: prefixes of names in the file that do not matter.
-
-    Raises:
-        CheckpointError: a parameter is missing, unexpected or of another shape.
-    """
+def require_fit(path: Path | str, expected: Tensors, found: Tensors, ignored: tuple[str, ...] = ()) -> None:
+    """Refuse a file whose names and shapes are not exactly those expected, but for the prefixes `ignored`."""
     wrong = differences(expected, {name: found[name] for name in found if not name.startswith(ignored)})
     if not any(wrong):
         return
     shapes = [f"{name} is {tuple(found[name].shape)} for {tuple(expected[name].shape)}" for name in wrong.misshapen]
     parts = {"missing": wrong.missing, "unexpected": wrong.unexpected, "of another shape": shapes}
     listed = [f"{len(names)} {what} ({_first(names)})" for what, names in parts.items() if names]
-    raise CheckpointError(
-        path,
-        f"does not fit the model: {'; '.join(listed)}",
-        f"exactly the model's {len(expected)} parameters",
-        f"The file seems to be {seems_to_be(found)}.",
-    )
+    text, wanted = f"does not fit the model: {'; '.join(listed)}", f"exactly the model's {len(expected)} parameters"
+    raise CheckpointError(path, text, wanted, f"The file seems to be {seems_to_be(found)}.")
 
 
 def load(
-    model: nn.Module,
-    path: Path | str,
-    tensors: Mapping[str, Tensor],
-    *,
-    absent: tuple[str, ...] = (),
-    ignored: tuple[str, ...] = (),
+    model: nn.Module, path: Path | str, tensors: Tensors, *, absent: tuple[str, ...] = (), ignored: tuple[str, ...] = ()
 ) -> None:
     """Load tensors into a model, which must fit exactly.
 
@@ -219,7 +196,7 @@ def load(
     model.load_state_dict({name: tensors[name] for name in expected}, strict=not absent)
 
 
-def seems_to_be(tensors: Mapping[str, Tensor]) -> str:
+def seems_to_be(tensors: Tensors) -> str:
     """Describe a file's likely model from the names of its parameters."""
     for kind, names in _SIGNS.items():
         if names <= tensors.keys():
@@ -227,7 +204,7 @@ def seems_to_be(tensors: Mapping[str, Tensor]) -> str:
     return f"something else, with {len(tensors)} tensors: {_first(sorted(tensors))}"
 
 
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _apart(tensors: Tensors) -> dict[str, Tensor]:
     """The same without shared memory, which safetensors refuses."""
     apart, seen = {}, set()
     for name, tensor in tensors.items():
@@ -238,16 +215,12 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return apart
 
 
-def _first(names: list[str], count: int = 3) -> str:
-    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def read_config(path: Path | str) -> dict:
-    """Read a model's settings, a JSON object.
-
-    Raises:
-        CheckpointError: the file is missing, or holds something else.
-    """
+    """Read a model's settings, a JSON object."""
     path = Path(path)
     try:
         config = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -303,9 +276,9 @@ def _read_torch(path: Path, beginning: bytes) -> object:
         found = f"holds more than tensors (it asks for {strange})" if strange else f"is a pickle of protocol {protocol}"
         if not strange and protocol == 2:
             raise
-        advice = (
-            "It was refused, and nothing in it was executed." if strange else "Save it by torch.save with protocol 2."
-        )
+        advice = "Save it by torch.save with protocol 2."
+        if strange:
+            advice = "It was refused, and nothing in it was executed."
         raise CheckpointError(path, found, "weights alone, as torch.save writes them", advice) from None
 
 
@@ -319,12 +292,8 @@ def _check_archive(path: Path, archive: zipfile.ZipFile) -> str:
     size, unpacked = path.stat().st_size, sum(entry.file_size for entry in entries)
     if unpacked > size:  # torch.save compresses nothing
         advice = "It was refused before anything was unpacked."
-        raise CheckpointError(
-            path,
-            f"unpacks from {size:,} bytes to {unpacked:,}",
-            "an archive as torch.save writes, which compresses nothing",
-            advice,
-        )
+        found = f"unpacks from {size:,} bytes to {unpacked:,}"
+        raise CheckpointError(path, found, "an archive as torch.save writes, which compresses nothing", advice)
     if any(entry.CRC for entry in entries) and (bad := archive.testzip()):  # torch can leave out all of them
         raise CheckpointError(path, f"is damaged: the checksum of {bad} is wrong", advice="Copy or download it again.")
     return pickled
@@ -372,5 +341,4 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
     if unsafe:
         found = f"holds more than tensors ({re.split(' was not| whose', unsafe[0])[0]})"
         return CheckpointError(path, found, "weights alone", "It was refused, and nothing in it was executed.")
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return CheckpointError(path, f"is truncated or damaged ({reason})", advice="Copy or download it again.")
+    return CheckpointError(path, f"is truncated or damaged ({first_line(error)})", advice="Copy or download it again.")

@@ -129,6 +129,11 @@ def shown(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:150]} ... {text[-45:]}"
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or the name of its class."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def too_large(value: object) -> bool:
     """Return True for a whole number, or a list with one, beyond the 64 bits of tensors and files."""
     if isinstance(value, list | tuple):

@@ -17,6 +17,14 @@ from torch.nn import functional as F
 
 from .errors import ParameterError, check_choice
 
+Vectors = Float[Tensor, "batch width"]
+Patches = Float[Tensor, "batch patches values"]
+Logits = Float[Tensor, "batch classes"]
+Numbers = Int[Tensor, " batch"]  # of labels or words
+Flags = Bool[Tensor, " batch"]
+Loss = Float[Tensor, ""]
+Losses = Float[Tensor, "*batch"]  # a number, or one for each item with the reduction "none"
+
 FOCAL_FORMS = ("softmax", "sigmoid")
 CLASS_BALANCED_FORMS = ("softmax", "sigmoid", "focal")
 BALANCING_FORMS = ("balanced", "inverse")
@@ -24,41 +32,27 @@ _EASIEST, _HARDEST = 2, 11  # the scores between which weights go from one end t
 _TINY = 1e-30  # a power below 1 has no slope at 0, where a model is wholly sure: the gradient would be NaN
 
 
-def normalize_patches(
-    patches: Float[Tensor, "batch patches values"], eps: float = 1e-6
-) -> Float[Tensor, "batch patches values"]:
+def normalize_patches(patches: Patches) -> Patches:
     """Subtract each patch's mean and divide by its unbiased standard deviation, as published."""
-    mean = patches.mean(dim=-1, keepdim=True)
-    variance = patches.var(dim=-1, keepdim=True)
-    return (patches - mean) / (variance + eps) ** 0.5
+    mean, variance = patches.mean(dim=-1, keepdim=True), patches.var(dim=-1, keepdim=True)
+    return (patches - mean) / (variance + 1e-6) ** 0.5
 
 
-def masked_patch_error(
-    prediction: Float[Tensor, "batch patches values"],
-    target: Float[Tensor, "batch patches values"],
-    removed: Float[Tensor, "batch patches"],
-) -> Float[Tensor, ""]:
+def masked_patch_error(prediction: Patches, target: Patches, removed: Float[Tensor, "batch patches"]) -> Loss:
     """Mean squared error over removed (1) patches; CAV-MAE's `forward_mae_loss`, equation 7."""
     error = (prediction - target).square().mean(dim=-1)  # (batch, patches)
     return (error * removed).sum() / removed.sum()
 
 
 def contrastive_loss(
-    audio: Float[Tensor, "batch width"],
-    image: Float[Tensor, "batch width"],
-    *,
-    temperature: float = 0.05,
-    both_directions: bool = False,
-    gather: bool = True,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    audio: Vectors, image: Vectors, *, temperature: float = 0.05, both_directions: bool = False, gather: bool = True
+) -> tuple[Loss, Loss]:
     """InfoNCE on cosines: each picture picks its own sound.
 
-    For picture j, loss = -log(exp(s_jj / t) / sum_i exp(s_ij / t)), s_ij the cosine between sound i and picture j:
-    Source: CAV-MAE, `forward_contrastive`.
+    For picture j, loss = -log(exp(s_jj / t) / sum_i exp(s_ij / t)), s_ij the cosine between sound i and picture j, t
+    the temperature, 0.05 as published. Source: CAV-MAE, `forward_contrastive`.
 
     Args:
-        image: `(batch, width)`, of the same clips.
-        temperature: divides the cosines; 0.05 as published.
         both_directions: average with the loss of sounds that pick pictures. The published trainings do not.
         gather: over all processes of `torch.distributed`, which must call with batches of one size: loss and (averaged)
             gradients are those of one process with the whole batch. False is the published form.
@@ -85,23 +79,15 @@ def contrastive_loss(
 
 
 def supervised_contrastive_loss(
-    embeddings: Float[Tensor, "batch width"],
-    labels: Int[Tensor, " batch"],
-    temperature: float | int = 0.07,
-    words: Int[Tensor, " batch"] | None = None,
-    *,
+    embeddings: Vectors, labels: Numbers, temperature: float | int = 0.07, words: Numbers | None = None, *,
     gather: bool = True,
-) -> Float[Tensor, ""]:
+) -> Loss:  # fmt: skip
     """Contrast each item with the batch; its label's items are positives.
 
     For item i, with s the cosines over the temperature, P the other items of its label, A all other items:
     -1 / |P| sum over p of log(exp(s_ip) / sum over a of exp(s_ia)); the mean over items that have a P, or 0.
-    Khosla et al., arXiv:2004.11362, equation 2 (L_out), which sums over items.
-
-    Args:
-        embeddings: `(batch, width)`, of any length.
-        temperature: 0.07 as published in the code.
-        words: `(batch,)`; if given, P and A are limited to the item's word. Batches for it: `avlib.datasets.sampling`.
+    Khosla et al., arXiv:2004.11362, equation 2 (L_out), which sums over items; temperature 0.07 as in its code. With
+    `words`, P and A are limited to the item's word; batches for it: `avlib.datasets.sampling`.
     """
     if not temperature > 0:
         raise ParameterError("temperature", f"{temperature}", "more than 0")
@@ -128,16 +114,14 @@ class Partners(NamedTuple):
     the item's own and `has_...` is False.
     """
 
-    same: Int[Tensor, " batch"]
-    other: Int[Tensor, " batch"]
-    has_same: Bool[Tensor, " batch"]
-    has_other: Bool[Tensor, " batch"]
+    same: Numbers
+    other: Numbers
+    has_same: Flags
+    has_other: Flags
 
 
 def draw_partners(
-    labels: Int[Tensor, " batch"],
-    words: Int[Tensor, " batch"] | None = None,
-    noise: Float[Tensor, "batch batch"] | None = None,
+    labels: Numbers, words: Numbers | None = None, noise: Float[Tensor, "batch batch"] | None = None
 ) -> Partners:
     """Draw partners of each item with the same and another label.
 
@@ -157,21 +141,13 @@ def draw_partners(
 
 
 def pair_contrastive_loss(
-    anchor: Float[Tensor, "batch width"],
-    positive: Float[Tensor, "batch width"],
-    negative: Float[Tensor, "batch width"],
-    margin: float | int = 0.0,
-    has_positive: Bool[Tensor, " batch"] | None = None,
-    has_negative: Bool[Tensor, " batch"] | None = None,
-) -> Float[Tensor, ""]:
+    anchor: Vectors, positive: Vectors, negative: Vectors, margin: float | int = 0.0,
+    has_positive: Flags | None = None, has_negative: Flags | None = None,
+) -> Loss:  # fmt: skip
     """1 - cosine to a positive + cosine to a negative above a margin.
 
-    Each is a mean over the items that have that partner, or 0. Gradients reach the partners too.
-
-    Args:
-        positive: of the same word and label: `anchor[partners.same]`, see `draw_partners`.
-        margin: cosines to the negative below it cost nothing.
-        has_positive: `(batch,)`, True where there is a positive; None: everywhere.
+    Each is a mean over the items that have that partner (None: all), or 0. Gradients reach the partners too:
+    `anchor[partners.same]` and `anchor[partners.other]` of `draw_partners`.
     """
     if not -1 <= margin < 1:
         raise ParameterError("margin", f"{margin}", "-1 or more, and less than 1, as cosines are")
@@ -219,12 +195,9 @@ class _GatherRows(torch.autograd.Function):
 
 
 def cross_entropy_loss(
-    logits: Float[Tensor, "batch classes"],
-    target: Tensor,
-    weights: Tensor | None = None,
-    label_smoothing: float | int = 0.0,
+    logits: Logits, target: Tensor, weights: Tensor | None = None, label_smoothing: float | int = 0.0,
     reduction: str = "mean",
-) -> Float[Tensor, "*batch"]:
+) -> Losses:  # fmt: skip
     """Cross entropy times the weight of each item.
 
     `F.cross_entropy` with class weights divides by their sum over the batch; this divides by the number of items.
@@ -234,22 +207,15 @@ def cross_entropy_loss(
         weights: `(batch,)`, such as `class_balanced_weights(counts)[target]`.
         label_smoothing: this share of the target is spread over all classes.
         reduction: "mean" or "sum" over the batch, or "none", `(batch,)`.
-
-    Raises:
-        ParameterError: shapes that do not fit, an unknown class or reduction.
     """
     losses = F.cross_entropy(*_checked(logits, target), reduction="none", label_smoothing=label_smoothing)
     return _reduced(losses, weights, reduction)
 
 
 def focal_loss(
-    logits: Float[Tensor, "batch ..."],
-    target: Tensor,
-    gamma: float | int = 2.0,
-    alpha: float | int | Sequence[float | int] | Tensor | None = None,
-    form: str = "softmax",
-    reduction: str = "mean",
-) -> Float[Tensor, "*batch"]:
+    logits: Float[Tensor, "batch ..."], target: Tensor, gamma: float | int = 2.0,
+    alpha: float | int | Sequence[float | int] | Tensor | None = None, form: str = "softmax", reduction: str = "mean",
+) -> Losses:  # fmt: skip
     """Cross entropy that counts confidently correct items less.
 
     With "softmax", (1 - p_y)^gamma times -log p_y. With "sigmoid", the sum over classes, each a question of its own,
@@ -263,9 +229,6 @@ def focal_loss(
         alpha: None weighs all alike. With "softmax" a weight for each class; of two, a number weighs the second, and 1
             minus it the first. With "sigmoid" a number: a is alpha where the answer is yes, else 1 - alpha.
         reduction: see `cross_entropy_loss`. The mean with "sigmoid" is over the answers that are yes, as published.
-
-    Raises:
-        ParameterError: as `cross_entropy_loss`; an unknown form, a negative gamma, or an `alpha` of the other form.
     """
     check_choice("form", form, FOCAL_FORMS)
     if not gamma >= 0:
@@ -283,13 +246,8 @@ def focal_loss(
 
 
 def class_balanced_loss(
-    logits: Float[Tensor, "batch classes"],
-    target: Int[Tensor, " batch"],
-    weights: Tensor,
-    form: str = "softmax",
-    gamma: float | int = 1.0,
-    reduction: str = "mean",
-) -> Float[Tensor, "*batch"]:
+    logits: Logits, target: Numbers, weights: Tensor, form: str = "softmax", gamma: float | int = 1.0
+) -> Loss:
     """A loss times the weight of each item's class; arXiv:1901.05555, section 3.3.
 
     Args:
@@ -305,7 +263,7 @@ def class_balanced_loss(
         losses = cross_entropy_loss(logits, target, reduction="none")
     else:
         losses = focal_loss(logits, target, gamma if form == "focal" else 0.0, form="sigmoid", reduction="none")
-    return _reduced(losses, weights.to(losses)[target.long()], reduction)
+    return _reduced(losses, weights.to(losses)[target.long()], "mean")
 
 
 def _checked(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -367,16 +325,12 @@ def _reduced(losses: Tensor, weights: Tensor | None, reduction: str, count: Tens
     return losses.sum() if reduction == "sum" else losses.sum() / (len(losses) if count is None else count)
 
 
-def class_balanced_weights(
-    counts: Int[Tensor, " classes"] | Float[Tensor, " classes"] | Sequence[int], beta: float | int = 0.999
-) -> Float[Tensor, " classes"]:
+def class_balanced_weights(counts: Tensor | Sequence[int], beta: float | int = 0.999) -> Float[Tensor, " classes"]:
     """A weight for each class by its effective number of examples.
 
     (1 - beta) / (1 - beta^n), scaled to sum to the classes; `counts` n are of the training split. With `beta` 0 all
     weigh 1, near 1 they approach 1 / n. Cui et al., arXiv:1901.05555, equation 2; there `beta` is from 0.9 to 0.9999.
-
-    Raises:
-        ParameterError: a class without examples, no classes, or a `beta` outside [0, 1).
+    A class without examples is refused.
     """
     counts = torch.as_tensor(counts)
     if not 0 <= beta < 1:
@@ -389,10 +343,7 @@ def class_balanced_weights(
 
 
 def count_table(
-    rows: Int[Tensor, " items"] | Sequence[int],
-    columns: Int[Tensor, " items"] | Sequence[int],
-    num_rows: int,
-    num_columns: int,
+    rows: Numbers | Sequence[int], columns: Numbers | Sequence[int], num_rows: int, num_columns: int
 ) -> Int[Tensor, "rows columns"]:
     """Count how often each word (row) goes with each label (column), for `balancing_weights`."""
     rows, columns = torch.as_tensor(rows).long(), torch.as_tensor(columns).long()
@@ -406,10 +357,8 @@ def count_table(
 
 def balancing_weights(
     counts: Int[Tensor, "words classes"] | Float[Tensor, "words classes"] | Sequence[Sequence[int]],
-    form: str = "balanced",
-    laplace: float | int = 0,
-    cap: float | int | None = 10.0,
-) -> Float[Tensor, "words classes"]:
+    form: str = "balanced", laplace: float | int = 0, cap: float | int | None = 10.0,
+) -> Float[Tensor, "words classes"]:  # fmt: skip
     """Weights of words and classes that balance the classes of a word.
 
     With N_wy clips of word w and class y, N_w of word w, and K_w classes that this word has: N_w / (K_w N_wy) in the
@@ -419,9 +368,6 @@ def balancing_weights(
         counts: `(words, classes)`, of the training split; see `count_table`.
         laplace: is added to each count; 1 keeps the weights of rare cells lower.
         cap: no weight is above it; None for no cap.
-
-    Raises:
-        ParameterError: an unknown form, a negative count or `laplace`, or a `cap` that is not positive.
     """
     counts = torch.as_tensor(counts)
     check_choice("form", form, BALANCING_FORMS)
@@ -438,22 +384,13 @@ def balancing_weights(
 
 
 def difficulty_weights(
-    difficulty: Float[Tensor, " batch"] | Int[Tensor, " batch"] | Sequence[float | int],
-    labels: Int[Tensor, " batch"] | Sequence[int],
+    difficulty: Float[Tensor, " batch"] | Numbers | Sequence[float | int], labels: Numbers | Sequence[int],
     strength: float | int = 1.0,
-) -> Float[Tensor, " batch"]:
+) -> Float[Tensor, " batch"]:  # fmt: skip
     """Weights of clips by label and difficulty of their words.
 
-    1 + s (d - 1/2) if normal, 1 - s (d - 1/2) if abnormal; s is `strength`, d the difficulty of its word, from 0 (a
-    score of 2 or less) to 1 (11 or more).
-
-    Args:
-        difficulty: `(batch,)`, of each clip's word; see `features.word_difficulty`.
-        labels: `(batch,)`, 0 normal, 1 abnormal.
-        strength: 0 weighs all alike; with 1, weights are from 0.5 to 1.5.
-
-    Raises:
-        ParameterError: labels other than 0 and 1, unequal lengths, NaN, or a `strength` outside 0 to 2.
+    1 + s (d - 1/2) if normal (label 0), 1 - s (d - 1/2) if abnormal (1); s is `strength`, from 0 to 2; d the difficulty
+    of its word (`features.word_difficulty`), from 0 (a score of 2 or less) to 1 (11 or more).
     """
     labels = torch.as_tensor(labels)
     difficulty = torch.as_tensor(difficulty).to(labels.device)

@@ -18,8 +18,10 @@ from torch import Tensor
 
 from .errors import ParameterError, check_choice
 
+Grid = tuple[int, int]  # rows (frequency) and columns (time)
 MASK_MODES = ("unstructured", "time", "freq", "tf")
 
+Kept = Float[Tensor, "batch kept width"]
 TF_SHARE = 0.7  # `tf` masks columns and rows with this share of the ratio each, since they overlap
 
 
@@ -34,14 +36,12 @@ class PatchMask(NamedTuple):
     removed: Float[Tensor, "batch patches"]
     kept: int
 
-    def select(self, tokens: Float[Tensor, "batch patches width"]) -> Float[Tensor, "batch kept width"]:
+    def select(self, tokens: Float[Tensor, "batch patches width"]) -> Kept:
         """Select the tokens of the kept patches, in the random order."""
         index = self.order[:, : self.kept, None].expand(-1, -1, tokens.shape[-1])
         return tokens.gather(1, index)
 
-    def restore(
-        self, tokens: Float[Tensor, "batch kept width"], mask_token: Float[Tensor, "1 1 width"]
-    ) -> Float[Tensor, "batch patches width"]:
+    def restore(self, tokens: Kept, mask_token: Float[Tensor, "1 1 width"]) -> Float[Tensor, "batch patches width"]:
         """Put the kept tokens back in their places, and `mask_token` in all others."""
         batch, patches = self.order.shape
         filling = mask_token.expand(batch, patches - self.kept, -1)
@@ -51,11 +51,7 @@ class PatchMask(NamedTuple):
 
 
 def kept_count(patches: int, ratio: float | int) -> int:
-    """Number of kept patches, `int(patches * (1 - ratio))`: 128 of 512 at 0.75.
-
-    Raises:
-        ParameterError: the ratio is not in [0, 1), or so high that no patch stays.
-    """
+    """Number of kept patches, `int(patches * (1 - ratio))`, 128 of 512 at 0.75; a ratio that keeps none is refused."""
     if not 0 <= ratio < 1:
         raise ParameterError("mask_ratio", f"{ratio}", "a number from 0 to less than 1", "A model must see something.")
     kept = int(patches * (1 - ratio))
@@ -64,9 +60,7 @@ def kept_count(patches: int, ratio: float | int) -> int:
     return kept
 
 
-def whole_strips(
-    grid: tuple[int, int], ratio: float | int, mode: str = "unstructured", *, exact: bool = True
-) -> tuple[int, int]:
+def whole_strips(grid: Grid, ratio: float | int, mode: str = "unstructured", *, exact: bool = True) -> Grid:
     """Number of whole columns and rows that a mode masks.
 
     (48, 0) for `time` at 0.75 of 8 x 64 patches.
@@ -74,11 +68,7 @@ def whole_strips(
     `tf` as published asks for `int(64 * 0.75 * 0.7) = 33` columns and 4 rows. These are 388 patches, but only 384 may
     go: which four come back depends on how a sort orders equal numbers. Exact counts take away columns until all fit:
     32 columns and 4 rows, 384 patches. If the strips are fewer patches, single patches make up the difference, as
-    published.
-
-    Args:
-        grid: rows (frequency) and columns (time).
-        exact: False asks for the published number of columns in `tf`.
+    published. `exact` False asks for the published number of columns.
     """
     check_choice("mask_mode", mode, MASK_MODES)
     height, width = grid
@@ -93,16 +83,10 @@ def whole_strips(
 
 
 def random_mask(
-    batch: int,
-    grid: tuple[int, int],
-    ratio: float | int,
-    mode: str = "unstructured",
-    *,
-    noise: Float[Tensor, "batch patches"] | None = None,
-    exact: bool = True,
-    device: torch.device | str = "cpu",
-) -> PatchMask:
-    """Choose the visible patches of each sample of a batch.
+    batch: int, grid: Grid, ratio: float | int, mode: str = "unstructured", *,
+    noise: Float[Tensor, "batch patches"] | None = None, exact: bool = True, device: torch.device | str = "cpu",
+) -> PatchMask:  # fmt: skip
+    """Choose the visible patches of each sample of a batch, exactly `kept_count` of them in every mode.
 
     Without `noise`, random numbers are drawn in the published order, so that a seed gives the published masks: one
     `torch.rand(batch, patches)`, then, in the structured modes, Python's `random.sample` for the columns of each
@@ -116,12 +100,6 @@ def random_mask(
             the columns and rows whose mean is largest.
         exact: False gives the published `tf`; see `whole_strips`.
         device: for the random numbers; ignored with `noise`.
-
-    Returns:
-        The mask. Exactly `kept_count` patches of each sample are kept, in every mode.
-
-    Raises:
-        ParameterError: an unknown mode, a ratio that keeps nothing, noise of another shape.
     """
     height, width = grid
     patches = height * width
@@ -133,9 +111,8 @@ def random_mask(
     noise = noise if given else torch.rand(batch, patches, device=device)
 
     plane = noise.reshape(batch, height, width)
-    columns, rows = (
-        _strips(plane.mean(dim=dim), count, given) for dim, count in zip((1, 2), strips, strict=True)
-    )  # (batch, width), (batch, height)
+    columns = _strips(plane.mean(dim=1), strips[0], given)  # (batch, width)
+    rows = _strips(plane.mean(dim=2), strips[1], given)  # (batch, height)
     strip = columns[:, None, :] | rows[:, :, None]  # (batch, height, width)
     noise = plane.masked_fill(strip, torch.inf).reshape(batch, patches)
 

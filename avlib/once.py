@@ -24,15 +24,9 @@ _INDIFFERENT = {"cache", "checkpoints", "device", "errors", "once", "settings", 
 
 
 def done_once(
-    group: str,
-    name: str,
-    recipe: Any,
-    make: Callable[[Path], _Result],
-    write: Callable[[_Result, Path], None],
-    *,
-    source: str | Iterable[str],
-    together: bool = False,
-) -> Path:
+    group: str, name: str, recipe: Any, make: Callable[[Path], _Result], write: Callable[[_Result, Path], None], *,
+    source: str | Iterable[str], together: bool = False,
+) -> Path:  # fmt: skip
     """Return the path of a cached result, computing it first if needed.
 
     While another process computes the result, this one waits.
@@ -93,9 +87,7 @@ def _code(path: Path, module: str) -> tuple[str, list[str]]:
             imported += [base, *(f"{base}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             imported += [alias.name for alias in node.names]
-        elif (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, False) is not None
-        ):
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, False):
             node.body = node.body[1:]
     return ast.dump(tree), [name for name in imported if name.startswith("avlib.")]
 

@@ -111,14 +111,14 @@ def describe(kind: Any) -> str:
 
 def _range(notes: Sequence[Any]) -> str:
     limits = [limit for note in notes for limit in getattr(note, "metadata", [note])]
-    ge, gt, le, lt = (
-        next((getattr(limit, name) for limit in limits if hasattr(limit, name)), None)
-        for name in ("ge", "gt", "le", "lt")
-    )
+
+    def found(name: str) -> Any:
+        return next((getattr(limit, name) for limit in limits if hasattr(limit, name)), None)
+
+    ge, gt, le, lt = map(found, ("ge", "gt", "le", "lt"))
     if ge is not None and le is not None:
         return f"{ge} to {le}"
-    length = next((limit.min_length for limit in limits if hasattr(limit, "min_length")), None)
-    if length:
+    if length := found("min_length"):
         return f"{length} values"
     low = f"{ge} or more" if ge is not None else f"more than {gt}" if gt is not None else ""
     high = f"at most {le}" if le is not None else f"less than {lt}" if lt not in (None, *_ENDLESS) else ""
@@ -169,9 +169,7 @@ def recipe(settings: Any) -> dict[str, Any]:
 
 
 def own_names(
-    values: Mapping[str, Any],
-    aliases: Mapping[str, str | Mapping[str, str]],
-    meanings: Mapping[str, Mapping[str, Any]],
+    values: Mapping[str, Any], aliases: Mapping[str, str | Mapping[str, str]], meanings: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return values by the names that settings have here, where some are given by other names.
 

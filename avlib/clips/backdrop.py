@@ -33,9 +33,8 @@ class Backdrop:
         self.horizon = 0.33 + 0.1 * dice.random()
         self.draws = dice.random(24).tolist()
         things = (_butterfly, _pinwheel, _balloon, _balloon if self.paint is _room else _cloud)
-        self.moving = [
-            (things[int(dice.random() * 4)], dice.random(5).tolist()) for _ in range(1 + int(dice.random() * 2.5))
-        ]
+        count = 1 + int(dice.random() * 2.5)
+        self.moving = [(things[int(dice.random() * 4)], dice.random(5).tolist()) for _ in range(count)]
 
     def still(self, size: tuple[int, int]) -> Canvas:
         """Paint the still part on a canvas of `size` (height, width) in pixels."""
@@ -43,9 +42,8 @@ class Backdrop:
         above, below, _, _, behind, front = (np.array(colour, np.float32)[:, None, None] for colour in self.palette)
         sky = np.minimum(np.maximum((canvas.y - self.horizon) / (1 - self.horizon), 0), 1)
         ground = np.minimum(np.maximum((self.horizon - canvas.y) / self.horizon, 0), 1)
-        canvas.pixels[:] = np.where(
-            canvas.y > self.horizon, below + (above - below) * sky, behind + (front - behind) * ground
-        )
+        high, low = below + (above - below) * sky, behind + (front - behind) * ground
+        canvas.pixels[:] = np.where(canvas.y > self.horizon, high, low)
         self.paint(canvas, self)
         across = canvas.x / canvas.half_width
         canvas.pixels *= 1.02 - (0.10 * across * across + 0.16 * (canvas.y - 0.55) * (canvas.y - 0.55))

@@ -57,10 +57,8 @@ class Shape(NamedTuple):
         """Turn by `angle` (radians, counter-clockwise) and move to (x, y)."""
         left, right, bottom, top = self.box
         if not angle:
-            return Shape(
-                (left + x, right + x, bottom + y, top + y),
-                lambda stage_x, stage_y: self.distance(stage_x - x, stage_y - y),
-            )
+            box = (left + x, right + x, bottom + y, top + y)
+            return Shape(box, lambda stage_x, stage_y: self.distance(stage_x - x, stage_y - y))
         cos, sin = math.cos(angle), math.sin(angle)
         middle_x, middle_y, across, up = (left + right) / 2, (bottom + top) / 2, (right - left) / 2, (top - bottom) / 2
         centre_x, centre_y = x + cos * middle_x - sin * middle_y, y + sin * middle_x + cos * middle_y
@@ -201,14 +199,10 @@ class Canvas:
         return (position - 0.5) * 0.6 * (2 * self.half_width)
 
     def fill(self, shape: Shape, paint: Colour | Paint, x=0.0, y=0.0, angle=0.0, opacity=1.0, soft=0.0) -> None:
-        """Paint a shape.
+        """Paint a shape with its origin at (x, y), turned by an angle in radians, counter-clockwise.
 
         Args:
-            shape: the outline, around its own origin.
             paint: one colour, or the pair of a shade, which runs over the shape's box from the upper left.
-            x: of the shape's origin, to the right.
-            y: of the shape's origin, upwards.
-            angle: in radians, counter-clockwise.
             soft: the width of a blurred edge; 0 is a sharp edge, smoothed over one pixel.
         """
         cos, sin = math.cos(self.turn), math.sin(self.turn)

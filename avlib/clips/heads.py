@@ -258,24 +258,17 @@ class Talk:
 
 
 def talks(
-    count: int,
-    words: Sequence[str] = tuple(WORDS),
-    speakers: int | Sequence[int | Speaker] = 8,
-    heads: int | Sequence[int | Head] = 12,
-    *,
-    length: int = 3,
-    seed: int = 0,
-    **options: Any,
-) -> list[Talk]:
+    count: int, words: Sequence[str] = tuple(WORDS), speakers: int | Sequence[int | Speaker] = 8,
+    heads: int | Sequence[int | Head] = 12, *, length: int = 3, seed: int = 0, **options: Any,
+) -> list[Talk]:  # fmt: skip
     """Talks in which words, speakers and heads take turns, independently of each other.
 
+    More talks only add talks at the end; those of different seeds share no seed of a talk.
+
     Args:
-        count: their number. More talks only add talks at the end.
         words: to choose from; each is said equally often, but for the rest of the last turn.
-        speakers: their number, or the speakers, to hold others out.
-        heads: likewise.
+        speakers, heads: their number, or which, to hold others out.
         length: words in a talk.
-        seed: talks of different seeds share no seed of a talk.
         options: of each `Talk`: rate, absent, size, frame_rate.
     """
     check_whole("count", count, 1, 99_999)
@@ -301,22 +294,15 @@ def _turns(name: str, seed: int, choices: int | Sequence) -> Iterator:
 def render(talks: Iterable[Talk], jobs: int | None = None, progress: bool = True) -> Path:
     """Render talks to mp4 files; their sound (`.wav`), boxes (`.boxes.json`) and truth (`.json`) lie beside them.
 
-    Args:
-        talks: those in the cache are kept.
-        jobs: number of processes, see `avlib.workers.each`; None is the number of cores.
-        progress: show a progress bar.
-
-    Returns:
-        The table, a CSV file in the cache: a row of `COLUMNS` for each talk, in their order.
+    Those in the cache are kept; for `jobs` see `avlib.workers.each`. Returns the table, a CSV file in the cache with a
+    row of `COLUMNS` for each talk, in their order.
     """
     talks = list(talks)
     if not talks:
         raise ParameterError("talks", "nothing", "at least one Talk", "Give what `talks` returns.")
     rows = [(" ".join(talk.words), talk.truth.speaker, talk.truth.head, talk.seed, talk.seconds) for talk in talks]
-    paths = [
-        place("heads", "-".join(map(str, row[1:4])), astuple(talk), ".mp4")
-        for row, talk in zip(rows, talks, strict=True)
-    ]
+    names = ["-".join(map(str, row[1:4])) for row in rows]
+    paths = [place("heads", name, astuple(talk), ".mp4") for name, talk in zip(names, talks, strict=True)]
     render_missing(_render, paths, talks, jobs, progress)
     files = [(path, path.with_suffix(".wav"), path.with_suffix(".boxes.json")) for path in paths]
     return write_table("heads", COLUMNS, [[*row[0], *row[1]] for row in zip(files, rows, strict=True)])

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from .. import cache
 from ..errors import check_number
@@ -31,19 +32,12 @@ class Clip:
 
 
 def render(
-    scenes: Iterable[Scene],
-    size: tuple[int, int] = (256, 256),
-    frame_rate: float | int = 25.0,
-    jobs: int | None = None,
-    progress: bool = True,
-) -> list[Clip]:
-    """Render scenes to mp4 files in the cache, with 48 kHz stereo sound.
+    scenes: Iterable[Scene], size: tuple[int, int] = (256, 256), frame_rate: float | int = 25.0,
+    jobs: int | None = None, progress: bool = True,
+) -> list[Clip]:  # fmt: skip
+    """Render scenes to mp4 files in the cache, with 48 kHz stereo sound; for `jobs` see `avlib.workers.each`.
 
-    Args:
-        scenes: in the order of the clips that are returned.
-        size: height and width in pixels.
-        frame_rate: in Hz, from 1 to 120.
-        jobs: number of processes, see `avlib.workers.each`; None is the number of cores.
+    `size` is height and width in pixels, `frame_rate` from 1 to 120 Hz.
     """
     scenes = list(scenes)
     check_number("frame_rate", frame_rate, 1, 120)
@@ -63,13 +57,7 @@ def place(sort: str, name: str, recipe: tuple, ending: str) -> Path:
     return cache.folder(sort, f"{name}-{mark}") / f"{name}-{mark}{ending}"
 
 
-def render_missing(
-    task: Callable[[tuple[Path, Any]], None],
-    paths: Sequence[Path],
-    things: Sequence,
-    jobs: int | None,
-    progress: bool,
-) -> None:
+def render_missing(task: Callable, paths: Sequence[Path], things: Sequence, jobs: int | None, progress: bool) -> None:
     """Call `task((path, thing))` once for each missing file; see `avlib.workers.each`."""
     missing = {path: thing for path, thing in zip(paths, things, strict=True) if not path.exists()}
     for _ in each(task, list(missing.items()), jobs=jobs, progress=progress, doing="rendering clips"):
@@ -90,6 +78,22 @@ def publish(path: Path, truth: dict, write: Callable[[Path, str], None]) -> None
             unfinished.write_text(text)
         with cache.publishing(path) as unfinished:
             write(unfinished, text)
+
+
+def publish_sound(
+    path: Path, truth: dict, sound: Callable[[], np.ndarray], sample_rate: int, title: str, comment: str = ""
+) -> None:
+    """Publish a wav file; by default its comment is the truth."""
+
+    def write(unfinished: Path, text: str) -> None:
+        import torch
+
+        from .. import media
+
+        waveform = torch.from_numpy(sound())
+        media.write_wav(unfinished, waveform, sample_rate, {"title": title, "comment": comment or text})
+
+    publish(path, truth, write)
 
 
 def write_table(sort: str, columns: Sequence[str], rows: Sequence[Sequence]) -> Path:

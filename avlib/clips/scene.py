@@ -18,6 +18,7 @@ from .backdrop import Backdrop
 from .drawing import Canvas, hue_colour
 from .kinds import BY_NAME, KINDS
 
+Times = Sequence[float | int] | np.ndarray
 LONGEST = 30.0  # seconds
 _LEAD = 4.0  # seconds by which the rhythm starts early, so that its effects are under way when the clip begins
 _ATTRIBUTES = ("position", "size", "hue", "rate")
@@ -62,13 +63,11 @@ class Scene:
 
     `dataclasses.replace(scene, hue=0.9)` is the same scene with one thing changed.
 
-    Args:
-        seed: number of the scene, not negative.
-        seconds: duration, above 0 and at most 30. A longer scene continues a shorter one.
-        position: from left to right, in [0, 1]; drawn from the seed where not given, as the next three are.
-        size: from small (high) to large (low).
-        hue: from dark blue (dull and short) to yellow (bright and long).
-        rate: from slow to quick.
+    seed: number of the scene, not negative.
+    seconds: duration, above 0 and at most 30. A longer scene continues a shorter one.
+    position: from left to right, in [0, 1]; drawn from the seed where not given, as the next three are.
+    size: from small (high) to large (low). rate: from slow to quick.
+    hue: from dark blue (dull and short) to yellow (bright and long).
     """
 
     kind: str
@@ -135,11 +134,8 @@ class Scene:
         waits, steps = self._dice("beats").random((2, count)).tolist()
         rests = ((1 + kind.looseness * (wait - 0.5)) / self.tempo for wait in waits)
         times = [round((time - _LEAD) * sound.GRID) / sound.GRID for time in accumulate(rests)]
-        return (
-            times,
-            [0.6 + 0.4 * wait for wait in waits],
-            [self.pitch * kind.steps[int(step * len(kind.steps))] for step in steps],
-        )
+        pitches = [self.pitch * kind.steps[int(step * len(kind.steps))] for step in steps]
+        return times, [0.6 + 0.4 * wait for wait in waits], pitches
 
     def since(self, time: float) -> tuple[int, float, float]:
         """Number of the last onset, seconds since it, and seconds until the next."""
@@ -164,13 +160,9 @@ class Scene:
         )  # fmt: skip
 
     def sound(self, sample_rate: int = 48000) -> Float32[np.ndarray, "2 samples"]:
-        """Render the sound of the whole scene.
+        """Render the sound of the whole scene, left and right, in [-1, 1) on the grid of 16-bit files, 1/32768.
 
-        Args:
-            sample_rate: in Hz, from 8,000 to 192,000. A lower one only lacks the high frequencies.
-
-        Returns:
-            float32 (2, samples), left and right, in [-1, 1) and on the grid of 16-bit files (multiples of 1/32768).
+        The rate is from 8,000 to 192,000 Hz. A lower one only lacks the high frequencies.
         """
         check_whole("sample_rate", sample_rate, 8000, 192000)
         truth, kind = self.truth, BY_NAME[self.kind]
@@ -190,14 +182,9 @@ class Scene:
         return (np.rint(np.clip(stereo * 32768, -32768, 32767)) / 32768).astype(np.float32)
 
     def frame(self, time: float | int, size: tuple[int, int] = (256, 256)) -> UInt8[np.ndarray, "height width 3"]:
-        """Render the picture at one moment.
+        """Render the picture at one moment, RGB.
 
-        Args:
-            time: seconds from the start, from 0 to the duration.
-            size: height and width in pixels, each from 16 to 4,096.
-
-        Returns:
-            uint8 (height, width, 3), red, green, blue.
+        `time` is in seconds from the start, `size` height and width in pixels, each from 16 to 4,096.
         """
         check_number("time", time, 0.0, self.seconds)
         if not isinstance(size, Sequence) or len(size) != 2:
@@ -209,9 +196,7 @@ class Scene:
         BY_NAME[self.kind].draw(canvas, self, float(time))
         return canvas.array()
 
-    def frames(
-        self, times: Sequence[float | int] | np.ndarray, size: tuple[int, int] = (256, 256)
-    ) -> UInt8[np.ndarray, "moments height width 3"]:
+    def frames(self, times: Times, size: tuple[int, int] = (256, 256)) -> UInt8[np.ndarray, "moments height width 3"]:
         """Render the pictures at several moments; see `frame`."""
         return np.stack([self.frame(float(time), size) for time in times])
 
@@ -226,11 +211,7 @@ class Scene:
 def scenes(count: int, seed: int = 0, seconds: float | int = 10.0, kinds: Sequence[str] = KINDS) -> list[Scene]:
     """Make `count` different scenes, the kinds in turn.
 
-    A longer list begins with a shorter one.
-
-    Args:
-        seed: lists of different seeds have no scene in common.
-        seconds: duration of each.
+    A longer list begins with a shorter one; lists of different seeds have no scene in common.
     """
     check_whole("count", count, 0)
     check_whole("seed", seed, 0)

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from ..errors import ParameterError, check_choice, check_number, check_whole
 from ..settings import NonNegative, Number, Positive, settings
-from .rendering import place, publish, render_missing, write_table
+from .rendering import place, publish_sound, render_missing, write_table
 from .singing import HOP, NOSE, SAMPLE_RATE, Singer, Tracks, sing, smooth, unsteady
 from .sound import dice
 from .spoken import PHONES, Part
@@ -47,12 +47,9 @@ SHARED = (147.0, 392.0)  # Hz, sung by all of them
 
 # Formants of an adult man's sung vowels in Hz, chosen around the usual descriptions so that voices keep them apart.
 VOWELS = {
-    "a": (800, 1350, 2550),
-    "e": (510, 1760, 2500),
-    "i": (290, 2350, 3100),
-    "o": (450, 850, 2450),
+    "a": (800, 1350, 2550), "e": (510, 1760, 2500), "i": (290, 2350, 3100), "o": (450, 850, 2450),
     "u": (300, 600, 2250),
-}
+}  # fmt: skip
 CONSONANTS = ("m", "n", "l", "w", "s", "sh", "f", "t", "k", "d")  # of `spoken.PHONES`
 CLASSES = ("rest", *VOWELS, *CONSONANTS, "breath")  # of `Truth.vowels`
 COLUMNS = ("path", "singer", "melody", "seed", "seconds")
@@ -154,9 +151,8 @@ class Song:
     def tracks(self) -> Tracks:
         """Parameters of the voice every 2.9 ms."""
         times, singer, (level, loudness, inhaled) = self._times, self.singer, self._shape
-        breath, hiss, centre, width, zero, formants = (
-            self._track(name, times) for name in ("breath", "hiss", "centre", "width", "zero", "formants")
-        )
+        names = ("breath", "hiss", "centre", "width", "zero", "formants")
+        breath, hiss, centre, width, zero, formants = (self._track(name, times) for name in names)
         # A hiss fades with its own spectrum: frames without one take that of the nearest frame with one.
         hissing = np.flatnonzero(centre)
         if len(hissing):
@@ -321,18 +317,12 @@ class Song:
 
 
 def phrases(
-    count: int,
-    singer: str | Singer = "mira",
-    seed: int = 0,
-    seconds: float | int | Sequence[float | int] = (3.0, 7.0),
-    span: tuple[float | int, float | int] | None = None,
-) -> list[Song]:
-    """Compose songs by a singer; more of them only add songs at the end.
+    count: int, singer: str | Singer = "mira", seed: int = 0,
+    seconds: float | int | Sequence[float | int] = (3.0, 7.0), span: tuple[float | int, float | int] | None = None,
+) -> list[Song]:  # fmt: skip
+    """Compose songs by a singer; more of them only add songs at the end, and those of different seeds share nothing.
 
-    Args:
-        seed: songs of different seeds share nothing.
-        seconds: of each song, or a range from which they are drawn.
-        span: see `Song`; `SHARED` is that of all named singers.
+    `seconds` may be a range from which they are drawn. For the span see `Song`; `SHARED` is that of all named singers.
     """
     check_whole("count", count, 1, 99999)
     check_whole("seed", seed, 0)
@@ -345,9 +335,8 @@ def phrases(
 def render(songs: Iterable[Song], jobs: int | None = None, progress: bool = True) -> Path:
     """Render songs to 44.1 kHz, 16-bit mono wav files, in `jobs` processes; those in the cache are kept.
 
-    Returns:
-        The table, a CSV file in the cache: a row for each song, in their order, with path, singer, melody (whose it
-        is), seed and seconds. The truth is beside each file, as `.json`.
+    Returns the table, a CSV file in the cache with a row of `COLUMNS` for each song, in their order; the melody is
+    named by whose it is. The truth is beside each file, as `.json`.
     """
     songs = list(songs)
     if not songs:
@@ -361,14 +350,6 @@ def render(songs: Iterable[Song], jobs: int | None = None, progress: bool = True
 
 def _render(missing: tuple[Path, Song]) -> None:
     path, song = missing
-
-    def write(unfinished: Path, truth: str) -> None:
-        import torch
-
-        from .. import media
-
-        title = f"song {song.seed} by {song.singer.name} (synthetic)"
-        comment = f"synthetic: rendered by avlib.clips.song; truth in {path.with_suffix('.json').name}"
-        media.write_wav(unfinished, torch.from_numpy(song.sound()), SAMPLE_RATE, {"title": title, "comment": comment})
-
-    publish(path, song.truth.to_dict(), write)
+    title = f"song {song.seed} by {song.singer.name} (synthetic)"
+    comment = f"synthetic: rendered by avlib.clips.song; truth in {path.with_suffix('.json').name}"
+    publish_sound(path, song.truth.to_dict(), song.sound, SAMPLE_RATE, title, comment)

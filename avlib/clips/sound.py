@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+Numbers = Sequence[float | int]
 GRID = 8000  # onsets and echoes lie on this grid (Hz): a whole sample at 8, 16, 24, 32 and 48 kHz
 _ECHOES = (  # delays and gains, first of both channels, then of the left and of the right
     ((0.009, 0.55), (0.021, -0.42), (0.034, 0.30)),
@@ -25,22 +26,11 @@ def dice(*purpose: object) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little")))
 
 
-def ring(
-    pitch: float,
-    ratios: Sequence[float | int],
-    levels: Sequence[float | int],
-    decays: Sequence[float | int],
-    sample_rate: int,
-    seconds: float = 4.0,
-) -> np.ndarray:
-    """Sines at `pitch * ratios` (Hz) that fall to 1/e in `decays` seconds.
-
-    Returns:
-        float64 (samples,), as long as it is audible, at most `seconds`.
-    """
+def ring(pitch: float, ratios: Numbers, levels: Numbers, decays: Numbers, sample_rate: int) -> np.ndarray:
+    """Sines at `pitch * ratios` (Hz) that fall to 1/e in `decays` seconds, as long as audible, at most 4 s."""
     partials = [p for p in zip(ratios, levels, decays, strict=True) if pitch * p[0] < sample_rate / 2]
     ratios, levels, decays = (np.array(column)[:, None] for column in zip(*partials, strict=True))
-    samples = int(min(seconds, 7 * decays.max()) * sample_rate)
+    samples = int(min(4.0, 7 * decays.max()) * sample_rate)
     # exp(z (64 i + j)) = exp(z 64 i) exp(z j) needs few exponentials; einsum, as a matrix product would start threads
     growth = (2j * math.pi * pitch * ratios - 1 / decays) / sample_rate
     coarse = levels * np.exp(growth * 64 * np.arange(samples // 64 + 1))
@@ -50,7 +40,7 @@ def ring(
     return faded(waveform, sample_rate, 0.001, 0.02)
 
 
-def glide(frequency: np.ndarray, level: np.ndarray, overtones: Sequence[float | int], sample_rate: int) -> np.ndarray:
+def glide(frequency: np.ndarray, level: np.ndarray, overtones: Numbers, sample_rate: int) -> np.ndarray:
     """A tone with frequency (Hz) and level per sample, and levels of harmonics."""
     turns = np.cumsum(frequency) - (frequency + frequency[0]) / 2  # by trapezoids: the same at every sample rate
     phase = turns * (2 * math.pi / sample_rate)
@@ -80,13 +70,7 @@ def faded(waveform: np.ndarray, sample_rate: int, rise: float, fall: float) -> n
     return waveform
 
 
-def place(
-    notes: Sequence[np.ndarray],
-    times: Sequence[float | int],
-    loudness: Sequence[float | int],
-    samples: int,
-    sample_rate: int,
-) -> np.ndarray:
+def place(notes: Sequence[np.ndarray], times: Numbers, loudness: Numbers, samples: int, sample_rate: int) -> np.ndarray:
     """Place notes at times (seconds); each ends the one before. Returns float64 (samples,)."""
     waveform = np.zeros(samples)
     starts = [round(time * sample_rate) for time in times]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float
 
 from ..errors import ParameterError, check_choice, check_number, check_whole
-from .rendering import place, publish, render_missing, write_table
+from .rendering import place, publish_sound, render_missing, write_table
 from .sound import dice
 from .spoken import AGES, PAIRS, PARTNER, PHONES, PRONUNCIATIONS, SNR_LIMITS, WORDS, Speaker, Spoken
 from .voice import SAMPLE_RATE
@@ -39,16 +39,10 @@ COLUMNS = ("path", "label", "word", "age", "speaker", "snr", "seconds")
 
 
 def corpus(
-    words: int | Sequence[str] = 8,
-    speakers: int = 48,
-    takes: int = 2,
-    *,
-    abnormal: float | int = 0.5,
-    snr: float | int | Sequence[float | int] = SNR_RANGE,
-    ages: Sequence[float | int] = AGES,
-    seed: int = 0,
-) -> list[Spoken]:
-    """Every word by every speaker, `takes` times, a share of them abnormal.
+    words: int | Sequence[str] = 8, speakers: int = 48, takes: int = 2, *, abnormal: float | int = 0.5,
+    snr: float | int | Sequence[float | int] = SNR_RANGE, ages: Sequence[float | int] = AGES, seed: int = 0,
+) -> list[Spoken]:  # fmt: skip
+    """Every word by every speaker, `takes` times, a share of them abnormal; speaker by speaker.
 
     The words are whole pairs, and each word of a pair has the same number of abnormal takes, by the same speakers:
     without the word, the label cannot be told, whatever the share. With two takes and half of them abnormal, every
@@ -60,9 +54,6 @@ def corpus(
         speakers: their number; ages take turns. More speakers only add clips at the end.
         abnormal: the share of abnormal ones, from 0 to 1, within one clip of each word; 0.5 is balanced.
         snr: in dB, as in `Spoken`: of all clips, or a range from which each clip's is drawn.
-
-    Returns:
-        `words * speakers * takes` of them, speaker by speaker.
     """
     words = _checked_words(words)
     check_whole("speakers", speakers, 1)
@@ -89,26 +80,19 @@ def corpus(
 
 
 def render(spoken: Iterable[Spoken], jobs: int | None = None, progress: bool = True) -> Path:
-    """Render spoken words to 16 kHz, 16-bit mono wav files with their truth.
+    """Render spoken words to 16 kHz, 16-bit mono wav files with their truth; for `jobs` see `avlib.workers.each`.
 
-    Args:
-        spoken: words to render; those in the cache are kept.
-        jobs: number of processes, see `avlib.workers.each`; None is the number of cores.
-
-    Returns:
-        The table, a CSV file in the cache: a row for each of them, in their order, with path, label ("normal" or
-        "abnormal"), word, age (years), speaker, snr (dB; inf without noise) and seconds.
+    Those in the cache are kept. Returns the table, a CSV file in the cache with a row of `COLUMNS` for each of them, in
+    their order: the label is "normal" or "abnormal", the age in years, the snr in dB, inf without noise.
     """
     spoken = list(spoken)
     if not spoken:
         raise ParameterError("spoken", "nothing", "at least one spoken word", "Give what `corpus` returns.")
-    paths = [_path(one) for one in spoken]
+    names = [f"{one.word}-{one.pronunciation}-{one.speaker.name}-{one.seed}" for one in spoken]
+    paths = [place("speech", name, astuple(one), ".wav") for name, one in zip(names, spoken, strict=True)]
     render_missing(_render, paths, spoken, jobs, progress)
-    rows = [
-        [path, one.pronunciation, one.word, one.speaker.age, one.speaker.name, one.snr, one.seconds]
-        for path, one in zip(paths, spoken, strict=True)
-    ]
-    return write_table("speech", COLUMNS, rows)
+    facts = [(one.pronunciation, one.word, one.speaker.age, one.speaker.name, one.snr, one.seconds) for one in spoken]
+    return write_table("speech", COLUMNS, [[path, *row] for path, row in zip(paths, facts, strict=True)])
 
 
 def _checked_words(words: int | Sequence[str]) -> tuple[str, ...]:
@@ -142,21 +126,8 @@ def _checked_range(snr: float | int | Sequence[float | int]) -> tuple[float | in
 
 def _render(missing: tuple[Path, Spoken]) -> None:
     path, one = missing
-
-    def write(unfinished: Path, truth: str) -> None:
-        import torch
-
-        from .. import media
-
-        title = f"{one.word} ({one.pronunciation}) by {one.speaker.name} (synthetic)"
-        media.write_wav(unfinished, torch.from_numpy(one.sound()), SAMPLE_RATE, {"title": title, "comment": truth})
-
-    publish(path, one.truth.to_dict(), write)
-
-
-def _path(one: Spoken) -> Path:
-    name = f"{one.word}-{one.pronunciation}-{one.speaker.name}-{one.seed}"
-    return place("speech", name, astuple(one), ".wav")
+    title = f"{one.word} ({one.pronunciation}) by {one.speaker.name} (synthetic)"
+    publish_sound(path, one.truth.to_dict(), one.sound, SAMPLE_RATE, title)
 
 
 def has_espeak() -> bool:
@@ -164,27 +135,13 @@ def has_espeak() -> bool:
     return shutil.which("espeak-ng") is not None
 
 
-def espeak(
-    word: str, pronunciation: str = "normal", *, voice: str = "en-us", pitch: int = 70, pace: int = 130
-) -> tuple[Float[Tensor, "1 samples"], int]:
-    """Synthesise a word with espeak-ng, for `view.play(*espeak("ring"))`.
+def espeak(word: str, pronunciation: str = "normal") -> tuple[Float[Tensor, "1 samples"], int]:
+    """Synthesise a word, or its partner if "abnormal", with espeak-ng, at 16 kHz: `view.play(*espeak("ring"))`.
 
-    Args:
-        pronunciation: "normal", or "abnormal" for the partner of the word.
-        voice: a voice of espeak-ng, with or without a variant ("en-us+f4").
-        pitch: from 0 to 99.
-        pace: words per minute, from 80 to 450.
-
-    Returns:
-        float32 `(1, samples)`, and their rate: 16 kHz.
-
-    Raises:
-        ParameterError: espeak-ng is missing or fails.
+    A ParameterError says that espeak-ng is missing or fails.
     """
     check_choice("word", word, tuple(WORDS))
     check_choice("pronunciation", pronunciation, PRONUNCIATIONS)
-    check_whole("pitch", pitch, 0, 99)
-    check_whole("pace", pace, 80, 450)
     program = shutil.which("espeak-ng")
     if program is None:
         advice = "Install it (apt install espeak-ng), or play Spoken(...).sound()."
@@ -194,9 +151,9 @@ def espeak(
     spoken = word if pronunciation == "normal" else PARTNER[word]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "spoken.wav"
-        options = ["-v", voice, "-p", str(pitch), "-s", str(pace), "-w", str(path)]
+        options = ["-v", "en-us", "-p", "70", "-s", "130", "-w", str(path)]
         done = subprocess.run([program, *options, "--", spoken], capture_output=True, text=True, check=False)  # noqa: S603 - no shell; the word is one of ours
         if done.returncode or not path.exists():
             reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
-            raise ParameterError("espeak-ng", f"failed: {reason}", "a voice that it has", "Try voice='en'.")
+            raise ParameterError("espeak-ng", f"failed: {reason}", 'its voice "en-us"', "Install it again.")
         return media.read_audio(path, SAMPLE_RATE)[None], SAMPLE_RATE

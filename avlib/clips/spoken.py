@@ -54,8 +54,8 @@ def _vowel(*formants: Formants, seconds: float = 0.2) -> Phone:
     return Phone(seconds, tuple(Part(1 / len(formants), target, voice=1) for target in formants))
 
 
-def _glide(formants: Formants, voice: float) -> Phone:
-    return Phone(0.13, (Part(1, formants, voice=voice),))
+def _glide(formants: Formants) -> Phone:
+    return Phone(0.13, (Part(1, formants, voice=0.8),))
 
 
 def _nasal(formants: Formants) -> Phone:
@@ -82,9 +82,9 @@ PHONES = {
     "aa": _vowel((730, 1090, 2440)),
     "uw": _vowel((300, 870, 2240)),
     "ey": _vowel((500, 1850, 2500), (350, 2150, 2750), seconds=0.22),
-    "w": _glide((300, 620, 2250), 0.8),
-    "r": _glide((330, 1100, 1500), 0.8),
-    "l": _glide((350, 1250, 2900), 0.8),
+    "w": _glide((300, 620, 2250)),
+    "r": _glide((330, 1100, 1500)),
+    "l": _glide((350, 1250, 2900)),
     "m": _nasal((450, 1050, 2150)),
     "n": _nasal((450, 1650, 2650)),
     "ng": _nasal((450, 2150, 2650)),
@@ -101,34 +101,16 @@ PHONES = {
 
 # Two words that differ in one phone: exchanging it, in either word, gives the other word.
 PAIRS = (
-    ("ring", "wing"),
-    ("key", "tea"),
-    ("sip", "ship"),
-    ("thumb", "sum"),
-    ("gate", "date"),
-    ("fan", "pan"),
-    ("moon", "noon"),
-    ("lock", "rock"),
-)
+    ("ring", "wing"), ("key", "tea"), ("sip", "ship"), ("thumb", "sum"),
+    ("gate", "date"), ("fan", "pan"), ("moon", "noon"), ("lock", "rock"),
+)  # fmt: skip
 
 WORDS = {
-    "ring": ("r", "ih", "ng"),
-    "wing": ("w", "ih", "ng"),
-    "key": ("k", "iy"),
-    "tea": ("t", "iy"),
-    "sip": ("s", "ih", "p"),
-    "ship": ("sh", "ih", "p"),
-    "fan": ("f", "ae", "n"),
-    "pan": ("p", "ae", "n"),
-    "thumb": ("th", "ah", "m"),
-    "sum": ("s", "ah", "m"),
-    "lock": ("l", "aa", "k"),
-    "rock": ("r", "aa", "k"),
-    "moon": ("m", "uw", "n"),
-    "noon": ("n", "uw", "n"),
-    "gate": ("g", "ey", "t"),
-    "date": ("d", "ey", "t"),
-}
+    "ring": ("r", "ih", "ng"), "wing": ("w", "ih", "ng"), "key": ("k", "iy"), "tea": ("t", "iy"),
+    "sip": ("s", "ih", "p"), "ship": ("sh", "ih", "p"), "fan": ("f", "ae", "n"), "pan": ("p", "ae", "n"),
+    "thumb": ("th", "ah", "m"), "sum": ("s", "ah", "m"), "lock": ("l", "aa", "k"), "rock": ("r", "aa", "k"),
+    "moon": ("m", "uw", "n"), "noon": ("n", "uw", "n"), "gate": ("g", "ey", "t"), "date": ("d", "ey", "t"),
+}  # fmt: skip
 
 PARTNER = {word: other for pair in PAIRS for word, other in (pair, pair[::-1])}
 
@@ -147,14 +129,11 @@ class Speaker:
     Older children have longer vocal tracts, lower voices and faster speech. `Speaker(seed, age=...)` is, for the same
     seed, the same speaker at another age.
 
-    Args:
-        seed: number of the speaker, not negative.
-        age: in years, from 2 to 16; by default one of `AGES`, drawn from the seed.
-        tract: factor of the formants against an adult's, from 0.8 to 1.6; by default 1.35 - 0.025 (age - 2), within
-            4 %.
-        f0: the mean pitch in Hz, from 60 to 500; by default 330 - 9 (age - 2), within 10 %.
-        pace: factor of the phones' durations against an adult's, from 0.5 to 2; by default 1.3 - 0.02 (age - 2),
-            within 12 %.
+    seed: number of the speaker, not negative.
+    age: in years, from 2 to 16; by default one of `AGES`, drawn from the seed.
+    tract: factor of an adult's formants, from 0.8 to 1.6; by default 1.35 - 0.025 (age - 2), within 4 %.
+    f0: the mean pitch in Hz, from 60 to 500; by default 330 - 9 (age - 2), within 10 %.
+    pace: factor of an adult's durations, from 0.5 to 2; by default 1.3 - 0.02 (age - 2), within 12 %.
     """
 
     seed: int = 0
@@ -198,13 +177,9 @@ def _set(speaker: Speaker, name: str, drawn: float | None, lowest: float, highes
 
 
 def tracks_of(
-    phones: Sequence[Phone],
-    bounds: Float64[np.ndarray, " bounds"],
-    factors: Float64[np.ndarray, "phones 3"],
-    hertz: Float64[np.ndarray, " frames"],
-    speaker: Speaker,
-    levels: Float64[np.ndarray, " phones"] | None = None,
-) -> Tracks:
+    phones: Sequence[Phone], bounds: Float64[np.ndarray, " bounds"], factors: Float64[np.ndarray, "phones 3"],
+    hertz: Float64[np.ndarray, " frames"], speaker: Speaker, levels: Float64[np.ndarray, " phones"] | None = None,
+) -> Tracks:  # fmt: skip
     """Parameters of the voice for phones in a row.
 
     Args:
@@ -223,10 +198,9 @@ def tracks_of(
     sounding = ((times >= bounds[0]) & (times < bounds[-1])).astype(float)
     if levels is not None:
         sounding *= np.repeat(levels, [len(phone.parts) for phone in phones])[at]
-    voice, breath, hiss, centre, width, zero = (
-        np.array([getattr(part, name) or 0.0 for part in parts])[at]
-        for name in ("voice", "breath", "hiss", "centre", "width", "zero")
-    )
+    names = ("voice", "breath", "hiss", "centre", "width", "zero")
+    values = np.array([[getattr(part, name) or 0.0 for part in parts] for name in names])
+    voice, breath, hiss, centre, width, zero = values[:, at]
     # A hiss fades in and out with its own spectrum: frames without one take that of the nearest frame with one.
     hissing = np.flatnonzero(centre)
     if len(hissing):
@@ -297,10 +271,8 @@ class Spoken:
     abnormal "ring" is, sample by sample, the normal "wing" of the same seed: without the word, nothing in the sound
     tells the label. Both pronunciations of one seed have the same durations, phone by phone.
 
-    Args:
-        pronunciation: "normal" or "abnormal".
-        seed: number of the take, not negative.
-        snr: power of the word over that of white noise, in dB, from -40 to 100; `math.inf` for no noise.
+    seed: number of the take, not negative.
+    snr: power of the word over that of white noise, in dB, from -40 to 100; `math.inf` for no noise.
     """
 
     word: str
@@ -347,11 +319,7 @@ class Spoken:
         )  # fmt: skip
 
     def sound(self) -> Float32[np.ndarray, " samples"]:
-        """Render the word in its noise.
-
-        Returns:
-            float32 (samples,), at 16 kHz, in [-1, 1) and on the grid of 16-bit files (multiples of 1/32768).
-        """
+        """Render the word in its noise, at 16 kHz, in [-1, 1) on the grid of 16-bit files, 1/32768."""
         word, noise = self.layers()
         return (np.rint(np.clip((word + noise) * 32768, -32768, 32767)) / 32768).astype(np.float32)
 

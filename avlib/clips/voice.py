@@ -56,14 +56,10 @@ def smooth(track: np.ndarray, seconds: float) -> np.ndarray:
 
 
 def speak(tracks: Tracks, tract: float, tilt: float, dice: np.random.Generator) -> Float64[np.ndarray, " samples"]:
-    """Synthesise tracks.
+    """Synthesise tracks of `frames` frames at 16 kHz: float64 `((frames - 1) * 80,)`.
 
-    Args:
-        tract: factor of upper formants and bandwidths against an adult's.
-        tilt: Hz above which the voice falls by 6 dB in an octave more; low for a soft voice.
-
-    Returns:
-        float64 (samples,), `(frames - 1) * 80` of them, at 16 kHz.
+    `tract` is the factor of upper formants and bandwidths against an adult's; `tilt` the frequency in Hz above which
+    the voice falls by 6 dB in an octave more, low for a soft voice.
     """
     return _voiced(tracks, tract, tilt) + _noisy(tracks, tract, dice)
 

@@ -28,15 +28,8 @@ class ItemDataset(Dataset):
 
     A subclass defines `__getitem__` through `_attempt`, and `contents`.
 
-    Args:
-        items: `str` of one names it.
-        on_error: "raise", or "skip" to leave out unusable items and `report` them.
-
-    Attributes:
-        memory: by name, the `contents` of all items, row by row; None while items are read from their files.
-
-    Raises:
-        DatasetError: no items.
+    `str` of an item names it. `on_error` is "raise", or "skip" to leave out unusable items and `report` them. `memory`
+    has the `contents` of all items by name, row by row; None while items are read from their files.
     """
 
     ragged: ClassVar[tuple[str, ...]] = ()  # contents whose size differs between items: in memory a list, not a tensor
@@ -68,6 +61,16 @@ class ItemDataset(Dataset):
     def _dice(self, *place: int) -> np.random.Generator:
         """Return random numbers for an item, by seed and epoch."""
         return np.random.default_rng([self.seed, int(self._epoch), *place])
+
+    @staticmethod
+    def collate(items: Sequence[tuple[Tensor, ...]]) -> Any:
+        """Stack named tuples of tensors."""
+        return type(items[0])(*map(torch.stack, zip(*items, strict=True)))
+
+    def batch(self, first: int = 0, count: int | None = None) -> Any:
+        """Return some items at once, from the `first` on; all when `count` is None."""
+        end = len(self) if count is None else min(len(self), first + count)
+        return self.collate([self[index] for index in range(first, end)])
 
     def contents(self, index: int) -> dict[str, np.ndarray]:
         """Read an item whole, as arrays, which pass quickly between processes."""
@@ -128,16 +131,16 @@ class ItemDataset(Dataset):
     def stored(self: _Items, name: str, recipe: Any, jobs: int | None = None, progress: bool = True) -> _Items:
         """Return the data set in memory, from the cache or prepared now. For items that are all usable.
 
-        Args:
-            recipe: the values that `contents` follow from, besides the code; see `done_once`.
+        `recipe` has the values that `contents` follow from, besides the code; see `done_once`.
         """
+
+        def make(_: Path) -> Memory:
+            return self.prepared(jobs, progress).memory
 
         def write(memory: Memory, path: Path) -> None:
             checkpoints.save(path, {name: rows for name, rows in memory.items() if name not in self.ragged}, {})
 
-        path = done_once(
-            "arrays", name, recipe, lambda _: self.prepared(jobs, progress).memory, write, source=type(self).__module__
-        )
+        path = done_once("arrays", name, recipe, make, write, source=type(self).__module__)
         return self.with_memory(checkpoints.read(path).tensors)
 
     def with_memory(self: _Items, memory: Mapping[str, Tensor | list[Tensor]]) -> _Items:
@@ -204,9 +207,7 @@ def remembered(key: str, make: Callable[[], _Items]) -> _Items:
 _MADE: dict[str, Any] = {}
 
 
-def each_usable(
-    task: Callable[[Any], Any], things: Sequence, on_error: str, jobs: int | None, progress: bool
-) -> list[Any | AvlibError]:
+def each_usable(task: Callable, things: Sequence, on_error: str, jobs: int | None, progress: bool) -> list[Any]:
     """Apply a task to all things, see `workers.each`; an unusable one is refused, or its error stands for it."""
     check_choice("on_error", on_error, POLICIES)
     return list(each(partial(_result, task, on_error), things, jobs=jobs, progress=progress, doing="extracting"))

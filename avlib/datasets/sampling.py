@@ -11,7 +11,9 @@ from jaxtyping import Float64
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from ..errors import DatasetError, ParameterError
+from ..errors import DatasetError, ParameterError, check_whole
+
+Numbers = Sequence[int] | np.ndarray | Tensor  # one for each item
 
 
 class WordLabelSampler(Sampler[int]):
@@ -26,34 +28,20 @@ class WordLabelSampler(Sampler[int]):
     with fewer than `clips_per_label` clips of a word is filled up with the same ones; where a word lacks a label, its
     other labels fill the places, and it has nothing to be compared with. `report` tells.
 
-    Args:
-        words: `(items,)`, numbers of words; all 0 where there is one word, or any may be compared with any.
-        labels: `(items,)`, numbers of classes.
-        clips_per_label: clips of each label of a word; 2 or more for a loss that needs another one of the same label.
-
-    Raises:
-        DatasetError: no items, or fewer than a batch has.
-        ParameterError: not as many labels as words, fewer words than a batch has, a number that is out of range.
+    `words` and `labels` are numbers for each item; words are all 0 where there is one word, or any may be compared with
+    any. Fewer items or words than a batch has are refused. `clips_per_label` is 2 or more for a loss that needs another
+    clip of the same label.
     """
 
     def __init__(
-        self,
-        words: Sequence[int] | np.ndarray | Tensor,
-        labels: Sequence[int] | np.ndarray | Tensor,
-        words_per_batch: int = 4,
-        clips_per_label: int = 2,
-        seed: int = 0,
+        self, words: Numbers, labels: Numbers, words_per_batch: int = 4, clips_per_label: int = 2, seed: int = 0
     ):
         words, labels = (np.asarray(numbers).tolist() for numbers in (words, labels))
         if len(words) != len(labels):
             raise ParameterError("labels", f"{len(labels)}", f"{len(words)}, as many as words")
-        for name, value, least in (
-            ("words_per_batch", words_per_batch, 1),
-            ("clips_per_label", clips_per_label, 1),
-            ("seed", seed, 0),
-        ):
-            if value < least:
-                raise ParameterError(name, f"{value}", f"{least} or more")
+        check_whole("words_per_batch", words_per_batch, 1)
+        check_whole("clips_per_label", clips_per_label, 1)
+        check_whole("seed", seed, 0)
         self.cells: dict[int, dict[int, list[int]]] = defaultdict(dict)  # by word and label, the clips
         for index, (word, label) in enumerate(zip(words, labels, strict=True)):
             self.cells[word].setdefault(label, []).append(index)
@@ -88,9 +76,7 @@ class WordLabelSampler(Sampler[int]):
     def report(self) -> str:
         """Return how many words lack a label or have too few clips."""
         lacking = sum(len(of_word) < len(self.labels) for of_word in self.cells.values())
-        few = sum(
-            len(self.cells[word][label]) < count for word in self.cells for label, count in self._places(word).items()
-        )
+        few = sum(len(self.cells[word][label]) < n for word in self.cells for label, n in self._places(word).items())
         return (
             f"{lacking} of {len(self.cells)} words lack a label, so that their clips have none to be told from; "
             f"{few} labels of words have fewer clips than a batch takes of them, so that some come twice in it"
@@ -116,14 +102,7 @@ class BalancedSampler(Sampler[tuple[int, int]]):
 
     It gives pairs (index, number of times that this index was drawn before in this epoch), which `CAVMAEDataset`
     takes like an index, so that an item which is drawn often is augmented in another way each time. What it gives
-    follows from (seed, epoch).
-
-    Args:
-        weights: `(items,)`, how often to draw each, such as `cav_mae.balanced_weights`.
-
-    Raises:
-        DatasetError: no item has a weight.
-        ParameterError: a weight is negative or not finite.
+    follows from (seed, epoch), and from weights such as `cav_mae.balanced_weights`, not all 0.
     """
 
     def __init__(self, weights: Float64[Tensor, " items"], seed: int = 0):

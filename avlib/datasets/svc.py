@@ -95,9 +95,8 @@ class Piece(NamedTuple):
 
     def part(self, start: int, frames: int) -> Piece:
         """Return some frames, with the units that they refer to."""
-        mel, hertz, voiced, ids = (
-            track[start : start + frames] for track in (self.mel, self.hertz, self.voiced, self.mel2ph)
-        )
+        tracks = (self.mel, self.hertz, self.voiced, self.mel2ph)
+        mel, hertz, voiced, ids = (track[start : start + frames] for track in tracks)
         units = self.units[int(ids[0]) - 1 : int(ids[-1])]
         return Piece(mel, hertz, voiced, units, ids - ids[0] + 1, self.singer, self.name)
 
@@ -120,11 +119,7 @@ class Batch(NamedTuple):
 
 
 def read_sources(data: str, only: Sequence[str] = ()) -> list[Source]:
-    """List the files of sound and their singers; see `Data.data`.
-
-    Raises:
-        DatasetError: nothing there, no sound files, a table without the two columns, or no file of a singer.
-    """
+    """List the files of sound and their singers; see `Data.data`. There must be one of each singer in `only`."""
     path = existing(data)
     if path.is_dir():
         found = [Source(file, singer or path.name) for file, singer in files_in(path, SOUND_SUFFIXES)]
@@ -196,12 +191,7 @@ def _computed(source: Source, data: Data, encoder: ContentEncoder) -> list[Piece
 
 
 class SVCDataset(ItemDataset):
-    """Pieces of song in memory.
-
-    Args:
-        singers: their names, in the order of their numbers.
-        seed: of the crops, which follow from (seed, epoch, index).
-    """
+    """Pieces of song in memory; `singers` are in the order of their numbers."""
 
     def __init__(self, pieces: Sequence[Piece], singers: Sequence[str], crop: int = 0, seed: int = 0, notes: str = ""):
         super().__init__(pieces, seed, "raise")
@@ -232,11 +222,6 @@ class SVCDataset(ItemDataset):
         counts = torch.tensor([[len(piece.mel), len(piece.units), piece.singer] for piece in pieces])
         return Batch(padded("mel", SVC_FLOOR), *map(padded, _ARRAYS[1:]), *counts.unbind(1))
 
-    def batch(self, first: int = 0, count: int | None = None) -> Batch:
-        """Return some items at once, from the `first` on; all when `count` is None."""
-        end = len(self) if count is None else min(len(self), first + count)
-        return self.collate([self[index] for index in range(first, end)])
-
     def report(self) -> str:
         """Return the number of pieces, their singers, and remarks on files."""
         seconds = sum(len(piece.mel) for piece in self.pieces) * SVC_HOP / SVC_SAMPLE_RATE
@@ -248,9 +233,7 @@ class LengthBuckets(Sampler[int]):
 
     Items are shuffled, sorted by length within pools of `pool` batches, and cut into batches, which are shuffled: in an
     epoch each item comes once; of fewer items than a batch has, some come again. Published: sorted once, so that every
-    epoch has the same batches.
-
-    Draws follow from (seed, epoch).
+    epoch has the same batches. Draws follow from (seed, epoch).
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int = 0, pool: int = 8):

@@ -23,12 +23,7 @@ class VoiceBatch(NamedTuple):
 
 
 class Voices(ItemDataset):
-    """Windows of labelled sound.
-
-    Args:
-        items: pairs of sound `(samples,)`, int16 at 16 kHz, and labels `(samples // 320,)`.
-        seed: of the windows, which follow from (seed, epoch, index).
-    """
+    """Windows of labelled sound: pairs of `(samples,)`, int16 at 16 kHz, and labels `(samples // 320,)`."""
 
     def __init__(self, items: Sequence[tuple[Tensor, Tensor]], window: int, seed: int = 0):
         super().__init__(items, seed, "raise")

@@ -16,18 +16,15 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from .. import checkpoints
-from ..errors import CheckpointError, check_whole
+from ..errors import CheckpointError
 from ..models.recognizer import Recognizer
-from .units import ContentEncoder, content_encoder, recognizer_encoder
+from .units import ContentEncoder, centroids_of, content_encoder, recognizer_encoder
 
 
 class UnitExtractor:
-    """Extractor of units, `(samples,)` and a rate to `(U,)`.
+    """Extractor of units, `(samples,)` and a rate to `(U,)`, by an encoder of frames at 50 Hz and K centroids.
 
-    Args:
-        encoder: of frames at 50 Hz; see `avlib.extract.units`.
-        centroids: `(K, width)`.
-        encoder_path: weights of an encoder that is not a small recogniser, for `from_checkpoint`.
+    `encoder_path` are the weights of an encoder that is not a small recogniser, for `from_checkpoint`.
     """
 
     def __init__(self, encoder: ContentEncoder, centroids: Float[Tensor, "units width"], encoder_path: str = ""):
@@ -54,11 +51,7 @@ class UnitExtractor:
 
     @classmethod
     def from_checkpoint(cls, path: Path | str, encoder_path: str = "") -> UnitExtractor:
-        """Read what `save` wrote.
-
-        Args:
-            path: the folder.
-            encoder_path: where the weights of the encoder are now, if elsewhere.
+        """Read what `save` wrote; `encoder_path` is where the weights of the encoder are now, if elsewhere.
 
         Raises:
             CheckpointError: another folder, or the encoder has other weights, and so other units.
@@ -77,20 +70,9 @@ class UnitExtractor:
 
 
 def fit_units(
-    encoder: ContentEncoder,
-    sounds: Iterable[tuple[Float[Tensor, " samples"], int]],
-    clusters: int = 50,
-    *,
+    encoder: ContentEncoder, sounds: Iterable[tuple[Float[Tensor, " samples"], int]], clusters: int = 50, *,
     seed: int = 0,
-) -> UnitExtractor:
-    """Cluster the frames of sounds, waveforms with their rates, by scikit-learn's MiniBatchKMeans.
-
-    Raises:
-        ParameterError: fewer frames than clusters.
-    """
-    from sklearn.cluster import MiniBatchKMeans
-
+) -> UnitExtractor:  # fmt: skip
+    """Cluster the frames of sounds, waveforms with their rates; see `centroids_of`."""
     frames = torch.cat([torch.zeros(0, encoder.width), *(encoder(*sound) for sound in sounds)])
-    check_whole("clusters", clusters, 2, len(frames))
-    fitted = MiniBatchKMeans(clusters, random_state=seed, n_init=3, batch_size=2048).fit(frames.numpy())
-    return UnitExtractor(encoder, torch.from_numpy(fitted.cluster_centers_).float())
+    return UnitExtractor(encoder, centroids_of(frames, clusters, seed))

@@ -31,12 +31,13 @@ CONTEXT = 1.0  # seconds of sound around a piece, after which its pitch is that 
 # Boersma's settings, as tried on synthetic and real song; costs are per 10 ms.
 CANDIDATES, VOICING, SILENCE, OCTAVE_COST, JUMP_COST, VOICING_COST = 15, 0.45, 0.03, 0.01, 0.35, 0.14
 TONE = 0.97  # correlation of a tone above the range; a formant there has less
-GATE = 10 ** (
-    -30 / 20
-)  # of the RMS of loud frames; at -25 dB a soft "i" is lost, and reverberation has 6 % fewer voiced
+# Of the RMS of loud frames; at -25 dB a soft "i" is lost, and reverberation has 6 % fewer voiced frames.
+GATE = 10 ** (-30 / 20)
 ANALYSIS_RATE = 16000  # Hz, about
 _FRAMES = 256  # in memory at once: they stay in the processor's cache
 _SILENT = 1e-6  # a peak below it is digital silence
+
+Sound = Float[Tensor, " samples"] | Iterable[Float[Tensor, " samples"]]  # whole, or its pieces
 
 
 @dataclass(frozen=True)
@@ -90,17 +91,11 @@ class Pitch:
 
 
 def pitch(
-    waveform: Float[Tensor, " samples"],
-    rate: int,
-    hop_length: int = 512,
-    method: str = "autocorrelation",
-    *,
-    check: str | None = None,
-    lowest: float | int = RANGE[0],
-    highest: float | int = RANGE[1],
+    waveform: Float[Tensor, " samples"], rate: int, hop_length: int = 512, method: str = "autocorrelation", *,
+    check: str | None = None, lowest: float | int = RANGE[0], highest: float | int = RANGE[1],
     level: Level | None = None,
-) -> Pitch:
-    """Pitch and voicing of an isolated voice, at the centres of the mel frames.
+) -> Pitch:  # fmt: skip
+    """Pitch and voicing of an isolated voice, at the centres of the mel frames, `(k + 0.5) * hop_length / rate` s.
 
     Memory does not grow with the length, apart from the result and 150 bytes a frame. A long sound may be taken in
     pieces: cut at multiples of `hop_length`, with `CONTEXT` seconds more on both sides and the `level` of the whole, a
@@ -114,11 +109,8 @@ def pitch(
         lowest: Hz; what is lower counts as unvoiced.
         highest: Hz; what is higher is clipped to it.
 
-    Returns:
-        Pitch of `samples // hop_length` frames, frame k at `(k + 0.5) * hop_length / rate` s, on the waveform's device.
-
     Raises:
-        ParameterError: stereo, integers or NaN, an unknown method, or one whose package is missing.
+        ParameterError: stereo, integers or NaN, or a method whose package is missing.
         TooShortError: less than a hop.
     """
     check_whole("rate", rate, 4000, 1_000_000)
@@ -155,7 +147,7 @@ def fill_unvoiced(hertz: Float[Tensor, " frames"], voiced: Bool[Tensor, " frames
     return torch.where(voiced, hertz, torch.from_numpy(filled).to(hertz))
 
 
-def sound_level(waveform: Float[Tensor, " samples"] | Iterable[Float[Tensor, " samples"]], rate: int) -> Level:
+def sound_level(waveform: Sound, rate: int) -> Level:
     """Measure the level of a sound, or of all its pieces.
 
     The 99th percentile of the peaks and the 95th of the RMS in 20 ms, so that a click does not count; without offset.
@@ -164,9 +156,7 @@ def sound_level(waveform: Float[Tensor, " samples"] | Iterable[Float[Tensor, " s
     return Level(float(np.percentile(peaks, 99)), float(np.percentile(rms, 95))) if len(peaks) else Level(0.0, 0.0)
 
 
-def block_levels(
-    waveform: Float[Tensor, " samples"] | Iterable[Float[Tensor, " samples"]], size: int
-) -> tuple[np.ndarray, np.ndarray, int]:
+def block_levels(waveform: Sound, size: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Half the range, and the deviation, of every `size` samples (the last may have fewer), and the number of samples.
 
     Checks the sound, in pieces of constant memory.
@@ -328,9 +318,8 @@ def _pyin(take: _Take) -> np.ndarray:
     found, rate, step = np.zeros(take.frames), take.analysis_rate, take.step
     for first, last, around, sound in take.blocks(4096, CONTEXT, rate):
         sound = np.pad(sound[step // 2 :], (0, 1024))  # librosa's frame k is centred at k hops
-        hertz, voiced, _ = pyin(
-            sound, fmin=40, fmax=take.highest, sr=rate, frame_length=1024, hop_length=step, resolution=0.2
-        )
+        how = {"sr": rate, "frame_length": 1024, "hop_length": step, "resolution": 0.2}
+        hertz, voiced, _ = pyin(sound, fmin=40, fmax=take.highest, **how)
         found[first:last] = np.where(voiced, hertz, 0)[around : around + last - first]
     return found
 
@@ -371,9 +360,8 @@ def _package(name: str, install: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError as error:
-        advice = f"Run: pip install {install}"
         found = f"{name} cannot be imported ({error})"
-        raise ParameterError("method", found, "an installed package", advice) from error
+        raise ParameterError("method", found, "an installed package", f"Run: pip install {install}") from error
 
 
 def _by_network(take: _Take, infer: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

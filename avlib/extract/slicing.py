@@ -5,15 +5,12 @@ Source: prophesier/diff-svc (`infer_tools/slicer.py`), in steps of 10 ms.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor
 
 from ..errors import check_number, check_whole
-from .pitch import block_levels
+from .pitch import Sound, block_levels
 
 _PAUSE, _REACH, _WINDOW = 30, 50, 2  # blocks of 10 ms: shortest pause, farthest cut from its ends, RMS
 
@@ -27,14 +24,10 @@ class Slice(NamedTuple):
 
 
 def slices(
-    waveform: Float[Tensor, " samples"] | Iterable[Float[Tensor, " samples"]],
-    rate: int,
-    *,
-    threshold: float | int = -40.0,
-    shortest: float | int = 5.0,
+    waveform: Sound, rate: int, *, threshold: float | int = -40.0, shortest: float | int = 5.0,
     longest: float | int | None = None,
-) -> list[Slice]:
-    """Cut a sound in its pauses, as diff-svc does before a conversion.
+) -> list[Slice]:  # fmt: skip
+    """Cut a sound in its pauses, as diff-svc does before a conversion; slices have no gaps, from 0 to the end.
 
     A pause is 300 ms or more below the threshold. It is cut at the quietest 20 ms within 500 ms of its ends, and in the
     middle of it at most. A pause less than `shortest` after the one before is not cut, and neither is such a sound.
@@ -45,12 +38,6 @@ def slices(
         shortest: seconds of sound between two pauses.
         longest: seconds; sound without a pause is cut at its quietest 20 ms in the second half of them. None leaves it
             whole, as published.
-
-    Returns:
-        Slices without gaps, sound and pauses, from 0 to the end; none of no samples.
-
-    Raises:
-        ParameterError: stereo, integers or NaN, or a setting out of range.
     """
     check_whole("rate", rate, 1000)
     check_number("threshold", threshold, -120, 0)

@@ -57,17 +57,10 @@ class ContentEncoder:
     rate = UNIT_RATE
 
     def __init__(
-        self,
-        name: str,
-        network: nn.Module,
-        width: int,
-        *,
-        pad: int | None = 40,
-        chunk_seconds: float | int = CHUNK_SECONDS,
-        context_seconds: float | int = CONTEXT_SECONDS,
-        device: torch.device | str = "cpu",
-        function: Callable[[Tensor], Tensor] | None = None,
-    ):
+        self, name: str, network: nn.Module, width: int, *, pad: int | None = 40,
+        chunk_seconds: float | int = CHUNK_SECONDS, context_seconds: float | int = CONTEXT_SECONDS,
+        device: torch.device | str = "cpu", function: Callable[[Tensor], Tensor] | None = None,
+    ):  # fmt: skip
         check_number("chunk_seconds", chunk_seconds, 1, math.inf)
         check_number("context_seconds", context_seconds, 0, math.inf)
         if pad is not None:
@@ -98,9 +91,8 @@ class ContentEncoder:
         count = len(sound) // UNIT_HOP
         if not count:
             raise TooShortError("waveform", f"{len(waveform)} samples", "at least 0.02 s, one unit", "Take more of it.")
-        chunk, context = (
-            round(min(seconds * UNIT_RATE, count)) for seconds in (self.chunk_seconds, self.context_seconds)
-        )
+        lengths = (self.chunk_seconds, self.context_seconds)
+        chunk, context = (round(min(seconds * UNIT_RATE, count)) for seconds in lengths)
         pieces = []
         for start in range(0, count, chunk):
             low, high = max(0, start - context), min(count, start + chunk + context)
@@ -140,12 +132,7 @@ def _posteriors(model: nn.Module, sound: Tensor) -> Tensor:
 
 
 def content_encoder(
-    name: str,
-    path: Path | str | None = None,
-    *,
-    width: int | None = None,
-    layer: int | None = None,
-    **options: object,
+    name: str, path: Path | str | None = None, *, width: int | None = None, layer: int | None = None, **options: object
 ) -> ContentEncoder:
     """Read an encoder from files; nothing is fetched.
 
@@ -158,7 +145,6 @@ def content_encoder(
         options: of `ContentEncoder`; `pad=0` gives ContentVec's units as published, apart from the last one.
 
     Raises:
-        ParameterError: an unknown name, no path, or a width or layer that the model does not have.
         CheckpointError: a file is missing or damaged, of fairseq, or does not fit; or the model's rate is not 50 Hz.
     """
     check_choice("name", name, ENCODERS)
@@ -341,17 +327,20 @@ def kmeans_mel(sound: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch un
 def fit_kmeans(
     sounds: Iterable[tuple[Float[Tensor, " samples"], int] | Path | str], clusters: int = 100, *, seed: int = 0
 ) -> KMeans:
-    """Cluster the mel frames of sounds, files or waveforms with their rates, by scikit-learn's MiniBatchKMeans.
+    """Cluster the mel frames of sounds, files or waveforms with their rates; see `centroids_of`."""
 
-    Raises:
-        ParameterError: fewer frames than clusters.
-    """
+    def mel(sound: tuple[Tensor, int] | Path | str) -> Tensor:
+        waveform = resampled(*sound) if isinstance(sound, tuple) else read_audio(sound, UNIT_SAMPLE_RATE)
+        return kmeans_mel(waveform[None])[0]
+
+    frames = torch.cat([torch.zeros(0, KMEANS_MELS), *map(mel, sounds)])
+    return KMeans(centroids_of(frames, clusters, seed))
+
+
+def centroids_of(frames: Float[Tensor, "frames values"], clusters: int, seed: int) -> Float[Tensor, "clusters values"]:
+    """Return the centroids of frames, at least as many, by scikit-learn's MiniBatchKMeans."""
     from sklearn.cluster import MiniBatchKMeans
 
-    waveforms = (
-        read_audio(sound, UNIT_SAMPLE_RATE) if isinstance(sound, Path | str) else resampled(*sound) for sound in sounds
-    )
-    frames = torch.cat([torch.zeros(0, KMEANS_MELS), *(kmeans_mel(waveform[None])[0] for waveform in waveforms)])
     check_whole("clusters", clusters, 2, len(frames))
     fitted = MiniBatchKMeans(clusters, random_state=seed, n_init=3, batch_size=2048).fit(frames.numpy())
-    return KMeans(torch.from_numpy(fitted.cluster_centers_))
+    return torch.from_numpy(fitted.cluster_centers_).float()

@@ -11,6 +11,9 @@ from torch.nn import functional as F
 
 from ..errors import ParameterError, check_number
 
+Waveform = Float[Tensor, " samples"]
+Fbank = Float[Tensor, "frames mels"]
+
 
 def mix(first: Float[Tensor, "*shape"], second: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
     """Mixup: `share` of the first and the rest of the second.
@@ -22,9 +25,7 @@ def mix(first: Float[Tensor, "*shape"], second: Float[Tensor, "*shape"], share: 
     return share * first + (1 - share) * second
 
 
-def mix_waveforms(
-    first: Float[Tensor, " samples"], second: Float[Tensor, " others"], share: float
-) -> Float[Tensor, " samples"]:
+def mix_waveforms(first: Waveform, second: Float[Tensor, " others"], share: float) -> Waveform:
     """Mixup of two sounds, each minus its mean; the second is padded or cut.
 
     As in the published `_wav2fbank`, where the mix then loses its mean once more, as in `cav_mae_fbank`.
@@ -35,21 +36,14 @@ def mix_waveforms(
 
 
 def mask_bands(
-    fbank: Float[Tensor, "*batch frames mels"],
-    freq_width: int = 0,
-    time_width: int = 0,
+    fbank: Float[Tensor, "*batch frames mels"], freq_width: int = 0, time_width: int = 0,
     generator: torch.Generator | None = None,
-) -> Float[Tensor, "*batch frames mels"]:
-    """SpecAugment as in torchaudio: zero a band of bins and of frames.
+) -> Float[Tensor, "*batch frames mels"]:  # fmt: skip
+    """SpecAugment as in torchaudio: zero a band of bins and of frames, 48 and 192 in the published fine-tuning.
 
     The width of each is uniform from 0 to below the given one, its start uniform where it fits, the same for the whole
-    batch. CAV-MAE masks before it normalises, so the bands end up at the level of the padding, +1.13.
-
-    Args:
-        fbank: `(..., frames, mels)`, not normalised.
-        freq_width: mel bins; 48 in the published fine-tuning. 0 masks none, and draws nothing.
-        time_width: frames; 192 there.
-        generator: on the CPU.
+    batch; of width 0 nothing is masked or drawn. CAV-MAE masks before it normalises, so the bands end up at the level
+    of the padding, +1.13. The generator is on the CPU.
     """
     for axis, width in ((-1, freq_width), (-2, time_width)):
         size = fbank.shape[axis]
@@ -66,10 +60,8 @@ def random_band(
 ) -> Bool[Tensor, "*batch size"]:
     """One band of SpecAugment as torchaudio places it, True = hidden.
 
-    Args:
-        drawn: `(..., 2)`, uniform in [0, 1): for its width and for its start.
-        width: upper limit of the band's width, or `valid` where that is less; exclusive.
-        valid: `(...,)`, how many positions may be hidden, from the first on.
+    `drawn` is uniform in [0, 1), for the band's width, which is below `width` and `valid`, and for its start; the first
+    `valid` positions may be hidden.
     """
     hidden = drawn[..., 0] * valid.clamp(max=width)
     start = (drawn[..., 1] * (valid - hidden)).long()[..., None]
@@ -77,17 +69,13 @@ def random_band(
     return (place >= start) & (place < start + hidden.long()[..., None])
 
 
-def add_noise(
-    fbank: Float[Tensor, "frames mels"], generator: torch.Generator | None = None
-) -> Float[Tensor, "frames mels"]:
+def add_noise(fbank: Fbank, generator: torch.Generator | None = None) -> Fbank:
     """Add CAV-MAE's noise: uniform per bin, times a uniform number over 10."""
     noise = torch.rand(fbank.shape, generator=generator) * torch.rand(1, generator=generator) / 10
     return fbank + noise.to(fbank)
 
 
-def roll_time(
-    fbank: Float[Tensor, "frames mels"], generator: torch.Generator | None = None
-) -> Float[Tensor, "frames mels"]:
+def roll_time(fbank: Fbank, generator: torch.Generator | None = None) -> Fbank:
     """Roll the fbank by a number of frames that is uniform in [-frames, frames)."""
     frames = len(fbank)
     return fbank.roll(int(torch.randint(-frames, frames, (1,), generator=generator)), 0)

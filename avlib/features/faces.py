@@ -23,14 +23,7 @@ Crop = UInt8[Tensor, "3 side side"]  # 96 x 96; blue, green, red
 
 
 def check_boxes(boxes: Any, count: int | None = None, subject: object = "boxes") -> list[Box | None]:
-    """Return boxes as numbers, None for a frame without a face.
-
-    Args:
-        boxes: for each frame x1, y1, x2, y2 in pixels, or None.
-
-    Raises:
-        ParameterError: another number of boxes, or one that is not four finite numbers.
-    """
+    """Return boxes as numbers, x1, y1, x2, y2 in pixels, None for a frame without a face; refuse all else."""
     if isinstance(boxes, str | bytes | Mapping) or not hasattr(boxes, "__len__"):
         raise ParameterError(subject, f"{boxes!r}"[:80], "a list with [x1, y1, x2, y2] or None for each frame")
     if count is not None and len(boxes) != count:
@@ -52,12 +45,8 @@ def _edges(box: Any, subject: str) -> Box:
 def face_places(boxes: Sequence, height: int, width: int, missing: str = "keep") -> list[Place | None]:
     """Return the pixels of each box that lie in the picture; None if there are none.
 
-    Args:
-        missing: "keep" keeps None where there is no face. "fill" takes the place of the frame before, and at the
-            beginning that of the first face.
-
-    Raises:
-        ParameterError: "fill", and no frame has a face.
+    With `missing` "fill" a frame without a face takes the place of the one before, and at the beginning that of the
+    first face; there must be one.
     """
     check_choice("missing", missing, MISSING)
     places = [box and _inside(box, height, width) for box in boxes]

@@ -20,42 +20,34 @@ from .lengths import all_hold
 FADED = 0.95  # of half the sample rate: harmonics fade out from here
 _PIECE = 1 << 14  # samples that are summed at a time: they stay in the processor's cache
 
+Track = Float[Tensor, "batch frames"]
+
 
 def turns(
-    hertz: Float[Tensor, "batch frames"],
-    sample_rate: int,
-    hop_length: int,
-    phase: float | int | Float[Tensor, " batch"] = 0.0,
+    hertz: Track, sample_rate: int, hop_length: int, phase: float | int | Float[Tensor, " batch"] = 0.0
 ) -> Float[Tensor, "batch samples"]:
-    """Phase of the fundamental at each sample, in turns.
+    """Phase of the fundamental at each sample, in turns; float64, not reduced to [0, 1).
 
-    A song made in pieces continues where `phase` is that of `phases`. Half a frame at both ends of a piece has the
-    pitch of its outermost frame, so that pieces share a frame or more.
+    A song made in pieces continues where `phase`, the turns at sample 0, is that of `phases`. Half a frame at both ends
+    of a piece has the pitch of its outermost frame, so that pieces share a frame or more.
 
     Args:
         hertz: pitch at `(k + 0.5) * hop_length` samples, linear between and constant beyond these; continuous through
             unvoiced frames, since a zero makes the pitch glide there. Neither NaN nor negative.
-        phase: turns at sample 0.
-
-    Returns:
-        float64 (batch, frames * hop_length), not reduced to [0, 1).
     """
     return _cropped(_angles(hertz, sample_rate, hop_length, phase), hertz.shape[1], hop_length)
 
 
-def phases(hertz: Float[Tensor, "batch frames"], sample_rate: int, hop_length: int) -> Float[Tensor, "batch frames"]:
+def phases(hertz: Track, sample_rate: int, hop_length: int) -> Track:
     """Turns of the fundamental at the start of each frame, for the `phase` of a piece that begins there."""
     half = hertz.double() * (hop_length / 2 / sample_rate)  # turns in half a frame
     return (half[:, :1] + F.pad(half[:, 1:] + half[:, :-1], (1, 0)).cumsum(1) - half) % 1
 
 
 def harmonics(
-    hertz: Float[Tensor, "batch frames"],
-    amplitudes: Float[Tensor, "batch frames harmonics"] | Complex[Tensor, "batch frames harmonics"],
-    sample_rate: int,
-    hop_length: int,
-    phase: float | int | Float[Tensor, " batch"] = 0.0,
-) -> Float[Tensor, "batch samples"]:
+    hertz: Track, amplitudes: Float[Tensor, "batch frames harmonics"] | Complex[Tensor, "batch frames harmonics"],
+    sample_rate: int, hop_length: int, phase: float | int | Float[Tensor, " batch"] = 0.0,
+) -> Float[Tensor, "batch samples"]:  # fmt: skip
     """Sum of harmonics `amplitude_k * sin(2 pi k turns)`, differentiable.
 
     Amplitudes are of harmonics 1, 2, ... at the times of `hertz`; for the other arguments see `turns`. The angle of a

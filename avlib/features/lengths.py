@@ -8,26 +8,23 @@ from torch import Tensor
 
 from ..errors import ParameterError, TooShortError
 
+Waveform = Float[Tensor, "batch samples"]
+
 
 def valid_mask(lengths: Int[Tensor, " batch"], size: int) -> Bool[Tensor, "batch places"]:
     """Mask of the first `lengths` of `size` positions in each row, True = valid."""
     return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
-def without_padding(
-    waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
-) -> Float[Tensor, "batch samples"]:
+def without_padding(waveform: Waveform, lengths: Int[Tensor, " batch"]) -> Waveform:
     """Set samples beyond the lengths to zero."""
     return waveform.where(valid_mask(lengths, waveform.shape[1]), waveform.new_zeros(()))
 
 
 def check_lengths(lengths: Tensor | None, shape: tuple, shortest: int = 1, note: str = "") -> None:
-    """Refuse lengths that do not fit a batch of waveforms, and too short clips.
+    """Refuse lengths that do not fit waveforms of a shape `(batch, samples)`, and too short clips; None: all are valid.
 
-    Args:
-        lengths: the number of valid samples in each row; None: all.
-        shape: of the waveforms, `(batch, samples)`.
-        note: is appended to it in the message.
+    `note` is appended to the shortest length in the message.
     """
     if lengths is None:
         enough = shape[-1] >= shortest
@@ -44,7 +41,7 @@ def check_lengths(lengths: Tensor | None, shape: tuple, shortest: int = 1, note:
         raise TooShortError("waveform", found, f"at least {shortest}{note}", "Leave that clip out, or take more of it.")
 
 
-def check_finite(waveform: Float[Tensor, "batch samples"]) -> None:
+def check_finite(waveform: Waveform) -> None:
     """Raise a ParameterError that lists rows with NaN or infinite samples."""
     finite = waveform.isfinite().all(dim=1)
     if not all_hold(finite):

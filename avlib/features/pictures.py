@@ -8,6 +8,9 @@ from torch import Tensor
 
 from ..errors import ParameterError, check_choice
 
+Frames = UInt8[Tensor, "frames 3 height width"]  # RGB
+Cropped = UInt8[Tensor, "frames 3 size size"]
+
 # ImageNet's colour statistics, RGB, of pixels in [0, 1].
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -19,13 +22,8 @@ def cav_mae_frame_indices(
     """Indices of the frames that CAV-MAE's extraction takes (`src/preprocess/extract_video_frame.py`).
 
     It divides the first `max_seconds` of a clip, or all of a shorter one, into `total_frames` equal parts and takes
-    the frame *before* the first of each part, since OpenCV is sent to index `k - 1` and reads from there.
-
-    Args:
-        max_seconds: later frames are never used; 10 as published.
-
-    Returns:
-        `total_frames` indices from 0 up; of a clip with fewer frames, some come twice.
+    the frame *before* the first of each part, since OpenCV is sent to index `k - 1` and reads from there. Of a clip
+    with fewer frames, some come twice.
     """
     if frame_count < 1 or not frame_rate > 0 or total_frames < 1 or not max_seconds > 0:
         found = f"{frame_count} frames at {frame_rate} Hz, {total_frames} wanted from {max_seconds} s"
@@ -34,30 +32,21 @@ def cav_mae_frame_indices(
     return [max(0, int(i * (usable / total_frames)) - 1) for i in range(total_frames)]
 
 
-def cav_mae_image(
-    frames: UInt8[Tensor, "frames 3 height width"], size: int = 224, *, normalize: bool = True
-) -> Float[Tensor, "frames 3 size size"]:
+def cav_mae_image(frames: Frames, size: int = 224, *, normalize: bool = True) -> Float[Tensor, "frames 3 size size"]:
     """The published input of CAV-MAE's visual branch: resized, centre cropped, normalised.
 
-    The published pipeline stores each picture as JPEG in between; that loss is not imitated here.
-
-    Args:
-        frames: `(frames, 3, height, width)`, uint8 RGB, on any device; see `crop_pictures`.
-        normalize: by ImageNet's mean and deviation; False leaves pixels in [0, 1].
+    The published pipeline stores each picture as JPEG in between; that loss is not imitated here. Without `normalize`
+    pixels are in [0, 1].
     """
     pictures = crop_pictures(frames, size)
     return normalize_pictures(pictures) if normalize else pictures.float() / 255
 
 
-def crop_pictures(
-    frames: UInt8[Tensor, "frames 3 height width"], size: int = 224, *, interpolation: str = "bilinear"
-) -> UInt8[Tensor, "frames 3 size size"]:
+def crop_pictures(frames: Frames, size: int = 224, *, interpolation: str = "bilinear") -> Cropped:
     """Resize the shorter side to `size` by Pillow, with anti-aliasing, and crop the centre.
 
-    Args:
-        frames: `(frames, 3, height, width)`, uint8 RGB, on any device; resized on the CPU.
-        interpolation: "bilinear" as the published extraction, or "bicubic" as its loader, which changes nothing on
-            pictures that have that size already.
+    `interpolation` is "bilinear" as the published extraction, or "bicubic" as its loader, which changes nothing on
+    pictures that have that size already.
     """
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as T

@@ -35,6 +35,8 @@ SVC_FLOOR = math.log(SVC_POWER_FLOOR) * LOG10_OF_E  # -4.99999475, digital silen
 VOCODER_RANGE = (-6.0, 1.5)  # log10 mel that the vocoder takes
 _LOUDEST = 10.0  # a peak above it is no sound in [-1, 1], whatever was mixed
 
+Edge = Float[Tensor, " mels"]  # lowest or highest value of each bin
+
 
 def svc_log_mel(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*batch frames mels"]:
     """The published log10 mel spectrogram of diff-svc, 128 bins at 44.1 kHz.
@@ -43,11 +45,7 @@ def svc_log_mel(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*ba
     librosa's mel filters, 40 Hz to 16 kHz, Slaney's scale and norm; the natural logarithm, floored at 1e-5, times
     0.434294. In the precision of the waveform: float32, as published, is off by up to 0.01 in bins 100 dB below others.
 
-    Args:
-        waveform: mono, 44.1 kHz, in [-1, 1].
-
-    Returns:
-        `(..., samples // 512, 128)`: time, mel; from -5 (silence) to about 2, on the waveform's device.
+    Mono in [-1, 1] at 44.1 kHz gives `(..., samples // 512, 128)`: time, mel; from -5 (silence) to about 2.
 
     Raises:
         ParameterError: integers, NaN, or samples far outside [-1, 1].
@@ -123,9 +121,7 @@ def mel2ph_nearest(frames: int, units: int) -> Int[Tensor, " frames"]:
     return (centres // (2 * SVC_SAMPLE_RATE * UNIT_HOP)).clamp(max=units - 1) + 1
 
 
-def spectrogram_range(
-    mels: Iterable[Float[Tensor, "_ mels"]],
-) -> tuple[Float[Tensor, " mels"], Float[Tensor, " mels"]]:
+def spectrogram_range(mels: Iterable[Float[Tensor, "_ mels"]]) -> tuple[Edge, Edge]:
     """Lowest and highest value of each bin over mel spectrograms of any lengths, without padding.
 
     The published `spec_min` and `spec_max`, of the training items alone.
@@ -140,8 +136,8 @@ def spectrogram_range(
 class RangeComparison(NamedTuple):
     """Two spectrogram ranges beside each other: `b` minus `a` in dB."""
 
-    minima: Float[Tensor, " mels"]
-    maxima: Float[Tensor, " mels"]
+    minima: Edge
+    maxima: Edge
     gain: float  # median of the maxima
     alike: int  # bins whose maxima differ by it, within 0.01 dB
     sentence: str

@@ -50,6 +50,11 @@ VOCODER_HOP = 256
 VOCODER_MELS = 80
 SPEAKER_MELS = 40
 
+Waveform = Float[Tensor, "*batch samples"]
+Frames = Float[Tensor, "*batch window"]
+Fbank = Float[Tensor, "*batch frames mels"]
+LogMel = Float[Tensor, "*batch mels frames"]
+
 
 def _exact(waveform: Tensor) -> Tensor:
     """In float32, or float64 if it is that: half precision has no FFT on a CPU."""
@@ -67,9 +72,7 @@ def frame_geometry(sample_rate: int) -> tuple[int, int, int]:
     return window, hop, 1 << (window - 1).bit_length()
 
 
-def cut_frames(
-    waveform: Float[Tensor, "*batch samples"], window: int, hop: int
-) -> Float[Tensor, "*batch frames window"]:
+def cut_frames(waveform: Waveform, window: int, hop: int) -> Float[Tensor, "*batch frames window"]:
     """Cut into overlapping frames, `(samples - window) // hop + 1`, without partial ones."""
     samples = waveform.shape[-1]
     if samples < window:
@@ -78,18 +81,18 @@ def cut_frames(
     return waveform.unfold(-1, window, hop)
 
 
-def remove_mean(frames: Float[Tensor, "*batch window"]) -> Float[Tensor, "*batch window"]:
+def remove_mean(frames: Frames) -> Frames:
     """Subtract each frame's mean, so that no constant offset reaches the spectrum."""
     return frames - frames.mean(dim=-1, keepdim=True)
 
 
-def preemphasize(frames: Float[Tensor, "*batch window"], amount: float = 0.97) -> Float[Tensor, "*batch window"]:
-    """Subtract `amount` times the sample before, which raises high frequencies.
+def preemphasize(frames: Frames) -> Frames:
+    """Subtract 0.97 times the sample before, which raises high frequencies.
 
     The first sample of a frame stands in for the one before it, as in Kaldi.
     """
     before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
-    return frames - amount * before
+    return frames - 0.97 * before
 
 
 def window_function(
@@ -103,27 +106,22 @@ def window_function(
     return window if name == "hanning" else window.pow(0.85)
 
 
-def power_spectrum(frames: Float[Tensor, "*batch window"], n_fft: int) -> Float[Tensor, "*batch bins"]:
+def power_spectrum(frames: Frames, n_fft: int) -> Float[Tensor, "*batch bins"]:
     """Squared magnitude of each frame's FFT, `n_fft // 2 + 1` bins."""
     return torch.fft.rfft(frames, n_fft).abs().square()
 
 
 def mel_filters(
-    n_mels: int,
-    n_fft: int,
-    sample_rate: int,
-    low: float = 20.0,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
+    n_mels: int, n_fft: int, sample_rate: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> Float[Tensor, "mels bins"]:
-    """Kaldi's mel filters from `low` Hz to half the sample rate.
+    """Kaldi's mel filters from 20 Hz to half the sample rate.
 
     Triangles of equal width in mel, 1127 ln(1 + f / 700), that overlap by half, peak at 1 and are not normalised by
     area. The last FFT bin has weight 0 in each.
     """
     from torchaudio.compliance.kaldi import get_mel_banks
 
-    filters, _ = get_mel_banks(n_mels, n_fft, float(sample_rate), low, 0.0, 100.0, -500.0, 1.0)
+    filters, _ = get_mel_banks(n_mels, n_fft, float(sample_rate), 20.0, 0.0, 100.0, -500.0, 1.0)
     return F.pad(filters, (0, 1)).to(device, dtype)
 
 
@@ -133,18 +131,11 @@ def floored_log(power: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def kaldi_fbank(
-    waveform: Float[Tensor, "*batch samples"],
-    sample_rate: int = SAMPLE_RATE,
-    n_mels: int = CAV_MAE_MELS,
-    window: str = "hanning",
-) -> Float[Tensor, "*batch frames mels"]:
+    waveform: Waveform, sample_rate: int = SAMPLE_RATE, n_mels: int = CAV_MAE_MELS, window: str = "hanning"
+) -> Fbank:
     """Log-mel filterbank energies of `torchaudio.compliance.kaldi.fbank`, without dither, batched.
 
-    Args:
-        waveform: `(..., samples)`. Computed in float32, or float64 if it is that.
-
-    Returns:
-        `(..., (samples - window) // hop + 1, n_mels)`, on the device and in the dtype of the waveform.
+    `(..., (samples - window) // hop + 1, n_mels)`, computed in float32, or float64 if the waveform is that.
 
     Raises:
         TooShortError: less than 25 ms of sound.
@@ -161,16 +152,10 @@ def kaldi_fbank(
 
 
 def cav_mae_fbank(
-    waveform: Float[Tensor, "*batch samples"],
-    sample_rate: int = SAMPLE_RATE,
-    *,
-    lengths: Int[Tensor, " batch"] | None = None,
-    target_length: int = CAV_MAE_FRAMES,
-    n_mels: int = CAV_MAE_MELS,
-    normalize: bool = True,
-    mean: float = CAV_MAE_MEAN,
-    std: float = CAV_MAE_STD,
-) -> Float[Tensor, "*batch frames mels"]:
+    waveform: Waveform, sample_rate: int = SAMPLE_RATE, *, lengths: Int[Tensor, " batch"] | None = None,
+    target_length: int = CAV_MAE_FRAMES, n_mels: int = CAV_MAE_MELS, normalize: bool = True,
+    mean: float = CAV_MAE_MEAN, std: float = CAV_MAE_STD,
+) -> Fbank:  # fmt: skip
     """The published input of CAV-MAE's audio branch (`src/dataloader.py`, `_wav2fbank`).
 
     The waveform loses its mean; its fbank is padded with zeros at the end, or cut, to `target_length`, then normalised.
@@ -178,14 +163,9 @@ def cav_mae_fbank(
 
     Args:
         waveform: `(samples,)` or `(batch, samples)`, mono.
-        sample_rate: in Hz; 16 kHz as published.
         lengths: `(batch,)`, valid samples of each row of a padded batch; a row then gives what it gives alone.
         target_length: frames of the result; 1,024 as published, which is 10.24 s.
-        normalize: False returns log energies, for computing `mean` and `std` of another data set.
-        mean: of the data set's log energies; AudioSet's as published.
-
-    Returns:
-        `(1024, 128)` or `(batch, 1024, 128)`: time, mel. On the device and in the dtype of the waveform.
+        normalize: False returns log energies, for computing `mean` and `std` of another data set than AudioSet.
 
     Raises:
         TooShortError: less than 25 ms of sound, in any row.
@@ -209,17 +189,11 @@ def cav_mae_fbank(
     return fbank.to(waveform.dtype)
 
 
-def beats_fbank(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*batch frames mels"]:
+def beats_fbank(waveform: Waveform) -> Fbank:
     """The published input of BEATs (`BEATs.preprocess`), and so of AudioToken.
 
-    Kaldi's fbank with the window "povey", of the samples times 2^15, minus `BEATS_MEAN`, over twice `BEATS_STD`.
-    Digital silence is at -2.39.
-
-    Args:
-        waveform: `(..., samples)`, mono, 16 kHz, in [-1, 1]; 25 ms, 400 samples, or more.
-
-    Returns:
-        `(..., (samples - 400) // 160 + 1, 128)`: time, mel. On the device and in the dtype of the waveform.
+    Kaldi's fbank with the window "povey", of the samples (in [-1, 1], 16 kHz) times 2^15, minus `BEATS_MEAN`, over
+    twice `BEATS_STD`: `(..., (samples - 400) // 160 + 1, 128)`. Digital silence is at -2.39.
     """
     exact = _exact(waveform)
     fbank = kaldi_fbank(exact * BEATS_SCALE, BEATS_SAMPLE_RATE, BEATS_MELS, "povey")
@@ -227,25 +201,13 @@ def beats_fbank(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*ba
 
 
 def whisper_log_mel(
-    waveform: Float[Tensor, "*batch samples"],
-    n_mels: int = WHISPER_MELS,
-    *,
-    hop_length: int = WHISPER_HOP,
-    n_fft: int = WHISPER_N_FFT,
-) -> Float[Tensor, "*batch mels frames"]:
+    waveform: Waveform, n_mels: int = WHISPER_MELS, *, hop_length: int = WHISPER_HOP, n_fft: int = WHISPER_N_FFT
+) -> LogMel:
     """The published input of Whisper: WhisperFeatureExtractor without padding to 30 s.
 
     Power spectrum in Hann windows around each hop, the clip mirrored at its ends; librosa's mel filters (Slaney's scale
-    and norm); log10, clipped to 8 below the clip's maximum; plus 4, over 4. The last column, centred on the end of the
-    clip, is dropped, as published.
-
-    Args:
-        waveform: `(..., samples)`, mono, 16 kHz.
-        n_mels: 80, or 128 as in large-v3.
-
-    Returns:
-        `(..., n_mels, samples // hop_length)`: mel, time; about -1 to 1.5. On the device and in the dtype of the
-        waveform.
+    and norm), 80, or 128 as in large-v3; log10, clipped to 8 below the clip's maximum; plus 4, over 4. The last column,
+    centred on the end of the clip, is dropped, as published: `(..., n_mels, samples // hop_length)`, about -1 to 1.5.
 
     Raises:
         TooShortError: less than a column, or not more than half a window, which cannot be mirrored.
@@ -254,24 +216,14 @@ def whisper_log_mel(
 
 
 def resnet_log_mel(
-    waveform: Float[Tensor, "*batch samples"],
-    n_mels: int = RESNET_SIZE,
-    *,
-    columns: int = RESNET_SIZE,
-    hop_length: int | None = None,
+    waveform: Waveform, n_mels: int = RESNET_SIZE, *, columns: int = RESNET_SIZE, hop_length: int | None = None,
     n_fft: int = RESNET_N_FFT,
-) -> Float[Tensor, "*batch mels columns"]:
+) -> Float[Tensor, "*batch mels columns"]:  # fmt: skip
     """Log-mel spectrogram with a fixed number of columns, whatever the clip's length.
 
-    torchaudio's default filters, triangles on the HTK scale that are not normalised, with Whisper's logarithm.
-
-    Args:
-        waveform: `(..., samples)`, mono, 16 kHz. Clips of one length: another length is another hop.
-        hop_length: samples from one column to the next; None takes `resnet_hop_length`, and the first `columns`; else
-            all `samples // hop_length + 1` are returned.
-
-    Returns:
-        `(..., n_mels, columns)`: mel, time. On the device and in the dtype of the waveform.
+    torchaudio's default filters, triangles on the HTK scale that are not normalised, with Whisper's logarithm. Without
+    `hop_length` it is `resnet_hop_length`, another for each length of clips, and the first `columns` are returned; else
+    all `samples // hop_length + 1`.
 
     Raises:
         TooShortError: not more than half a window, or fewer samples than columns.
@@ -282,9 +234,7 @@ def resnet_log_mel(
     return _log_mel("torchaudio", waveform, n_mels, n_fft, hop_length)
 
 
-def mirrored_magnitude(
-    waveform: Float[Tensor, "*batch samples"], n_fft: int, hop_length: int
-) -> Float[Tensor, "*batch bins frames"]:
+def mirrored_magnitude(waveform: Waveform, n_fft: int, hop_length: int) -> Float[Tensor, "*batch bins frames"]:
     """HiFi-GAN's spectrogram, `samples // hop_length` frames.
 
     Root of power + 1e-9 in Hann windows, after (n_fft - hop_length) / 2 samples are mirrored at both ends.
@@ -303,17 +253,11 @@ def mirrored_magnitude(
     return magnitude.reshape(*waveform.shape[:-1], *magnitude.shape[1:])
 
 
-def vocoder_log_mel(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*batch mels frames"]:
+def vocoder_log_mel(waveform: Waveform) -> LogMel:
     """The published mel of the unit vocoder's loss: ln of `mirrored_magnitude` in 80 mel bins, no less than ln 1e-5.
 
-    Windows of 1,024 samples every 256; Slaney's scale and norm, 0 to 8 kHz. In float32 under autocast too.
-
-    Args:
-        waveform: `(..., samples)`, mono, 16 kHz; more than 384 samples.
-
-    Returns:
-        `(..., 80, samples // 256)`: mel, time; 35 frames of 8,960 samples. On the device and in the dtype of the
-        waveform.
+    Windows of 1,024 samples every 256; Slaney's scale and norm, 0 to 8 kHz. In float32 under autocast too. More than
+    384 samples at 16 kHz give `(..., 80, samples // 256)`: 35 frames of 8,960.
     """
     exact = _exact(waveform)
     with torch.autocast(exact.device.type, enabled=False):
@@ -372,9 +316,7 @@ def _filters(kind: str, n_mels: int, n_fft: int) -> np.ndarray:  # a tensor made
     return np.ascontiguousarray(bank.T)
 
 
-def _log_mel(
-    kind: str, waveform: Tensor, n_mels: int, n_fft: int, hop: int, end: int | None = None
-) -> Float[Tensor, "*batch mels frames"]:
+def _log_mel(kind: str, waveform: Tensor, n_mels: int, n_fft: int, hop: int, end: int | None = None) -> LogMel:
     """Mel energies in Hann windows centred on 0, `hop`, ..., in a range of 80 dB below the maximum."""
     filters, samples = torch.from_numpy(_filters(kind, n_mels, n_fft)), waveform.shape[-1]
     if hop < 1:

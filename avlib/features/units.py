@@ -25,29 +25,18 @@ def deduplicate(units: Int[Tensor, " units"]) -> Int[Tensor, " runs"]:
 
 
 def check_units(
-    units: Int[Tensor, "*shape"],
-    vocabulary: int | None,
-    name_of: Callable[[int], str] = lambda index: f"position {index}",
+    units: Int[Tensor, "*shape"], vocabulary: int | None, name_of: Callable[[int], str] = "position {}".format
 ) -> None:
-    """Refuse units that are not in a table.
+    """Refuse units that are not in a table of K rows; None refuses negative units alone.
 
-    Args:
-        vocabulary: K, the rows of the table; None refuses negative units alone.
-        name_of: names the place of a unit in the message, by its index in the flattened units.
-
-    Raises:
-        ParameterError: names the first unit beyond 0 to K - 1, its place, and K.
+    The message names the first one, K, and the place that `name_of` gives for its index in the flattened units.
     """
     beyond = ((units < 0) if vocabulary is None else (units < 0) | (units >= vocabulary)).flatten()
     if not all_hold(~beyond):
         index = int(beyond.int().argmax())
         shifted = vocabulary is not None and units.min() >= 4 and units.max() - 4 < vocabulary
-        advice = (
-            "These may be numbered from 4, after the special symbols of a dictionary: read them with unit_offset=4."
-        )
-        raise ParameterError(
-            "units",
-            f"{int(units.flatten()[index])} at {name_of(index)}",
-            f"0 to {vocabulary - 1}, as the vocabulary has K = {vocabulary} units" if vocabulary else "0 or more",
-            advice if shifted else "Take the model of these units, or a larger table.",
-        )
+        advice = "Take the model of these units, or a larger table."
+        if shifted:
+            advice = "They may be numbered from 4, after the special symbols of a dictionary: read with unit_offset=4."
+        expected = f"0 to {vocabulary - 1}, as the vocabulary has K = {vocabulary} units" if vocabulary else "0 or more"
+        raise ParameterError("units", f"{int(units.flatten()[index])} at {name_of(index)}", expected, advice)

@@ -21,15 +21,11 @@ from ..tables import html_table
 from .retrieval import require_finite
 
 Numbers = Tensor | np.ndarray | Sequence[int] | Sequence[float]
+Scores = Float[Tensor, "items classes"]  # higher is more likely: logits, or probabilities
 
 
-def mean_average_precision(scores: Float[Tensor, "items classes"], targets: Tensor) -> float:
-    """Mean average precision over the classes with positives; NaN if none has any.
-
-    Args:
-        scores: `(items, classes)`, higher is more likely: logits, or probabilities.
-        targets: `(items, classes)`, 1 where an item has a class and 0 elsewhere.
-    """
+def mean_average_precision(scores: Scores, targets: Tensor) -> float:
+    """Mean average precision over the classes with positives, targets of 1; NaN if none has any."""
     if scores.shape != targets.shape or not len(scores):
         raise ParameterError("targets", f"{tuple(targets.shape)}", f"the shape of scores, {tuple(scores.shape)}, not 0")
     require_finite("scores", scores)
@@ -38,18 +34,16 @@ def mean_average_precision(scores: Float[Tensor, "items classes"], targets: Tens
     return _precision_and_auc(scores.detach().double().cpu().numpy(), targets.cpu().numpy().astype(bool))[0]
 
 
-def accuracy(scores: Float[Tensor, "items classes"], targets: Tensor) -> float:
+def accuracy(scores: Scores, targets: Tensor) -> float:
     """The share of items whose highest score is at their class.
 
-    Of equal highest scores each counts in part, so that a model with constant scores is at chance.
-
-    Args:
-        targets: `(items, classes)`, of which the largest are right; or `(items,)`, class indices.
+    Of equal highest scores each counts in part, so that a model with constant scores is at chance. Targets are class
+    indices `(items,)`, or `(items, classes)`, of which the largest are right.
     """
     return float(correct(scores, targets).mean())
 
 
-def correct(scores: Float[Tensor, "items classes"], targets: Tensor) -> Float[Tensor, " items"]:
+def correct(scores: Scores, targets: Tensor) -> Float[Tensor, " items"]:
     """1 for each item whose class is right, else 0; see `accuracy`. For `lower_bound`."""
     if not len(scores) or targets.shape not in (scores.shape, scores.shape[:1]):
         found = f"{tuple(targets.shape)} for scores {tuple(scores.shape)}"
@@ -61,13 +55,10 @@ def correct(scores: Float[Tensor, "items classes"], targets: Tensor) -> Float[Te
     return (highest & right).sum(dim=1).float() / highest.sum(dim=1)
 
 
-def ensemble(
-    logits: Float[Tensor, "frames items classes"], task: str = "multi-label"
-) -> Float[Tensor, "items classes"]:
+def ensemble(logits: Float[Tensor, "frames items classes"], task: str = "multi-label") -> Scores:
     """Mean probabilities over several frames of each item, as published.
 
-    Args:
-        task: "multi-label" takes sigmoids (AudioSet, scored by mAP), "single-label" softmaxes (VGGSound, by accuracy).
+    "multi-label" takes sigmoids (AudioSet, scored by mAP), "single-label" softmaxes (VGGSound, by accuracy).
     """
     check_choice("task", task, ("multi-label", "single-label"))
     if not len(logits):
@@ -146,9 +137,6 @@ def classification_figures(logits: Float[Tensor, "items classes"], targets: Numb
     Of two classes, AP is that of the second, and there is the sensitivity at a specificity of 0.9; of more, AUROC and
     AP are means over classes, each against the rest. The class of the highest logit is the predicted one; among equals
     the first. Chance of AUROC is 0.5, of AP the share of the class.
-
-    Args:
-        logits: `(items, classes)`, of which a softmax makes probabilities.
     """
     require_finite("logits", logits)
     predicted, found = _classes(logits.argmax(dim=1), targets, logits.shape[1])
@@ -161,12 +149,10 @@ def classification_figures(logits: Float[Tensor, "items classes"], targets: Numb
     return figures | ({"sensitivity at 0.9": sensitivity_at_specificity(scores[:, 0], found)} if binary else {})
 
 
-def calibration(probabilities: Float[Tensor, "items classes"], targets: Numbers, bins: int = 10) -> Calibration:
+def calibration(probabilities: Scores, targets: Numbers, bins: int = 10) -> Calibration:
     """Compare a model's confidence with its accuracy. Guo et al., arXiv:1706.04599, section 2.
 
-    Args:
-        probabilities: `(items, classes)`; the highest gives the predicted class and its confidence.
-        bins: of equal width from 0 to 1, each with its upper edge.
+    The highest probability gives the predicted class and its confidence. Bins of equal width have their upper edge.
     """
     check_whole("bins", bins, 1)
     values = probabilities.detach().double().cpu().numpy()
@@ -238,40 +224,25 @@ def group_table(
 ) -> GroupTable:
     """Compute figures of each group of clips: by word, by age, by speaker.
 
-    Args:
-        figures: functions of the clips' values, by name: `{"UAR": balanced_accuracy}`.
-        values: each with a row for each clip, in the order in which the figures take them.
+    `figures` are functions by name, `{"UAR": balanced_accuracy}`, of `values` with a row for each clip.
     """
     names, places = _grouped(groups, values)
-    found = {
-        name: np.array([figure(*(_rows(value, place) for value in values)) for place in places], dtype=float)
-        for name, figure in figures.items()
-    }
+    parts = [[_rows(value, place) for value in values] for place in places]
+    found = {name: np.array([figure(*part) for part in parts], dtype=float) for name, figure in figures.items()}
     return GroupTable(names, np.array([len(place) for place in places]), found)
 
 
 def bootstrap_interval(
-    figure: Callable[..., float],
-    groups: Sequence | np.ndarray | Tensor,
-    *values: Any,
-    confidence: float | int = 0.95,
-    draws: int = 1000,
-    seed: int = 0,
-) -> Interval:
+    figure: Callable[..., float], groups: Sequence | np.ndarray | Tensor, *values: Any,
+    confidence: float | int = 0.95, draws: int = 1000, seed: int = 0,
+) -> Interval:  # fmt: skip
     """Bootstrap interval of a figure over speakers: whole speakers are drawn anew.
 
     Clips of one speaker are alike: drawing clips one by one gives an interval that is too narrow. Percentiles of the
     figure over `draws` splits, each of as many speakers, drawn with replacement. With few speakers it is too narrow as
-    well.
+    well. Draws in which the figure is NaN (a class is missing) do not count; if all are, both ends are NaN.
 
-    Args:
-        groups: `(items,)`, the speaker of each clip.
-        values: each with a row for each clip, in the order in which the figure takes them.
-        confidence: half of the rest is on each side.
-        draws: how many; those in which the figure is NaN (a class is missing) do not count.
-
-    Returns:
-        NaN for both ends if the figure is NaN in all draws.
+    `groups` has the speaker of each clip, each of `values` a row for it.
     """
     if not 0 < confidence < 1:
         raise ParameterError("confidence", f"{confidence}", "between 0 and 1")

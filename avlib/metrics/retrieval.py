@@ -20,6 +20,8 @@ from torch.nn import functional as F
 
 from ..errors import ParameterError
 
+_TOLERANCE = 1e-6  # by which cosines of equal vectors differ in float32
+
 
 class Ranking(NamedTuple):
     """The place of each query's own candidate among all candidates."""
@@ -67,21 +69,12 @@ def retrieval(audio: Float[Tensor, "clips width"], image: Float[Tensor, "clips w
     return Retrieval(similarity, ranking(similarity), ranking(similarity.T))
 
 
-def ranking(
-    similarity: Float[Tensor, "queries candidates"],
-    tolerance: float = 1e-6,
-    own: Int[Tensor, " queries"] | None = None,
-) -> Ranking:
-    """Rank the candidates of each query; its own is at its index by default.
+def ranking(similarity: Float[Tensor, "queries candidates"], own: Int[Tensor, " queries"] | None = None) -> Ranking:
+    """Rank the candidates of each query; its own is at its index, or given by number, as for classes.
 
-    Equal ones are counted fairly: where all are, R@1 is chance. The published code sorts, and so gives a query every
-    rank at which its own similarity stands: of equal vectors it says R@1 = 1.
-
-    Args:
-        similarity: `(queries, candidates)`; at least as many candidates as queries where `own` is not given.
-        tolerance: similarities that are no further apart count as equal, as a matrix product in float32 differs by so
-            much where vectors do not differ at all.
-        own: `(queries,)`, the number of each query's own candidate, as for classes, which several queries share.
+    Equal ones, no further apart than the rounding of a matrix product, are counted fairly: where all are, R@1 is
+    chance. The published code sorts, and so gives a query every rank at which its own similarity stands: of equal
+    vectors it says R@1 = 1.
 
     Raises:
         ParameterError: among others, a similarity that is not finite. (The published code drops a query with NaN, and
@@ -97,18 +90,15 @@ def ranking(
         raise ParameterError("own", f"{own.tolist()[:5]}", f"numbers from 0 to {candidates - 1}, of one query or more")
     require_finite("similarity", similarity)
     difference = similarity - similarity.gather(1, own.long().to(similarity.device)[:, None])
-    better, equal = (difference > tolerance).sum(dim=1), (difference.abs() <= tolerance).sum(dim=1)
+    better, equal = (difference > _TOLERANCE).sum(dim=1), (difference.abs() <= _TOLERANCE).sum(dim=1)
     return Ranking(better.float(), equal.float() - 1)  # its own is equal to itself
 
 
 def lower_bound(hits: Tensor | Sequence[float | int] | np.ndarray, confidence: float | int = 0.95) -> float:
     """The lower end of Wilson's interval for a share of hits.
 
-    Queries are taken to be independent, though those of one gallery have the same candidates.
-
-    Args:
-        hits: one for each query, from 0 to 1, as `Ranking.hits` gives them.
-        confidence: that the true share is in the interval, of which half of the rest lies below.
+    Queries are taken to be independent, though those of one gallery have the same candidates. `hits` are from 0 to 1,
+    as `Ranking.hits` gives them; half of what `confidence` leaves lies below the interval.
     """
     from scipy.stats import norm  # its binomtest has this interval for whole numbers of hits alone
 
@@ -169,12 +159,10 @@ class Content(NamedTuple):
 
 
 def audio_image_content(
-    pictures: Float[Tensor, "pictures 3 height width"],
-    labels: Int[Tensor, " sounds"],
-    classify: Callable[[Tensor], Tensor],
-    class_vectors: Float[Tensor, "classes features"] | None = None,
+    pictures: Float[Tensor, "pictures 3 height width"], labels: Int[Tensor, " sounds"],
+    classify: Callable[[Tensor], Tensor], class_vectors: Float[Tensor, "classes features"] | None = None,
     label_vectors: Float[Tensor, "labels same_features"] | None = None,
-) -> Content:
+) -> Content:  # fmt: skip
     """AIC: how often a classifier of pictures predicts the label of their sounds.
 
     Without vectors, labels are classes of the classifier, and are ranked by its logits. With them, the classifier may
@@ -182,11 +170,11 @@ def audio_image_content(
     the cosine of their vectors, such as CLIP's text encoder gives, and labels are ranked by that.
 
     Args:
-        pictures: `(pictures, 3, height, width)` in [0, 1].
-        labels: `(sounds,)`, one for each picture: the number of its sound's label.
+        pictures: in [0, 1].
+        labels: the number of the label of each picture's sound.
         classify: pictures to logits `(pictures, classes)`.
-        class_vectors: `(classes, features)`, of the names of the classifier's classes.
-        label_vectors: `(labels, features)`, of the names of the labels; None where they are the classifier's classes.
+        class_vectors: of the names of the classifier's classes.
+        label_vectors: of the names of the labels; None where they are the classifier's classes.
     """
     _check_pictures("pictures", pictures)
     if labels.shape != pictures.shape[:1]:
@@ -213,12 +201,7 @@ def audio_image_content(
 
 
 def audio_image_similarity(sounds: Float[Tensor, "pairs width"], pictures: Float[Tensor, "pairs width"]) -> Similarity:
-    """AIS: cosines of sounds with the pictures made from them.
-
-    Args:
-        sounds: `(pairs, width)`, embeddings by an encoder of both, such as Wav2CLIP with CLIP; of any length.
-        pictures: `(pairs, width)`, in the same space.
-    """
+    """AIS: cosines of sounds with the pictures made from them, embedded by an encoder of both (Wav2CLIP with CLIP)."""
     return _similarity(retrieval(sounds, pictures).similarity)
 
 
@@ -227,12 +210,9 @@ def image_image_similarity(
     true: Float[Tensor, "frames 3 true_height true_width"],
     encode: Callable[[Tensor], Tensor],
 ) -> Similarity:
-    """IIS: cosines of generated pictures with the frames of their clips.
+    """IIS: cosines of generated pictures with the frames of their clips, of any size, both in [0, 1].
 
-    Args:
-        generated: `(pairs, 3, height, width)` in [0, 1].
-        true: as many, of any size, in [0, 1].
-        encode: pictures to embeddings `(pairs, width)`; CLIP's in the paper.
+    `encode` turns pictures into embeddings `(pairs, width)`; CLIP's in the paper.
     """
     if len(generated) != len(true):
         raise ParameterError("generated, true", f"{len(generated)} and {len(true)}", "one of each for every clip")

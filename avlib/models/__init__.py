@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from ..checkpoints import differences
-from ..errors import ParameterError
+from ..errors import CheckpointError, ParameterError, first_line
 
 
 def sizes_that_fit(build: Callable[..., nn.Module], sizes: dict[str, int], tensors: Mapping[str, Tensor]) -> dict:
@@ -28,6 +30,19 @@ def sizes_that_fit(build: Callable[..., nn.Module], sizes: dict[str, int], tenso
         return sum(map(len, differences(expected, tensors)))
 
     return min({}, sizes, key=misfits)
+
+
+def fetched(source: str, layout: str, patterns: list[str], ignored: list[str] | None = None) -> Path:
+    """Return the folder of a Hugging Face hub id, of which the files of some patterns are downloaded."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+        raise CheckpointError(source, "no such file or folder", f"{layout}, or a hub id: owner/name")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(source, allow_patterns=patterns, ignore_patterns=ignored))
+    except Exception as error:  # of any class: of the network, or of the hub
+        found = f"is no file or folder, and cannot be fetched ({first_line(error)})"
+        raise CheckpointError(source, found, f"{layout}, or a hub id") from error
 
 
 @contextmanager

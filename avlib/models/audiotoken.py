@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 
 DROPOUT = 0.5
 
+Tokens = Float[Tensor, "batch tokens values"]
+Mask = Bool[Tensor, "batch tokens"]  # True = valid
+Weights = Float[Tensor, "batch tokens"]
+Columns = Float[Tensor, "batch width tokens"]
+
 
 class Unary(nn.Module):
     """Importance of each token by itself: two linear layers, as 1x1 convolutions."""
@@ -43,7 +48,7 @@ class Unary(nn.Module):
         super().__init__()
         self.embed, self.feature_reduce = nn.Conv1d(width, width, 1), nn.Conv1d(width, 1, 1)
 
-    def forward(self, a: Float[Tensor, "batch width tokens"], drop: bool) -> Float[Tensor, "batch 1 tokens"]:
+    def forward(self, a: Columns, drop: bool) -> Float[Tensor, "batch 1 tokens"]:
         return self.feature_reduce(F.dropout(F.relu(self.embed(a)), DROPOUT, training=drop))
 
 
@@ -58,9 +63,7 @@ class Pairwise(nn.Module):
         super().__init__()
         self.embed_X, self.embed_Y = nn.Conv1d(width, width, 1), nn.Conv1d(width, width, 1)
 
-    def forward(
-        self, a: Float[Tensor, "batch width tokens"], valid: Bool[Tensor, "batch 1 tokens"] | None
-    ) -> Float[Tensor, "batch 1 tokens"]:
+    def forward(self, a: Columns, valid: Bool[Tensor, "batch 1 tokens"] | None) -> Float[Tensor, "batch 1 tokens"]:
         x, y = (F.normalize(embed(a), dim=1) for embed in (self.embed_X, self.embed_Y))  # (B, 768, N), each of length 1
         if valid is None:
             mean = y.mean(dim=2, keepdim=True)  # (B, 768, 1)
@@ -78,9 +81,7 @@ class Pooling(nn.Module):
         self.pp_models = nn.ModuleList([Pairwise(width)])
         self.reduce_potentials = nn.ModuleList([nn.Conv1d(2, 1, 1, bias=False)])
 
-    def forward(
-        self, a: Float[Tensor, "batch width tokens"], mask: Bool[Tensor, "batch tokens"] | None, drop: bool
-    ) -> Float[Tensor, "batch tokens"]:
+    def forward(self, a: Columns, mask: Mask | None, drop: bool) -> Weights:
         # A row without valid tokens counts as valid throughout, so that its values are finite.
         valid = None if mask is None else (mask | ~mask.any(dim=1, keepdim=True))[:, None]  # (B, 1, N)
         potentials = torch.cat([self.un_models[0](a, drop), self.pp_models[0](a, valid)], dim=1)  # (B, 2, N)
@@ -111,27 +112,16 @@ class AudioTokenEmbedder(nn.Module):
         self.fc1, self.fc2 = nn.Linear(in_width, in_width), nn.Linear(in_width, width)
         self.fga = Pooling(width)
 
-    def forward(
-        self, features: Float[Tensor, "batch tokens values"], mask: Bool[Tensor, "batch tokens"] | None = None
-    ) -> Float[Tensor, "batch width"]:
-        """Token of each clip, `(B, 768)`.
-
-        Args:
-            features: `(B, 496, 2304)`, of `BEATs.features`.
-            mask: `(B, 496)`, True = valid, of `BEATs.token_mask`; None: all are.
-        """
+    def forward(self, features: Tokens, mask: Mask | None = None) -> Float[Tensor, "batch width"]:
+        """Token of each clip, `(B, 768)`, from `BEATs.features` `(B, 496, 2304)` and `BEATs.token_mask`; None: all."""
         a, weights = self._attend(features, mask)
         return (weights[:, None] @ a).squeeze(1)
 
-    def weights(
-        self, features: Float[Tensor, "batch tokens values"], mask: Bool[Tensor, "batch tokens"] | None = None
-    ) -> Float[Tensor, "batch tokens"]:
+    def weights(self, features: Tokens, mask: Mask | None = None) -> Weights:
         """Attention weights `(B, 496)`, of sum 1; those of padding are 0."""
         return self._attend(features, mask)[1]
 
-    def _attend(
-        self, features: Tensor, mask: Tensor | None
-    ) -> tuple[Float[Tensor, "batch tokens width"], Float[Tensor, "batch tokens"]]:
+    def _attend(self, features: Tensor, mask: Tensor | None) -> tuple[Tokens, Weights]:
         if features.shape[-1] != self.in_width:
             advice = "Take as many layers of BEATs, of the same width, as the embedder was trained with."
             raise ShapeError("features", f"{features.shape[-1]} wide", f"{self.in_width}, as the embedder", advice)
@@ -149,11 +139,9 @@ class AudioTokenEmbedder(nn.Module):
 
     @classmethod
     def from_checkpoint(cls, path: Path | str, *, reference_dropout: bool | None = None) -> AudioTokenEmbedder:
-        """Build a model from the published file or a folder of `save`.
+        """Build a model from `embedder_learned_embeds.bin`, as published, or a folder of `save`.
 
-        Args:
-            path: `embedder_learned_embeds.bin`, a flat PyTorch file; or a folder.
-            reference_dropout: see the class. None: as saved, or off.
+        `reference_dropout` None: as saved, or off.
         """
         tensors, config = checkpoints.read(path)
         if reference_dropout is None:
@@ -190,14 +178,9 @@ def placeholder_id(tokenizer: PreTrainedTokenizerBase, placeholder: str = PLACEH
 def prompt_ids(
     tokenizer: PreTrainedTokenizerBase, prompts: str | Sequence[str], placeholder: str = PLACEHOLDER
 ) -> Int[Tensor, "batch words"]:
-    """Token ids of prompts, `(B, 77)`, padded as the tokenizer pads.
+    """Token ids of prompts, `(B, 77)`, padded as the tokenizer pads; it is changed if the placeholder is new to it.
 
-    Args:
-        tokenizer: of the text encoder; changed if the placeholder is new to it.
-        prompts: B sentences, each with one placeholder, such as "a photo of <*>".
-
-    Raises:
-        ParameterError: a prompt without a placeholder, with several, or with one beyond what fits.
+    A prompt without a placeholder, as in "a photo of <*>", with several, or with one beyond what fits is refused.
     """
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
     if not prompts:
@@ -227,9 +210,7 @@ def insert_tokens(
     one clip's token into the table of words. An ordinary word takes the place of the placeholder's id, so that the
     model finds the end of the sentence, where it takes the pooled output.
 
-    Args:
-        text_encoder: transformers' `CLIPTextModel`; its weights stay as they are.
-        tokens: `(B, 768)`; gradients reach them.
+    `text_encoder` is transformers' `CLIPTextModel`, whose weights stay as they are; `tokens` are `(B, 768)`.
 
     Raises:
         ShapeError: tokens of another width than the text encoder's.
@@ -265,32 +246,20 @@ def insert_tokens(
         place = places.pop()[..., None].to(words.device)  # (B, 77, 1)
         return torch.where(place, tokens[:, None].to(words), words)
 
-    hooks = [
+    with (
         text_encoder.register_forward_pre_hook(replace_placeholder, with_kwargs=True),
         embedding.register_forward_hook(insert),
-    ]
-    try:
+    ):
         yield text_encoder
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def prompt_embeddings(
-    text_encoder: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: str | Sequence[str],
-    tokens: Float[Tensor, "batch width"],
-    placeholder: str = PLACEHOLDER,
-) -> Float[Tensor, "batch words width"]:
-    """Embed prompts with an audio token in each: a pipeline's `prompt_embeds`.
+    text_encoder: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: str | Sequence[str],
+    tokens: Float[Tensor, "batch width"], placeholder: str = PLACEHOLDER,
+) -> Float[Tensor, "batch words width"]:  # fmt: skip
+    """Embed prompts with an audio token in each: a pipeline's `prompt_embeds`, `(B, 77, 768)`.
 
-    Args:
-        prompts: B sentences with a placeholder each, or one for all tokens.
-        tokens: `(B, 768)`, of `AudioTokenEmbedder`.
-
-    Returns:
-        `(B, 77, 768)`, the last hidden state, as Stable Diffusion takes it.
+    `prompts` are B sentences with a placeholder each, or one for all tokens, `(B, 768)` of `AudioTokenEmbedder`.
     """
     prompts = [prompts] * len(tokens) if isinstance(prompts, str) else prompts
     ids = prompt_ids(tokenizer, prompts, placeholder).to(text_encoder.get_input_embeddings().weight.device)

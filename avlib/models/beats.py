@@ -28,21 +28,15 @@ from torch.nn import functional as F
 
 from .. import checkpoints
 from ..errors import CheckpointError, ParameterError, TooShortError, check_choice, check_whole
-from ..features import (
-    BEATS_MELS,
-    BEATS_SAMPLE_RATE,
-    beats_fbank,
-    check_finite,
-    check_lengths,
-    frame_geometry,
-    valid_mask,
-    without_padding,
-)
+from ..features.lengths import check_finite, check_lengths, valid_mask, without_padding
+from ..features.spectrograms import BEATS_MELS, BEATS_SAMPLE_RATE, beats_fbank, frame_geometry
 from ..settings import Count, Share, settings
 
 PADDINGS = ("token", "published")
 
+Fbank = Float[Tensor, "batch frames mels"]
 Tokens = Float[Tensor, "batch tokens width"]
+Values = Float[Tensor, "batch tokens values"]  # of several layers, side by side
 Bias = Float[Tensor, "heads tokens tokens"]  # of attention, for each query and key
 Mask = Bool[Tensor, "batch tokens"]  # True = valid
 
@@ -145,10 +139,8 @@ class Attention(nn.Module):
         return open_ * (reset * self.grep_a - 1) + 2
 
     def forward(self, x: Tokens, bias: Bias, padding: Float[Tensor, "batch 1 1 tokens"] | None) -> Tokens:
-        query, key, value = (
-            project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, 12, N, 64)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        projected = [project(x) for project in (self.q_proj, self.k_proj, self.v_proj)]
+        query, key, value = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in projected)  # (B, 12, N, 64)
         gate = self.gate(query)  # (B, 12, N, 1)
         bias = gate * bias if padding is None else torch.addcmul(padding, gate, bias)  # (B, 12, N, N)
         x = F.scaled_dot_product_attention(query, key, value, bias, self.dropout if self.training else 0.0)
@@ -257,21 +249,13 @@ class BEATs(nn.Module):
         window, hop, _ = frame_geometry(BEATS_SAMPLE_RATE)
         return window + hop * (self.config.input_patch_size - 1)
 
-    def encode(
-        self,
-        fbank: Float[Tensor, "batch frames mels"],
-        mask: Mask | None = None,
-        layers: Sequence[int] | None = None,
-    ) -> Float[Tensor, "batch tokens values"]:
-        """Tokens of a normalised fbank.
+    def encode(self, fbank: Fbank, mask: Mask | None = None, layers: Sequence[int] | None = None) -> Values:
+        """Tokens of a normalised fbank, ordered by time, then from low to high: `(B, 496, len(layers) * 768)`.
 
         Args:
             fbank: `(B, 998, 128)`, of `beats_fbank`.
             mask: `(B, 496)`, True = valid, of `token_mask`; outputs of other tokens mean nothing. None: all are valid.
             layers: whose outputs to put side by side, counted from 0. None: the last layer's alone.
-
-        Returns:
-            `(B, 496, 768)`, or `(B, 496, len(layers) * 768)`. Tokens are ordered by time, then from low to high.
         """
         depth, patch = self.config.encoder_layers, self.config.input_patch_size
         layers = (depth - 1,) if layers is None else tuple(layers)
@@ -295,22 +279,18 @@ class BEATs(nn.Module):
         return torch.cat([outputs[index] for index in layers], dim=-1) if len(layers) > 1 else outputs[layers[0]]
 
     def features(
-        self,
-        waveform: Float[Tensor, "batch samples"],
-        layers: Sequence[int] = (3, 7, 11),
-        lengths: Int[Tensor, " clips"] | None = None,
-        padding: str = "token",
-    ) -> Float[Tensor, "batch tokens values"]:
-        """Outputs of several layers, side by side. Published: `extract_features`.
+        self, waveform: Float[Tensor, "batch samples"], layers: Sequence[int] = (3, 7, 11),
+        lengths: Int[Tensor, " clips"] | None = None, padding: str = "token",
+    ) -> Values:  # fmt: skip
+        """Outputs of several layers, side by side, `(B, 496, 2304)` in the dtype of the weights.
+
+        Published: `extract_features`. Tokens beyond the valid ones mean nothing.
 
         Args:
             waveform: `(B, 160000)`, 16 kHz, mono, in [-1, 1].
-            layers: whose outputs, counted from 0; the published ones are the 4th, the 8th and the last.
+            layers: counted from 0; the published ones are the 4th, the 8th and the last.
             lengths: `(B,)`, the number of valid samples in each row of a right-padded batch. None: all.
             padding: see `token_mask`. With "token" each clip gets the values of its run alone (tested: to 2e-5).
-
-        Returns:
-            `(B, 496, 2304)`, in the dtype of the weights. Tokens beyond the valid ones mean nothing.
 
         Raises:
             TooShortError: a clip that fills no patch, less than 2,800 samples (0.175 s).
@@ -318,17 +298,12 @@ class BEATs(nn.Module):
         return self.encode(*self._prepare(waveform, lengths, padding), layers)
 
     def token_mask(self, samples: int, lengths: Int[Tensor, " clips"], padding: str = "token") -> Mask:
-        """Mask of the tokens that are valid in a right-padded batch.
+        """Mask of the tokens that are valid in a right-padded batch, True = valid.
 
-        Args:
-            lengths: `(B,)`, the number of valid samples in each row.
-            padding: "token" keeps the tokens that the clip has alone. "published" folds the padding of samples to
-                frames, and that of frames to tokens, as BEATs does: as if tokens were ordered by time alone, so that
-                in the patch where the clip ends low bands are kept and high ones are not; and as if every sample were
-                in one frame, so that short batches drift.
-
-        Returns:
-            `(B, tokens)`, True = valid. 6.5 s of 10 s: 320 of 496 tokens; 325 as published.
+        With the padding "token" they are those that a clip of `lengths` samples has alone: of 6.5 s in 10 s 320 of 496.
+        "published" (325) folds the padding of samples to frames, and that of frames to tokens, as BEATs does: as if
+        tokens were ordered by time alone, so that in the patch where the clip ends low bands are kept and high ones are
+        not; and as if every sample were in one frame, so that short batches drift.
         """
         check_choice("padding", padding, PADDINGS)
         self._check_lengths(lengths, (*lengths.shape, samples))
@@ -344,9 +319,7 @@ class BEATs(nn.Module):
             padded = padded[:, : size * parts].unflatten(1, (parts, size)).all(dim=2)
         return ~padded
 
-    def logits(
-        self, fbank: Float[Tensor, "batch frames mels"], mask: Mask | None = None
-    ) -> Float[Tensor, "batch classes"]:
+    def logits(self, fbank: Fbank, mask: Mask | None = None) -> Float[Tensor, "batch classes"]:
         """Logits of each class, the mean over those of valid tokens; see `encode`."""
         if self.predictor is None:
             found = "False: this model has no classifier"
@@ -358,11 +331,9 @@ class BEATs(nn.Module):
         return logits.masked_fill(~valid, 0).sum(dim=1) / valid.sum(dim=1).clamp(min=1)
 
     def predictions(
-        self,
-        waveform: Float[Tensor, "batch samples"],
-        lengths: Int[Tensor, " clips"] | None = None,
+        self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " clips"] | None = None,
         padding: str = "token",
-    ) -> Float[Tensor, "batch classes"]:
+    ) -> Float[Tensor, "batch classes"]:  # fmt: skip
         """Probability of each class; see `features`. Published: `extract_features`, fine-tuned."""
         return self.logits(*self._prepare(waveform, lengths, padding)).sigmoid()
 
@@ -399,9 +370,7 @@ class BEATs(nn.Module):
         patch = self.config.input_patch_size
         return self._frames(samples) // patch * (BEATS_MELS // patch)
 
-    def _prepare(
-        self, waveform: Tensor, lengths: Tensor | None, padding: str
-    ) -> tuple[Float[Tensor, "batch frames mels"], Mask | None]:
+    def _prepare(self, waveform: Tensor, lengths: Tensor | None, padding: str) -> tuple[Fbank, Mask | None]:
         """The fbank in the weights' dtype, and the mask of valid tokens."""
         mask = None
         lengths = None if lengths is None else lengths.to(waveform.device)
@@ -419,12 +388,9 @@ class BEATs(nn.Module):
 
 
 def length_buckets(lengths: Sequence[int], waste: float | int = 0.1, size: int = 8) -> list[list[int]]:
-    """Group clips of similar length into batches with little padding.
+    """Group clips of similar length into batches, lists of their indices, with little padding.
 
     Clips are taken from the longest down; a batch ends before a clip that would make too much of it padding.
-
-    Returns:
-        Indices of the clips, batch by batch.
     """
     if not 0 <= waste < 1:
         raise ParameterError("waste", f"{waste}", "0 or more, and less than 1")

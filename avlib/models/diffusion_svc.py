@@ -30,6 +30,13 @@ from .wavenet import WaveNet, masked
 
 PITCHES = 300  # rows of the table; 1 to 255 are used
 
+Noisy = Float[Tensor, "batch 1 mels frames"]
+Mel = Float[Tensor, "batch frames mels"]
+Condition = Float[Tensor, "batch size frames"]
+Lengths = Int[Tensor, " _"]  # valid frames of each item
+Times = Int[Tensor, " _"] | Float[Tensor, " _"]
+Edge = Float[Tensor, " bins"] | Sequence[float]
+
 
 @settings
 class Config:
@@ -71,18 +78,10 @@ class DiffusionSVC(nn.Module):
 
     Args:
         spec_min: quietest log10 mel of each bin in the training data, `(128,)`; it becomes -1. None: -5.
-        spec_max: loudest, which becomes +1. None: 0.
-
-    Raises:
-        ParameterError: a range of another size, not finite, or with a maximum that is not above its minimum.
+        spec_max: loudest, which becomes +1. None: 0. A maximum that is not above its minimum is refused.
     """
 
-    def __init__(
-        self,
-        config: Config | None = None,
-        spec_min: Float[Tensor, " bins"] | Sequence[float] | None = None,
-        spec_max: Float[Tensor, " bins"] | Sequence[float] | None = None,
-    ):
+    def __init__(self, config: Config | None = None, spec_min: Edge | None = None, spec_max: Edge | None = None):
         super().__init__()
         self.config = config = config or Config()
         self.ignored: tuple[str, ...] = ()  # names in a published file that nothing reads
@@ -103,22 +102,15 @@ class DiffusionSVC(nn.Module):
         self._check_range()
 
     def encode(
-        self,
-        units: Float[Tensor, "batch units values"],
-        hertz: Float[Tensor, "_ frames"],
-        mel2ph: Int[Tensor, "_ _"],
-        lengths: Int[Tensor, " _"] | None = None,
-        singers: Int[Tensor, " _"] | Float[Tensor, "_ voices"] | None = None,
-    ) -> Float[Tensor, "batch size frames"]:
-        """Condition of each frame: its unit, its pitch and its singer, added up.
+        self, units: Float[Tensor, "batch units values"], hertz: Float[Tensor, "_ frames"], mel2ph: Int[Tensor, "_ _"],
+        lengths: Lengths | None = None, singers: Int[Tensor, " _"] | Float[Tensor, "_ voices"] | None = None,
+    ) -> Condition:  # fmt: skip
+        """Condition of each frame, `(B, 256, T)`: its unit, its pitch and its singer, added up; 0 in padding.
 
         Args:
             hertz: `(B, T)`, continuous through unvoiced frames.
             mel2ph: `(B, T)`, the number of each frame's unit from 1; 0 is padding.
             singers: `(B,)` numbers from 0, or `(B, S)` weights of a mixture of all singers.
-
-        Returns:
-            `(B, 256, T)`, 0 in padding.
 
         Raises:
             ShapeError: units of another width, or sizes that do not go together.
@@ -153,13 +145,9 @@ class DiffusionSVC(nn.Module):
         return condition.transpose(1, 2)
 
     def denoise(
-        self,
-        x: Float[Tensor, "batch 1 mels frames"],
-        t: Int[Tensor, " _"] | Float[Tensor, " _"],
-        condition: Float[Tensor, "_ size _"],
-        lengths: Int[Tensor, " _"] | None = None,
+        self, x: Noisy, t: Times, condition: Float[Tensor, "_ size _"], lengths: Lengths | None = None,
         cache: Sequence[Float[Tensor, "batch gates frames"]] | None = None,
-    ) -> Float[Tensor, "batch 1 mels frames"]:
+    ) -> Noisy:  # fmt: skip
         """Predict the noise, or the clean spectrogram, `(B, 1, 128, T)`.
 
         `x` is noisy, `t` are times from 0, `condition` is of `encode`. Frames beyond the lengths are not read, and 0 in
@@ -177,24 +165,17 @@ class DiffusionSVC(nn.Module):
 
     forward = denoise
 
-    def project(self, condition: Float[Tensor, "batch size frames"]) -> list[Float[Tensor, "batch gates frames"]]:
+    def project(self, condition: Condition) -> list[Float[Tensor, "batch gates frames"]]:
         """Condition as each layer adds it, `(B, 768, T)`; the same at all times."""
         return [layer.conditioner_projection(condition) for layer in self.denoise_fn.residual_layers]
 
     @torch.no_grad()
     def sample(
         self,
-        condition: Float[Tensor, "batch size frames"],
-        steps: int = 100,
-        sampler: str = "plms",
-        noise: Float[Tensor, "_ 1 _ _"] | None = None,
-        lengths: Int[Tensor, " _"] | None = None,
-        *,
-        start: Float[Tensor, "_ _ _"] | None = None,
-        depth: int | None = None,
-        seed: int | None = None,
-        progress: Callable[[int, int], object] | None = None,
-    ) -> Float[Tensor, "batch frames mels"]:
+        condition: Condition, steps: int = 100, sampler: str = "plms", noise: Float[Tensor, "_ 1 _ _"] | None = None,
+        lengths: Lengths | None = None, *, start: Float[Tensor, "_ _ _"] | None = None, depth: int | None = None,
+        seed: int | None = None, progress: Callable[[int, int], object] | None = None,
+    ) -> Mel:  # fmt: skip
         """Log10 mel spectrograms, `(B, T, 128)`; beyond its length an item is the floor of the range.
 
         Args:
@@ -236,14 +217,9 @@ class DiffusionSVC(nn.Module):
         return mel if valid is None else mel.where(valid.transpose(1, 2), self.spec_min.to(mel.dtype))
 
     def loss(
-        self,
-        mel: Float[Tensor, "batch frames mels"],
-        condition: Float[Tensor, "batch size frames"],
-        lengths: Int[Tensor, " _"] | None,
-        t: Int[Tensor, " batch"],
-        noise: Float[Tensor, "batch 1 mels frames"],
+        self, mel: Mel, condition: Condition, lengths: Lengths | None, t: Int[Tensor, " batch"], noise: Noisy,
         kind: str = "l2",
-    ) -> Float[Tensor, ""]:
+    ) -> Float[Tensor, ""]:  # fmt: skip
         """Mean error of a prediction over valid elements, squared ("l2") or absolute ("l1").
 
         Hence the loss of a batch, and its gradient, is the mean of those of its items, weighted by their lengths. The
@@ -259,19 +235,17 @@ class DiffusionSVC(nn.Module):
         count = batch * frames if valid is None else valid.sum()
         return (error.square() if kind == "l2" else error.abs()).sum() / (count * mels)
 
-    def add_noise(
-        self, clean: Float[Tensor, "batch 1 mels frames"], t: Int[Tensor, " batch"], noise: Float[Tensor, "batch ..."]
-    ) -> Float[Tensor, "batch 1 mels frames"]:
+    def add_noise(self, clean: Noisy, t: Int[Tensor, " batch"], noise: Float[Tensor, "batch ..."]) -> Noisy:
         """Return sqrt(a_t) x + sqrt(1 - a_t) noise; a_t is `alphas_cumprod[t]`."""
         signal, rest = self.sqrt_alphas_cumprod[t], self.sqrt_one_minus_alphas_cumprod[t]
         return signal.to(clean)[:, None, None, None] * clean + rest.to(clean)[:, None, None, None] * noise
 
-    def normalize(self, mel: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch 1 mels frames"]:
+    def normalize(self, mel: Mel) -> Noisy:
         """Map log10 mel `(B, T, 128)` to `(B, 1, 128, T)`, within the range to [-1, 1]."""
         x = (mel - self.spec_min) / (self.spec_max - self.spec_min) * 2 - 1
         return x.transpose(1, 2)[:, None]
 
-    def denormalize(self, x: Float[Tensor, "batch 1 mels frames"]) -> Float[Tensor, "batch frames mels"]:
+    def denormalize(self, x: Noisy) -> Mel:
         """Invert `normalize`, in the dtype of `x`."""
         mel = (x[:, 0].transpose(1, 2) + 1) / 2 * (self.spec_max - self.spec_min) + self.spec_min
         return mel.to(x.dtype)
@@ -348,7 +322,7 @@ class DiffusionSVC(nn.Module):
         return self
 
 
-def _mask(lengths: Int[Tensor, " _"] | None, batch: int, frames: int) -> Bool[Tensor, "batch 1 frames"] | None:
+def _mask(lengths: Lengths | None, batch: int, frames: int) -> Bool[Tensor, "batch 1 frames"] | None:
     """Mask of valid frames, True = valid; None if all are."""
     if lengths is None:
         return None

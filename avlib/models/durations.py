@@ -12,6 +12,8 @@ from ..features import run_lengths, valid_mask
 from ..settings import BelowOne, Count, settings
 from .hifigan import masked
 
+Embedded = Float[Tensor, "batch units width"]
+
 
 @settings
 class DurationConfig:
@@ -40,9 +42,7 @@ class DurationPredictor(nn.Module):
         self.proj = nn.Linear(hidden, 1)
         self.dropout = nn.Dropout(config.var_pred_dropout)
 
-    def forward(
-        self, x: Float[Tensor, "batch units width"], mask: Bool[Tensor, "batch units"] | None = None
-    ) -> Float[Tensor, "batch units"]:
+    def forward(self, x: Embedded, mask: Bool[Tensor, "batch units"] | None = None) -> Float[Tensor, "batch units"]:
         """Return log(1 + duration); positions outside the mask do not influence the others."""
         keep = None if mask is None else mask[:, None].to(x.dtype)  # (B, 1, N)
         x = self.conv1(masked(x.transpose(1, 2), keep)).transpose(1, 2)  # (B, N, 128)
@@ -65,19 +65,12 @@ def kept_runs(units: Int[Tensor, " units"]) -> tuple[Int[Tensor, " runs"], Int[T
 
 
 def process_duration(
-    units: Int[Tensor, "batch units"],
-    features: Float[Tensor, "batch units width"],
-    lengths: Int[Tensor, " batch"] | None = None,
+    units: Int[Tensor, "batch units"], features: Embedded, lengths: Int[Tensor, " batch"] | None = None
 ) -> tuple[Float[Tensor, "batch runs width"], Bool[Tensor, "batch runs"], Float[Tensor, " kept"]]:
     """Features and durations of the runs that the duration loss counts; see `kept_runs`.
 
-    Args:
-        units: `(B, N)`, at full rate.
-        features: `(B, N, width)`, such as their embedding.
-        lengths: `(B,)`, valid units; None: all.
-
-    Returns:
-        Features of each run, padded with zeros; a mask of them, True = valid; the durations of all rows, joined.
+    Features, such as an embedding of units at full rate, come back for each run, padded with zeros; then a mask of
+    them, True = valid; and the durations of all rows, joined.
     """
     ends = [units.shape[1]] * len(units) if lengths is None else lengths.tolist()
     kept = [kept_runs(row[:end]) for row, end in zip(units, ends, strict=True)]
@@ -90,10 +83,8 @@ def scale_durations(durations: Int[Tensor, " units"], total: int) -> Int[Tensor,
     """Scale durations to a sum, none below 1.
 
     Each gets its quota d * total / sum(d). Quotas below 1 become 1, and the others are computed again from what is left
-    until none is. They are rounded down; the largest remainders get one more, earlier ones first.
-
-    Raises:
-        ParameterError: a total below the number of durations.
+    until none is. They are rounded down; the largest remainders get one more, earlier ones first. A total below the
+    number of durations is refused.
     """
     check_whole("total", total, 1)
     d = durations.tolist()

@@ -42,6 +42,7 @@ _APART = 25  # faces between a frame and its reference, with "other"
 _ENCODER_RESIDUALS, _DECODER_RESIDUALS = (0, 2, 3, 2, 2, 1), (1, 2, 2, 2, 2, 2)
 
 Picture = UInt8[Tensor, "height width 3"]  # RGB
+Reference = str | UInt8[Tensor, "3 side side"] | None
 Six = Annotated[Sequence[Count], Field(min_length=6, max_length=6)]
 
 
@@ -103,10 +104,8 @@ class FaceRenderer(nn.Module):
             blocks.append(_block(nn.ConvTranspose2d(joined, width, 3, **grow), residuals))
             before = width
         self.face_decoder_blocks = nn.ModuleList(blocks)
-        joined, width = before + widths[0], config.output_width
-        self.output_block = nn.Sequential(
-            Conv(nn.Conv2d(joined, width, 3, padding=1)), nn.Conv2d(width, 3, 1), nn.Sigmoid()
-        )
+        joined, width = Conv(nn.Conv2d(before + widths[0], config.output_width, 3, padding=1)), config.output_width
+        self.output_block = nn.Sequential(joined, nn.Conv2d(width, 3, 1), nn.Sigmoid())
 
     def lips(self, units: Int[Tensor, "rows units"]) -> Float[Tensor, "rows frames width"]:
         """Embeddings of the frames of each row, `(R, 20)` -> `(R, 10, 512)`."""
@@ -119,7 +118,7 @@ class FaceRenderer(nn.Module):
     def draw(
         self, lips: Float[Tensor, "frames width"], faces: Float[Tensor, "frames channels height width_"]
     ) -> Float[Tensor, "frames 3 height width_"]:
-        """Faces with new mouths: `(F, 512)` of `lips`, `(F, 6, 96, 96)` -> `(F, 3, 96, 96)`."""
+        """Faces with new mouths: `(F, 512)` of `lips`, `(F, 6, 96, 96)` of `forward` -> `(F, 3, 96, 96)`."""
         x, maps = faces.to(lips.dtype), []
         for block in self.face_encoder_blocks:
             x = block(x)
@@ -132,15 +131,11 @@ class FaceRenderer(nn.Module):
     def forward(
         self, units: Int[Tensor, "rows units"], faces: Float[Tensor, "frames channels height width"]
     ) -> Float[Tensor, "frames 3 height width"]:
-        """Faces with new mouths.
+        """Faces with new mouths, `(10 R, 3, 96, 96)` in [0, 1], blue, green, red, in the dtype of the weights.
 
         Args:
-            units: `(R, 20)`, from 0 up.
-            faces: `(10 R, 6, 96, 96)` in [0, 1], blue, green, red: the picture with rows 48 to 95 black, and the
-                reference.
-
-        Returns:
-            `(10 R, 3, 96, 96)` in [0, 1], blue, green, red, in the dtype of the weights.
+            units: `(R, 20)`.
+            faces: `(10 R, 6, 96, 96)`, likewise: the picture with rows 48 to 95 black, and the reference.
         """
         lips = self.lips(units).flatten(0, 1)  # (10 R, 512)
         expected = (len(lips), 6, FACE_SIDE, FACE_SIDE)
@@ -158,12 +153,7 @@ class FaceRenderer(nn.Module):
     def from_checkpoint(cls, path: Path | str, num_embeddings: int | None = None) -> FaceRenderer:
         """Load the published container ("video"), a bare state dict, or a folder of `save`, for evaluation.
 
-        Args:
-            path: of the file or folder.
-            num_embeddings: rows of the unit table. Rows beyond the file's are copies of its last. None: the file's.
-
-        Raises:
-            CheckpointError: another model, or fewer rows than the file has.
+        `num_embeddings` are rows of the unit table. Rows beyond the file's are copies of its last; fewer are refused.
         """
         tensors, saved = checkpoints.read(path, "video")
         cfg = saved.get("cfg")
@@ -188,12 +178,12 @@ class FaceRenderer(nn.Module):
 def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Settings by the shapes in a file; {} if it is no face renderer."""
     try:
+        down = [tensors[f"face_encoder_blocks.{i}.0.conv_block.0.weight"].shape for i in range(6)]
+        up = [tensors[f"face_decoder_blocks.{i}.0.conv_block.0.weight"].shape for i in range(1, 7)]
         return {
             "num_embeddings": len(tensors["unit_embed.weight"]),
-            "encoder_widths": tuple(len(tensors[f"face_encoder_blocks.{i}.0.conv_block.0.weight"]) for i in range(6)),
-            "decoder_widths": tuple(
-                tensors[f"face_decoder_blocks.{i}.0.conv_block.0.weight"].shape[1] for i in range(1, 7)
-            ),
+            "encoder_widths": tuple(shape[0] for shape in down),
+            "decoder_widths": tuple(shape[1] for shape in up),
             "feedforward": len(tensors["unit2lip.linear1.weight"]),
             "output_width": len(tensors["output_block.0.conv_block.0.weight"]),
         }
@@ -205,18 +195,12 @@ def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def render_frames(
-    renderer: FaceRenderer,
-    frames: Iterable[Picture],
-    places: Sequence[Place | None],
-    units: Int[Tensor, " units"],
-    *,
-    reference: str | UInt8[Tensor, "3 side side"] | None = None,
-    feather: float | int = 0.0,
-) -> Iterator[Picture]:
+    renderer: FaceRenderer, frames: Iterable[Picture], places: Sequence[Place | None], units: Int[Tensor, " units"], *,
+    reference: Reference = None, feather: float | int = 0.0,
+) -> Iterator[Picture]:  # fmt: skip
     """Yield frames with new mouths, two rows of units at a time: a video may be of any length.
 
     Args:
-        renderer: computes as in evaluation.
         frames: `(H, W, 3)`, uint8 RGB, at 25 Hz; one or more for every two units.
         places: of the faces in these frames, see `avlib.features.face_places`. A frame with None is passed on as it is.
         units: `(n,)`. The last of an odd number has no frame.
@@ -271,30 +255,19 @@ def _new_faces(
 
 
 def render(
-    renderer: FaceRenderer,
-    frames: Tensor | np.ndarray,
-    boxes: Any,
-    units: Int[Tensor, " units"],
-    missing: str = "keep",
-    *,
-    reference: str | UInt8[Tensor, "3 side side"] | None = None,
-    feather: float | int = 0.0,
-) -> UInt8[Tensor, "rendered height width 3"]:
-    """Frames of a video with mouths that follow units.
+    renderer: FaceRenderer, frames: Tensor | np.ndarray, boxes: Any, units: Int[Tensor, " units"],
+    missing: str = "keep", *, reference: Reference = None, feather: float | int = 0.0,
+) -> UInt8[Tensor, "rendered height width 3"]:  # fmt: skip
+    """Frames of a video with mouths that follow units, `(n // 2, H, W, 3)`, uint8 RGB.
 
     Args:
-        renderer: computes as in evaluation.
         frames: `(T, H, W, 3)`, uint8 RGB, at 25 Hz. If the units last longer, the video goes on backwards, then
             forwards, and so on.
         boxes: of the face in each of the T frames, x1, y1, x2, y2 in pixels; None where there is no face. A box
             without area or outside the picture is no face.
         units: `(n,)`, 50 in a second.
         missing: for frames without a face, "keep" leaves them as they are; "fill", see `avlib.features.face_places`.
-        reference: see `render_frames`.
-        feather: see `render_frames`.
-
-    Returns:
-        `(n // 2, H, W, 3)`, uint8 RGB.
+        reference, feather: see `render_frames`.
     """
     frames = torch.as_tensor(frames)
     if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):
@@ -302,8 +275,6 @@ def render(
         raise ParameterError("frames", found, "uint8 of shape (1 or more frames, height, width, 3)")
     places = face_places(check_boxes(boxes, len(frames)), *frames.shape[1:3], missing)
     order = ping_pong(len(frames), len(units) // 2)
-    rendered = render_frames(
-        renderer, (frames[i] for i in order), [places[i] for i in order], units, reference=reference, feather=feather
-    )
-    pictures = list(rendered)
+    shown, places = (frames[i] for i in order), [places[i] for i in order]
+    pictures = list(render_frames(renderer, shown, places, units, reference=reference, feather=feather))
     return torch.stack(pictures) if pictures else frames[:0]

@@ -22,6 +22,9 @@ from ..errors import ParameterError
 
 SLOPE = 0.1  # of the leaky ReLUs
 
+Signal = Float[Tensor, "batch channels time"]
+Mask = Float[Tensor, "batch 1 time"]  # ones and zeros
+
 
 class WeightNorm:
     """Mixin for a convolution of weight g v / |v|, with a norm for each entry of its first axis.
@@ -79,9 +82,7 @@ class ResBlock(nn.Module):
         self.convs1 = nn.ModuleList(map(conv, dilations))
         self.convs2 = nn.ModuleList(conv(1) for _ in dilations)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels time"], mask: Float[Tensor, "batch 1 time"] | None = None
-    ) -> Float[Tensor, "batch channels time"]:
+    def forward(self, x: Signal, mask: Mask | None = None) -> Signal:
         """Return x with three residuals added; a mask of ones and zeros is applied before each convolution."""
         for first, second in zip(self.convs1, self.convs2, strict=True):
             y = first(masked(F.leaky_relu(x, SLOPE), mask))
@@ -106,7 +107,7 @@ def check_sizes(config: Any, hop: str) -> None:
             raise ParameterError(name, f"{getattr(config, name)}", expected)
 
 
-def masked(x: Float[Tensor, "batch channels time"], mask: Float[Tensor, "batch 1 time"] | None) -> Tensor:
+def masked(x: Signal, mask: Mask | None) -> Tensor:
     """Set positions outside the mask to zero; None keeps all."""
     return x if mask is None else x * mask
 

@@ -28,6 +28,8 @@ from ..settings import Count, settings
 
 FRAMES, UNITS = 5, 10  # of a window of 0.2 s
 
+Faces = Float[Tensor, "batch frames 3 side side"]  # (B, 5, 3, 96, 96) in [0, 1]
+
 
 @settings
 class Config:
@@ -52,22 +54,13 @@ class LipSync(nn.Module):
             nn.Flatten(), nn.Linear(UNITS * D, D),
         )  # fmt: skip
         widths = (3 * FRAMES, W, 2 * W, 2 * W, 4 * W)
-        halvings = (
-            (nn.Conv2d(before, width, 3, stride=2, padding=1), nn.BatchNorm2d(width), nn.ReLU())
-            for before, width in pairwise(widths)
-        )
-        layers = [layer for halving in halvings for layer in halving]
+        layers = []
+        for before, width in pairwise(widths):
+            layers += [nn.Conv2d(before, width, 3, stride=2, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
         self.mouth = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * W * 3 * 6, D))
 
-    def forward(
-        self, units: Int[Tensor, "batch units"], faces: Float[Tensor, "batch frames 3 side side"]
-    ) -> Float[Tensor, " batch"]:
-        """Cosine of speech and mouth, from 0 to 1.
-
-        Args:
-            units: `(B, 10)`.
-            faces: `(B, 5, 3, 96, 96)` in [0, 1], of the same time; of their lower halves.
-        """
+    def forward(self, units: Int[Tensor, "batch units"], faces: Faces) -> Float[Tensor, " batch"]:
+        """Cosine of speech, ten units, and the mouth in five faces of the same time, from 0 to 1."""
         expected = (len(faces), UNITS), (len(units), FRAMES, 3, FACE_SIDE, FACE_SIDE)
         if (units.shape, faces.shape) != expected:
             found = f"units {tuple(units.shape)}, faces {tuple(faces.shape)}"

@@ -28,6 +28,9 @@ from .hifigan import SLOPE, Conv1d, ConvTranspose1d, ResBlock, check_sizes, remo
 SINES = 9  # the fundamental and eight overtones
 AMPLITUDE, VOICED_NOISE = 0.1, 0.003  # of the sines, and of the noise beside them; without pitch it is AMPLITUDE / 3
 
+Track = Float[Tensor, "batch frames"]
+Sines = Float[Tensor, "batch samples sines"]
+
 
 @settings
 class Config:
@@ -81,15 +84,10 @@ class NSFHiFiGAN(nn.Module):
         self.context = math.ceil(reach) + 1
 
     def forward(
-        self,
-        mel: Float[Tensor, "batch mels frames"],
-        f0: Float[Tensor, "batch frames"],
-        noise: bool | Float[Tensor, "batch samples sines"] = True,
-        generator: torch.Generator | None = None,
-        phase: float | int | Float[Tensor, "*batch"] | None = None,
-        *,
+        self, mel: Float[Tensor, "batch mels frames"], f0: Track, noise: bool | Sines = True,
+        generator: torch.Generator | None = None, phase: float | int | Float[Tensor, "*batch"] | None = None, *,
         base: float | int = math.e,
-    ) -> Float[Tensor, "batch 1 samples"]:
+    ) -> Float[Tensor, "batch 1 samples"]:  # fmt: skip
         """Sound of a mel and a pitch, `(B, 1, 512 T)`.
 
         Args:
@@ -116,12 +114,9 @@ class NSFHiFiGAN(nn.Module):
         return self.conv_post(F.leaky_relu(x)).tanh()  # of torch's own slope, 0.01, as published
 
     def sines(
-        self,
-        f0: Float[Tensor, "batch frames"],
-        noise: bool | Float[Tensor, "batch samples sines"],
-        generator: torch.Generator | None = None,
+        self, f0: Track, noise: bool | Sines, generator: torch.Generator | None = None,
         phase: float | int | Float[Tensor, "*batch"] | None = None,
-    ) -> Float[Tensor, "batch samples sines"]:
+    ) -> Sines:  # fmt: skip
         """Sines of the pitch and its overtones with noise, `(B, 512 T, 9)`, before they are mixed."""
         numbers = torch.arange(1, SINES + 1, device=f0.device)
         starts = self._starts(f0, noise, generator) if phase is None or isinstance(phase, float | int) else None
@@ -152,7 +147,7 @@ class NSFHiFiGAN(nn.Module):
         return starts * (torch.arange(SINES, device=f0.device) > 0)
 
     def phases(
-        self, f0: Float[Tensor, "batch frames"], noise: bool = True, generator: torch.Generator | None = None
+        self, f0: Track, noise: bool = True, generator: torch.Generator | None = None
     ) -> Float[Tensor, "batch frames sines"]:
         """Turns of each sine before each frame, for the `phase` of a piece that begins there, `(B, T, 9)`."""
         numbers = torch.arange(1, SINES + 1, device=f0.device)
@@ -161,7 +156,7 @@ class NSFHiFiGAN(nn.Module):
 
     def draw(
         self, batch: int, samples: int, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
-    ) -> Float[Tensor, "batch samples sines"]:
+    ) -> Sines:
         """Noise of unit variance for each sine, for `noise`."""
         on = generator.device if generator else device
         return torch.randn(batch, samples, SINES, generator=generator, device=on).to(device)
@@ -198,12 +193,8 @@ class NSFHiFiGAN(nn.Module):
     def from_checkpoint(cls, path: Path | str) -> NSFHiFiGAN:
         """Build the vocoder from the published folder.
 
-        Args:
-            path: a folder with `config.json` and the file `model`; or that file, by any name, with `config.json` beside
-                it. Weights may be normalised or plain.
-
-        Raises:
-            CheckpointError: a file is missing or damaged, does not fit, is of another network or contradicts itself.
+        It has `config.json` and the file `model`, which may be named instead, by any name. Weights may be normalised or
+        plain.
         """
         path = Path(path)
         path = path / "model" if path.is_dir() else path

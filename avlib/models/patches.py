@@ -11,13 +11,13 @@ from ..errors import ParameterError, check_choice
 
 POSITION_FITS = ("interpolate", "cut")
 
+Pictures = Float[Tensor, "batch channels height width"]
+Positions = Float[Tensor, "1 patches width"]
+Grid = tuple[int, int]  # rows and columns of patches
+
 
 def patch_grid(subject: str, sides: tuple[int, ...], patch: int) -> tuple[int, ...]:
-    """Count the patches along each side: (8, 64) for 128 x 1024.
-
-    Raises:
-        ParameterError: a side is not a multiple of the patch; the message names sizes that are.
-    """
+    """Count the patches along each side, (8, 64) for 128 x 1024; a side that is no multiple is refused."""
     if any(side < 1 or side % patch for side in sides):
         smaller, larger = ([patch * max(1, (side + more) // patch) for side in sides] for more in (0, patch - 1))
         found, smaller, larger = (" x ".join(map(str, lengths)) for lengths in (sides, smaller, larger))
@@ -26,16 +26,11 @@ def patch_grid(subject: str, sides: tuple[int, ...], patch: int) -> tuple[int, .
     return tuple(side // patch for side in sides)
 
 
-def patchify(
-    picture: Float[Tensor, "batch channels height width"], patch: int
-) -> Float[Tensor, "batch patches values"]:
+def patchify(picture: Pictures, patch: int) -> Float[Tensor, "batch patches values"]:
     """Cut pictures into square patches, row by row.
 
     `(B, 3, 224, 224)` gives `(B, 196, 768)`: 196 patches of 16 rows, 16 columns and, fastest, 3 channels. Source:
-    CAV-MAE, `patchify`.
-
-    Raises:
-        ParameterError: a side is not a multiple of the patch.
+    CAV-MAE, `patchify`. A side that is not a multiple of the patch is refused.
     """
     batch, channels, *sides = picture.shape
     h, w = patch_grid("picture", tuple(sides), patch)
@@ -43,14 +38,8 @@ def patchify(
     return cut.permute(0, 2, 4, 3, 5, 1).reshape(batch, h * w, patch * patch * channels)
 
 
-def unpatchify(
-    patches: Float[Tensor, "batch patches values"], grid: tuple[int, int], patch: int
-) -> Float[Tensor, "batch channels height width"]:
-    """Join patches to pictures: the inverse of `patchify`.
-
-    Raises:
-        ParameterError: the patches do not fill the grid, or their values no square of side `patch`.
-    """
+def unpatchify(patches: Float[Tensor, "batch patches values"], grid: tuple[int, int], patch: int) -> Pictures:
+    """Join patches to pictures, whose grid they must fill: the inverse of `patchify`."""
     (batch, count, values), (h, w) = patches.shape, grid
     if count != h * w or values % patch**2:
         found = f"{count} patches of {values} values for a grid of {h} x {w} and patches of {patch} x {patch}"
@@ -59,7 +48,7 @@ def unpatchify(
     return cut.permute(0, 5, 1, 3, 2, 4).reshape(batch, -1, h * patch, w * patch)
 
 
-def sincos_positions(width: int, grid: tuple[int, int]) -> Float[Tensor, "1 patches width"]:
+def sincos_positions(width: int, grid: tuple[int, int]) -> Positions:
     """Fixed positional embeddings: half encodes the column, half the row.
 
     Each half is sin(p / 10000^(4k / width)) for k = 0 ... width / 4 - 1, then the cosines of the same angles. Source:
@@ -71,18 +60,11 @@ def sincos_positions(width: int, grid: tuple[int, int]) -> Float[Tensor, "1 patc
     return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1).float()[None]
 
 
-def fit_positions(
-    positions: Float[Tensor, "1 patches width"], built: tuple[int, int], grid: tuple[int, int], how: str
-) -> Float[Tensor, "1 fitted width"]:
-    """Fit positional embeddings of one grid to a picture with another.
+def fit_positions(positions: Positions, built: Grid, grid: Grid, how: str) -> Float[Tensor, "1 fitted width"]:
+    """Fit positional embeddings of the grid that a model was built for to a picture with another.
 
-    Args:
-        built: rows and columns that the model was built for.
-        how: "interpolate" stretches the grid (bicubic, anti-aliased, timm's); "cut" takes its first rows and columns,
-            so that a column keeps its time of the training.
-
-    Raises:
-        ParameterError: another `how`, or a picture that is larger than the grid to cut.
+    "interpolate" stretches the grid (bicubic, anti-aliased, timm's); "cut" takes its first rows and columns, so that a
+    column keeps its time of the training; a picture that is larger than the grid is then refused.
     """
     check_choice("positions", how, POSITION_FITS)
     if grid == built:

@@ -26,6 +26,9 @@ from ..settings import Count, Natural, settings
 
 UNIT = 320  # samples from one unit to the next: 20 ms
 _EDGE = 120  # samples on each side, by which frame k of 25 ms is centred at (k + .5) * 10 ms
+Waveform = Float[Tensor, "batch samples"]
+Lengths = Int[Tensor, " batch"]
+Hidden = Float[Tensor, "batch width units"]
 _LEVEL, _SPREAD = -9.0, 4.0  # mean and deviation of log energies of a sung or spoken voice, roughly
 
 
@@ -52,16 +55,14 @@ class Recognizer(nn.Module):
         self.head = nn.Linear(config.width, len(config.classes))
         self.context = 2 + 2 * config.layers
 
-    def log_mel(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch frames mels"]:
+    def log_mel(self, waveform: Waveform) -> Float[Tensor, "batch frames mels"]:
         """Kaldi's log energies of 10 ms frames, `(B, samples // 160, mels)`, scaled to about -2 to 2."""
         if waveform.shape[1] < UNIT:
             raise TooShortError("waveform", f"{waveform.shape[1]} samples", f"at least {UNIT}, one unit of 20 ms")
         fbank = kaldi_fbank(F.pad(waveform, (_EDGE, _EDGE)), SAMPLE_RATE, self.config.mels)
         return (fbank - _LEVEL) / _SPREAD
 
-    def hidden(
-        self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None
-    ) -> Float[Tensor, "batch units width"]:
+    def hidden(self, waveform: Waveform, lengths: Lengths | None = None) -> Float[Tensor, "batch units width"]:
         """The last layer's values for each unit of a waveform at 16 kHz.
 
         With `lengths`, valid samples, a row gives in its first `lengths // 320` what it gives alone.
@@ -78,9 +79,7 @@ class Recognizer(nn.Module):
             x = layer(x, mask)
         return x.transpose(1, 2)
 
-    def forward(
-        self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None
-    ) -> Float[Tensor, "batch units classes"]:
+    def forward(self, waveform: Waveform, lengths: Lengths | None = None) -> Float[Tensor, "batch units classes"]:
         """Logits of each unit; see `hidden`."""
         return self.head(self.hidden(waveform, lengths))
 
@@ -107,9 +106,7 @@ class ResidualLayer(nn.Module):
         self.norm, self.conv = nn.LayerNorm(width), nn.Conv1d(width, width, 5, padding=2)
         self.out = nn.Conv1d(width, width, 1)
 
-    def forward(
-        self, x: Float[Tensor, "batch width units"], mask: Bool[Tensor, "batch 1 units"] | None
-    ) -> Float[Tensor, "batch width units"]:
+    def forward(self, x: Hidden, mask: Bool[Tensor, "batch 1 units"] | None) -> Hidden:
         y = self.norm(x.transpose(1, 2)).transpose(1, 2)
         y = y if mask is None else y.masked_fill(~mask, 0.0)  # an unpadded row has zeros beyond its end too
         return x + self.out(F.gelu(self.conv(y)))

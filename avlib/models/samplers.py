@@ -56,18 +56,12 @@ def schedule(betas: Float[Tensor, " steps"]) -> dict[str, Float[Tensor, " steps"
 
 @torch.no_grad()
 def sample_with(
-    predict: Callable[[Tensor, Tensor], Tensor],
-    x: Float[Tensor, "batch ..."],
-    steps: int = 100,
-    sampler: str = "plms",
-    *,
-    betas: Float[Tensor, " times"] | None = None,
-    predicts: Literal["noise", "x0"] = "noise",
-    depth: int | None = None,
-    generator: torch.Generator | None = None,
+    predict: Callable[[Tensor, Tensor], Tensor], x: Float[Tensor, "batch ..."], steps: int = 100,
+    sampler: str = "plms", *, betas: Float[Tensor, " times"] | None = None,
+    predicts: Literal["noise", "x0"] = "noise", depth: int | None = None, generator: torch.Generator | None = None,
     progress: Callable[[int, int], object] | None = None,
-) -> Float[Tensor, "batch ..."]:
-    """Turn noise into samples.
+) -> Float[Tensor, "batch ..."]:  # fmt: skip
+    """Turn noise into samples, with the noise of t = 0 left in them but by "ddpm" and "ddim" of predicted clean data.
 
     Args:
         predict: maps noisy data and times `(B,)` to the noise in it or to the clean data, of the same shape.
@@ -80,9 +74,6 @@ def sample_with(
         depth: number of times to go through; None: all. A shallow run makes the same share of the steps, two at least.
         generator: of the noise that "ddpm" adds.
         progress: is called with the number of evaluations done and their total.
-
-    Returns:
-        Samples, with the noise of t = 0 left in them by all samplers but "ddpm" and "ddim" of predicted clean data.
 
     Raises:
         ParameterError: steps or depth out of range, too few, or, for "plms", no divisor of the number of times.

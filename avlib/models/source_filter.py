@@ -36,6 +36,9 @@ _GLIDE = 2 * math.pi * (1 / 12 - 1 / (2 * math.pi**2)) * SVC_N_FFT**2 / SVC_SAMP
 _WIDTH = 8  # mel bins that a sine reaches
 _GRID = 4  # frequencies in each bin of the transform at which the mel of a sine is known
 
+Track = Float[Tensor, "batch frames"]
+Voiced = Bool[Tensor, "batch frames"]
+
 
 class SourceFilterVocoder(nn.Module):
     """Vocoder without weights, for ln mel as NSF-HiFiGAN takes it.
@@ -67,14 +70,10 @@ class SourceFilterVocoder(nn.Module):
 
     def forward(
         self,
-        mel: Float[Tensor, "batch mels frames"],
-        f0: Float[Tensor, "batch frames"],
-        voiced: Bool[Tensor, "batch frames"] | None = None,
-        noise: bool | Float[Tensor, "batch samples"] = True,
-        generator: torch.Generator | None = None,
-        phase: float | int | Float[Tensor, " batch"] = 0.0,
-        lengths: Int[Tensor, " batch"] | None = None,
-    ) -> Float[Tensor, "batch 1 samples"]:
+        mel: Float[Tensor, "batch mels frames"], f0: Track, voiced: Voiced | None = None,
+        noise: bool | Float[Tensor, "batch samples"] = True, generator: torch.Generator | None = None,
+        phase: float | int | Float[Tensor, " batch"] = 0.0, lengths: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch 1 samples"]:  # fmt: skip
         """Sound whose mel is `mel` and whose pitch is `f0`, `(B, 1, 512 T)`.
 
         Args:
@@ -85,9 +84,6 @@ class SourceFilterVocoder(nn.Module):
                 can share it.
             phase: turns of the fundamental at sample 0; those of `phases` for a piece of a longer sound.
             lengths: valid frames; the sound is 0 beyond them.
-
-        Raises:
-            ShapeError, ParameterError: other shapes; values that are not finite; a negative pitch.
         """
         self._check(mel, f0, f0 if voiced is None else voiced)
         frames, samples = mel.shape[2], mel.shape[2] * self.hop_length
@@ -114,15 +110,12 @@ class SourceFilterVocoder(nn.Module):
             sound = sound * valid_mask(lengths * self.hop_length, samples)
         return sound[:, None]
 
-    def phases(self, f0: Float[Tensor, "batch frames"]) -> Float[Tensor, "batch frames"]:
+    def phases(self, f0: Track) -> Track:
         """Turns of the fundamental at the start of each frame, for the `phase` of a piece that begins there."""
         return phases(continuous(f0), self.sample_rate, self.hop_length)
 
     def split(
-        self,
-        magnitudes: Float[Tensor, "batch frames mels"],
-        hertz: Float[Tensor, "batch frames"],
-        voiced: Bool[Tensor, "batch frames"],
+        self, magnitudes: Float[Tensor, "batch frames mels"], hertz: Track, voiced: Voiced
     ) -> tuple[Float[Tensor, "batch frames harmonics"], Float[Tensor, "batch frames mels"]]:
         """Split a mel into amplitudes of the harmonics of `hertz` and the magnitudes of noise between them.
 
@@ -181,7 +174,7 @@ class SourceFilterVocoder(nn.Module):
             raise ParameterError("mel, f0", "NaN, infinite values or a negative pitch", "ln mel, and Hz or 0")
 
 
-def continuous(f0: Float[Tensor, "batch frames"]) -> Float[Tensor, "batch frames"]:
+def continuous(f0: Track) -> Track:
     """Pitch with zeros replaced by the last value before them, else the first one after."""
     at = torch.arange(f0.shape[1], device=f0.device).expand_as(f0)
     before = torch.where(f0 > 0, at, -1).cummax(1).values

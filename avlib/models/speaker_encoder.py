@@ -53,11 +53,7 @@ class SpeakerEncoder(nn.Module):
         Where webrtcvad is installed, the published code leaves out long pauses first; here nothing is left out.
 
         Args:
-            waveform: `(samples,)`, 16 kHz, mono, in [-1, 1]. Less than 1.6 s is padded with zeros.
-
-        Raises:
-            ShapeError: no samples, or several channels.
-            ParameterError: integers, NaN, or digital silence, which has no voice.
+            waveform: 16 kHz, mono, in [-1, 1]; less than 1.6 s is padded with zeros, and digital silence is refused.
         """
         if waveform.ndim != 1 or not len(waveform):
             raise ShapeError("waveform", f"{tuple(waveform.shape)}", "(samples,), one or more", "Mix channels down.")
@@ -80,10 +76,7 @@ class SpeakerEncoder(nn.Module):
 
         Args:
             path: `encoder.pt` of AV2AV, Resemblyzer's `pretrained.pt`, or a bare file. None: that of the installed
-                Resemblyzer, which is read and not imported.
-
-        Raises:
-            CheckpointError: Resemblyzer is not installed; the file cannot be read, or a parameter does not fit.
+                Resemblyzer, which is read and not imported; refused where there is none.
         """
         path = path or installed_checkpoint()
         if path is None:
@@ -102,11 +95,7 @@ def installed_checkpoint() -> Path | None:
 
 
 def raise_volume(waveform: Float[Tensor, " samples"]) -> Float[Tensor, " samples"]:
-    """Raise quiet sound to a mean square of -30 dB; louder sound stays.
-
-    Raises:
-        ParameterError: digital silence.
-    """
+    """Raise quiet sound to a mean square of -30 dB; louder sound stays, and digital silence is refused."""
     power = float(waveform.float().square().mean())
     if power == 0:
         raise ParameterError("waveform", "digital silence", "speech", "Give a recording with a voice.")

@@ -19,29 +19,18 @@ from torch import Tensor, nn
 
 from .. import checkpoints
 from ..cache import publishing
-from ..errors import CheckpointError, ParameterError
-from . import quiet
+from ..errors import CheckpointError, ParameterError, first_line
+from . import fetched, quiet
 
 # What a folder must hold: of each part, its settings, and one of these endings if it has weights.
-_SETTINGS = {
-    "tokenizer": "tokenizer_config.json",
-    "text_encoder": "config.json",
-    "unet": "config.json",
-    "vae": "config.json",
-    "scheduler": "scheduler_config.json",
-}
+_SETTINGS = {"tokenizer": "tokenizer_config.json", "text_encoder": "config.json", "unet": "config.json"}
+_SETTINGS |= {"vae": "config.json", "scheduler": "scheduler_config.json"}
 _WEIGHTS = ("text_encoder", "unet", "vae")
 _ENDINGS = (".safetensors", ".bin")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class TextToImage(nn.Module):
-    """The parts of a Stable Diffusion.
-
-    Args:
-        vae: an AutoencoderKL, or `PatchPCA`, which has its interface.
-        scheduler: of diffusers; says what the UNet predicts, and how to sample.
-    """
+    """The parts of a Stable Diffusion; `vae` is an AutoencoderKL, or `PatchPCA`, which has its interface."""
 
     def __init__(self, unet: nn.Module, vae: nn.Module, text_encoder: nn.Module, tokenizer: object, scheduler: object):
         super().__init__()
@@ -84,20 +73,12 @@ class TextToImage(nn.Module):
 
     @torch.no_grad()
     def generate(
-        self,
-        prompt_embeds: Float[Tensor, "batch words values"],
-        seed: int | Sequence[int] = 0,
-        steps: int = 50,
+        self, prompt_embeds: Float[Tensor, "batch words values"], seed: int | Sequence[int] = 0, steps: int = 50,
         guidance: float | int = 7.5,
-    ) -> Float[Tensor, "batch 3 height width"]:
-        """Generate images from embedded prompts, through the pipeline.
+    ) -> Float[Tensor, "batch 3 height width"]:  # fmt: skip
+        """Generate images in [0, 1] from embedded prompts, through the pipeline, in the size of the UNet's training.
 
-        Args:
-            seed: of the first noise. One number gives all rows the same noise, several give one each.
-            guidance: scale of classifier-free guidance; 1 is none.
-
-        Returns:
-            `(B, 3, H, W)` in [0, 1], of the size that the UNet was trained for.
+        One `seed` gives all rows the same first noise, several give one each. `guidance` 1 is none.
         """
         side, device = self.unet.config.sample_size, prompt_embeds.device
         shape = (1, self.unet.config.in_channels, *((side, side) if isinstance(side, int) else side))
@@ -108,26 +89,18 @@ class TextToImage(nn.Module):
             # diffusers asks NumPy for an array of a tensor, in a way that NumPy 2 will no longer understand
             warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
             return self.pipeline(
-                prompt_embeds=prompt_embeds,
-                negative_prompt_embeds=self.encode_prompts("").expand_as(prompt_embeds),
-                latents=noise.expand(len(prompt_embeds), *shape[1:]).clone(),
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                output_type="pt",
-            ).images
+                prompt_embeds=prompt_embeds, negative_prompt_embeds=self.encode_prompts("").expand_as(prompt_embeds),
+                latents=noise.expand(len(prompt_embeds), *shape[1:]).clone(), num_inference_steps=steps,
+                guidance_scale=guidance, output_type="pt",
+            ).images  # fmt: skip
 
     @classmethod
     def from_pretrained(cls, source: Path | str) -> TextToImage:
-        """Read a folder in diffusers' layout, or download a hub id.
-
-        Only an id such as CompVis/stable-diffusion-v1-4 downloads anything, and only these five parts.
-
-        Raises:
-            CheckpointError: no such folder, a part is missing or cannot be read, or the hub does not give it.
-        """
+        """Read a folder in diffusers' layout, or download the five parts of a hub id: CompVis/stable-diffusion-v1-4."""
         folder = Path(source)
         if not folder.is_dir():
-            folder = _fetched(str(source))
+            patterns = [f"{part}/*{end}" for part in _SETTINGS for end in (".json", ".txt", ".safetensors")]
+            folder = fetched(str(source), "a folder in diffusers' layout", patterns, ["*.fp16.*", "*.non_ema.*"])
         _require_parts(folder)
         parts = {}
         for name, kind in _classes(folder).items():
@@ -135,8 +108,8 @@ class TextToImage(nn.Module):
                 with quiet():
                     parts[name] = kind.from_pretrained(folder / name, local_files_only=True)
             except Exception as error:  # of any class: libraries fail in many ways on damaged files
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise CheckpointError(folder / name, f"cannot be read ({reason})", _expected(name)) from error
+                found = f"cannot be read ({first_line(error)})"
+                raise CheckpointError(folder / name, found, _expected(name)) from error
         return cls(**parts).eval()
 
 
@@ -154,13 +127,8 @@ def _classes(folder: Path) -> dict[str, type]:
     scheduler = getattr(diffusers, name, None)
     if not (isinstance(scheduler, type) and issubclass(scheduler, diffusers.SchedulerMixin)):
         raise CheckpointError(folder / "scheduler", f"{name!r} is no scheduler of diffusers", "one of them")
-    return {
-        "tokenizer": CLIPTokenizer,
-        "text_encoder": CLIPTextModel,
-        "unet": diffusers.UNet2DConditionModel,
-        "vae": autoencoders[autoencoder],
-        "scheduler": scheduler,
-    }
+    found = {"tokenizer": CLIPTokenizer, "text_encoder": CLIPTextModel, "unet": diffusers.UNet2DConditionModel}
+    return found | {"vae": autoencoders[autoencoder], "scheduler": scheduler}
 
 
 def _class_of(folder: Path, part: str, usual: str) -> str:
@@ -190,20 +158,6 @@ def _expected(part: str) -> str:
     return f"{_SETTINGS[part]} and weights ({' or '.join(_ENDINGS)})" if part in _WEIGHTS else _SETTINGS[part]
 
 
-def _fetched(source: str) -> Path:
-    if not _HUB_ID.fullmatch(source):
-        raise CheckpointError(source, "no such folder", "a folder in diffusers' layout, or a hub id: owner/name")
-    from huggingface_hub import snapshot_download
-
-    patterns = [f"{part}/*{end}" for part in _SETTINGS for end in (".json", ".txt", ".safetensors")]
-    try:
-        return Path(snapshot_download(source, allow_patterns=patterns, ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
-    except Exception as error:  # of any class: of the network, or of the hub
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        found = f"is no folder, and cannot be fetched ({reason})"
-        raise CheckpointError(source, found, "a folder or a hub id") from error
-
-
 _FILE = "pytorch_lora_weights.safetensors"  # diffusers' name for it in a folder
 _LINEAR = r".*\.attn[12]\.to_(q|k|v|out\.0)"
 
@@ -211,14 +165,9 @@ _LINEAR = r".*\.attn[12]\.to_(q|k|v|out\.0)"
 def add_lora(unet: nn.Module, rank: int = 4) -> list[nn.Parameter]:
     """Add LoRA to the linear layers of the UNet's attentions, through peft.
 
-    Each weight W becomes W + B A, with B zero at first. Source: Hu et al., "LoRA", ICLR 2022.
-
-    Args:
-        unet: diffusers' `UNet2DConditionModel`, changed in place; its own parameters are frozen.
-        rank: 4 as published, which is 797,184 parameters in Stable Diffusion 1.4.
-
-    Raises:
-        ParameterError: the rank is not positive, there is no attention to text, or there is LoRA already.
+    Each weight W becomes W + B A, with B zero at first. Source: Hu et al., "LoRA", ICLR 2022. The UNet, diffusers'
+    `UNet2DConditionModel`, is changed in place and its own parameters are frozen; one that has LoRA is refused. Rank 4
+    is published: 797,184 parameters in Stable Diffusion 1.4.
     """
     from peft import LoraConfig
 
@@ -237,15 +186,7 @@ def lora_parameters(unet: nn.Module) -> list[nn.Parameter]:
 
 
 def save_lora(unet: nn.Module, path: Path | str) -> None:
-    """Write LoRA as diffusers does, for `pipeline.load_lora_weights(path)`.
-
-    Args:
-        path: a `.safetensors` file; or a folder, in which the file gets its usual name.
-
-    Raises:
-        ParameterError: the UNet has no LoRA.
-        CacheError: the disk is full or the folder cannot be written.
-    """
+    """Write LoRA as diffusers does, for `pipeline.load_lora_weights(path)`, to a .safetensors file or into a folder."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -262,14 +203,10 @@ def load_lora(unet: nn.Module, path: Path | str) -> list[nn.Parameter]:
     """Load a file of LoRA into the UNet, replacing any other.
 
     Args:
-        unet: changed in place.
+        unet: changed in place; the LoRA must be of exactly its attentions.
         path: a file that AudioToken or diffusers wrote in 2023 (names such as `attn1.processor.to_q_lora.down.weight`)
             or that diffusers or `save_lora` writes today (`attn1.to_q.lora_A.weight`, perhaps after `unet.`); or the
             folder that today's is in.
-
-    Raises:
-        CheckpointError: the file cannot be read, or is not a LoRA of exactly this UNet's attentions.
-        ParameterError: the UNet has no attention to text.
     """
     from diffusers.utils import convert_unet_state_dict_to_peft
     from peft import set_peft_model_state_dict

@@ -22,6 +22,8 @@ from ..errors import CheckpointError, ParameterError
 from ..features import BEATS_MELS, beats_fbank
 from .patches import patch_grid, patchify, unpatchify
 
+Latents = Float[Tensor, "batch latents height width"]
+
 
 class PatchPCA(ModelMixin, ConfigMixin):
     """An autoencoder of images: the principal components of their patches.
@@ -29,22 +31,15 @@ class PatchPCA(ModelMixin, ConfigMixin):
     Its interface is that of diffusers' AutoencoderKL, so that a StableDiffusionPipeline takes it for its `vae`. It is
     computed in a second, where Stable Diffusion's autoencoder is learned from millions of images.
 
-    Args:
-        block_out_channels: only its length counts: a latent is 2^(length - 1) pixels wide, the side of a patch.
-        scaling_factor: of latents for a diffusion model; `fitted` sets it.
-
-    Raises:
-        ParameterError: more components than a patch has values.
+    Of `block_out_channels` only the length counts: a latent is 2^(length - 1) pixels wide, the side of a patch.
+    `scaling_factor` is of latents for a diffusion model; `fitted` sets it.
     """
 
     @register_to_config
     def __init__(
-        self,
-        in_channels: int = 3,
-        latent_channels: int = 12,
-        block_out_channels: Sequence[int] = (12, 12, 12),
+        self, in_channels: int = 3, latent_channels: int = 12, block_out_channels: Sequence[int] = (12, 12, 12),
         scaling_factor: float = 1.0,
-    ):
+    ):  # fmt: skip
         super().__init__()
         self.patch = 2 ** (len(block_out_channels) - 1)
         values = in_channels * self.patch**2
@@ -56,12 +51,9 @@ class PatchPCA(ModelMixin, ConfigMixin):
 
     @classmethod
     def fitted(
-        cls,
-        pictures: Float[Tensor, "batch channels height width"],
-        latent_channels: int = 12,
-        patch: int = 4,
+        cls, pictures: Float[Tensor, "batch channels height width"], latent_channels: int = 12, patch: int = 4,
         whitening: float | int = 0.0,
-    ) -> PatchPCA:
+    ) -> PatchPCA:  # fmt: skip
         """Fit the components to images, and scale latents to variance 1.
 
         Args:
@@ -93,9 +85,7 @@ class PatchPCA(ModelMixin, ConfigMixin):
         distribution = DiagonalGaussianDistribution(moments, deterministic=True)
         return AutoencoderKLOutput(latent_dist=distribution) if return_dict else (distribution,)
 
-    def decode(
-        self, z: Float[Tensor, "batch latents height width"], return_dict: bool = True, generator: object = None
-    ):
+    def decode(self, z: Latents, return_dict: bool = True, generator: object = None):
         """Images `(B, 3, H, W)`, in `.sample`; `generator` is unused."""
         patches = (z.flatten(2).transpose(1, 2) * self.deviations) @ self.components.T + self.mean
         pictures = unpatchify(patches, tuple(z.shape[2:]), self.patch)
@@ -146,10 +136,7 @@ class Judge(nn.Module):
     """A classifier of images, with joint embeddings of images and audio.
 
     Published figures use a classifier, and CLIP with Wav2CLIP, trained on photographs. This one takes their place for
-    the built-in scenes.
-
-    Args:
-        classes: their number for each attribute, such as {"kind": 8, "size": 2}.
+    the built-in scenes. `classes` is their number for each attribute, such as {"kind": 8, "size": 2}.
     """
 
     def __init__(self, classes: Mapping[str, int], width: int = 16, embedding: int = 32):
@@ -162,9 +149,8 @@ class Judge(nn.Module):
         )  # fmt: skip
         self.heads = nn.ModuleDict({name: nn.Linear(4 * width, count) for name, count in classes.items()})
         self.image_projection = nn.Linear(4 * width, embedding)
-        self.audio_encoder = nn.Sequential(
-            nn.LayerNorm(2 * BEATS_MELS), nn.Linear(2 * BEATS_MELS, 4 * width), nn.ReLU()
-        )
+        values = 2 * BEATS_MELS
+        self.audio_encoder = nn.Sequential(nn.LayerNorm(values), nn.Linear(values, 4 * width), nn.ReLU())
         self.audio_projection = nn.Linear(4 * width, embedding)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> dict[str, Float[Tensor, "batch classes"]]:
@@ -201,6 +187,5 @@ class Judge(nn.Module):
 
 
 def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
-    )
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))

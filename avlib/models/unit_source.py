@@ -38,6 +38,10 @@ _MEAN, _RANGE = 150.0, (40.0, 600.0)  # Hz, of the pitch
 _SMOOTH = 11  # units
 _BLOCK = 50  # units whose noise is drawn at once
 
+Units = Int[Tensor, "batch units"]
+Hertz = Float[Tensor, "batch units"]  # pitch in the middle of each unit
+Waveform = Float[Tensor, "batch 1 samples"]
+
 
 @settings
 class Config:
@@ -65,11 +69,8 @@ class PitchPredictor(nn.Module):
         self.out = nn.Linear(width, 1)
 
     def forward(
-        self,
-        units: Int[Tensor, "batch units"],
-        speaker: Float[Tensor, "batch width"],
-        mask: Bool[Tensor, "batch 1 units"] | None = None,
-    ) -> Float[Tensor, "batch units"]:
+        self, units: Units, speaker: Float[Tensor, "batch width"], mask: Bool[Tensor, "batch 1 units"] | None = None
+    ) -> Hertz:
         """Return hertz in the middle of each unit."""
         x = (self.dict(units) + self.spkr(speaker)[:, None]).transpose(1, 2)  # (B, 64, N)
         for layer in self.layers:
@@ -100,36 +101,26 @@ class UnitSource(UnitSpeech):
         self.context = 2 * config.layers + 9
 
     def synthesize(
-        self,
-        units: Int[Tensor, "batch units"],
-        speaker: Float[Tensor, "batch width"],
-        hertz: Float[Tensor, "batch units"],
-        noise: Float[Tensor, "batch samples"] | None = None,
-        lengths: Int[Tensor, " batch"] | None = None,
-    ) -> tuple[Float[Tensor, "batch 1 samples"], Float[Tensor, "batch units"]]:
-        """Speak units at a given pitch, as in training.
+        self, units: Units, speaker: Float[Tensor, "batch width"], hertz: Hertz,
+        noise: Float[Tensor, "batch samples"] | None = None, lengths: Int[Tensor, " batch"] | None = None,
+    ) -> tuple[Waveform, Hertz]:  # fmt: skip
+        """Speak units at a given pitch, as in training; return the pitch that the network predicts, too.
 
         Args:
             units: `(B, N)`, at full rate.
-            speaker: `(B, 256)`.
-            hertz: `(B, N)`, pitch in the middle of each unit, through unvoiced ones too.
+            hertz: pitch in the middle of each unit, through unvoiced ones too.
             noise: `(B, 320 N)`, of variance 1; None: always the same.
             lengths: `(B,)`, valid units.
-
-        Returns:
-            The waveform `(B, 1, 320 N)`, and the pitch that the network predicts, in Hz.
         """
         x, mask = self._hidden(units, speaker, lengths)
         return self._shaped(x, mask, hertz, noise, lengths), self.pitch(units, speaker, mask)
 
-    def hertz(
-        self, units: Int[Tensor, "batch units"], speaker: Float[Tensor, "*speakers width"]
-    ) -> Float[Tensor, "batch units"]:
+    def hertz(self, units: Units, speaker: Float[Tensor, "*speakers width"]) -> Hertz:
         """Predict the pitch in the middle of each unit at full rate, in Hz."""
         units, _ = self._check_units(units, None)
         return self._hertz(units, self._check_speaker(speaker, len(units)))
 
-    def _generate(self, units: Tensor, speaker: Tensor, lengths: Tensor | None) -> Float[Tensor, "batch 1 samples"]:
+    def _generate(self, units: Tensor, speaker: Tensor, lengths: Tensor | None) -> Waveform:
         x, mask = self._hidden(units, speaker, lengths)
         return self._shaped(x, mask, self._hertz(units, speaker, mask), None, lengths)
 
@@ -154,21 +145,15 @@ class UnitSource(UnitSpeech):
             x = layer(x, mask)
         return x, mask
 
-    def _hertz(self, units: Tensor, speaker: Tensor, mask: Tensor | None = None) -> Float[Tensor, "batch units"]:
+    def _hertz(self, units: Tensor, speaker: Tensor, mask: Tensor | None = None) -> Hertz:
         """Predicted pitch in float64: the phase sums it up over seconds, and harmonics multiply what is off."""
         weights = {name: weight.double() for name, weight in self.pitch.named_parameters()}
         return functional_call(self.pitch, weights, (units, speaker.double(), mask))
 
     def _shaped(
-        self,
-        x: Tensor,
-        mask: Tensor | None,
-        hertz: Tensor,
-        noise: Tensor | None,
-        lengths: Tensor | None,
-        phase: float | Tensor = 0.0,
-        start: int = 0,
-    ) -> Float[Tensor, "batch 1 samples"]:
+        self, x: Tensor, mask: Tensor | None, hertz: Tensor, noise: Tensor | None, lengths: Tensor | None,
+        phase: float | Tensor = 0.0, start: int = 0,
+    ) -> Waveform:  # fmt: skip
         """Pulses and noise, shaped by the gains of hidden values."""
         hop, count = self.config.code_hop_size, x.shape[2]
         if lengths is not None:  # units beyond the last valid one repeat its pitch, so that it ends as it would alone
@@ -232,9 +217,8 @@ def _smooth(x: Float[Tensor, "batch 1 units"], mask: Bool[Tensor, "batch 1 units
     """Means over 180 ms, as pitch moves slowly; near an end, over the units that are there."""
     weights = torch.hann_window(_SMOOTH, periodic=False, dtype=x.dtype, device=x.device)[None, None]
     keep = torch.ones_like(x) if mask is None else mask.to(x.dtype)
-    return F.conv1d(x * keep, weights, padding=_SMOOTH // 2) / F.conv1d(keep, weights, padding=_SMOOTH // 2).clamp(
-        min=1e-6
-    )
+    total, weight = (F.conv1d(track, weights, padding=_SMOOTH // 2) for track in (x * keep, keep))
+    return total / weight.clamp(min=1e-6)
 
 
 def _bands(count: int) -> Float[Tensor, "bands bins"]:

@@ -23,6 +23,11 @@ from .durations import process_duration, scale_durations
 
 LONGEST = 3000  # units that one is repeated, a minute: a predictor that asks for more is none
 
+Units = Int[Tensor, "batch units"]
+Lengths = Int[Tensor, " batch"]  # valid units
+Speaker = Float[Tensor, "*speakers width"]
+Total = int | Int[Tensor, " batch"]  # units of the waveform
+
 
 @dataclass(frozen=True)
 class UnitVocoderOutput:
@@ -49,13 +54,9 @@ class UnitSpeech(nn.Module):
     context: int
 
     def forward(
-        self,
-        units: Int[Tensor, "batch units"],
-        speaker: Float[Tensor, "*speakers width"],
-        predict_durations: bool = False,
-        lengths: Int[Tensor, " batch"] | None = None,
-        total: int | Int[Tensor, " batch"] | None = None,
-    ) -> UnitVocoderOutput:
+        self, units: Units, speaker: Speaker, predict_durations: bool = False, lengths: Lengths | None = None,
+        total: Total | None = None,
+    ) -> UnitVocoderOutput:  # fmt: skip
         """Speak units.
 
         Args:
@@ -89,7 +90,7 @@ class UnitSpeech(nn.Module):
         return UnitVocoderOutput(waveform, spoken, durations, counts * self.config.code_hop_size, loss)
 
     def published(
-        self, code: Int[Tensor, "batch units"], spkr: Float[Tensor, "*speakers width"], dur_prediction: bool = False
+        self, code: Units, spkr: Speaker, dur_prediction: bool = False
     ) -> tuple[Float[Tensor, "batch 1 samples"], Tensor]:
         """Return the published pair: the waveform, and one of three things.
 
@@ -101,12 +102,7 @@ class UnitSpeech(nn.Module):
             return out.waveform, out.duration_loss
         return out.waveform, code.flatten().repeat_interleave(out.durations.flatten()) if dur_prediction else code
 
-    def predict_durations(
-        self,
-        units: Int[Tensor, "batch units"],
-        lengths: Int[Tensor, " batch"] | None = None,
-        total: int | Int[Tensor, " batch"] | None = None,
-    ) -> Int[Tensor, "batch units"]:
+    def predict_durations(self, units: Units, lengths: Lengths | None = None, total: Total | None = None) -> Units:
         """Number of repeats of each unit, 1 or more, and 0 beyond the lengths; see `forward`."""
         if self.training or not self.dur_predictor:
             found = f"True {'in training' if self.training else 'without a duration predictor'}"
@@ -125,15 +121,13 @@ class UnitSpeech(nn.Module):
         rows = [scale_durations(row[keep], each) for row, keep, each in zip(durations, valid, totals, strict=True)]
         return durations.masked_scatter(valid, torch.cat(rows))
 
-    def duration_loss(
-        self, units: Int[Tensor, "batch units"], lengths: Int[Tensor, " batch"] | None = None
-    ) -> Float[Tensor, ""]:
+    def duration_loss(self, units: Units, lengths: Lengths | None = None) -> Float[Tensor, ""]:
         """Mean squared error of log(1 + duration), over the runs of `process_duration`."""
         features, mask, durations = process_duration(units, self.dict(units), lengths)
         return F.mse_loss(self.dur_predictor(features)[mask].float(), (durations + 1).log())
 
     def pieces(
-        self, units: Int[Tensor, " units"], speaker: Float[Tensor, "*speakers width"], size: int = 500
+        self, units: Int[Tensor, " units"], speaker: Speaker, size: int = 500
     ) -> Iterator[Float[Tensor, " samples"]]:
         """Yield the waveform of units at full rate, `size` units at a time; together the whole, to 1e-5."""
         units, hop = self._check_units(units[None], None)[0], self.config.code_hop_size

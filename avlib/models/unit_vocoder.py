@@ -80,13 +80,7 @@ class Config:
 
 
 class UnitVocoder(UnitSpeech):
-    """HiFi-GAN on units and a speaker vector, with a duration predictor; 13,977,091 parameters.
-
-    Published: `CodeHiFiGANModel_spk`.
-
-    Args:
-        config: the published sizes by default.
-    """
+    """HiFi-GAN on units, a speaker vector and durations: 13,977,091 parameters. Published: `CodeHiFiGANModel_spk`."""
 
     def __init__(self, config: Config | None = None):
         super().__init__()
@@ -121,12 +115,9 @@ class UnitVocoder(UnitSpeech):
 
     @classmethod
     def from_checkpoint(
-        cls,
-        path: Path | str,
-        language: str = "en",
-        config: Config | Path | str | None = None,
+        cls, path: Path | str, language: str = "en", config: Config | Path | str | None = None,
         weight_norm: bool = False,
-    ) -> UnitVocoder:
+    ) -> UnitVocoder:  # fmt: skip
         """Build a vocoder, in evaluation mode, from a published file or a folder of `save`.
 
         Args:
@@ -136,9 +127,6 @@ class UnitVocoder(UnitSpeech):
             config: settings, or a published config.json. None: those of the folder, or published ones, with widths as
                 in the file.
             weight_norm: keep weight norm, to train on. It is removed as in the published inference.
-
-        Raises:
-            CheckpointError: the file cannot be read, lacks the language, or a parameter does not fit.
         """
         tensors, saved = checkpoints.read(path, "audio", language)
         if config is None:

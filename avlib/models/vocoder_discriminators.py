@@ -57,25 +57,17 @@ class _Discriminators(nn.Module):
 
 
 class MultiPeriod(_Discriminators):
-    """Discriminators of several periods; 41,105,770 parameters as published.
-
-    Args:
-        periods: in samples.
-        channels: of the layers, all but the last of which keep every third row.
-    """
+    """Discriminators of periods in samples; 41,105,770 parameters. Layers but the last keep every third row."""
 
     def __init__(self, periods: Sequence[int] = (2, 3, 5, 7, 11), channels: Sequence[int] = (32, 128, 512, 1024, 1024)):
         super().__init__()
         self.periods = tuple(periods)
         strides = [3] * (len(channels) - 1) + [1]
         layers = list(zip((1, *channels[:-1]), channels, strides, strict=True))
-        self.discriminators = nn.ModuleList(
-            Discriminator(
-                [Conv2d(a, b, (5, 1), (stride, 1), (2, 0)) for a, b, stride in layers],
-                Conv2d(channels[-1], 1, (3, 1), padding=(1, 0)),
-            )
-            for _ in periods
-        )
+        self.discriminators = nn.ModuleList()
+        for _ in periods:
+            convs = [Conv2d(a, b, (5, 1), (stride, 1), (2, 0)) for a, b, stride in layers]
+            self.discriminators.append(Discriminator(convs, Conv2d(channels[-1], 1, (3, 1), padding=(1, 0))))
 
     def inputs(self, x: Wave) -> list[Float[Tensor, "batch 1 _ _"]]:
         """Return the waveform folded by each period, its end mirrored to fill the last row."""
@@ -86,28 +78,20 @@ class MultiPeriod(_Discriminators):
 class MultiScale(_Discriminators):
     """Discriminators of several sample rates, each half of the one before; 29,618,821 parameters as published.
 
-    Args:
-        scales: their number. The first has spectral norm, the others weight norm.
-        channels: of the seven layers.
-        groups: of the seven layers.
+    The first of the `scales` has spectral norm, the others weight norm. Each has seven layers of these `channels`.
     """
 
     def __init__(
-        self,
-        scales: int = 3,
-        channels: Sequence[int] = (128, 128, 256, 512, 1024, 1024, 1024),
+        self, scales: int = 3, channels: Sequence[int] = (128, 128, 256, 512, 1024, 1024, 1024),
         groups: Sequence[int] = (1, 4, 16, 16, 16, 16, 1),
-    ):
+    ):  # fmt: skip
         super().__init__()
         kernels, strides = (15, 41, 41, 41, 41, 41, 5), (1, 2, 2, 4, 4, 1, 1)
         layers = list(zip((1, *channels[:-1]), channels, kernels, strides, groups, strict=True))
-        self.discriminators = nn.ModuleList(
-            Discriminator(
-                [conv(a, b, k, stride, k // 2, groups=group) for a, b, k, stride, group in layers],
-                conv(channels[-1], 1, 3, padding=1),
-            )
-            for conv in [lambda *sizes, **how: spectral_norm(nn.Conv1d(*sizes, **how))] + [Conv1d] * (scales - 1)
-        )
+        self.discriminators = nn.ModuleList()
+        for conv in [lambda *sizes, **how: spectral_norm(nn.Conv1d(*sizes, **how))] + [Conv1d] * (scales - 1):
+            convs = [conv(a, b, k, stride, k // 2, groups=group) for a, b, k, stride, group in layers]
+            self.discriminators.append(Discriminator(convs, conv(channels[-1], 1, 3, padding=1)))
 
     def inputs(self, x: Wave) -> list[Float[Tensor, "batch 1 _"]]:
         """Return the waveform at each sample rate, averaged over four samples."""

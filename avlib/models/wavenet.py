@@ -56,12 +56,9 @@ class WaveNet(nn.Module):
         nn.init.zeros_(self.output_projection.weight)
 
     def forward(
-        self,
-        x: Float[Tensor, "batch mels frames"],
-        t: Int[Tensor, " batch"] | Float[Tensor, " batch"],
-        conditions: Sequence[Float[Tensor, "batch gates frames"]],
-        valid: Bool[Tensor, "batch 1 frames"] | None,
-    ) -> Float[Tensor, "batch mels frames"]:
+        self, x: Float[Tensor, "batch mels frames"], t: Int[Tensor, " batch"] | Float[Tensor, " batch"],
+        conditions: Sequence[Float[Tensor, "batch gates frames"]], valid: Bool[Tensor, "batch 1 frames"] | None,
+    ) -> Float[Tensor, "batch mels frames"]:  # fmt: skip
         """Prediction `(B, 128, T)` from the projected condition of each layer."""
         x = F.relu(self.input_projection(x))  # (B, 384, T)
         step = self.mlp(time_embedding(t, x.shape[1]).to(x.dtype))  # (B, 384)

@@ -240,14 +240,10 @@ def trained_by(stages: Mapping[str, Stage], module: str) -> Callable[..., Traine
             (path / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
 
         folder = done_once(
-            "trained",
-            f"{system}-{name}" if len(stages) > 1 else system,
-            stage.recipe(settings),
-            lambda progress_folder: stage.trained(settings, progress_folder, **how),
-            write,
-            source=(module, training.__name__),
-            together=True,
-        )
+            "trained", f"{system}-{name}" if len(stages) > 1 else system, stage.recipe(settings),
+            lambda progress_folder: stage.trained(settings, progress_folder, **how), write,
+            source=(module, training.__name__), together=True,
+        )  # fmt: skip
         model = stage.read(folder, settings, **how).to(how["device"]).eval()
         return Trained(model, training.History(json.loads((folder / "history.json").read_text())), folder)
 

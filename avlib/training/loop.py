@@ -28,20 +28,11 @@ Step = Callable[[nn.Module, Any], tuple[Tensor, Mapping[str, Tensor]]]
 
 @random_numbers_apart()
 def fit(
-    model: nn.Module,
-    step: Step | Mapping[str, Step],
-    dataset: Dataset,
-    settings: Settings,
-    *,
-    folder: Path | str | None = None,
-    evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
-    better: Mapping[str, Literal["lower", "higher"]] | None = None,
-    device: torch.device | str | None = None,
-    progress: bool = True,
-    live: bool = False,
-    resume: bool = True,
-    sampler: Any = None,
-) -> History:
+    model: nn.Module, step: Step | Mapping[str, Step], dataset: Dataset, settings: Settings, *,
+    folder: Path | str | None = None, evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    better: Mapping[str, Literal["lower", "higher"]] | None = None, device: torch.device | str | None = None,
+    progress: bool = True, live: bool = False, resume: bool = True, sampler: Any = None,
+) -> History:  # fmt: skip
     """Train a model in place.
 
     Ctrl-C stops after the current step, and leaves a checkpoint to go on from if there is a folder; so does SIGTERM. A
@@ -295,9 +286,7 @@ class _Stepper:
         if not wrong and not scaled and not math.isfinite(norm):
             wrong = [f"the gradient's norm is {norm}, though the loss is {losses[self.loss]:.4g}"]
         if wrong:
-            advice = (
-                "The weights are those before it. Look at the data; a lower learning_rate or a longer warmup may help."
-            )
+            advice = "The weights are those before it. Look at the data, or try a lower learning_rate, a longer warmup."
             raise TrainingError(f"step {done + 1}", ", ".join(wrong), "finite numbers", advice)
 
 
@@ -357,14 +346,11 @@ def _batches(dataset: Dataset, order: list, settings: Settings, accelerator, fir
     mine = range(accelerator.process_index, shares, accelerator.num_processes)
     batches = range(first * size, len(order) - size + 1, size)
     loader = DataLoader(
-        dataset,
+        dataset, num_workers=settings.workers, collate_fn=getattr(dataset, "collate", None),
         batch_sampler=[order[begin + edges[share] : begin + edges[share + 1]] for begin in batches for share in mine],
-        num_workers=settings.workers,
-        collate_fn=getattr(dataset, "collate", None),
-        pin_memory=accelerator.device.type == "cuda",
-        worker_init_fn=leave_to_main,
+        pin_memory=accelerator.device.type == "cuda", worker_init_fn=leave_to_main,
         generator=torch.Generator().manual_seed(settings.seed),  # so that loading draws nothing from training's numbers
-    )
+    )  # fmt: skip
     parts = iter(loader)
     for _ in batches:
         yield [(next(parts), edges[share]) for share in mine]

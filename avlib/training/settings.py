@@ -140,11 +140,8 @@ class Settings:
 def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any]]:
     """Return an optimiser's groups of the parameters that require gradients.
 
-    A parameter belongs to the longest prefix in `settings.group_rates` that its name begins with. Without
-    `decay_vectors` parameters with one axis or none are a group of their own, without weight decay.
-
-    Raises:
-        ParameterError: no parameter has a name with such a prefix, or none requires gradients.
+    A parameter belongs to the longest prefix in `settings.group_rates` that its name begins with; each must fit one.
+    Without `decay_vectors` parameters with one axis or none are a group of their own, without weight decay.
     """
     groups = {prefix: [] for prefix in ("", *settings.group_rates)}
     named = dict(model.named_parameters())

@@ -37,11 +37,7 @@ def saved(folder: Path | str) -> list[Path]:
 
 
 def average(paths: Sequence[Path | str]) -> dict[str, Tensor]:
-    """Return the mean of each tensor over checkpoints, as published for CAV-MAE's fine-tuned models.
-
-    Raises:
-        CheckpointError: one cannot be read, or differs from the first in names or shapes.
-    """
+    """Return the mean of each tensor over checkpoints of equal names and shapes, as published for CAV-MAE."""
     if not paths:
         raise ParameterError("paths", "none", "at least one checkpoint")
     first = checkpoints.read(paths[0]).tensors
@@ -61,15 +57,9 @@ class Checkpoints:
     """
 
     def __init__(
-        self,
-        folder: Path | None,
-        model: nn.Module,
-        optimizers: Sequence[torch.optim.Optimizer],
-        average: Any,
-        accelerator,
-        settings: Settings,
-        items: int,
-    ):
+        self, folder: Path | None, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], average: Any,
+        accelerator, settings: Settings, items: int,
+    ):  # fmt: skip
         self.folder, self.model, self.optimizers, self.accelerator = folder, model, optimizers, accelerator
         self.average, self.settings, self.best = average, settings, 0
         self.names = {parameter: name for name, parameter in model.named_parameters()}
@@ -139,9 +129,8 @@ class Checkpoints:
         except CacheError as error:
             last = saved(self.folder)
             advice = f"The last whole checkpoint is {last[-1].name}." if last else "There is no checkpoint yet."
-            raise CacheError(
-                path, error.found, error.expected, f"{advice} Free some space and go on from it."
-            ) from error
+            advice += " Free some space and go on from it."
+            raise CacheError(path, error.found, error.expected, advice) from error
 
     def restore(self, resume: bool) -> tuple[int, float, History]:
         """Load the newest readable checkpoint; return steps done, seconds spent and the history."""
@@ -189,10 +178,7 @@ class Checkpoints:
             shadow.copy_(tensors[f"{self.names[parameter]}:{_AVERAGE}"])
 
     def _require_same(self, path: Path, before: Mapping) -> None:
-        before = {
-            **json.loads(json.dumps(asdict(Settings()))),
-            **before,
-        }  # a setting that it did not know had no effect
+        before = json.loads(json.dumps(asdict(Settings()))) | dict(before)  # one that it did not know had no effect
         changed = [name for name, value in self.same.items() if value != before.get(name)]
         if changed:
             now, then = (", ".join(f"{name} {of.get(name)}" for name in changed) for of in (self.same, before))

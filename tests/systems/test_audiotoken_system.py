@@ -383,7 +383,7 @@ def test_a_folder_that_lacks_a_part_is_refused_by_its_name(published, tmp_path, 
 
 def test_other_wrong_folders(published, tmp_path):
     folder, _ = published
-    with pytest.raises(CheckpointError, match="no such folder"):
+    with pytest.raises(CheckpointError, match="no such file or folder"):
         TextToImage.from_pretrained(tmp_path / "nothing")
     broken = tmp_path / "sd"
     shutil.copytree(folder / "sd", broken)
@@ -413,7 +413,7 @@ def test_only_a_hub_id_is_fetched(published, monkeypatch):
     TextToImage.from_pretrained(folder)
     assert not asked
     assert TextToImage.from_pretrained("owner/name").unet.config.cross_attention_dim == 12 and asked == ["owner/name"]
-    with pytest.raises(CheckpointError, match=r"is no folder, and cannot be fetched \(no network\)"):
+    with pytest.raises(CheckpointError, match=r"is no file or folder, and cannot be fetched \(no network\)"):
         TextToImage.from_pretrained("owner/nothing")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+# isort: off
 from .boxes import detect_boxes, read_boxes, write_boxes
 from .dubbing import SYNTHETIC, Dubbed, boxes_at_ticks, dub
-from .manifests import Manifest, Pair, manifest, read_manifest, warn_if_shared
-from .units import UnitFile, parse_units, read_units, write_units
+from .manifests import Manifest, Pair, UnitFile, manifest, parse_units, read_manifest, read_units, warn_if_shared
+from .manifests import write_units

@@ -25,9 +25,8 @@ Track = list[Box | None]  # the boxes of one face, one for each frame of the vid
 DETECTORS = ("auto", "mtcnn", "opencv")
 _FORM = "[[x1, y1, x2, y2], null, ...], one for each frame, null where there is no face"
 _LARGEST = 50_000_000  # bytes
-_SAFE = {("numpy", "ndarray"), ("numpy", "dtype"), ("numpy._core.numeric", "_frombuffer")} | {
-    ("numpy._core.multiarray", name) for name in ("_reconstruct", "scalar")
-}
+_SAFE = {("numpy", "ndarray"), ("numpy", "dtype"), ("numpy._core.numeric", "_frombuffer")}
+_SAFE |= {("numpy._core.multiarray", name) for name in ("_reconstruct", "scalar")}
 _SURE = 0.9  # probability from which MTCNN's find is a face
 _SAME = 0.3  # intersection over union from which two boxes of successive frames are one face
 
@@ -38,9 +37,7 @@ def read_boxes(path: str | Path, face: int = 0) -> Track:
     - JSON: `[[x1, y1, x2, y2], null, ...]` in pixels, or `{"tracks": [...]}` with such a list for each face.
     - Pickle: a list of arrays and None. Nothing but NumPy's arrays is built from it.
 
-    Args:
-        path: of the file.
-        face: which of several tracks, counted from 0.
+    Of several tracks it is number `face`, from 0.
 
     Raises:
         DatasetError: no such file, another form, or more than boxes in it.
@@ -84,12 +81,7 @@ class _Arrays(pickle.Unpickler):
 def detect_boxes(video: str | Path, detector: str = "auto") -> list[Track]:
     """Find faces in every frame and follow each through the video; the face that is seen most comes first.
 
-    Args:
-        video: any file that FFmpeg reads.
-        detector: "mtcnn" of facenet-pytorch, "opencv" for OpenCV's cascade, or "auto" for the first that is installed.
-
-    Raises:
-        ParameterError: it is not installed.
+    The detector is "mtcnn" of facenet-pytorch, "opencv" for OpenCV's cascade, or "auto" for the first one installed.
     """
     from torchvision.ops import box_iou
 
@@ -119,12 +111,9 @@ def _detector(name: str) -> Callable[[np.ndarray], list[Box]]:
         if name in ("auto", kind):
             with suppress(ImportError, AttributeError):  # OpenCV 5 has no cascades
                 return load()
-    raise ParameterError(
-        "boxes",
-        "none given, and no detector of faces is installed" if name == "auto" else f"detector {name!r} is missing",
-        "the box of the face in each frame",
-        f"Give a JSON file: {_FORM}. Or: pip install --no-deps facenet-pytorch==2.6.0, or 'opencv-python-headless<5'.",
-    )
+    found = "none given, and no detector of faces is installed" if name == "auto" else f"detector {name!r} is missing"
+    advice = f"Give a JSON file: {_FORM}. Or: pip install --no-deps facenet-pytorch==2.6.0, or "
+    raise ParameterError("boxes", found, "the box of the face in each frame", advice + "'opencv-python-headless<5'.")
 
 
 def _mtcnn() -> Callable[[np.ndarray], list[Box]]:

@@ -112,11 +112,6 @@ class UnitDataset(ItemDataset):
         sound = piece.waveform[start * UNIT : (start + self.segment) * UNIT]
         return Batch(piece.units[kept], piece.speaker, sound, piece.hertz[kept], piece.voiced[kept])
 
-    def batch(self, first: int = 0, count: int | None = None) -> Batch:
-        """Return some items at once, from the `first` on; all when `count` is None."""
-        items = [self[index] for index in range(first, len(self) if count is None else min(len(self), first + count))]
-        return Batch(*map(torch.stack, zip(*items, strict=True)))
-
     def report(self) -> str:
         """Return the number of recordings, their length, and remarks on files."""
         seconds = sum(len(piece.units) for piece in self.pieces) * UNIT / SAMPLE_RATE
@@ -150,11 +145,9 @@ def repeated(piece: Piece, segment: int) -> Piece:
 
 
 def piece_of(
-    waveform: Float[Tensor, " samples"],
-    units: Int64[Tensor, " units"],
-    speaker: Float[Tensor, " values"],
+    waveform: Float[Tensor, " samples"], units: Int64[Tensor, " units"], speaker: Float[Tensor, " values"],
     name: str = "",
-) -> Piece:
+) -> Piece:  # fmt: skip
     """Align a waveform at 16 kHz with its units, cut both to the shorter one, and scale its largest sample to 0.95.
 
     Raises:
@@ -176,14 +169,9 @@ def piece_of(
 
 
 def talks(data: Data, held_out: bool = False, count: int | None = None, seed: int = 0, **options: object) -> list[Talk]:
-    """Return the built-in talks: of known words, or of held-out ones.
+    """Return the built-in talks: of known words, or of held-out ones by the same speakers.
 
-    Args:
-        data: number of talks, speakers and heads.
-        held_out: words that are not trained on, by the same speakers.
-        count: of talks; None takes that of the data.
-        seed: of other timing and order.
-        options: of `avlib.clips.heads.talks`; `speakers` and `heads` may be others.
+    `seed` gives another timing and order; `options` are of `avlib.clips.heads.talks`, such as other speakers and heads.
     """
     words = HELD_OUT_WORDS if held_out else KNOWN_WORDS
     wanted = (data.held_out if held_out else data.talks) if count is None else count
@@ -201,10 +189,8 @@ def piece_of_talk(talk: Talk, extract: Extract, embed: Embed) -> Piece:
     """Return a built-in talk with extracted units; its pitch is the true one."""
     waveform = sound_of(talk)
     made = piece_of(waveform, extract(waveform, SAMPLE_RATE), embed(waveform), " ".join(talk.words))
-    truth, count = talk.truth, len(made.units)
-    return made._replace(
-        hertz=torch.from_numpy(truth.hertz)[:count].float(), voiced=torch.from_numpy(truth.voiced)[:count]
-    )
+    hertz, voiced = (torch.from_numpy(track)[: len(made.units)] for track in (talk.truth.hertz, talk.truth.voiced))
+    return made._replace(hertz=hertz.float(), voiced=voiced)
 
 
 def _piece_of_pair(pair: Pair, data: Data, vocabulary: int, embed: Embed) -> Piece:
@@ -251,25 +237,16 @@ class Split(NamedTuple):
 
 
 def split_speech(
-    data: Data,
-    vocabulary: int,
-    extract: Extract | None,
-    embed: Embed,
-    seed: int = 0,
-    *,
-    given: Any = None,
+    data: Data, vocabulary: int, extract: Extract | None, embed: Embed, seed: int = 0, *, given: Any = None,
     progress: bool = True,
-) -> Split:
+) -> Split:  # fmt: skip
     """Return the recordings to train on and held-out ones, from the cache or prepared now.
 
     Args:
-        data: what to read.
         vocabulary: K; units of a manifest from K up are refused.
         extract: makes the units of talks and sound files; a manifest needs none.
         embed: makes speaker vectors where files of units have none.
-        seed: of segments.
         given: what the results of `extract` and `embed` follow from.
-        progress: whether to show a bar.
 
     Raises:
         MediaError, DatasetError: see `read_manifest` and `media.read_audio`; with `on_error="skip"` only if nothing is

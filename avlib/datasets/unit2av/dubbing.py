@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ... import media
 from ...cache import publishing
 from ...errors import ParameterError
 from ...features import UNIT_RATE, check_boxes, face_places, ping_pong
-from ...models.face_renderer import FaceRenderer, render_frames
+from ...models.face_renderer import FaceRenderer, Reference, render_frames
 from .boxes import Track
 
 SYNTHETIC = {"title": "synthetic speech and face", "comment": "synthetic: made from speech units by avlib"}
@@ -30,36 +30,22 @@ class Dubbed:
 
 
 def dub(
-    renderer: FaceRenderer,
-    video: str | Path | media.SteadyVideo,
-    boxes: Sequence,
-    units: Int[Tensor, " units"],
-    path: str | Path,
-    waveform: Float[Tensor, " samples"] | None = None,
-    sample_rate: int = 16000,
-    *,
-    missing: str = "keep",
-    reference: str | UInt8[Tensor, "3 side side"] | None = None,
-    feather: float | int = 0.0,
-    progress: bool = True,
-) -> Dubbed:
+    renderer: FaceRenderer, video: str | Path | media.SteadyVideo, boxes: Sequence, units: Int[Tensor, " units"],
+    path: str | Path, waveform: Float[Tensor, " samples"] | None = None, sample_rate: int = 16000, *,
+    missing: str = "keep", reference: Reference = None, feather: float | int = 0.0, progress: bool = True,
+) -> Dubbed:  # fmt: skip
     """Write a video whose mouths and sound follow units, picture by picture; its length takes no memory.
 
     Pictures are brought to 25 Hz by their times. If the units last longer than the video, it goes on backwards, then
     forwards, and so on; if they are shorter, it ends with them. The metadata say that it is synthetic.
 
     Args:
-        renderer: of the mouths.
         video: any file that FFmpeg reads, or one at 25 Hz; its sound is not used.
         boxes: one for each picture of the file, or for each at 25 Hz; see `read_boxes`.
-        units: `(n,)`, 50 in a second.
         path: the mp4 to write.
         waveform: `(samples,)`, as long as the units to a picture; None writes no sound.
-        sample_rate: of the waveform, in Hz.
         missing: for pictures without a face, "keep" or "fill".
-        reference: see `avlib.models.face_renderer.render_frames`.
-        feather: see `avlib.models.face_renderer.render_frames`.
-        progress: whether to show a bar, with the time left.
+        reference, feather: see `avlib.models.face_renderer.render_frames`.
     """
     from tqdm.auto import tqdm
 
@@ -83,11 +69,7 @@ def dub(
 
 
 def boxes_at_ticks(video: media.SteadyVideo, boxes: Sequence) -> Track:
-    """Return the box at each tick, from one for each picture of the file, or for each tick.
-
-    Raises:
-        ParameterError: another number, or a box that is not four finite numbers.
-    """
+    """Return the box at each tick, from one for each picture of the file, or for each tick; no other number will do."""
     if len(boxes) == len(video.times):
         boxes = [boxes[source] for source in video.sources]
     elif len(boxes) != len(video):

@@ -5,7 +5,7 @@ a talk, or a video and its boxes -> faces (T, 3, 96, 96), units (2 T,) -> rows o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +27,8 @@ from .dataset import Extract
 from .dubbing import boxes_at_ticks
 
 _RATE = 25.0  # pictures in a second
+
+Faces = UInt8[Tensor, "*frames 3 side side"]
 
 
 class Face(NamedTuple):
@@ -52,9 +54,7 @@ class FaceBatch(NamedTuple):
     elsewhere: Int64[Tensor, "*batch units"]
 
 
-def network_input(
-    faces: UInt8[Tensor, "*frames 3 side side"], references: UInt8[Tensor, "*frames 3 side side"]
-) -> Float[Tensor, "*frames 6 side side"]:
+def network_input(faces: Faces, references: Faces) -> Float[Tensor, "*frames 6 side side"]:
     """Return what the renderer sees: faces with the lower half black, and references, in [0, 1]."""
     hidden = faces.clone()
     hidden[..., FACE_SIDE // 2 :, :] = 0
@@ -62,15 +62,10 @@ def network_input(
 
 
 class FaceDataset(ItemDataset):
-    """Windows of ten faces.
+    """Windows of ten faces, `per_video` of each video in an epoch.
 
-    Args:
-        faces: of any length from ten pictures.
-        reference: "other" shows the network a face of another moment of the video; "same" the picture itself, as in
-            published inference.
-        per_video: items of each video in an epoch.
-        seed: of the windows, which follow from (seed, epoch, index).
-        notes: remarks on files, in words, for `report`.
+    `reference` "other" shows the network a face of another moment of the video; "same" the picture itself, as in
+    published inference. `notes` are remarks on files, in words, for `report`.
     """
 
     def __init__(
@@ -95,11 +90,6 @@ class FaceDataset(ItemDataset):
         units = (video.units[2 * start : 2 * start + ROW] for start in (first, other))
         return FaceBatch(next(units), faces, references, next(units))
 
-    @staticmethod
-    def collate(items: Sequence[FaceBatch]) -> FaceBatch:
-        """Stack items."""
-        return FaceBatch(*map(torch.stack, zip(*items, strict=True)))
-
     def report(self) -> str:
         """Return the number of videos, their pictures, and remarks on files."""
         shown = sum(int(video.shown.sum()) for video in self.items)
@@ -112,12 +102,8 @@ class FaceDataset(ItemDataset):
 def read_videos(data: str | Path) -> list[tuple[Path, Path, Path]]:
     """List videos with the files of their sound and of their boxes.
 
-    Args:
-        data: a folder; the boxes of `a.mp4` are in `a.boxes.json` beside it. Or a table (.csv) with the column path,
-            and perhaps audio and boxes.
-
-    Raises:
-        DatasetError: nothing there, no video in it, or a table without the column.
+    `data` is a folder, where the boxes of `a.mp4` are in `a.boxes.json` beside it; or a table (.csv) with the column
+    path, and perhaps audio and boxes.
     """
     path = existing(data)
     if path.suffix.lower() == ".csv":
@@ -129,10 +115,8 @@ def read_videos(data: str | Path) -> list[tuple[Path, Path, Path]]:
         rows = [{"path": video} for video, _ in files_in(path, VIDEO_SUFFIXES)]
     if not rows or not all("path" in row for row in rows):
         raise DatasetError(path, "no videos", f"files of {', '.join(sorted(VIDEO_SUFFIXES))}")
-    return [
-        (row["path"], row.get("audio", row["path"]), row.get("boxes", row["path"].with_suffix(".boxes.json")))
-        for row in rows
-    ]
+    rows = [{"audio": row["path"], "boxes": row["path"].with_suffix(".boxes.json"), **row} for row in rows]
+    return [(row["path"], row["audio"], row["boxes"]) for row in rows]
 
 
 def face_files(data: str | Path) -> list[Path]:
@@ -151,12 +135,8 @@ def read_face(files: tuple[Path, Path, Path], extract: Extract) -> Face:
     steady = media.SteadyVideo(path, _RATE)
     track = read_boxes(boxes) if boxes.exists() else next(iter(detect_boxes(path)), [None] * len(steady.times))
     places = face_places(boxes_at_ticks(steady, track), *steady.size)
-    nothing = torch.zeros(3, FACE_SIDE, FACE_SIDE, dtype=torch.uint8)
-    faces = [
-        crop_face(picture, place) if place else nothing
-        for picture, place in zip(steady.pictures(), places, strict=True)
-    ]
-    return _face(faces, places, extract(media.read_audio(sound, SAMPLE_RATE, align=True), SAMPLE_RATE), str(path))
+    units = extract(media.read_audio(sound, SAMPLE_RATE, align=True), SAMPLE_RATE)
+    return _face(steady.pictures(), places, units, str(path))
 
 
 @lru_cache(maxsize=2)
@@ -169,14 +149,14 @@ def _of_talk(talk: Talk, extract: Extract | None) -> Face:
     truth = talk.truth
     places = face_places(check_boxes(truth.boxes), *talk.size)
     pictures = (torch.from_numpy(talk.frame(index)) for index in range(talk.frame_count))
-    nothing = torch.zeros(3, FACE_SIDE, FACE_SIDE, dtype=torch.uint8)
-    faces = [crop_face(picture, place) if place else nothing for picture, place in zip(pictures, places, strict=True)]
     sound = torch.from_numpy(talk.sound())
     units = extract(sound, SAMPLE_RATE) if extract else torch.from_numpy(truth.units)
-    return _face(faces, places, units, f"{' '.join(talk.words)} by {truth.speaker}")
+    return _face(pictures, places, units, f"{' '.join(talk.words)} by {truth.speaker}")
 
 
-def _face(faces: Sequence[Tensor], places: Sequence, units: Tensor, name: str) -> Face:
+def _face(pictures: Iterable[Tensor], places: Sequence, units: Tensor, name: str) -> Face:
+    nothing = torch.zeros(3, FACE_SIDE, FACE_SIDE, dtype=torch.uint8)
+    faces = [crop_face(picture, place) if place else nothing for picture, place in zip(pictures, places, strict=True)]
     count = min(len(faces), len(units) // 2)
     face = Face(torch.stack(faces[:count]), torch.tensor([bool(p) for p in places[:count]]), units[: 2 * count], name)
     if count < FRAMES or not len(face.starts):

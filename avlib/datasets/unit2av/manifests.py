@@ -1,22 +1,110 @@
-"""Manifests: which sound belongs to which file of units, one pair a line."""
+"""Files of speech units, and manifests: which sound belongs to which of them, one pair a line.
+
+Units are numbers from 0 to K - 1 at 50 Hz, as text or as PyTorch saves them.
+"""
 
 from __future__ import annotations
 
 import ast
 import json
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ... import checkpoints
 from ...cache import publishing
-from ...errors import AvlibError, DatasetError
+from ...errors import AvlibError, CheckpointError, DatasetError
+from ...features import check_units
 from ..sources import existing
-from .units import UnitFile, parse_units, read_units
 
 _INLINE = ("cpc_km100", "vqvae256", "hubert", "codes")  # published names of units in the line itself; the first counts
 _FORM = '{"audio": path, "unit_path": path} as JSON or as a Python literal'
 _ENDING = "_preprocessed"
+_WHOLE = re.compile(r"-?[0-9]{1,9}")
+_SUFFIXES = (".pt", ".pth")
+
+Units = Int[Tensor, " units"]
+
+
+class UnitFile(NamedTuple):
+    """Units `(n,)`, int64, and the speaker vector of the file or None."""
+
+    units: Units
+    speaker: Float[Tensor, " values"] | None = None
+
+
+def read_units(path: str | Path, unit_offset: int = 0, num_embeddings: int | None = None) -> UnitFile:
+    """Read units from a text or .pt file.
+
+    - Text: whole numbers between spaces, on any number of lines.
+    - .pt: a tensor `(n,)` or `(1, n)`, or a table with it under "code", and perhaps a speaker vector under "spkr".
+      Nothing in it is executed.
+
+    `unit_offset`, the number of the first unit in the file, is subtracted: 4 for indices of a fairseq dictionary, which
+    begins with four special symbols. Units from `num_embeddings`, K, up are refused, and negative ones always.
+
+    Raises:
+        DatasetError: no such file, no units in it, or something else.
+        ParameterError: a unit outside the vocabulary; its line is named.
+    """
+    path = existing(path)
+    if path.suffix.lower() not in _SUFFIXES:
+        return UnitFile(parse_units(_text_of(path), path, unit_offset, num_embeddings))
+    expected = 'whole numbers as a tensor (n,) or (1, n), or a table with it under "code"'
+    try:
+        content = checkpoints.contents(path)
+    except CheckpointError as error:
+        raise DatasetError(path, error.found, expected, error.advice) from error
+    speaker = content.get("spkr") if isinstance(content, Mapping) else None
+    code = content.get("code") if isinstance(content, Mapping) else content
+    whole = isinstance(code, Tensor) and not (code.is_floating_point() or code.is_complex() or code.dtype == torch.bool)
+    if not whole or not code.numel() or code.ndim not in (1, 2) or code.numel() != code.shape[-1]:
+        found = f"{code.dtype} of shape {tuple(code.shape)}" if isinstance(code, Tensor) else f"{type(code).__name__}"
+        raise DatasetError(path, f"units as {found}", expected)
+    units = code.flatten().long() - unit_offset
+    check_units(units, num_embeddings, lambda index: f"position {index} of {path}")
+    if speaker is None:
+        return UnitFile(units)
+    if not isinstance(speaker, Tensor) or speaker.numel() != max(speaker.shape, default=0):
+        raise DatasetError(path, "a speaker that is no vector", "one vector, (256,) or (1, 1, 256)")
+    return UnitFile(units, speaker.flatten().float())
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(path, f"cannot be read ({error})", "text") from error
+
+
+def parse_units(text: str, source: object = "units", unit_offset: int = 0, num_embeddings: int | None = None) -> Units:
+    """Return the units of a text; see `read_units`. `source` names it in messages."""
+    words = [(word, line) for line, words in enumerate(text.splitlines(), 1) for word in words.split()]
+    for word, line in words:
+        if not _WHOLE.fullmatch(word):
+            raise DatasetError(source, f"{word[:40]!r} in line {line}", "whole numbers between spaces")
+    if not words:
+        raise DatasetError(source, "no units", "whole numbers between spaces")
+    units = torch.tensor([int(word) for word, _ in words]) - unit_offset
+    check_units(units, num_embeddings, lambda index: f"line {words[index][1]} of {source}")
+    return units
+
+
+def write_units(path: str | Path, units: Units, speaker: Float[Tensor, " values"] | None = None) -> None:
+    """Write units as one line of text, or as a .pt file in the published form, where a speaker can be added."""
+    path = Path(path)
+    with publishing(path) as unfinished:
+        if path.suffix.lower() in _SUFFIXES:
+            table = {"code": units[None].long().cpu(), "dur_prediction": False}
+            torch.save(table | ({} if speaker is None else {"spkr": speaker.view(1, 1, -1).cpu()}), unfinished)
+        else:
+            unfinished.write_text(" ".join(map(str, units.tolist())) + "\n")
 
 
 class Pair(NamedTuple):
@@ -53,15 +141,7 @@ def manifest(audio_root: str | Path, unit_root: str | Path, output_file: str | P
     """Pair each `<stem>_preprocessed.pt` with `<audio_root>/<speaker>/<stem>.wav`, as published.
 
     The speaker is the part of the stem before its first `_`. Files without "code" and without a sound are left out, and
-    counted.
-
-    Args:
-        audio_root: folder of the speakers' folders.
-        unit_root: folder of the files of units.
-        output_file: where to write the manifest, one JSON object a line; None writes nothing.
-
-    Raises:
-        DatasetError: no such folder, no .pt in it, or no pair.
+    counted; without any pair the folders are refused. `output_file` gets the manifest, one JSON object a line.
     """
     audio_root, unit_root = existing(audio_root).resolve(), existing(unit_root).resolve()
     pairs, skipped = [], {}
@@ -90,22 +170,16 @@ def manifest(audio_root: str | Path, unit_root: str | Path, output_file: str | P
 def read_manifest(path: str | Path, root: str | Path | None = None) -> list[Pair]:
     """Read a manifest: JSON Lines, or one Python literal a line as published. Code in it is refused, not executed.
 
-    Args:
-        path: of the manifest.
-        root: folder at which its paths begin, and which none may leave; None begins at the manifest's own folder, and
-            paths may lead anywhere.
+    `root` is the folder at which its paths begin, and which none may leave; None begins at the manifest's own folder,
+    and paths may lead anywhere.
 
     Raises:
         DatasetError: no such file, no line, or a line of another form; it is named.
     """
     path = existing(path)
     base = Path(root).resolve() if root is not None else path.parent.resolve()
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(path, f"cannot be read ({error})", "text") from error
     pairs = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_text_of(path).splitlines(), 1):
         if not line.strip():
             continue
         name = f"{path} line {number}"

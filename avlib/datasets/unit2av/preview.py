@@ -16,18 +16,9 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  #
 
 
 def preview(video: str | Path, tracks: Sequence[Track], path: str | Path, count: int = 12) -> None:
-    """Write a PNG with pictures of a video, evenly spaced, and the numbered boxes of each face.
+    """Write a PNG with at most `count` pictures of a video, evenly spaced, and the numbered boxes of each face.
 
-    A picture in which no face has a box says "no face".
-
-    Args:
-        video: any file that FFmpeg reads.
-        tracks: the boxes of each face; see `detect_boxes` and `read_boxes`.
-        path: of the picture.
-        count: most pictures.
-
-    Raises:
-        ParameterError: another number of boxes than pictures, or no PNG.
+    A picture in which no face has a box says "no face". For `tracks` see `detect_boxes` and `read_boxes`.
     """
     from PIL import Image, ImageDraw, ImageFont
 

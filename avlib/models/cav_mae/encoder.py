@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ... import checkpoints
 from ...errors import ParameterError, check_choice
-from ..patches import POSITION_FITS, fit_positions, patch_grid, sincos_positions
+from ..patches import POSITION_FITS, Positions, fit_positions, patch_grid, sincos_positions
 from .weights import Sizes, settings_of
 
 NAMES = {"a": "audio", "v": "image"}
@@ -108,9 +108,7 @@ class Encoder(nn.Module):
         """Rows and columns of patches in a picture of any size."""
         return patch_grid(NAMES[m], tuple(picture.shape[-2:]), self.sizes.patches[m])
 
-    def place(
-        self, positions: Float[Tensor, "1 patches width"], m: str, grid: tuple[int, int]
-    ) -> Float[Tensor, "1 fitted width"]:
+    def place(self, positions: Positions, m: str, grid: tuple[int, int]) -> Float[Tensor, "1 fitted width"]:
         """Positional embeddings of a modality, fitted to the grid of an input."""
         return fit_positions(positions, self.sizes.grids[m], grid, self.positions)
 
@@ -143,14 +141,9 @@ class Encoder(nn.Module):
     def encode(
         self, audio: Audio | None = None, image: Image | None = None
     ) -> tuple[Float[Tensor, "batch audio_tokens D"] | None, Float[Tensor, "batch image_tokens D"] | None]:
-        """Unmasked tokens of each modality, for retrieval. Published: `forward_feat`.
+        """Unmasked tokens of each modality, `(B, 512, 768)` and `(B, 196, 768)`, for retrieval; None if not given.
 
-        Args:
-            audio: `(B, 1024, 128)`, normalised fbank, or None.
-            image: `(B, 3, 224, 224)`, normalised pixels, or None.
-
-        Returns:
-            `(B, 512, 768)` and `(B, 196, 768)`; None for what was not given.
+        Inputs are those of pretraining. Published: `forward_feat`.
         """
         pictures = self.pictures(audio, image)
         tokens = {m: self.shared(m, self.specific(m, self.embed(m, picture))) for m, picture in pictures.items()}
@@ -164,9 +157,7 @@ class Encoder(nn.Module):
     def from_checkpoint(cls, path: Path | str, **settings) -> Encoder:
         """Build a model from published weights or a folder of `save`.
 
-        Args:
-            path: `.pth` or safetensors, names with or without the prefix `module.`; or a folder.
-            settings: as the class takes them. Sizes that are not given are read from the file.
+        `settings` are as the class takes them; sizes that are not given are read from the file.
 
         Raises:
             ParameterError: the number of attention heads is needed, which weights do not show.

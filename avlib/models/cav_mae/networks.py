@@ -27,19 +27,19 @@ OBJECTIVES = {
 }
 
 
-class CAVMAEOutput(NamedTuple):
-    """Result of a pretraining step.
+Mask = Float[Tensor, "batch patches"]  # 1 = removed, as published
 
-    A part with weight 0 is not computed: its losses are 0, its predictions None.
-    """
+
+class CAVMAEOutput(NamedTuple):
+    """Result of a pretraining step; of a part with weight 0 losses are 0 and predictions None."""
 
     loss: Float[Tensor, ""]  # mae_weight * (mae_audio + mae_image) + contrast_weight * contrast
     mae_audio: Float[Tensor, ""]
     mae_image: Float[Tensor, ""]
     contrast: Float[Tensor, ""]
     contrast_accuracy: Float[Tensor, ""]  # share of images whose nearest audio is their own
-    mask_audio: Float[Tensor, "batch patches"] | None  # (B, 512), 1 = removed, as published
-    mask_image: Float[Tensor, "batch patches"] | None  # (B, 196)
+    mask_audio: Mask | None  # (B, 512)
+    mask_image: Mask | None  # (B, 196)
     prediction_audio: Float[Tensor, "batch patches values"] | None  # (B, 512, 256)
     prediction_image: Float[Tensor, "batch patches values"] | None  # (B, 196, 768)
 
@@ -49,8 +49,8 @@ class Inpainting(NamedTuple):
 
     audio: Audio | None
     image: Image | None
-    mask_audio: Float[Tensor, "batch patches"] | None
-    mask_image: Float[Tensor, "batch patches"] | None
+    mask_audio: Mask | None
+    mask_image: Mask | None
 
 
 class CAVMAE(Encoder):
@@ -69,16 +69,9 @@ class CAVMAE(Encoder):
     options = (*Encoder.options, "norm_pix_loss", "both_directions", "gather_negatives", "exact_masks")
 
     def __init__(
-        self,
-        *,
-        norm_pix_loss: bool = False,
-        tr_pos: bool = False,
-        positions: str = "interpolate",
-        both_directions: bool = False,
-        gather_negatives: bool = True,
-        exact_masks: bool = True,
-        **sizes: int,
-    ):
+        self, *, norm_pix_loss: bool = False, tr_pos: bool = False, positions: str = "interpolate",
+        both_directions: bool = False, gather_negatives: bool = True, exact_masks: bool = True, **sizes: int,
+    ):  # fmt: skip
         super().__init__(Sizes(**sizes), tr_pos, positions)
         self.norm_pix_loss, self.both_directions = norm_pix_loss, both_directions
         self.gather_negatives, self.exact_masks = gather_negatives, exact_masks
@@ -104,17 +97,12 @@ class CAVMAE(Encoder):
         return model
 
     def forward(
-        self,
-        audio: Audio | None,
-        image: Image | None,
-        mask_ratio_audio: float | int = 0.75,
-        mask_ratio_image: float | int = 0.75,
-        mae_weight: float | int = 1.0,
-        contrast_weight: float | int = 0.01,
-        mask_mode: str = "unstructured",
+        self, audio: Audio | None, image: Image | None,
+        mask_ratio_audio: float | int = 0.75, mask_ratio_image: float | int = 0.75,
+        mae_weight: float | int = 1.0, contrast_weight: float | int = 0.01, mask_mode: str = "unstructured",
         noise_audio: Float[Tensor, "batch audio_patches"] | None = None,
         noise_image: Float[Tensor, "batch image_patches"] | None = None,
-    ) -> CAVMAEOutput:
+    ) -> CAVMAEOutput:  # fmt: skip
         """Compute the losses of a pretraining step. Published: `forward`.
 
         Args:
@@ -148,32 +136,20 @@ class CAVMAE(Encoder):
                 errors[m] = masked_patch_error(predictions[m], target, masks[m].removed)
         if contrast_weight:
             pooled = [self.shared(m, visible[m]).mean(dim=1) for m in "av"]  # twice (B, 768)
-            contrast, accuracy = contrastive_loss(
-                *pooled, both_directions=self.both_directions, gather=self.gather_negatives
-            )
-        return CAVMAEOutput(
-            loss=mae_weight * sum(errors.values()) + contrast_weight * contrast,
-            mae_audio=errors["a"],
-            mae_image=errors["v"],
-            contrast=contrast,
-            contrast_accuracy=accuracy,
-            mask_audio=masks["a"].removed if "a" in masks else None,
-            mask_image=masks["v"].removed if "v" in masks else None,
-            prediction_audio=predictions.get("a"),
-            prediction_image=predictions.get("v"),
-        )
+            how = {"both_directions": self.both_directions, "gather": self.gather_negatives}
+            contrast, accuracy = contrastive_loss(*pooled, **how)
+        loss = mae_weight * sum(errors.values()) + contrast_weight * contrast
+        removed = {m: mask.removed for m, mask in masks.items()}
+        parts = (removed.get("a"), removed.get("v"), predictions.get("a"), predictions.get("v"))
+        return CAVMAEOutput(loss, errors["a"], errors["v"], contrast, accuracy, *parts)
 
     @torch.no_grad()
     def inpaint(
-        self,
-        audio: Audio | None,
-        image: Image | None,
-        mask_ratio_audio: float | int = 0.75,
-        mask_ratio_image: float | int = 0.75,
-        mask_mode: str = "unstructured",
+        self, audio: Audio | None, image: Image | None,
+        mask_ratio_audio: float | int = 0.75, mask_ratio_image: float | int = 0.75, mask_mode: str = "unstructured",
         noise_audio: Float[Tensor, "batch audio_patches"] | None = None,
         noise_image: Float[Tensor, "batch image_patches"] | None = None,
-    ) -> Inpainting:
+    ) -> Inpainting:  # fmt: skip
         """Replace masked patches by predictions. Published: `forward_inpaint`, `inpaint.py`.
 
         Arguments are those of `forward`. Here a ratio may be 0, to predict one modality from all of the other. A model
@@ -189,12 +165,9 @@ class CAVMAE(Encoder):
             patches, removed = patchify(picture, self.sizes.patches[m]), masks[m].removed.bool()
             patches = torch.where(removed[..., None], predictions[m], patches)
             filled[m] = unpatchify(patches, self.grid(m, picture), self.sizes.patches[m])
-        return Inpainting(
-            audio=filled["a"].squeeze(1).transpose(1, 2) if "a" in filled else None,
-            image=filled.get("v"),
-            mask_audio=masks["a"].removed if "a" in masks else None,
-            mask_image=masks["v"].removed if "v" in masks else None,
-        )
+        removed = {m: mask.removed for m, mask in masks.items()}
+        audio = filled["a"].squeeze(1).transpose(1, 2) if "a" in filled else None
+        return Inpainting(audio, filled.get("v"), removed.get("a"), removed.get("v"))
 
     def _masks(self, pictures: dict, ratio_a, ratio_v, mode: str, noise_a, noise_v) -> dict[str, PatchMask]:
         """A mask for each modality; structured ones for audio alone, as published."""
@@ -231,13 +204,8 @@ class CAVMAE(Encoder):
 
 
 # Inputs of a classifier in each mode. "missing...only": trained on both, given this one alone.
-CLASSIFIER_MODES = {
-    "multimodal": "av",
-    "audioonly": "a",
-    "videoonly": "v",
-    "missingaudioonly": "a",
-    "missingvideoonly": "v",
-}
+CLASSIFIER_MODES = {"multimodal": "av", "audioonly": "a", "videoonly": "v"}
+CLASSIFIER_MODES |= {"missingaudioonly": "a", "missingvideoonly": "v"}
 
 
 class CAVMAEClassifier(Encoder):
@@ -251,14 +219,9 @@ class CAVMAEClassifier(Encoder):
     options = (*Encoder.options, "num_classes", "audio_only")
 
     def __init__(
-        self,
-        num_classes: int = 527,
-        *,
-        audio_only: bool = False,
-        tr_pos: bool = True,
-        positions: str = "interpolate",
-        **sizes: int,
-    ):
+        self, num_classes: int = 527, *, audio_only: bool = False, tr_pos: bool = True,
+        positions: str = "interpolate", **sizes: int,
+    ):  # fmt: skip
         super().__init__(Sizes(**sizes), tr_pos, positions)
         self.num_classes, self.audio_only = num_classes, audio_only
         self.mlp_head = nn.Sequential(nn.LayerNorm(self.sizes.width), nn.Linear(self.sizes.width, num_classes))

@@ -55,10 +55,8 @@ class Sizes:
     @property
     def grids(self) -> dict[str, tuple[int, int]]:
         """Rows and columns of patches, (8, 64) and (14, 14)."""
-        return {
-            "a": patch_grid("mel_bins x audio_length", (self.mel_bins, self.audio_length), self.audio_patch),
-            "v": patch_grid("image_size", (self.image_size, self.image_size), self.image_patch),
-        }
+        audio = patch_grid("mel_bins x audio_length", (self.mel_bins, self.audio_length), self.audio_patch)
+        return {"a": audio, "v": patch_grid("image_size", (self.image_size, self.image_size), self.image_patch)}
 
 
 def settings_of(
@@ -66,10 +64,8 @@ def settings_of(
 ) -> dict:
     """Return settings with which a model fits a file, if any do.
 
-    Args:
-        config: saved with them by avlib, or empty; without saved settings, sizes are read from the tensors.
-        options: settings besides sizes that may be taken from `config`.
-        given: settings that win over these.
+    They are those in the `config` that avlib saved with it, of `options` and sizes; without one, sizes are read from
+    the tensors. Those `given` win over them.
 
     Raises:
         ParameterError: the number of attention heads is needed, which weights do not show.

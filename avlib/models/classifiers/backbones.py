@@ -15,21 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import ParameterError, ShapeError, TooShortError
-from ...features import (
-    BEATS_MEAN,
-    BEATS_SCALE,
-    BEATS_SHORTEST,
-    BEATS_STD,
-    RESNET_SIZE,
-    SAMPLE_RATE,
-    frame_geometry,
-    kaldi_fbank,
-    resnet_log_mel,
-    valid_mask,
-    whisper_log_mel,
-    without_padding,
-)
-from ...features.lengths import all_hold
+from ...features import frame_geometry, kaldi_fbank, resnet_log_mel, whisper_log_mel
+from ...features.lengths import all_hold, valid_mask, without_padding
+from ...features.spectrograms import BEATS_MEAN, BEATS_SCALE, BEATS_SHORTEST, BEATS_STD, RESNET_SIZE, SAMPLE_RATE
 from ..beats import BEATs
 from ..beats import Config as BEATsConfig
 from .config import SMALL_LAYERS, ResolvedConfig
@@ -133,19 +121,16 @@ class Whisper(Backbone):
 
 
 def encode_whisper(encoder: nn.Module, log_mel: LogMel, lengths: Lengths = None) -> Positions:
-    """Encode spectrograms of any length with a Whisper encoder; return its last hidden states.
+    """Encode spectrograms of any length with transformers' WhisperEncoder; return its last hidden states.
 
     A shorter input takes the beginning of the encoder's table of positions; for a longer one the table is continued by
     Whisper's sinusoids, of which it is made.
 
     Args:
-        encoder: any WhisperEncoder of transformers.
-        log_mel: `(B, 80, T)`, of `features.whisper_log_mel`; T may be odd.
+        log_mel: `(B, 80, T)`, of `features.whisper_log_mel`, gives `(B, ceil(T / 2), d)`.
         lengths: valid columns of right-padded rows. Padding is then zero before each convolution and masked in
-            attention, so that each clip gets the values that it has alone. None: all columns are valid.
-
-    Returns:
-        `(B, ceil(T / 2), d)`; positions beyond `ceil(length / 2)` mean nothing.
+            attention, so that each clip gets the values that it has alone; positions beyond `ceil(length / 2)` mean
+            nothing. None: all columns are valid.
     """
     return whisper_layers(encoder, log_mel, lengths)[-1]
 
@@ -229,13 +214,12 @@ class Wave(Backbone):
         super().__init__(config, network, width)
         self.masks_padding = layered  # elsewhere the first convolution has mixed it into each frame
         if config.masked and not layered:
-            warnings.warn(
+            text = (
                 f"{config.backbone}: its first convolution is normalised over time, padding included, so its output "
                 "depends on how far a clip is padded. Attention is not masked; pooling leaves the padding out. Pad all "
-                "clips to one length, or take a backbone with layer norms",
-                UserWarning,
-                stacklevel=3,
+                "clips to one length, or take a backbone with layer norms"
             )
+            warnings.warn(text, UserWarning, stacklevel=3)
 
     def features(self, waveform: Tensor, lengths: Tensor) -> Features:
         mean = waveform.sum(dim=1, keepdim=True) / lengths[:, None]
@@ -320,9 +304,8 @@ class AST(Patches):
         from transformers import ASTConfig, ASTModel
 
         width, layers, heads, hidden = sizes(config)
-        settings = ASTConfig(
-            hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=hidden
-        )
+        sized = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
+        settings = ASTConfig(**sized, intermediate_size=hidden)
         super().__init__(config, ASTModel(settings), width)
         self.bands, self.table = self.network.embeddings.get_shape(settings)  # 12, 101
 

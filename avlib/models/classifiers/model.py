@@ -25,6 +25,7 @@ from .published import load_backbone
 _LEAST_DEVIATION = 0.05
 
 Numbers = Int[Tensor, " clips"]  # of words or ages, or lengths
+ByName = Mapping[str, Int[Tensor, " batch"]]  # numbers of "word" and "age"
 Pooled = Float[Tensor, "batch width"]
 Frames = Float[Tensor, "batch frames width"]
 Mask = Bool[Tensor, "batch frames"]  # True = valid
@@ -51,9 +52,7 @@ class Rows(nn.Module):
         self.register_buffer("word_keys", config.word_scale * word_keys(config.num_words), persistent=False)
         self.register_buffer("age_values", age_values(config.num_ages, config.age_momentum), persistent=False)
 
-    def forward(
-        self, values: Float[Tensor, "batch mels columns"], numbers: Mapping[str, Int[Tensor, " batch"]]
-    ) -> Float[Tensor, "batch rows columns"]:
+    def forward(self, values: Float[Tensor, "batch mels columns"], numbers: ByName) -> Float[Tensor, "batch rows _"]:
         rows = []
         if self.config.fill_rows:
             rows.append(self.age_values[numbers["age"]][:, None].expand(-1, self.config.fill_rows))
@@ -98,7 +97,7 @@ class Joined(nn.Module):
         self.tables = nn.ModuleDict({name: nn.Embedding(count, condition_width) for name, count in counts.items()})
         self.mix = nn.Linear(width + len(counts) * condition_width, width)
 
-    def forward(self, x: Pooled, numbers: Mapping[str, Int[Tensor, " batch"]]) -> Pooled:
+    def forward(self, x: Pooled, numbers: ByName) -> Pooled:
         vectors = [table(numbers[name]) for name, table in self.tables.items()]
         return F.gelu(self.mix(torch.cat([x, *vectors], dim=1)))
 
@@ -185,19 +184,12 @@ class AudioClassifier(nn.Module):
         waveform -> `features` -> rows of conditions -> backbone -> (weighted sum of layers) -> mean over valid frames
               -> (FiLM) -> (embedding, GELU) -> projection, P -> (activation) -> output, or heads
 
-    Args:
-        backbone, num_outputs, task, settings: those of `Config` and `ResolvedConfig`.
+    Arguments are those of `Config` and `ResolvedConfig`.
     """
 
-    def __init__(
-        self,
-        backbone: str = "whisper-base",
-        num_outputs: int | None = None,
-        task: str = "classification",
-        **settings: object,
-    ):
+    def __init__(self, backbone: str = "whisper-base", num_outputs: int | None = None, **settings: object):
         super().__init__()
-        config = ResolvedConfig(backbone=backbone, num_outputs=num_outputs, task=task, **settings)
+        config = ResolvedConfig(backbone=backbone, num_outputs=num_outputs, **settings)
         self.settings, self.needs = config, config.needs  # inputs of `read` besides features
         self.backbone = FAMILIES[config.facts.family](config)
         self.min_samples = self.backbone.min_samples  # of the shortest clip; a shorter one is padded with zeros
@@ -209,10 +201,11 @@ class AudioClassifier(nn.Module):
         pooling = MeanPooling if config.pooling == "mean" else AttentivePooling
         self.pooling = pooling(self.backbone.width)
         width = self.pooling.out_width
-        films, joined, heads = (
-            {name: config.count(name) for name, kind in config.conditions.items() if kind == wanted}
-            for wanted in ("film", "embedding", "heads")
-        )
+
+        def counts(wanted: str) -> dict[str, int]:
+            return {name: config.count(name) for name, kind in config.conditions.items() if kind == wanted}
+
+        films, joined, heads = map(counts, ("film", "embedding", "heads"))
         self.films = nn.ModuleDict({name: Film(n, width, config.condition_width) for name, n in films.items()})
         self.joined = Joined(width, joined, config.condition_width) if joined else None
         self.projection = nn.Linear(width, config.projection)
@@ -233,13 +226,8 @@ class AudioClassifier(nn.Module):
     def features(self, waveform: Float[Tensor, "batch samples"], lengths: Numbers | None = None) -> Features:
         """Return the backbone's input; SpecAugment comes between this and `read`.
 
-        Args:
-            waveform: `(B, samples)`, mono, 16 kHz.
-            lengths: valid samples of right-padded rows; what stands beyond is taken for zeros. None: all.
-
-        Returns:
-            Spectrograms `(B, n_mels, T)`, still without rows of conditions, or normalised waveforms `(B, samples)`; and
-            the lengths in their columns or samples.
+        It is spectrograms `(B, n_mels, T)`, still without rows of conditions, or normalised waveforms `(B, samples)`.
+        `lengths` are valid samples, and come back in columns; what stands beyond is taken for zeros. None: all.
         """
         batch, samples = waveform.shape
         check_lengths(lengths, waveform.shape)
@@ -304,13 +292,9 @@ class AudioClassifier(nn.Module):
         return Output(logits.squeeze(1) if self.settings.task == "regression" else logits, embedding, frames, mask)
 
     def forward(
-        self,
-        waveform: Float[Tensor, "batch samples"],
-        lengths: Numbers | None = None,
-        *,
-        word: Numbers | None = None,
+        self, waveform: Float[Tensor, "batch samples"], lengths: Numbers | None = None, *, word: Numbers | None = None,
         age: Numbers | None = None,
-    ) -> Float[Tensor, "batch ..."]:
+    ) -> Float[Tensor, "batch ..."]:  # fmt: skip
         """Logits `(B, num_outputs)`, of a regressor `(B,)`; see `features` and `read`."""
         return self.read(self.features(waveform, lengths), word=word, age=age).logits
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,12 +9,11 @@ from pathlib import Path
 from torch import Tensor
 
 from ... import checkpoints
-from ...errors import CheckpointError
-from .. import quiet
+from ...errors import CheckpointError, first_line
+from .. import fetched, quiet
 from ..beats import BEATs
 from .backbones import Backbone
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _NAMES = {"whisper": "Whisper", "wav2vec2": "Wav2Vec2", "hubert": "HuBERT", "ast": "AST"}
 _LAYOUTS = {family: f"a folder of transformers' {name}" for family, name in _NAMES.items()} | {
     "resnet": "a ResNet50 of timm or torchvision (.safetensors, .pth)",
@@ -39,11 +37,9 @@ _TRAINING = {  # of BEATs: settings of training alone, or of the classifier
 def load_backbone(backbone: Backbone, source: Path | str) -> None:
     """Load published weights, which must fit exactly, without a head.
 
-    Args:
-        backbone: device, dtype and what is frozen stay.
-        source: a file, a folder, or an id on the hub, such as openai/whisper-base, which is fetched. For Whisper,
-            Wav2Vec2, HuBERT and AST a folder of transformers, with a head or without; for ResNet50 a state dict of
-            timm or torchvision, whose first convolution is summed over colours; for BEATs a published file.
+    The source is a file, a folder, or an id on the hub, such as openai/whisper-base, which is fetched. For Whisper,
+    Wav2Vec2, HuBERT and AST a folder of transformers, with a head or without; for ResNet50 a state dict of timm or
+    torchvision, whose first convolution is summed over colours; for BEATs a published file.
     """
     family = backbone.config.facts.family
     path = Path(source)
@@ -88,7 +84,7 @@ def _transformers_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
     except CheckpointError:
         raise
     except Exception as error:  # of any class: a damaged file may trip the library anywhere
-        raise CheckpointError(path, f"cannot be read ({_reason(error)})", _LAYOUTS[family]) from error
+        raise CheckpointError(path, f"cannot be read ({first_line(error)})", _LAYOUTS[family]) from error
     encoder, prefix = (loaded.encoder, "encoder.") if family == "whisper" else (loaded, "")
     missing = sorted(name for name in report["missing_keys"] if name.startswith(prefix))
     if missing:
@@ -104,20 +100,10 @@ def _require_agreement(path: Path, found: Mapping, own: Mapping, names: Iterable
         raise CheckpointError(path, f"is of another network: {', '.join(wrong)}", "the settings of the backbone")
 
 
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
 def _fetched(source: str, family: str) -> Path:
-    if not _HUB_ID.fullmatch(source) or family == "beats":
+    if family == "beats":
         raise CheckpointError(source, "no such file or folder", f"{_LAYOUTS[family]}, or a hub id: owner/name")
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = Path(snapshot_download(source, allow_patterns=["config.json", "model*.safetensors*"]))
-        if not any(folder.glob("model*.safetensors")):
-            folder = Path(snapshot_download(source, allow_patterns=["config.json", "pytorch_model*.bin*"]))
-    except Exception as error:  # of any class: the network, or a wrong name
-        found = f"is no file or folder, and cannot be fetched ({_reason(error)})"
-        raise CheckpointError(source, found, f"{_LAYOUTS[family]}, or a hub id") from error
-    return folder
+    folder = fetched(source, _LAYOUTS[family], ["config.json", "model*.safetensors*"])
+    if any(folder.glob("model*.safetensors")):
+        return folder
+    return fetched(source, _LAYOUTS[family], ["config.json", "pytorch_model*.bin*"])

@@ -7,21 +7,12 @@ scored(sounds, songs, "otto", judges(settings)).figures()
 convert("song.wav", load(folder), key=3, singer="otto", out="converted/")      # of any length, to a file
 """
 
+# isort: off
 from ...datasets.svc import SINGERS, Batch, Data, LengthBuckets, Piece, SVCDataset, cut
 from .. import Figure, Report, Trained, changed
 from .command import convert_command
 from .conversion import analyse, convert
-from .evaluation import (
-    Judges,
-    assess,
-    converted,
-    generated,
-    held_out_songs,
-    judges,
-    mel_ratio,
-    scored,
-    sound_of,
-)
+from .evaluation import Judges, assess, converted, generated, held_out_songs, judges, mel_ratio, scored, sound_of
 from .project import load, vocoder_of
 from .settings import ENCODERS, STAGES, Settings, full, tiny
 from .stages import build, data, encoding, fitted, noise_of, recognizer_step, split, stages, step, trained

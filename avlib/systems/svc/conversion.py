@@ -30,7 +30,7 @@ from ...models.diffusion_svc import HIGHEST
 from ...models.samplers import SAMPLERS
 from ...workers import POLICIES
 from . import pieces
-from .project import Project, Voice, load
+from .project import Project, Shares, Voice, load
 
 Source = str | Path | Tensor
 
@@ -72,22 +72,11 @@ class Conversion(NamedTuple):
 
 
 def convert(
-    source: Source | Sequence[Source],
-    project: Project | str | Path,
-    *,
-    key: float | int | str = 0,
-    singer: str | Mapping[str, float | int] = "",
-    out: str | Path = "",
-    sampler: str = "",
-    steps: int = 0,
-    seed: int = 0,
-    loudness: str = "contour",
-    pitch: str = "autocorrelation",
-    length: int = 0,
-    on_error: str = "raise",
-    device: torch.device | str | None = None,
-    progress: bool = True,
-) -> Conversion | list[Conversion]:
+    source: Source | Sequence[Source], project: Project | str | Path, *, key: float | int | str = 0,
+    singer: Shares = "", out: str | Path = "", sampler: str = "", steps: int = 0, seed: int = 0,
+    loudness: str = "contour", pitch: str = "autocorrelation", length: int = 0, on_error: str = "raise",
+    device: torch.device | str | None = None, progress: bool = True,
+) -> Conversion | list[Conversion]:  # fmt: skip
     """Convert a song, or several, to the voice of a trained singer.
 
     Args:
@@ -98,8 +87,7 @@ def convert(
         out: a `.wav` file, or a folder for `NAME-SINGER.wav`; with "" the sound is returned. A file appears whole or
             not at all. It is kept if it is of the same source, model and values, so that a batch that was killed goes
             on.
-        sampler: of `DiffusionSVC.sample`; "" takes that of the project.
-        steps: of the sampler; 0 takes those of the project.
+        sampler, steps: of `DiffusionSVC.sample`; "" and 0 take those of the project.
         loudness: "contour" gives the sound the source's level over 0.2 s, by at most 60 dB; "model" leaves it.
         length: most frames of a piece; 0: as the free memory allows.
         on_error: "raise", or "skip" for sources that cannot be used, with a warning.
@@ -134,8 +122,8 @@ def convert(
 
 
 def _converted(
-    source: Source, path: Path | None, project: Project, key: Any, singer: str | Mapping[str, float | int], *,
-    loudness: str, pitch: str, length: int, progress: bool, **sampling: Any,
+    source: Source, path: Path | None, project: Project, key: Any, singer: Shares, *, loudness: str, pitch: str,
+    length: int, progress: bool, **sampling: Any,
 ) -> Conversion:  # fmt: skip
     song, voice = analyse(source, pitch, progress=progress), project.voice(singer)
     key = _semitones(key, song, voice)

@@ -30,6 +30,8 @@ from .stages import split, trained, voices
 JUDGE_SEEDS = {"vowels": 101, "singers": 102}  # of voices, melodies and weights: never those of the units
 _LOST = 100.0  # cents from the truth beyond which a frame's pitch is lost
 
+Sound = Float[Tensor, " samples"]
+
 
 class Judges(NamedTuple):
     """Recognisers of vowels and of singers, of other voices, melodies and random weights than that of the units."""
@@ -64,14 +66,9 @@ class Scores(NamedTuple):
         return self.distance < self.apart
 
     def figures(self) -> dict[str, float]:
-        return {
-            "ratio": self.ratio,
-            "nearer": float(self.nearer.float().mean()),
-            "vowels": float(self.vowels.float().mean()),
-            "singer": float(self.singer.float().mean()),
-            "cents RMS": float(self.cents.square().mean().sqrt()),
-            "lost": float(self.lost.float().mean()),
-        }
+        shares = {name: float(getattr(self, name).float().mean()) for name in ("nearer", "vowels", "singer", "lost")}
+        lost, cents = shares.pop("lost"), float(self.cents.square().mean().sqrt())
+        return {"ratio": self.ratio, **shares, "cents RMS": cents, "lost": lost}
 
 
 def judges(settings: Settings = tiny, **how: Any) -> Judges:
@@ -92,14 +89,12 @@ def held_out_songs(settings: Settings, singer: str) -> list[Song]:
     return svc.melodies(settings.data, singer, held_out=True)
 
 
-def sound_of(song: Song) -> Float[Tensor, " samples"]:
+def sound_of(song: Song) -> Sound:
     """Render a song as float32."""
     return torch.from_numpy(song.sound()).float()
 
 
-def converted(
-    project: Project, sounds: Sequence[Float[Tensor, " samples"]], singer: str, **how: Any
-) -> list[Float[Tensor, " samples"]]:
+def converted(project: Project, sounds: Sequence[Sound], singer: str, **how: Any) -> list[Sound]:
     """Convert sounds from nothing but their samples; see `convert`, also for `how`. Its remarks are not shown."""
     with warnings.catch_warnings(action="ignore", category=UserWarning):
         return [convert(sound, project, singer=singer, progress=False, **how).waveform for sound in sounds]
@@ -107,23 +102,14 @@ def converted(
 
 @torch.no_grad()
 def generated(
-    model: DiffusionSVC,
-    pieces: Sequence[svc.Piece],
-    singer: int | None = None,
-    steps: int = 10,
-    sampler: str = "unipc",
-    seed: int = 0,
+    model: DiffusionSVC, pieces: Sequence[svc.Piece], singer: int | None = None, steps: int = 10
 ) -> list[Float[Tensor, "frames mels"]]:
-    """Return log10 mels of pieces as a singer's, in one batch.
-
-    Args:
-        singer: number of the singer; None: that of each piece. A model of one takes no notice.
-    """
+    """Return log10 mels of pieces as a singer's, None: each piece's own, in one batch."""
     batch = SVCDataset.collate([p if singer is None else p._replace(singer=singer) for p in pieces])
     batch = Batch(*(tensor.to(device_of(model)) for tensor in batch))
     singers = batch.singers if model.config.singers else None
     condition = model.encode(batch.units, batch.hertz, batch.mel2ph, batch.lengths, singers)
-    mels = model.sample(condition, steps, sampler, lengths=batch.lengths, seed=seed).cpu()
+    mels = model.sample(condition, steps, "unipc", lengths=batch.lengths, seed=0).cpu()
     return [mel[: len(piece.mel)] for mel, piece in zip(mels, pieces, strict=True)]
 
 
@@ -137,7 +123,7 @@ def mel_ratio(mels: Sequence[Tensor], sources: Sequence[svc.Piece], parallels: S
 
 
 @torch.no_grad()
-def scored(sounds: Sequence[Float[Tensor, " samples"]], songs: Sequence[Song], target: str, judging: Judges) -> Scores:
+def scored(sounds: Sequence[Sound], songs: Sequence[Song], target: str, judging: Judges) -> Scores:
     """Score conversions against the truth."""
     rows = [_scored(sound, song, target, judging) for sound, song in zip(sounds, songs, strict=True)]
     return Scores(*(torch.stack(c) if c[0].ndim == 0 else torch.cat(c) for c in map(list, zip(*rows, strict=True))))
@@ -194,9 +180,8 @@ def assess(model: nn.Module, settings: Settings, **how: Any) -> Report:
     source, target = train.singers[:2]
     songs, judging = held_out_songs(settings, source), judges(settings, **how)
     made = converted(load(trained(settings, **how).folder), list(map(sound_of, songs)), target)
-    found, true = (
-        scored(sounds, songs, target, judging).figures() for sounds in (made, [sound_of(s.by(target)) for s in songs])
-    )
+    parallels = [sound_of(song.by(target)) for song in songs]
+    found, true = (scored(sounds, songs, target, judging).figures() for sounds in (made, parallels))
     figures = {name: Figure(value, true[name], "the true parallel") for name, value in found.items()}
     figures["ratio"] = Figure(found["ratio"], 1.0, "the source unchanged")
     return Report(figures, f"{len(songs)} phrases of {source}, converted to {target} from sound alone.")

@@ -50,12 +50,7 @@ def pieces(frames: int, length: int, context: int) -> list[Piece]:
 
 
 def with_context(parts: Iterable[Tensor], context: int) -> Iterator[tuple[Tensor, int, int]]:
-    """Yield the rows of a stream between `context` rows of what is around them.
-
-    Yields:
-        rows, and from where to where in them the next part of the stream is. At the ends of the stream there is less
-        context.
-    """
+    """Yield rows of a stream with up to `context` more on each side, and where the new ones begin and end in them."""
     rows, begin = None, 0
     for part in parts:
         rows = part if rows is None else torch.cat([rows, part])
@@ -70,11 +65,9 @@ def with_context(parts: Iterable[Tensor], context: int) -> Iterator[tuple[Tensor
 def noise_at(first: int, last: int, width: int, seed: int) -> Float[Tensor, "frames width"]:
     """Return standard normal noise of some frames of a song, a part of what the whole song has."""
     start = first // _BLOCK
-    blocks = [
-        torch.randn(_BLOCK, width, generator=torch.Generator().manual_seed((seed << 24) + block))
-        for block in range(start, -(-last // _BLOCK))
-    ]
-    return torch.cat(blocks)[first - start * _BLOCK : last - start * _BLOCK]
+    dice = [torch.Generator().manual_seed((seed << 24) + block) for block in range(start, -(-last // _BLOCK))]
+    drawn = torch.cat([torch.randn(_BLOCK, width, generator=each) for each in dice])
+    return drawn[first - start * _BLOCK : last - start * _BLOCK]
 
 
 def mel_noise(first: int, last: int, seed: int = 0) -> Float[Tensor, "1 1 mels frames"]:
@@ -113,26 +106,17 @@ def context_of(model: nn.Module) -> int:
 
 
 def sampled(
-    model: nn.Module,
-    condition: Callable[[int, int], Float[Tensor, "1 values frames"]],
-    frames: int,
-    *,
-    length: int = LONGEST,
-    context: int | None = None,
-    noise: Callable[[int, int], Float[Tensor, "1 1 mels frames"]] = mel_noise,
-    **sampling: Any,
-) -> Iterator[Tensor]:
-    """Sample the mel of a song piece by piece, in order.
+    model: nn.Module, condition: Callable[[int, int], Float[Tensor, "1 values frames"]], frames: int, *,
+    length: int = LONGEST, context: int | None = None,
+    noise: Callable[[int, int], Float[Tensor, "1 1 mels frames"]] = mel_noise, **sampling: Any,
+) -> Iterator[Tensor]:  # fmt: skip
+    """Sample the log10 mel (frames, 128) of a song piece by piece, in order.
 
     Args:
-        condition: returns that of the frames from one to another.
+        condition, noise: return those of the frames from one to another.
         length: most frames of a piece.
         context: frames on each side that a piece is computed with and that are dropped; by default `context_of(model)`.
             In the first `FADE` frames of a piece, the piece before fades out.
-        noise: returns that of the frames from one to another.
-
-    Yields:
-        log10 mel (frames, 128) of one piece after another.
     """
     tail = None
     for piece in pieces(frames, length, context_of(model) if context is None else context):
@@ -150,21 +134,12 @@ def sampled(
 
 
 def vocoded(
-    vocoder: nn.Module,
-    mels: Iterable[Tensor],
-    hertz: Float[Tensor, " frames"],
-    voiced: Bool[Tensor, " frames"],
+    vocoder: nn.Module, mels: Iterable[Tensor], hertz: Float[Tensor, " frames"], voiced: Bool[Tensor, " frames"],
     seed: int = 0,
-) -> Iterator[Tensor]:
-    """Make sound of the mel of a song, a part after another.
+) -> Iterator[Tensor]:  # fmt: skip
+    """Make sound (frames, 512) of the log10 mel (frames, 128) of a song, a part after another.
 
-    Args:
-        mels: log10 mel (frames, 128), in parts.
-        hertz: pitch of all frames, continuous through unvoiced ones.
-        voiced: whether they are; for a SourceFilterVocoder.
-
-    Yields:
-        sound (frames, 512).
+    `hertz` is the pitch of all frames, continuous through unvoiced ones; `voiced` is for a SourceFilterVocoder.
     """
     neural = isinstance(vocoder, NSFHiFiGAN)
     starts = {"generator": torch.Generator().manual_seed(seed)} if neural else {}  # random ones of overtones

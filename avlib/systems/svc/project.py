@@ -29,6 +29,7 @@ from ...models.recognizer import Recognizer
 from ...models.source_filter import SourceFilterVocoder
 
 FILE = "project.json"
+Shares = str | Mapping[str, float | int]  # of singers: one of them, or several
 
 
 class Voice(NamedTuple):
@@ -81,12 +82,8 @@ class Project:
             self.encoder.device = device
         return self
 
-    def weights(self, singer: str | Mapping[str, float | int]) -> tuple[Float[Tensor, " singers"] | None, str]:
-        """Return shares of the singers, whose sum is 1, and a name; None if the model has one singer.
-
-        Raises:
-            ParameterError: an unknown singer, or shares that are not positive.
-        """
+    def weights(self, singer: Shares) -> tuple[Float[Tensor, " singers"] | None, str]:
+        """Return shares of the singers, whose sum is 1, and a name; None if the model has one singer."""
         names = list(self.voices)
         shares = {singer or next(iter(names), ""): 1.0} if isinstance(singer, str) else dict(singer)
         for each in shares:
@@ -101,7 +98,7 @@ class Project:
             return None, name
         return torch.tensor([shares.get(each, 0.0) / total for each in names]), name
 
-    def voice(self, singer: str | Mapping[str, float | int]) -> Voice | None:
+    def voice(self, singer: Shares) -> Voice | None:
         """Return the pitch of a singer, or a mix of those of several; None if it is not known."""
         weights, _ = self.weights(singer)
         if not self.voices:
@@ -125,14 +122,9 @@ class Project:
 
 
 def load(
-    model: str | Path,
-    *,
-    which: str = "latest",
-    encoder: str = "",
-    encoder_path: str | Path = "",
-    vocoder: str | Path = "",
-    device: torch.device | str | None = None,
-) -> Project:
+    model: str | Path, *, which: str = "latest", encoder: str = "", encoder_path: str | Path = "",
+    vocoder: str | Path = "", device: torch.device | str | None = None,
+) -> Project:  # fmt: skip
     """Load a trained model by name or folder.
 
     Args:

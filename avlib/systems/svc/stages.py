@@ -18,7 +18,7 @@ from ...datasets import svc
 from ...datasets.svc import Batch, LengthBuckets, Split, SVCDataset
 from ...datasets.voices import Voices
 from ...errors import CheckpointError, ParameterError
-from ...extract.units import ContentEncoder, content_encoder, fit_kmeans, recognizer_encoder
+from ...extract.units import ContentEncoder, KMeans, content_encoder, fit_kmeans, recognizer_encoder
 from ...features import SVC_HOP, SVC_SAMPLE_RATE, compare_ranges, harmonics, spectrogram_range, svc_log_mel
 from ...features.singing import SVC_HERTZ
 from ...models.diffusion_svc import HIGHEST, LOWEST, PITCHES, DiffusionSVC
@@ -31,6 +31,8 @@ from ...training.recognition import recognizer_step
 from .. import Stage, Trained, device_of, fitted_to, trained_by
 from .project import Project, Voice, give_name
 from .settings import Settings, tiny
+
+Numbers = Int64[Tensor, " batch"]
 
 
 def encoding(settings: Settings, **how: Any) -> ContentEncoder:
@@ -49,13 +51,9 @@ def _clusters(settings: Settings, progress: bool) -> Path:
     """The folder of k-means on the mel of the training files, from the cache or computed now."""
     paths, count = [source.path for source in svc.sources(settings.data, progress)[0]], settings.diffusion.clusters
     return done_once(
-        "arrays",
-        "svc-kmeans",
-        [count, written(paths)],
-        lambda _: fit_kmeans(paths, count),
-        lambda network, folder: network.save(folder),
+        "arrays", "svc-kmeans", [count, written(paths)], lambda _: fit_kmeans(paths, count), KMeans.save,
         source=fit_kmeans.__module__,
-    )
+    )  # fmt: skip
 
 
 class _Nothing(nn.Module):
@@ -79,11 +77,7 @@ def data(settings: Settings, *, progress: bool = True) -> Voices | SVCDataset:
 
 
 def voices(settings: Settings, seed: int | None = None) -> Voices:
-    """Return the labelled sound of the first stage.
-
-    Args:
-        seed: of other voices and melodies than those of the training, for figures.
-    """
+    """Return the labelled sound of the first stage; for figures, by a seed of other voices and melodies."""
     own = settings.recognizer
     chosen = own.voice_seed if seed is None else seed
     return svc.labelled_voices(own.target, own.voices, own.phrases, chosen, own.window, own.training.seed)
@@ -92,8 +86,7 @@ def voices(settings: Settings, seed: int | None = None) -> Voices:
 def build(settings: Settings, **how: Any) -> nn.Module:
     """Return the untrained model of the stage; its random weights follow from the seed.
 
-    Raises:
-        CheckpointError: `checkpoint` does not fit the data, or has another range than the settings.
+    A `checkpoint` must fit the data, and have the range of the settings.
     """
     if _recipe(settings) is None:
         expected = '"recognizer", whose units it makes'
@@ -191,9 +184,7 @@ def step(model: DiffusionSVC, batch: Batch, settings: Settings = tiny) -> tuple[
     return model.loss(batch.mel, condition, batch.lengths, t, noise, settings.diffusion.loss), {}
 
 
-def noise_of(
-    seeds: Int64[Tensor, " batch"], lengths: Int64[Tensor, " batch"], mels: int
-) -> Float[Tensor, "batch 1 mels frames"]:
+def noise_of(seeds: Numbers, lengths: Numbers, mels: int) -> Float[Tensor, "batch 1 mels frames"]:
     """Return normal noise of each item, which follows from its seed; 0 beyond its length."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
     drawn = [torch.randn(n, mels, generator=g) for n, g in zip(lengths.tolist(), generators, strict=True)]

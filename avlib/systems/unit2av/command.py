@@ -34,9 +34,8 @@ A voice and a face belong to a person: speak with them only with their consent. 
 
 def unit2av_command(arguments: list[str]) -> int | list[str]:
     """Run `avlib unit2av`, or return the arguments of the command that does the same."""
-    parser = argparse.ArgumentParser(
-        "avlib unit2av", description="Speech and a talking face from units.", epilog=_EPILOG
-    )
+    about = "Speech and a talking face from units."
+    parser = argparse.ArgumentParser("avlib unit2av", description=about, epilog=_EPILOG)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     option = commands.add_parser("manifest", help="pair files of units with their sounds").add_argument
     option("--audio_root", "--audio-root", required=True, metavar="DIR", help="with a folder for each speaker")

@@ -17,15 +17,8 @@ from ...datasets.unit2av.dataset import talks as talks_of
 from ...datasets.voices import UNKNOWN, Voices
 from ...extract import pitch
 from ...extract.discrete import UnitExtractor
-from ...features import (
-    SAMPLE_RATE,
-    VOCODER_HOP,
-    VOCODER_N_FFT,
-    deduplicate,
-    run_lengths,
-    spectrogram_filters,
-    vocoder_log_mel,
-)
+from ...features import SAMPLE_RATE, VOCODER_HOP, VOCODER_N_FFT, spectrogram_filters, vocoder_log_mel
+from ...features.units import deduplicate, run_lengths
 from ...models.durations import kept_runs
 from ...models.face_renderer import FaceRenderer
 from ...models.lip_sync import LipSync
@@ -82,9 +75,8 @@ def judges(settings: Settings = tiny, **how: Any) -> Judges:
     base = settings.recognizer if settings.recognizer.encoder == "recognizer" else tiny.recognizer
 
     def one(target: str, seed: int) -> Recognizer:
-        own = changed(
-            base, {"target": target, "words": "all", "talks": 2 * base.talks, "seed": seed, "training.seed": seed}
-        )
+        values = {"target": target, "words": "all", "talks": 2 * base.talks, "seed": seed, "training.seed": seed}
+        own = changed(base, values)
         return trained(replace(tiny, stage="recognizer", recognizer=own, data=settings.data), **how).model.cpu()
 
     return Judges(*(one(*each) for each in JUDGE_SEEDS.items()))
@@ -109,20 +101,8 @@ def spoken(model: UnitSpeech, pieces: Sequence[Piece]) -> list[Float[Tensor, " _
 
 
 @torch.no_grad()
-def scored(
-    sounds: Sequence[Float[Tensor, " _"]],
-    talks: Sequence[Talk],
-    judging: Judges,
-    extract: UnitExtractor,
-) -> Scores:
-    """Score speech against the truth; see `Scores`.
-
-    Args:
-        sounds: at 16 kHz, in time with the talks.
-        talks: that they repeat.
-        judging: see `judges`.
-        extract: that made the units.
-    """
+def scored(sounds: Sequence[Tensor], talks: Sequence[Talk], judging: Judges, extract: UnitExtractor) -> Scores:
+    """Score speech at 16 kHz, in time with the talks that it repeats, against the truth; `extract` made its units."""
     rows = [_scored(sound, talk, judging, extract) for sound, talk in zip(sounds, talks, strict=True)]
     return Scores(*(torch.cat([torch.atleast_1d(each) for each in column]) for column in zip(*rows, strict=True)))
 

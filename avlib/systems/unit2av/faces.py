@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,7 +22,7 @@ from ...datasets.unit2av.dataset import Extract, talks
 from ...datasets.unit2av.faces import FaceBatch, FaceDataset, face_files, faces_in, faces_of, network_input
 from ...features import FACE_SIDE, check_boxes, crop_face, face_places, ping_pong
 from ...models import lip_sync
-from ...models.face_renderer import FRAMES, FaceRenderer, render
+from ...models.face_renderer import FRAMES, FaceRenderer, Reference, render
 from ...models.lip_sync import LipSync, sync_loss
 from ...once import written
 from ...settings import recipe
@@ -37,12 +36,9 @@ NEW_HEADS, NEW_VOICES = range(80_000, 80_012), range(90_000, 90_006)  # whom no 
 
 
 def face_data(settings: Settings, extract: Extract, *, progress: bool = True) -> FaceDataset:
-    """Return the faces to train on: built-in talks of known words, or the user's videos.
+    """Return the faces that the stages "face" and "sync" train on: built-in talks of known words, or the user's videos.
 
-    Args:
-        settings: of the stage "face" or "sync"; both see the same faces.
-        extract: makes units of sound.
-        progress: whether to show a bar.
+    `extract` makes units of sound.
     """
     own = settings.face
     if own.data:
@@ -153,16 +149,12 @@ def new_talks(settings: Settings = tiny, count: int = 12, seed: int = 0) -> list
 
 
 def mouth_scores(
-    renderer: FaceRenderer,
-    extract: Extract | None,
-    talks: Sequence[Talk],
-    dubbed: Sequence[Talk] | None = None,
-    reference: str | UInt8[Tensor, "3 side side"] | None = None,
-) -> MouthScores:
+    renderer: FaceRenderer, extract: Extract | None, talks: Sequence[Talk], dubbed: Sequence[Talk] | None = None,
+    reference: Reference = None,
+) -> MouthScores:  # fmt: skip
     """Render the mouths of talks and measure how far they open, see `MouthScores`.
 
     Args:
-        renderer: of the mouths.
         extract: makes units of sound; None takes the phones of the truth.
         talks: whose sound is said.
         dubbed: talks over whose video it is said, one for each; None: over its own.
@@ -176,9 +168,7 @@ def mouth_scores(
     return MouthScores(follows, copies, float(cheek.mean()))
 
 
-def _measured(
-    renderer: FaceRenderer, extract: Extract | None, talk: Talk, video: Talk, reference: Any
-) -> tuple[np.ndarray, ...]:
+def _measured(renderer: FaceRenderer, extract: Extract | None, talk: Talk, video: Talk, reference: Any) -> tuple:
     """Opening of the rendered mouths, true ones of the sound and of the video, and errors of the cheeks' colour."""
     sound = torch.from_numpy(talk.sound())
     units = torch.from_numpy(talk.truth.units) if extract is None else extract(sound, SAMPLE_RATE)
@@ -187,10 +177,11 @@ def _measured(
     order = ping_pong(video.frame_count, len(made))
     places = face_places(check_boxes([video.truth.boxes[index] for index in order]), *video.size)
     seen = [index for index, place in enumerate(places) if place]
-    faces, true = (
-        torch.stack([crop_face(pictures[index], places[index]) for index in seen]).permute(0, 2, 3, 1).flip(-1)
-        for pictures in (made, frames[order])
-    )
+
+    def cropped(pictures: Tensor) -> Tensor:
+        return torch.stack([crop_face(pictures[i], places[i]) for i in seen]).permute(0, 2, 3, 1).flip(-1)
+
+    faces, true = cropped(made), cropped(frames[order])
     colours = [each[:, _CHEEKS[0], _CHEEKS[1]].float().mean((1, 2)) / 255 for each in (faces, true)]
     openings = talk.truth.opening[: len(made)][seen], video.truth.opening[order][seen]
     return mouth_opening(faces.numpy()), *openings, (colours[0] - colours[1]).abs().mean(1).numpy()

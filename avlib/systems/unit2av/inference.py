@@ -34,7 +34,10 @@ from ...models.unit_source import UnitSource
 from ...models.unit_speech import UnitSpeech
 from ...models.unit_vocoder import UnitVocoder
 
-Embedder = Callable[[Float[Tensor, " samples"]], Float[Tensor, " width"]]
+Vector = Float[Tensor, " width"]
+Embedder = Callable[[Float[Tensor, " samples"]], Vector]
+
+Units = Int[Tensor, " units"]
 
 PIECE = 500  # units that are spoken at once: 10 s
 PREDICT = ("auto", "on", "off")
@@ -79,14 +82,9 @@ class Inferred(NamedTuple):
 
 
 def load(
-    model: str | Path,
-    language: str = "en",
-    *,
-    config: str | Path | None = None,
-    renderer: str | Path | None = None,
-    encoder: str | Path | None = None,
-    device: torch.device | str | None = None,
-) -> Speech:
+    model: str | Path, language: str = "en", *, config: str | Path | None = None, renderer: str | Path | None = None,
+    encoder: str | Path | None = None, device: torch.device | str | None = None,
+) -> Speech:  # fmt: skip
     """Load what speaks units.
 
     Args:
@@ -161,16 +159,11 @@ def _weights_of(path: Path) -> Path:
     return next((file for file in found if file.name == "g_best"), found[-1])
 
 
-def speaker_vector(
-    source: str | Path | Tensor, embedder: Embedder | None = None, width: int = 256
-) -> Float[Tensor, " width"]:
+def speaker_vector(source: str | Path | Tensor, embedder: Embedder | None = None, width: int = 256) -> Vector:
     """Return a speaker vector `(256,)`.
 
-    Args:
-        source: a vector of any number of axes; a .pt file of one, or with it under "spkr"; a .npy file; or sound or
-            video of a voice.
-        embedder: for sound; None takes Resemblyzer's weights where it is installed.
-        width: of the vector.
+    The source is a vector of any number of axes; a .pt file of one, or with it under "spkr"; a .npy file; or sound or
+    video of a voice, for which Resemblyzer's weights are the default embedder where it is installed.
 
     Raises:
         ParameterError: no vector, another width, NaN, infinity or zeros, or silence.
@@ -187,9 +180,8 @@ def speaker_vector(
         try:
             found = torch.from_numpy(np.load(path, allow_pickle=False))
         except (OSError, ValueError, TypeError) as error:
-            raise DatasetError(
-                path, f"cannot be read ({error})", "an array of numbers", "Nothing in it ran."
-            ) from error
+            found = f"cannot be read ({error})"
+            raise DatasetError(path, found, "an array of numbers", "Nothing in it ran.") from error
     else:
         embed = embedder or SpeakerEncoder.from_checkpoint().embed
         found = embed(media.read_audio(path, SAMPLE_RATE))
@@ -209,16 +201,12 @@ def speaker_vector(
 
 @torch.no_grad()
 def at_full_rate(
-    vocoder: UnitSpeech, units: Int[Tensor, " units"], predict: str = "auto", total: int | None = None
+    vocoder: UnitSpeech, units: Units, predict: str = "auto", total: int | None = None
 ) -> Int[Tensor, " repeated"]:
     """Return units with repeats, 50 a second.
 
-    Args:
-        vocoder: whose durations are predicted.
-        units: `(n,)`.
-        predict: "on" removes repeats and predicts new ones, for translated units; "off" takes the units as they are;
-            "auto" is "on" if no unit is repeated.
-        total: of the units returned; see `UnitVocoder`.
+    With `predict` "on" repeats are removed and new ones predicted, for translated units, `total` in all (see
+    `UnitVocoder`); "off" takes the units as they are; "auto" is "on" if no unit is repeated.
     """
     check_choice("predict", predict, PREDICT)
     _, lengths = run_lengths(units)
@@ -232,23 +220,10 @@ def at_full_rate(
 
 
 def speak(
-    vocoder: UnitSpeech,
-    units: Int[Tensor, " units"],
-    speaker: Float[Tensor, " width"],
-    predict: str = "auto",
-    total: int | None = None,
+    vocoder: UnitSpeech, units: Units, speaker: Vector, predict: str = "auto", total: int | None = None,
     piece: int = PIECE,
-) -> Iterator[Float[Tensor, " samples"]]:
-    """Yield speech in pieces, which together equal the whole to 1e-5.
-
-    Args:
-        vocoder: a UnitVocoder or UnitSource, in evaluation mode.
-        units: `(n,)`, of any number.
-        speaker: `(256,)`.
-        predict: see `at_full_rate`.
-        total: see `at_full_rate`.
-        piece: units that are spoken at once.
-    """
+) -> Iterator[Float[Tensor, " samples"]]:  # fmt: skip
+    """Yield speech in pieces of so many units, which together equal the whole to 1e-5; see `at_full_rate`."""
     units, device = at_full_rate(vocoder, units, predict, total), vocoder.spkr.weight.device
     for waveform in vocoder.pieces(units.to(device), speaker.to(device), piece):
         yield waveform.cpu()
@@ -258,26 +233,12 @@ def speak(
 
 
 def infer(
-    units: str | Path | Tensor,
-    model: Speech | str | Path,
-    out: str | Path,
-    *,
-    video: str | Path | None = None,
-    boxes: str | Path | Sequence | None = None,
-    face: int = 0,
-    speaker: str | Path | Tensor | None = None,
-    language: str = "en",
-    unit_offset: int = 0,
-    predict: str = "auto",
-    total: int | str | None = None,
-    missing: str = "keep",
-    reference: str | None = None,
-    feather: float | int = 0.0,
-    preview: str | Path | None = None,
-    detector: str = "auto",
-    progress: bool = True,
-    **loading: Any,
-) -> Inferred:
+    units: str | Path | Tensor, model: Speech | str | Path, out: str | Path, *, video: str | Path | None = None,
+    boxes: str | Path | Sequence | None = None, face: int = 0, speaker: str | Path | Tensor | None = None,
+    language: str = "en", unit_offset: int = 0, predict: str = "auto", total: int | str | None = None,
+    missing: str = "keep", reference: str | None = None, feather: float | int = 0.0,
+    preview: str | Path | None = None, detector: str = "auto", progress: bool = True, **loading: Any,
+) -> Inferred:  # fmt: skip
     """Write speech from units, or a video whose mouth says it. What is written says that it is synthetic.
 
     Args:
@@ -289,17 +250,11 @@ def infer(
         boxes: a file of `read_boxes`, or a box for each picture of the video; None looks for faces by a detector.
         face: which of several, from 0.
         speaker: see `speaker_vector`. None takes the vector in the file of units, else the sound of the video.
-        language: see `load`.
-        unit_offset: see `read_units`.
-        predict: see `at_full_rate`.
-        total: units of the speech, where durations are predicted; "video" makes it as long as the video.
-        missing: see `dub`.
-        reference: see `dub`.
-        feather: see `dub`.
+        total: units of the speech, where durations are predicted (see `at_full_rate`); "video" makes it as long as
+            the video.
+        missing, reference, feather: see `dub`.
         preview: a .png to write, with pictures of the video and the boxes of its faces.
-        detector: see `detect_boxes`.
-        progress: show bars with the time left.
-        loading: further arguments of `load`.
+        language, loading: of `load`; unit_offset: of `read_units`; detector: of `detect_boxes`.
 
     Raises:
         ParameterError: a value out of range; no speaker, boxes or renderer where they are needed.
@@ -314,9 +269,7 @@ def infer(
     steady = None
     if video is not None:
         if speech.renderer is None:
-            advice = (
-                "Give a renderer= (--renderer), or the published container; or leave the video out for sound alone."
-            )
+            advice = "Give a renderer= (--renderer), or the published container; or leave the video out."
             raise ParameterError("video", f"{video}, for a model without a face renderer", "one with it", advice)
         steady = media.SteadyVideo(video)
         boxes, tracks = _boxes(video, boxes, face, detector)
@@ -386,9 +339,8 @@ def _units(source: str | Path | Tensor, speech: Speech, offset: int) -> tuple[Te
             raise ParameterError("units", f"{source}, for a model without an extractor", "a .txt or .pt file", advice)
         source, offset = speech.extractor(media.read_audio(source, SAMPLE_RATE, align=True), SAMPLE_RATE), 0
     if source.is_floating_point() or source.ndim != 1 or not len(source):
-        raise ParameterError(
-            "units", f"{source.dtype} of shape {tuple(source.shape)}", "whole numbers, (n,), 1 or more"
-        )
+        found = f"{source.dtype} of shape {tuple(source.shape)}"
+        raise ParameterError("units", found, "whole numbers, (n,), 1 or more")
     units = source.long().cpu() - offset
     check_units(units, K)
     return units, None
@@ -428,8 +380,6 @@ def _total(total: int | str | None, video: media.SteadyVideo | None, units: Tens
         check_choice("total", total, ("video",))
         total, runs = 2 * len(video), len(deduplicate(units))
         if total < runs:
-            found = f"{total} units, as long as {video.path}"
-            raise ParameterError(
-                "total", found, f"at least {runs}, one for each run", "Leave it out: it goes to and fro."
-            )
+            found, expected = f"{total} units, as long as {video.path}", f"at least {runs}, one for each run"
+            raise ParameterError("total", found, expected, "Leave it out: it goes to and fro.")
     return total

@@ -17,19 +17,8 @@ from torch.nn import functional as F
 from ... import checkpoints, media, training
 from ...clips.heads import CLASSES, WORDS, Talk, talks
 from ...datasets.items import each_usable
-from ...datasets.unit2av.dataset import (
-    KNOWN_WORDS,
-    AtLeast,
-    Batch,
-    Split,
-    UnitDataset,
-    is_manifest,
-    labelled,
-    sound_files,
-    sound_of,
-    split_speech,
-)
-from ...datasets.unit2av.dataset import talks as talks_of
+from ...datasets.unit2av import dataset as speech
+from ...datasets.unit2av.dataset import AtLeast, Batch, Split, UnitDataset, is_manifest, sound_files
 from ...datasets.unit2av.faces import FaceBatch, FaceDataset, face_files
 from ...datasets.unit2av.manifests import read_manifest
 from ...datasets.voices import UNKNOWN, Voices
@@ -38,6 +27,7 @@ from ...extract import speakers
 from ...extract.discrete import UnitExtractor, fit_units
 from ...extract.units import ContentEncoder, content_encoder, recognizer_encoder
 from ...features import SAMPLE_RATE, vocoder_log_mel
+from ...models import vocoder_discriminators as gan
 from ...models.face_renderer import FaceRenderer
 from ...models.lip_sync import LipSync
 from ...models.recognizer import Config as RecognizerConfig
@@ -45,14 +35,6 @@ from ...models.recognizer import Recognizer
 from ...models.unit_source import UnitSource
 from ...models.unit_speech import UnitVocoderOutput
 from ...models.unit_vocoder import UnitVocoder
-from ...models.vocoder_discriminators import (
-    MultiPeriod,
-    MultiScale,
-    adversarial_loss,
-    discriminator_loss,
-    feature_loss,
-    mel_loss,
-)
 from ...once import done_once, written
 from ...settings import recipe
 from ...training.recognition import recognizer_step
@@ -85,17 +67,14 @@ def extractor(settings: Settings, **how: Any) -> UnitExtractor:
             found = each_usable(read, files, settings.data.on_error, 1, how.get("progress", True))
             sounds = ((sound, SAMPLE_RATE) for sound in found if isinstance(sound, Tensor))
         else:
-            sounds = ((sound_of(talk), SAMPLE_RATE) for talk in talks_of(settings.data))
+            sounds = ((speech.sound_of(talk), SAMPLE_RATE) for talk in speech.talks(settings.data))
         return fit_units(frames, sounds, own.clusters)
 
-    path = done_once(
-        "arrays",
-        "unit2av-units",
-        [own.clusters, frames.recipe, recipe(settings)["data"] if not files else written(files)],
-        made,
-        lambda done, folder: checkpoints.save(folder, {"centroids": done.centroids}, {}),
-        source=__name__,
-    )
+    def save(done: UnitExtractor, folder: Path) -> None:
+        checkpoints.save(folder, {"centroids": done.centroids}, {})
+
+    given = [own.clusters, frames.recipe, recipe(settings)["data"] if not files else written(files)]
+    path = done_once("arrays", "unit2av-units", given, made, save, source=__name__)
     return UnitExtractor(frames, checkpoints.read(path).tensors["centroids"], own.encoder_path)
 
 
@@ -111,7 +90,7 @@ def split(settings: Settings, **how: Any) -> Split:
     embed, name = speakers.embedder(settings.vocoder.speaker)
     given = [made and made.recipe, name, written([settings.vocoder.speaker])]
     seed, progress = settings.now.training.seed, how.get("progress", True)
-    return split_speech(settings.data, vocabulary, made, embed, seed, given=given, progress=progress)
+    return speech.split_speech(settings.data, vocabulary, made, embed, seed, given=given, progress=progress)
 
 
 def data(settings: Settings, *, progress: bool = True) -> Voices | UnitDataset | FaceDataset:
@@ -128,12 +107,12 @@ def data(settings: Settings, *, progress: bool = True) -> Voices | UnitDataset |
 def voices(settings: Settings) -> Voices:
     """Return the labelled sound of the recogniser's stage; see `RecognizerStage.words`."""
     own = settings.recognizer
-    words = KNOWN_WORDS if own.words == "known" else tuple(WORDS)
+    words = speech.KNOWN_WORDS if own.words == "known" else tuple(WORDS)
     first, built_in = 1000 * own.seed, own.target == "speakers"
     speakers = range(settings.data.speakers) if built_in else range(first, first + own.voices)
     found = talks(own.talks, words, speakers, 1, seed=own.seed)
     labels = [labels_of(talk, own.target, classes(settings)) for talk in found]
-    return labelled(found, labels, own.window, own.training.seed)
+    return speech.labelled(found, labels, own.window, own.training.seed)
 
 
 def classes(settings: Settings) -> tuple[str, ...]:
@@ -183,10 +162,8 @@ def build(settings: Settings, **how: Any) -> nn.Module:
         if settings.stage == "vocoder":
             return generator
         widths = [tuple(own.scale_channels)] * bool(own.scale_channels)
-        judges = nn.ModuleDict(
-            {"msd": MultiScale(own.scales, *widths), "mpd": MultiPeriod(own.periods, own.period_channels)}
-        )
-        return nn.ModuleDict({"generator": generator, "discriminators": judges})
+        judges = {"msd": gan.MultiScale(own.scales, *widths), "mpd": gan.MultiPeriod(own.periods, own.period_channels)}
+        return nn.ModuleDict({"generator": generator, "discriminators": nn.ModuleDict(judges)})
 
 
 def _vocabulary(settings: Settings, **how: Any) -> int:
@@ -214,7 +191,7 @@ def vocoder_step(model: UnitVocoder, batch: Batch, settings: Settings = tiny) ->
 
 
 def _reconstruction(out: UnitVocoderOutput, batch: Batch, settings: Settings) -> tuple[Tensor, dict[str, Tensor]]:
-    mel = mel_loss(batch.waveform[:, None], out.waveform)
+    mel = gan.mel_loss(batch.waveform[:, None], out.waveform)
     if out.duration_loss is None:  # without a predictor
         return mel, {"mel": mel}
     loss = mel + settings.vocoder.duration_weight * out.duration_loss
@@ -225,7 +202,7 @@ def discriminator_step(model: nn.Module, batch: Batch, settings: Settings = tiny
     """Return the discriminators' loss on real and generated waveforms."""
     with torch.no_grad():
         fake = model["generator"](batch.units, batch.speaker).waveform
-    losses = [discriminator_loss(*judge(batch.waveform[:, None], fake)[:2]) for judge in _judges(model)]
+    losses = [gan.discriminator_loss(*judge(batch.waveform[:, None], fake)[:2]) for judge in _judges(model)]
     return sum(losses), {}
 
 
@@ -234,8 +211,8 @@ def generator_step(model: nn.Module, batch: Batch, settings: Settings = tiny) ->
     out = model["generator"](batch.units, batch.speaker)
     loss, parts = _reconstruction(out, batch, settings)
     seen = [judge(batch.waveform[:, None], out.waveform) for judge in _judges(model)]
-    adversarial = sum(adversarial_loss(scores) for _, scores, _, _ in seen)
-    feature = sum(feature_loss(maps_real, maps_fake) for _, _, maps_real, maps_fake in seen)
+    adversarial = sum(gan.adversarial_loss(scores) for _, scores, _, _ in seen)
+    feature = sum(gan.feature_loss(maps_real, maps_fake) for _, _, maps_real, maps_fake in seen)
     return loss + adversarial + feature, parts | {"adversarial": adversarial, "feature": feature}
 
 
@@ -359,18 +336,13 @@ def _check(settings: Settings) -> None:
         _begun(settings, settings.vocoder.network.num_embeddings if given else settings.recognizer.clusters)
 
 
-_VOCODER = {
-    "check": _check,
-    "save": _save,
-    "sampler": _sampler,
-    "validate": validation,
-    "better": {"mel L1": "lower", "duration loss": "lower"},
-}
+_VOCODER = {"check": _check, "save": _save, "sampler": _sampler, "validate": validation}
+_VOCODER |= {"better": {"mel L1": "lower", "duration loss": "lower"}}
 stages: Mapping[str, Stage] = {
     "recognizer": _stage(recognizer_step, (), Recognizer),
     "vocoder": _stage(vocoder_step, ("recognizer",), UnitVocoder, **_VOCODER),
     "adversarial": _stage(
-        {"discriminators": discriminator_step, "generator": generator_step}, ("recognizer",), UnitVocoder, **_VOCODER
+        {"discriminators": discriminator_step, "generator": generator_step}, ("recognizer",), UnitVocoder, **_VOCODER,
     ),
     "pitch": _stage(pitch_step, ("recognizer",), UnitSource, **_VOCODER),
     "sync": _stage(sync_step, ("recognizer",), LipSync),
