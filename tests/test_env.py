@@ -1,13 +1,16 @@
 """The set-up: installs once, completes what was interrupted, and says what is missing. Python and pip are stand-ins."""
 
 import asyncio
+import email
 import os
+import re
 import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import nbformat
 import pytest
@@ -195,3 +198,32 @@ def test_an_old_python_is_refused(checkout):
     assert done.returncode == 1 and "no Python 3.11 or newer found" in done.stderr
     done, _ = call(checkout, AVLIB_PYTHON="/nowhere/python")
     assert done.returncode == 1 and "AVLIB_PYTHON=" in done.stderr
+
+
+def test_a_wheel_has_all_that_is_needed(tmp_path):
+    shutil.copytree(ROOT / "avlib", tmp_path / "source/avlib", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path / "source")
+    building = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", tmp_path]
+    subprocess.run([*building, tmp_path / "source"], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("avlib_workbook-*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        names = set(file.namelist())
+        (metadata,) = (name for name in names if name.endswith("dist-info/METADATA"))
+        told = email.message_from_bytes(file.read(metadata))
+        assert b"avlib = avlib.__main__:entry" in file.read(metadata.replace("METADATA", "entry_points.txt"))
+        file.extractall(tmp_path / "installed")
+    listed = subprocess.run(["git", "ls-files", "avlib"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {name for name in listed.splitlines() if not name.endswith("README.md")} <= names
+    needed = {re.match(r"[\w-]+", each)[0] for each in told.get_all("Requires-Dist")}
+    tried = re.findall(r"^([\w-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    assert needed == {*tried} - {"setuptools", "pytest", "pytest-xdist", "playwright", "beartype", "ruff"}
+
+    # Elsewhere, without a checkout, the commands say what is missing.
+    script = (
+        "from avlib.__main__ import main; import sys; print(sys.modules['avlib'].__file__); sys.exit(main(['list']))"
+    )
+    variables = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert str(tmp_path / "installed") in done.stdout and done.returncode == 2
+    assert "no notebooks" in done.stderr and "AVLIB_NOTEBOOKS" in done.stderr

@@ -21,6 +21,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, SupportsFloat
 
+from .. import __version__
 from ..errors import AvlibError, NotebookError, ParameterError
 from .parameters import injected_names, is_parameters_cell, parse, resolve, system_settings
 
@@ -48,7 +49,7 @@ class Checked:
 
 def versions(*packages: str) -> None:
     """Show the machine and the versions of Python, avlib and packages on PyPI."""
-    found = {"python": platform.python_version(), "avlib": _version("avlib")}
+    found = {"python": platform.python_version(), "avlib": __version__}
     found |= {name: _version(name) for name in packages}
     machine = {"system": f"{platform.system()} {platform.machine()}", "cpus": os.cpu_count()}
     place = f"{machine['system']}, {machine['cpus']} CPU cores"

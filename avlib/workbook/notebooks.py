@@ -106,9 +106,9 @@ class Result:
 
 
 def folder() -> Path:
-    """Return the folder of the notebooks: `$AVLIB_NOTEBOOKS`, or `notebooks` in the checkout."""
+    """Return the folder of the notebooks: `$AVLIB_NOTEBOOKS`, or `notebooks` in the checkout, if there is one."""
     path = Path(os.environ.get("AVLIB_NOTEBOOKS") or Path(__file__).parents[2] / "notebooks").absolute()
-    if not path.is_dir():
+    if os.environ.get("AVLIB_NOTEBOOKS") and not path.is_dir():
         raise NotebookError(path, "no such folder", "the notebooks", "Set AVLIB_NOTEBOOKS to where they are.")
     return path
 
@@ -132,8 +132,9 @@ def discover() -> list[Notebook]:
 def choose(names: list[str]) -> list[Notebook]:
     """Return notebooks by number (`11`), row (`1`) or path; all if none is named."""
     found = {notebook.number: notebook for notebook in discover()}
-    if not found and not names:
-        raise NotebookError(folder(), "no notebooks", "files like 11_cav_mae_preprocessing.ipynb")
+    if not found and not all(name.endswith(".ipynb") for name in names or [""]):
+        advice = "Set AVLIB_NOTEBOOKS to the folder `notebooks` of a checkout."
+        raise NotebookError(folder(), "no notebooks", "files like 11_cav_mae_preprocessing.ipynb", advice)
     chosen = [] if names else list(found.values())
     for name in names:
         if name.endswith(".ipynb"):
