@@ -16,17 +16,18 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from ..errors import MediaError, ParameterError
+from .integrity import declared_size, opening
 
-# Formats whose header says how long a stream is; in others FFmpeg estimates it, from the bit rate for example.
-_KNOWN_LENGTH = ("mov", "avi", "wav", "w64", "flac", "aiff")
+# Seconds that may be missing at the end, in formats whose header says how long a stream is; in others FFmpeg estimates
+# it. Where frames are counted none may be, but in mp4 encoders round durations to their own.
+_TOLERATED_LOSS = {"mov": 0.5, "avi": 0.02} | dict.fromkeys(("flac", "aiff", "au", "mp3", "tta", "wv"), 1e-4)
 
 # Seconds up to which everything is decoded and counted, and from which a part of a file is sought. Only counting is
 # exact: times are rounded to milliseconds in some formats, and seeks go astray in others.
 COUNTED = 60.0
 PREROLL = 1  # whole seconds decoded before a wanted moment, in which resampling filters and overlapping codecs settle
-_TOLERATED_LOSS = 0.5  # seconds that may be missing at the end: encoders round durations to their own frames
 
-_OPENING = {"protocol_whitelist": "file", "err_detect": "crccheck"}
+_OPENING = {"protocol_whitelist": "file,subfile", "err_detect": "crccheck"}
 _TEXT = ("tty", "bin", "xbin", "adf", "idf")  # what FFmpeg draws as pictures of text
 
 _WITHOUT = {
@@ -73,11 +74,11 @@ class VideoStream:
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """Streams of a file; `seconds` is the length that the container claims."""
+    """Streams of a file; `seconds` is what the container claims, or where that is wrong, what its packets last."""
 
     path: Path
     format: str
-    seconds: float | None
+    seconds: float
     audio: AudioStream | None
     video: VideoStream | None
 
@@ -91,10 +92,11 @@ def probe(path: str | Path) -> MediaInfo:
         if not audio and not video:
             raise _missing(container, path, "audio or video")
         spans = scan(container, [stream for stream in (audio, video) if stream])
+        claimed, end = (container.duration or 0) / av.time_base, max(span.end for span in spans.values())
         return MediaInfo(
             path=Path(path),
             format=container.format.name,
-            seconds=container.duration / av.time_base if container.duration else None,
+            seconds=claimed if abs(claimed - end) < 0.1 else end,
             audio=_describe_audio(audio, spans[audio.index]) if audio else None,
             video=_describe_video(path, video, spans[video.index]) if video else None,
         )
@@ -136,14 +138,18 @@ def opened(path: str | Path) -> Iterator[InputContainer]:
     _check_file(path)
     try:
         # Tags may be in any encoding, and nobody reads them. A playlist must not fetch from the network.
-        with av.open(ffmpeg_name(path), options=_OPENING, metadata_errors="replace") as container:
+        how = opening(path)
+        how["options"] = _OPENING | how.get("options", {})
+        with av.open(**how, metadata_errors="replace") as container:
             if container.format.name in _TEXT:
                 raise MediaError(path, f"is text ({container.format.name})", "a sound or video file", BROKEN)
-            for stream in container.streams.video:
-                if stream.codec_context:
+            for stream in (*container.streams.video, *container.streams.audio):
+                if stream.codec_context and stream.type == "video":
                     stream.thread_type = "AUTO"
+                elif stream.codec_context:
+                    stream.codec_context.options = {"err_detect": "crccheck+explode"}
             yield container
-    except av.error.PermissionError as error:
+    except PermissionError as error:
         raise _unreadable(path, error) from error
     except av.error.FFmpegError as error:
         raise MediaError(path, f"cannot be decoded ({error.strerror})", "sound or video", BROKEN) from error
@@ -171,11 +177,6 @@ def _check_file(path: str | Path) -> None:
 def _unreadable(path: str | Path, error: Exception) -> MediaError:
     found = f"cannot be opened ({getattr(error, 'strerror', None) or error})"
     return MediaError(path, found, "a file that may be read", "Check its name and the permissions of its folder.")
-
-
-def ffmpeg_name(path: str | Path) -> str:
-    """The absolute name: FFmpeg reads `-` and `a:b.mp4` as a pipe and a protocol."""
-    return str(Path(path).absolute())
 
 
 def check_reading(start: float, seconds: float | None, sample_rate: int | None) -> None:
@@ -206,10 +207,8 @@ def require_stream(container: InputContainer, path: str | Path, kind: str) -> av
 
 
 def _missing(container: InputContainer, path: str | Path, kind: str) -> MediaError:
-    names = [stream.codec_context.name if stream.codec_context else "unknown" for stream in container.streams]
-    streams = (
-        ", ".join(f"{stream.type} {name}" for stream, name in zip(container.streams, names, strict=True)) or "none"
-    )
+    each = [(stream.type, stream.codec_context) for stream in container.streams]
+    streams = ", ".join(f"{name} {codec.name if codec else 'unknown'}" for name, codec in each) or "none"
     return MediaError(path, f"no {kind} stream (streams: {streams})", advice=_WITHOUT.get(kind, BROKEN))
 
 
@@ -247,7 +246,8 @@ def scan(container: InputContainer, streams: list, seconds: float | None = None)
             time = spans[index].end
         if time < limit and not packet.is_discard:
             spans[index].times.append(time)
-            spans[index].end = max(spans[index].end, time + (packet.duration or 0) * tick)
+            duration = packet.duration or 0  # that of some vorbis is negative, but without the sign
+            spans[index].end = max(spans[index].end, time + (duration - (duration >> 31 << 32)) * tick)
         if (time if packet.dts is None else packet.dts * tick - zero) >= limit:
             running.discard(index)
             if not running:
@@ -256,35 +256,22 @@ def scan(container: InputContainer, streams: list, seconds: float | None = None)
 
 
 def check_complete(path: str | Path, stream: av.stream.Stream, end: float, seconds: float | None) -> None:
-    """Refuse a stream that ends before its header promises, or before `seconds`."""
-    if stream.duration is None or not stream.container.format.name.startswith(_KNOWN_LENGTH):
+    """Refuse a file that is damaged, or a stream that ends before its header promises, or before `seconds`."""
+    if end >= (math.inf if seconds is None else seconds):
         return
-    promised = float((stream.duration + (stream.start_time or 0)) * stream.time_base) - zero_of(stream.container)
-    if stream.container.format.name == "wav":  # where FFmpeg takes what is there for what was promised
-        promised = max(promised, _promised_by_wav(path))
-    if end < min(promised, math.inf if seconds is None else seconds) - _TOLERATED_LOSS:
-        raise MediaError(
-            path,
-            f"its {stream.type} ends at {end:.2f} s",
-            f"{promised:.2f} s as its header says",
-            f"The file is truncated: fetch it again, or pass seconds={math.floor(end * 10) / 10} to use what is there.",
-        )
-
-
-def _promised_by_wav(path: str | Path) -> float:
-    """Seconds of sound by the header of a wav file; 0 if it has none, as of sound written to a pipe."""
-    rate = 0
-    with Path(path).open("rb") as file:
-        if file.read(12)[:4] != b"RIFF":
-            return 0.0
-        while len(head := file.read(8)) == 8:
-            name, size = head[:4], int.from_bytes(head[4:], "little")
-            if name == b"data":
-                return size / rate if rate and size < 0xFFFFFF00 else 0.0
-            content = file.read(min(size, 16)) if name == b"fmt " else b""
-            rate = int.from_bytes(content[8:12], "little") if content else rate  # bytes for each second
-            file.seek(size + size % 2 - len(content), 1)
-    return 0.0
+    kind, size, declared = stream.container.format.name.split(",")[0], Path(path).stat().st_size, declared_size(path)
+    promised = end * declared / size if declared > size else 0.0
+    # The tag of an mp3 that counts its frames tells the encoder's delay as well, which FFmpeg takes for the start.
+    if kind in _TOLERATED_LOSS and stream.duration is not None and (kind != "mp3" or stream.start_time):
+        empty = max(0, stream.frames - len(stream.index_entries)) if kind == "avi" else 0  # chunks that hold nothing
+        ticks = stream.duration - empty + (stream.start_time or 0)
+        last = float(ticks * stream.time_base) - zero_of(stream.container)
+        promised = max(promised, last if end < last - _TOLERATED_LOSS[kind] else 0.0)
+    if promised:
+        expected = f"{promised:.2f} s as its header says" if promised < math.inf else "more, and a mark of its end"
+        use = f"pass seconds={math.floor(end * 10) / 10} to use what is there"
+        advice = f"The file is truncated: fetch it again, or {use}."
+        raise MediaError(path, f"its {stream.type} ends at {end:.2f} s", expected, advice)
 
 
 def decode(packet: av.Packet, *, lenient: bool = False) -> list:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -19,6 +20,7 @@ from .container import BROKEN, COUNTED, PREROLL, check_complete, check_reading, 
 # Samples that the resampler hands out at once: calling Python for each frame of a codec would cost as much as decoding.
 _CHUNK = 16384
 _JITTER = 0.05  # seconds by which time stamps may differ from counting; less than the eye and ear notice
+_GAPLESS = ("flac", "ogg")  # formats in which a gap is a piece that is damaged
 _OVERLAP = 1.0  # seconds up to which sound that comes twice is cut; stamps that go back further have begun anew
 _LONGEST_SILENCE = 600  # seconds; longer ones come from damaged time stamps
 
@@ -55,18 +57,10 @@ def read_audio(
     return torch.from_numpy(np.concatenate(list(pieces)))
 
 
-def iterate_audio(
-    path: str | Path,
-    sample_rate: int | None = 16000,
-    *,
-    channel: int | None = None,
-    start: float = 0.0,
-    seconds: float | None = None,
-    align: bool = False,
-) -> Iterator[np.ndarray]:
-    """Yield what `read_audio` returns in pieces of varying length, for sound of any length."""
+def iterate_audio(path: str | Path, sample_rate: int | None = 16000, **part: Any) -> Iterator[np.ndarray]:
+    """Yield what `read_audio` returns for the same arguments, in pieces of varying length."""
     with opened(path) as container:
-        sound = SoundReader(container, path, sample_rate, channel, start, seconds, align)
+        sound = SoundReader(container, path, sample_rate, **part)
         for packet in container.demux(sound.stream):
             yield from sound.decode(packet)
             if sound.complete:
@@ -87,13 +81,13 @@ class SoundReader:
         container: InputContainer,
         path: str | Path,
         sample_rate: int | None,
-        channel: int | None,
-        start: float,
-        seconds: float | None,
-        align: bool,
+        channel: int | None = None,
+        start: float = 0.0,
+        seconds: float | None = None,
+        align: bool = False,
     ):
         check_reading(start, seconds, sample_rate)
-        self.path, self.channel, self.start, self.seconds = path, channel, start, seconds
+        self.path, self.channel, self.start, self.align = path, channel, start, align
         self.stream = require_stream(container, path, "audio")
         self.sample_rate = self.stream.rate if sample_rate is None else sample_rate
         if channel is not None and not 0 <= channel < self.stream.channels:
@@ -114,7 +108,6 @@ class SoundReader:
         self.clock = 0.0  # when the next sample is heard, by counting from the first one or the last gap
         self.timed = align or self.sought  # whether gaps count
         self.glued = 0.0  # seconds of gaps that do not count
-        self.align = align
         self.resampler: av.AudioResampler | None = None
         self.source: tuple | None = None
 
@@ -162,6 +155,9 @@ class SoundReader:
             self.first = self.clock = stamp
             self.glued = 0.0 if self.timed else stamp
         keep, late = self.clock, stamp - self.clock
+        if late > 1e-3 and self.stream.container.format.name in _GAPLESS:
+            found = f"{late:.3f} s of its sound are missing at {self.clock:.3f} s"
+            raise MediaError(self.path, found, "sound without gaps, as its own numbers say", BROKEN)
         if late > _JITTER:
             self.gaps.append((self.clock, late))
             self.glued += 0.0 if self.timed else late
@@ -174,12 +170,13 @@ class SoundReader:
         return begin, keep - self.glued, self.align and (begins or late > _JITTER)
 
     def _silence(self, end: float) -> np.ndarray:
-        missing = min(round((end - self.origin) * self.sample_rate) - self.made, self.skip + self.wanted - self.taken)
+        missing = max(0, round((end - self.origin) * self.sample_rate) - self.made)
+        missing = min(missing, self.skip + self.wanted - self.taken)
         if missing > _LONGEST_SILENCE * self.sample_rate:
             found = f"its sound pauses for {missing / self.sample_rate:.0f} s, by its time stamps"
             raise MediaError(self.path, found, f"at most {_LONGEST_SILENCE} s", "Read without pauses: align=False.")
-        self.made += max(0, missing)
-        return np.zeros(max(0, missing), np.float32)
+        self.made += missing
+        return np.zeros(missing, np.float32)
 
     def _flushed(self) -> list[np.ndarray]:
         return [self._mono(frame) for frame in self.resampler.resample(None)] if self.resampler else []
@@ -199,12 +196,9 @@ class SoundReader:
         finite = np.isfinite(samples)
         if not finite.all():
             time = self.start + (self.taken + int(finite.argmin())) / self.sample_rate
-            raise MediaError(
-                self.path,
-                f"its sound is not a number at {time:.3f} s",
-                "finite samples",
-                "Find out what wrote it; features of such a sound would be NaN throughout.",
-            )
+            found = f"its sound is not a number at {time:.3f} s"
+            advice = "Find out what wrote it; features of such a sound would be NaN throughout."
+            raise MediaError(self.path, found, "finite samples", advice)
         self.taken += len(samples)
         return samples
 

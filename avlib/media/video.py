@@ -115,17 +115,13 @@ def read_clip(
 
     if not pictures.complete and 0 < pictures.position < frame_count:
         # Some codecs (VP8) store pictures that are never shown as packets of their own: choose again from what came.
-        def rule(_: int, rate: float) -> Sequence[int]:
-            return frame_rule(pictures.position, rate)
-
         options = {"sample_rate": sample_rate, "channel": channel, "seconds": seconds, "audio": audio, "align": align}
-        return read_clip(path, rule, **options)
+        return read_clip(path, lambda _, rate: frame_rule(pictures.position, rate), **options)
     start, gaps = None, []
     if sound:
         sample_rate, waveform = sound.sample_rate, torch.from_numpy(np.concatenate(samples))
         shift = sound.zero - zero
-        start = None if sound.first is None else sound.first + shift
-        gaps = [(begin + shift, length) for begin, length in sound.gaps]
+        start, gaps = sound.first + shift, [(begin + shift, length) for begin, length in sound.gaps]
     else:
         sample_rate = 16000 if sample_rate is None else sample_rate
         waveform = torch.zeros(round(frame_count / frame_rate * sample_rate))
@@ -159,7 +155,9 @@ def read_frames(
     if callable(indices):
         with opened(path) as container:
             stream = require_stream(container, path, "video")
-            indices = indices(len(scan(container, [stream])[stream.index].times), frame_rate_of(stream))
+            span = scan(container, [stream])[stream.index]
+            check_complete(path, stream, span.end, None)
+            indices = indices(len(span.times), frame_rate_of(stream))
     wanted = list(times if indices is None else indices)
     if not wanted or not min(wanted) >= 0:
         name = "times" if indices is None else "indices"

@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ParameterError
-from .container import ffmpeg_name
 
 
 def write_video(
@@ -39,7 +38,7 @@ def write_video(
     first = next(pictures, None)
     if first is None:
         raise ParameterError("frames", "none", "at least one picture")
-    with av.open(ffmpeg_name(path), "w", options={"movflags": "faststart"}) as container:
+    with av.open(str(Path(path).absolute()), "w", options={"movflags": "faststart"}) as container:
         container.metadata.update(metadata or {})
         video = container.add_stream("libx264", rate=Fraction(frame_rate).limit_denominator(1001))
         video.height, video.width, _ = first.shape
