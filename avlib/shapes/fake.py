@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,16 +23,15 @@ from ..errors import ParameterError
 from .formula import Formula
 
 try:
-    import sympy
     from torch._dispatch.python import enable_python_dispatcher
-    from torch._dynamo.source import ConstantSource
     from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
-    from torch.fx.experimental.symbolic_shapes import DimDynamic, GuardOnDataDependentSymNode, ShapeEnv
+
+    from .symbols import Env, Guard
 
     AVAILABLE = True
 except ImportError:  # pragma: no cover
     AVAILABLE = False
-    FakeTensor, FakeTensorMode, ShapeEnv = (), None, object
+    FakeTensor, FakeTensorMode, Env, Guard = (), None, object, object
 
 # A function mode sees attributes too; inside this context nothing does. Public in torch's notes on extending it.
 unseen = torch._C.DisableTorchFunction
@@ -41,65 +40,6 @@ _IN_PLACE = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "o
 # Errors of a run that needs values, by class and by message.
 _KINDS = ("DataDependent", "DynamicOutputShape", "UnsupportedFakeTensor", "UnsupportedOperator", "MetadataMismatch")
 _MESSAGES = ("numpy() is not supported", "data pointer", "Cannot copy out of meta", "item() cannot be called on meta")
-SEVERAL = 7  # the value assumed for a number that depends on data
-
-
-class Guard(NamedTuple):
-    """A fact about sizes that a symbolic run assumed, and its line."""
-
-    relation: Any  # of sympy
-    file: str
-    line: int
-    scope: dict[str, Any]  # the globals of that line
-    direct: bool  # the line itself compared sizes; otherwise torch did, in an operation that it called
-
-
-class _Env(ShapeEnv):
-    """Sizes that stay symbols, and a list of their comparisons."""
-
-    def __init__(self, user_frame: Callable[[FrameType | None], FrameType | None]):
-        super().__init__()
-        self.user_frame = user_frame
-        self.assumed: list[Guard] = []
-        self.deciding = False  # a tensor is being converted to a truth value
-        self._answers: dict[Any, Any] = {}
-
-    @staticmethod
-    def _asked_by(user: FrameType | None) -> bool:
-        """Return True if own code, not torch, converted a symbol."""
-        frame, before = sys._getframe(1), None
-        while frame is not None and frame is not user:
-            frame, before = frame.f_back, frame
-        return before is not None and before.f_code.co_filename == torch.__file__
-
-    def evaluate_expr(self, orig_expr, hint=None, *args, **kwargs):
-        """Evaluate an expression at the hints, and note the question.
-
-        Torch would try to prove the answer, which takes ten times as long as the rest, and learn from it: a symbol
-        that was compared with 1000, to see whether it is long enough, would be 1000 from there on.
-        """
-        if orig_expr in self._answers:
-            return self._answers[orig_expr]
-        if orig_expr.is_number or orig_expr in (sympy.true, sympy.false):
-            return orig_expr
-        user = self.user_frame(sys._getframe(1))
-        backed = orig_expr.free_symbols <= self.backed_var_to_val.keys()
-        if not backed:
-            try:
-                return super().evaluate_expr(orig_expr, hint, *args, **kwargs)
-            except GuardOnDataDependentSymNode:
-                # The number of True in a mask is unknown. Torch asks whether it is 1, or enough: several is assumed.
-                # A question of the model itself about data has no assumed answer: it would choose one of two paths.
-                if self.deciding or self._asked_by(user):
-                    raise
-        known = {symbol: self.backed_var_to_val.get(symbol, SEVERAL) for symbol in orig_expr.free_symbols}
-        answer = self._answers[orig_expr] = orig_expr.xreplace(known)
-        if backed and user is not None:
-            relation = orig_expr if answer is sympy.true else sympy.Not(orig_expr) if answer is sympy.false else None
-            relation = sympy.Eq(orig_expr, answer) if relation is None else relation
-            place = user.f_code.co_filename, user.f_lineno
-            self.assumed.append(Guard(relation, *place, user.f_globals, self._asked_by(user)))
-        return answer
 
 
 class Fake:
@@ -111,11 +51,9 @@ class Fake:
     def __init__(self, user_frame: Callable[[FrameType | None], FrameType | None]):
         if not AVAILABLE:
             raise ParameterError("fake", f"not possible with torch {torch.__version__}", "fake=False")
-        self.env = _Env(user_frame)
-        self.mode = FakeTensorMode(shape_env=self.env, allow_non_fake_inputs=True)
+        self.env = Env(user_frame)
+        self.mode = self.env.mode = FakeTensorMode(shape_env=self.env, allow_non_fake_inputs=True)
         self.scalars = Scalars()
-        self.names: dict[str, str] = {}  # of torch's symbols
-        self._read: dict[Any, Formula | None] = {}
 
     @contextlib.contextmanager
     def running(self, symbolic: bool = False) -> Iterator[None]:
@@ -167,29 +105,10 @@ class Fake:
         """Return True if a run failed for lack of values."""
         return any(kind in type(error).__name__ for kind in _KINDS) or any(text in str(error) for text in _MESSAGES)
 
-    def symbol(self, name: str, hint: int) -> torch.SymInt:
-        """Return a size that stays a symbol, with `hint` for decisions."""
-        source = ConstantSource(f"size_{name}")
-        made = self.env.create_symbol(hint, source, dynamic_dim=DimDynamic.DYNAMIC)
-        self.names[str(made)] = name
-        return self.env.create_symintnode(made, hint=hint, source=source)
-
-    def formula(self, size: int | torch.SymInt) -> Formula | None:
+    @staticmethod
+    def formula(size: int | torch.SymInt) -> Formula | None:
         """Return the formula of a size; None if there is none."""
-        if isinstance(size, int):
-            return Formula(size)
-        return self.read(size.node._expr)  # as it was made, before anything was learned about its symbols
-
-    def read(self, expression: Any) -> Formula | None:
-        """Return an expression of torch's symbols as a formula of names."""
-        if expression not in self._read:
-            try:
-                found = Formula(expression)
-            except (ParameterError, ZeroDivisionError):
-                found = None
-            names = {name: self.names[name] for name in found.names if name in self.names} if found is not None else {}
-            self._read[expression] = found.substitute(**names) if names else found
-        return self._read[expression]
+        return Formula(size) if isinstance(size, int) else getattr(size.node, "what", None)
 
     def like(self, tensor: Tensor, sizes: Mapping[int, int | torch.SymInt]) -> Tensor:
         """Return a fake tensor like a real one, with other sizes."""

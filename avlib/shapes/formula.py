@@ -16,6 +16,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from ..errors import ParameterError
+from .dividing import floor, least
 from .notation import DYADIC, Reader, order, written
 
 Atom = "str | Call"  # a factor of a term: a name, or a call with a whole value
@@ -36,12 +37,13 @@ class Window(NamedTuple):
 class Call:
     """An atom that is no name: `floor`, `max`, `min` or `int`."""
 
-    __slots__ = ("arguments", "function", "key")
+    __slots__ = ("__dict__", "arguments", "function", "hop", "key")
 
     def __init__(self, function: str, *arguments: Formula | float):
         self.function, self.arguments = function, arguments
         keys = (a._key if isinstance(a, Formula) else repr(a) for a in arguments)
         self.key = f"{function}({'; '.join(keys)})"
+        self.hop = (arguments[1].constant or 0) if function == "floor" else 0  # the divisor of a floor, if a number
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Call) and self.key == other.key
@@ -70,12 +72,7 @@ class Call:
             case _:
                 return Formula.extreme(self.function, [first, *rest])
 
-    @property
-    def hop(self) -> int:
-        """The divisor of a floor, if it is a number; otherwise 0."""
-        return (self.arguments[1].constant or 0) if self.function == "floor" else 0
-
-    @property
+    @cached_property
     def least(self) -> int | None:
         """A lower bound; None if none is known."""
         if self.function == "int":
@@ -85,7 +82,9 @@ class Call:
             return max((low for low in lowest if low is not None), default=None)
         if None in lowest:
             return None
-        return min(lowest) if self.function == "min" else lowest[0] // lowest[1] if self.hop else None
+        if self.function == "min":
+            return min(lowest)
+        return lowest[0] // self.hop if self.hop else 0 if min(lowest) >= 0 else None
 
 
 class Formula:
@@ -95,8 +94,7 @@ class Formula:
     the same number at every size, whatever their form.
 
     Args:
-        of: a number, a name, text as in Python (`+ - * // % **`, `max`, `min`, `int(0.3*T)`, `ceil(T/2)`), or a
-            symbolic expression of torch.
+        of: a number, a name, text as in Python (`+ - * // % **`, `max`, `min`, `int(0.3*T)`, `ceil(T/2)`).
 
     Raises:
         ParameterError: anything else.
@@ -110,7 +108,9 @@ class Formula:
         elif isinstance(of, int):
             self.terms = {(): int(of)} if of else {}
         else:
-            self.terms = (_reader.text(of) if isinstance(of, str) else _reader.symbolic(of)).terms
+            if not isinstance(of, str):
+                raise ParameterError("formula", repr(of), "text, a whole number or a formula")
+            self.terms = _reader.text(of).terms
 
     @classmethod
     def of_terms(cls, terms: Mapping[tuple, int]) -> Formula:
@@ -121,6 +121,10 @@ class Formula:
     @classmethod
     def of_atom(cls, atom: Atom) -> Formula:
         return cls.of_terms({(atom,): 1})
+
+    @classmethod
+    def of_call(cls, function: str, *arguments: Formula) -> Formula:
+        return cls.of_atom(Call(function, *arguments))
 
     @classmethod
     def extreme(cls, function: str, items: Iterable[Formula]) -> Formula:
@@ -172,16 +176,10 @@ class Formula:
     def is_name(self) -> bool:
         return str(self).isidentifier()
 
-    @property
+    @cached_property
     def least(self) -> int | None:
         """A lower bound for sizes of at least 1, or None."""
-        total = 0
-        for atoms, factor in self.terms.items():
-            lowest = [1 if isinstance(atom, str) else atom.least for atom in atoms]
-            if atoms and (factor < 0 or any(low is None or low < 0 for low in lowest)):
-                return None
-            total += factor * math.prod(lowest)
-        return total
+        return least(self)
 
     @property
     def _atoms(self) -> set[Atom]:
@@ -256,7 +254,7 @@ class Formula:
         return Formula.of_terms(terms)
 
     def __floordiv__(self, other: int | Formula) -> Formula:
-        return _floor(self, _formula(other))
+        return floor(self, _formula(other))
 
     __radd__, __rmul__ = __add__, __mul__
 
@@ -414,61 +412,6 @@ def _formula(value: object) -> Formula:
     if not isinstance(value, int | Formula):
         raise TypeError(f"{value!r} is neither a formula nor a whole number")
     return value if isinstance(value, Formula) else Formula(value)
-
-
-def _floor(top: Formula, bottom: Formula) -> Formula:
-    """`top // bottom`, with what can be taken out of the floor outside."""
-    divisor = bottom.constant
-    if divisor is None:
-        return _floor_by_formula(top, bottom)
-    if divisor == 0:
-        raise ZeroDivisionError(f"{top} // 0")
-    if divisor < 0:
-        top, divisor = -top, -divisor
-
-    whole, rest = {}, {}
-    for atoms, factor in top.terms.items():
-        # Towards zero for what varies, so that -T stays -T; downwards for the number, so that it is in [0, divisor).
-        quotient = int(Fraction(factor, divisor)) if atoms else factor // divisor
-        whole[atoms], rest[atoms] = quotient, factor - quotient * divisor
-    outside, inside = Formula.of_terms(whole), Formula.of_terms(rest)
-    varying = {atoms: factor for atoms, factor in inside.terms.items() if atoms}
-    if not varying:
-        return outside  # what is left is a number below the divisor
-
-    common = math.gcd(divisor, *varying.values())
-    if common > 1:  # (2*x + 3)//4 is (x + 1)//2
-        inside = Formula.of_terms({atoms: factor // common for atoms, factor in inside.terms.items()})
-        return outside + _floor(inside, Formula(divisor // common))
-    lead = min(varying, key=lambda atoms: [order(atom)[::-1] for atom in atoms])
-    if varying[lead] < 0:  # -x//d is -((x + d - 1)//d)
-        return outside - _floor(divisor - 1 - inside, Formula(divisor))
-    for atoms, factor in varying.items():
-        inner = atoms[0]
-        if factor == 1 and len(atoms) == 1 and isinstance(inner, Call) and inner.hop:
-            # (x//e + y)//d is (x + e*y)//(e*d), since y is whole
-            others = inside - Formula.of_atom(inner)
-            return outside + _floor(inner.arguments[0] + others * inner.hop, Formula(divisor * inner.hop))
-    return outside + Formula.of_atom(Call("floor", inside, Formula(divisor)))
-
-
-def _floor_by_formula(top: Formula, bottom: Formula) -> Formula:
-    """`top // bottom` for a positive divisor that depends on sizes."""
-    if len(bottom.terms) == 1:
-        ((below, divisor),) = bottom.terms.items()
-        whole, rest = {}, {}
-        for atoms, factor in top.terms.items():
-            left = list(atoms)
-            if factor % divisor == 0 and all(atom in left and not left.remove(atom) for atom in below):
-                whole[tuple(left)] = factor // divisor
-            else:
-                rest[atoms] = factor
-        outside, top = Formula.of_terms(whole), Formula.of_terms(rest)
-    else:
-        lead, divisor = next(iter(bottom.terms.items()))
-        times = top.terms.get(lead, 0) // divisor
-        outside, top = (Formula(times), Formula(0)) if top._key == (bottom * times)._key else (Formula(0), top)
-    return outside + Formula.of_atom(Call("floor", top, bottom)) if top.terms else outside
 
 
 def _short(number: float) -> str:

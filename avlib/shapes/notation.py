@@ -160,7 +160,7 @@ def _atom_written(atom: Any) -> str:
     return f"{atom.function}({', '.join(map(str, atom.arguments))})"
 
 
-class _Real(NamedTuple):
+class Real(NamedTuple):
     """`factor*of` before rounding: the argument of `int(0.3*T)` or `ceil(T/2)`."""
 
     factor: float | Fraction
@@ -177,10 +177,34 @@ class _Real(NamedTuple):
             raise _no_formula(f"ceil of {self.factor}")
         return -(-self.of * exact.numerator // exact.denominator)
 
-    def times(self, other: _Real) -> _Real:
+    @classmethod
+    def of_size(cls, size: Any) -> Real:
+        return size if isinstance(size, cls) else cls(Fraction(1), size)
+
+    def times(self, other: Real) -> Real:
         exact = isinstance(self.factor, Fraction) and isinstance(other.factor, Fraction)
         factor = self.factor * other.factor if exact else float(self.factor) * float(other.factor)
-        return _Real(factor, self.of * other.of)
+        return Real(factor, self.of * other.of)
+
+    def quotient(self: Any, other: Any) -> Real:
+        """`self / other` for floats or sizes, by a number."""
+        divisor = Real.of_size(other)
+        number = Fraction(divisor.factor) * (divisor.of.constant or 0)
+        if number.denominator > DYADIC or not number:
+            raise _no_formula(f"a quotient by {divisor}")
+        return Real.of_size(self).times(Real(1 / number, divisor.of**0))
+
+    def __add__(self, other: Real) -> Real:
+        return _sum([self, other], "a sum of floats")
+
+    def __sub__(self, other: Real) -> Real:
+        return self + -other
+
+    def __mul__(self, other: Real) -> Real:
+        return self.times(other)
+
+    def __neg__(self) -> Real:
+        return self._replace(of=-self.of)
 
 
 def _no_formula(found: object) -> ParameterError:
@@ -188,29 +212,25 @@ def _no_formula(found: object) -> ParameterError:
 
 
 def _whole(value: Any, text: object) -> Any:
-    if isinstance(value, _Real):
+    if isinstance(value, Real):
         raise _no_formula(f"{text}, which is not a whole number")
     return value
 
 
-def _real(value: Any) -> _Real:
-    return value if isinstance(value, _Real) else _Real(Fraction(1), value)
-
-
 def _sum(parts: list[Any], text: object) -> Any:
     """Add over a common divisor: `T/2 + 1` is `(T + 2)/2`."""
-    if not any(isinstance(part, _Real) for part in parts):
+    if not any(isinstance(part, Real) for part in parts):
         return reduce(lambda a, b: a + b, parts)
-    reals = [(Fraction(part.factor), part.of) for part in map(_real, parts)]
+    reals = [(Fraction(part.factor), part.of) for part in map(Real.of_size, parts)]
     bottom = math.lcm(*(factor.denominator for factor, _ in reals))
-    if any(isinstance(part, _Real) and isinstance(part.factor, float) for part in parts) and bottom > DYADIC:
+    if any(isinstance(part, Real) and isinstance(part.factor, float) for part in parts) and bottom > DYADIC:
         raise _no_formula(text)  # the rounding of such a sum is unknown
     top = reduce(lambda a, b: a + b, (of * int(factor * bottom) for factor, of in reals))
-    return _Real(Fraction(1, bottom), top)
+    return Real(Fraction(1, bottom), top)
 
 
 class Reader:
-    """Reads formulas of a class, from text and torch's symbols."""
+    """Reads formulas of a class from text."""
 
     def __init__(self, kind: type):
         self.kind = kind
@@ -225,10 +245,6 @@ class Reader:
         except ZeroDivisionError:
             raise _no_formula(f"{text!r}, which divides by 0") from None
 
-    def symbolic(self, expression: Any) -> Any:
-        """Read an expression of torch's symbols, by the names of its functions."""
-        return _whole(self._read_symbolic(expression), expression)
-
     def _read(self, node: ast.expr) -> Any:
         match node:
             case ast.Constant(value=bool()):
@@ -236,7 +252,7 @@ class Reader:
             case ast.Constant(value=int(number)):
                 return self.kind(number)
             case ast.Constant(value=float(number)):
-                return _Real(number, self.kind(1))
+                return Real(number, self.kind(1))
             case ast.Name(id=name):
                 return self.kind.of_atom(name)
             case ast.UnaryOp(op=ast.USub(), operand=operand):
@@ -246,25 +262,25 @@ class Reader:
             case ast.Call(func=ast.Name(id="max" | "min" as function), args=[_, _, *_] as items, keywords=[]):
                 return self.kind.extreme(function, [_whole(self._read(item), ast.unparse(item)) for item in items])
             case ast.Call(func=ast.Name(id="int" | "floor"), args=[of], keywords=[]):
-                return _real(self._read(of)).truncated()
+                return Real.of_size(self._read(of)).truncated()
             case ast.Call(func=ast.Name(id="ceil"), args=[of], keywords=[]):
-                return _real(self._read(of)).ceiling()
+                return Real.of_size(self._read(of)).ceiling()
         raise _no_formula(ast.unparse(node))
 
     def _operation(self, left: Any, op: ast.operator, right: Any, text: str) -> Any:
         match op:
-            case ast.Mult() if isinstance(left, _Real) or isinstance(right, _Real):
-                return _real(left).times(_real(right))
+            case ast.Mult() if isinstance(left, Real) or isinstance(right, Real):
+                return Real.of_size(left).times(Real.of_size(right))
             case ast.Div():
                 divisor = _whole(right, text).constant
                 if divisor is None:
                     raise _no_formula(text)
-                return _real(left).times(_Real(Fraction(1, divisor), self.kind(1)))
-            case ast.Sub() if isinstance(right, _Real) and right.of.constant == 1:  # 1 - 0.7
-                first = float(left.factor) if isinstance(left, _Real) else left.constant
+                return Real.of_size(left).times(Real(Fraction(1, divisor), self.kind(1)))
+            case ast.Sub() if isinstance(right, Real) and right.of.constant == 1:  # 1 - 0.7
+                first = float(left.factor) if isinstance(left, Real) else left.constant
                 if first is None:
                     raise _no_formula(text)
-                return _Real(first - float(right.factor), self.kind(1))
+                return Real(first - float(right.factor), self.kind(1))
             case ast.Add():
                 return _sum([left, right], text)
         left, right = _whole(left, text), _whole(right, text)
@@ -280,40 +296,3 @@ class Reader:
             case ast.Pow() if right.constant is not None and 0 <= right.constant <= 16:
                 return left**right.constant
         raise _no_formula(text)
-
-    def _read_symbolic(self, e: Any) -> Any:
-        if getattr(e, "is_Integer", False):
-            return self.kind(int(e))
-        if getattr(e, "is_Symbol", False):
-            return self.kind.of_atom(str(e))
-        if getattr(e, "is_Rational", False):
-            return _Real(Fraction(int(e.p), int(e.q)), self.kind(1))
-        if getattr(e, "is_Float", False):
-            return _Real(float(e), self.kind(1))
-        parts = [self._read_symbolic(part) for part in getattr(e, "args", ())]
-        match type(e).__name__:
-            case "Add":
-                return _sum(parts, e)
-            case "Mul":
-                if any(isinstance(part, _Real) for part in parts):
-                    return reduce(lambda a, b: a.times(b), map(_real, parts))
-                return reduce(lambda a, b: a * b, parts)
-            case "Pow" | "PowByNatural" if not isinstance(parts[1], _Real) and (parts[1].constant or -1) > 0:
-                return _whole(parts[0], e) ** parts[1].constant
-            case "FloorDiv" | "CleanDiv":
-                return _whole(parts[0], e) // _whole(parts[1], e)
-            case "PythonMod" | "Mod":
-                return _whole(parts[0], e) % _whole(parts[1], e)
-            case "ToFloat":
-                return _real(parts[0])
-            case "Identity":
-                return parts[0]
-            case "IntTrueDiv" if not isinstance(parts[1], _Real) and parts[1].constant:
-                return _real(parts[0]).times(_Real(Fraction(1, parts[1].constant), self.kind(1)))
-            case "TruncToInt" | "FloorToInt" | "floor" | "TruncToFloat":
-                return _real(parts[0]).truncated()
-            case "CeilToInt" | "ceiling":
-                return _real(parts[0]).ceiling()
-            case "Max" | "Min":
-                return self.kind.extreme(type(e).__name__.lower(), [_whole(part, e) for part in parts])
-        raise _no_formula(e)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import fake
+from .fake import Guard
 from .formula import Formula
 from .recorder import Event, at_line, error_text, raised_at, raising
 from .rows import COMPARISONS
@@ -41,24 +42,13 @@ class Relation(NamedTuple):
     holds: Callable[[Mapping[str, int]], bool]
 
 
-def _sides(guard: fake.Guard, world: fake.Fake | None) -> tuple[str, Formula, Formula] | None:
-    sign = getattr(guard.relation, "rel_op", None)  # of sympy: "==", "<="
-    if sign is None or world is None:
-        return None
-    left, right = world.read(guard.relation.lhs), world.read(guard.relation.rhs)
-    return None if left is None or right is None else (sign, left, right)
-
-
-def relation_of(guard: fake.Guard, world: fake.Fake | None) -> Relation | None:
-    """Return a guard as a relation; None if it has no formulas."""
-    sides = _sides(guard, world)
-    if sides is None:
-        return None
-    sign, left, right = sides
+def relation_of(guard: Guard) -> Relation:
+    """Return a guard as a relation of sizes."""
+    sign, left, right = guard.relation
     if left.constant is not None:
         left, right, sign = right, left, sign.translate(str.maketrans("<>", "><"))
     text = f"{left} {sign} {right}"
-    multiple = modulus(guard, left.names[0], world) if len(left.names) == 1 else 0
+    multiple = modulus(guard, left.names[0]) if len(left.names) == 1 else 0
     if multiple:
         text = f"{left.names[0]} % {multiple} {sign} 0"
 
@@ -69,18 +59,18 @@ def relation_of(guard: fake.Guard, world: fake.Fake | None) -> Relation | None:
     return Relation(text, frozenset((*left.names, *right.names)), holds)
 
 
-def modulus(guard: fake.Guard, name: str, world: fake.Fake | None) -> int:
+def modulus(guard: Guard, name: str) -> int:
     """Return m of a guard `name % m == 0` or `!= 0`, otherwise 0."""
-    found = divided(guard, world)
+    found = divided(guard)
     return found[1] if found is not None and found[0] == Formula(name) else 0
 
 
-def divided(guard: fake.Guard, world: fake.Fake | None) -> tuple[Formula, int] | None:
+def divided(guard: Guard) -> tuple[Formula, int] | None:
     """Return x and m of a guard `x % m == 0` or `!= 0`, otherwise None."""
-    sides = _sides(guard, world)
-    if sides is None or sides[0] not in ("==", "!="):
+    sign, left, right = guard.relation
+    if sign not in ("==", "!="):
         return None
-    gap = sides[1] - sides[2]
+    gap = left - right
     for atoms, factor in gap.terms.items():
         hop = atoms[0].hop if len(atoms) == 1 and not isinstance(atoms[0], str) else 0
         number = abs(factor)
@@ -110,7 +100,7 @@ class Probes:
         self.runs: dict[tuple[int, ...], Run] = {}
         self.steps: dict[str, int] = {}
         self.fixed: dict[str, Run] = {}
-        self.guards: list[fake.Guard] = []
+        self.guards: list[Guard] = []
         self.real = not fake.AVAILABLE
         self.notes: list[str] = []
         self.exhausted = False
@@ -231,7 +221,7 @@ class Probes:
     def explore(self) -> None:
         """Run at varied sizes, and at other answers to comparisons."""
         for name, step in self.steps.items():
-            multiples = {modulus(guard, name, self.model.fake) for guard in self.guards}
+            multiples = {modulus(guard, name) for guard in self.guards}
             for multiple in sorted(m for m in multiples if 0 < m < step):
                 run = self.at({**self.sizes, name: self.sizes[name] + multiple})
                 if run is not None and run.error is None:
@@ -247,18 +237,18 @@ class Probes:
             self._grows.clear()  # rows differ only at the size that the model was built for
         self._answer_otherwise()
 
-    def relations(self) -> Iterator[tuple[fake.Guard, Relation]]:
+    def relations(self) -> Iterator[tuple[Guard, Relation]]:
         """Yield the guards that are relations of named sizes alone."""
         for guard in self.guards:
-            relation = relation_of(guard, self.model.fake)
-            if relation is not None and relation.names <= self.sizes.keys():
+            relation = relation_of(guard)
+            if relation.names <= self.sizes.keys():
                 yield guard, relation
 
     def paddings(self) -> Iterator[tuple[Formula, int]]:
         """Yield x and m of the model's own tests `x % m == 0`, each once."""
         seen = set()
         for guard in self.guards:
-            found = divided(guard, self.model.fake) if guard.direct else None
+            found = divided(guard) if guard.direct else None
             if found is not None and (key := (found[0]._key, found[1])) not in seen:
                 seen.add(key)
                 yield found
@@ -283,8 +273,8 @@ class Probes:
         Returns the run, and whether another would find more: it replaces `int` and such where this one met them.
         """
         world = self.model.enter_fake()
-        symbols = {name: world.symbol(name, hint) for name, hint in self._generic().items()}
-        del world.env.assumed[:]
+        world.env.begin()
+        symbols = {name: world.env.symbol(name, hint) for name, hint in self._generic().items()}
         counts: collections.Counter[tuple] = collections.Counter()
 
         def replace(event: Event, output: Any) -> Any:

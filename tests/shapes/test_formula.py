@@ -1,13 +1,15 @@
 """Formulas: they hold what Python would compute, and are written so that they teach."""
 
+import ast
+import math
 import random
 
 import pytest
-import sympy
-from torch.utils._sympy import functions as torch_functions
+import torch
 
 from avlib.errors import ParameterError
 from avlib.shapes.formula import Formula, Window, sizes
+from avlib.shapes.symbols import Env
 
 # What is read, and how it is written.
 WRITTEN = {
@@ -129,16 +131,23 @@ def test_text_that_is_no_formula(text):
         Formula(text)
 
 
-def test_torch_expressions():
-    T, L = sympy.symbols("T L", integer=True, positive=True)
-    f = torch_functions
-    assert str(Formula(f.FloorDiv(f.FloorDiv(T, 80) - 3, 2))) == "(T - 400)//160 + 1"
-    assert str(Formula(f.TruncToInt(0.25 * f.ToFloat(L)))) == "L//4"
-    assert str(Formula(f.CeilToInt(f.IntTrueDiv(160 * T, 441)))) == "(160*T - 1)//441 + 1"
-    assert str(Formula(f.PythonMod(T, 16))) == "T - 16*(T//16)"
-    assert str(Formula(f.Max(1, T, L))) == "max(L, T)"
-    with pytest.raises(ParameterError, match="sin"):
-        Formula(sympy.sin(T))
+def test_symbols_of_torch():
+    env = Env(lambda frame: frame)
+    T, L = env.symbol("T", 1000), env.symbol("L", 77)
+
+    def text(size: torch.SymInt) -> str:
+        return str(size.node.what)
+
+    assert text((T // 80 - 3) // 2) == "(T - 400)//160 + 1"
+    assert text(torch.sym_int(0.25 * L)) == "L//4"
+    assert text(math.ceil(160 * T / 441)) == "(160*T - 1)//441 + 1"
+    assert text(T % 16) == "T - 16*(T//16)"
+    assert text(torch.sym_max(1, torch.sym_max(T, L))) == "max(L, T)"
+    assert text(torch.sym_int(torch.sym_sqrt(T))) == "None"  # no formula
+    assert int(torch.sym_int(torch.sym_sqrt(T))) == 31
+    assert T - T + 3 == 3 and T > 0 and not env.assumed  # true at every size: nothing is assumed
+    assert T - L == 923 and not L > T  # by the sizes at hand
+    assert [str(guard.relation.left) for guard in env.assumed] == ["T - L", "L"]
 
 
 @pytest.mark.parametrize(
@@ -189,3 +198,55 @@ def test_whole_shapes():
     assert sizes("(T - 1)*(S - 1)") == (Formula("(T - 1)*(S - 1)"),)
     assert sizes("B _ ?") == (Formula("B"), None, None)
     assert sizes("(T,)") == (Formula("T"),) and sizes("") == ()
+
+
+# Formulas that are shorter than what was asked for.
+REDUCED = {
+    "(7 - H % 7) % 7 + H": "7*((H - 1)//7 + 1)",  # padded to windows of 7
+    "max(0, 2*((H + 1)//2) - H)": "2*((H + 1)//2) - H",
+    "(H + max(2*((H + 1)//2) + 1 - H, 0) - 3)//2 + 1": "(H - 1)//2 + 1",  # a padding as TensorFlow's
+    "(H - 8*(H//8))//8": "0",
+    "(3*B*T*U + 3*B*U)//(B*T + B)": "3*U",
+    "(B*T)//(B*U)": "T//U",
+    "(6*T)//(4*U)": "(3*T)//(2*U)",
+    "(T//2)//T": "0",
+    "min(T, T//3)": "T//3",
+    "max(1, T*U)": "T*U",
+}
+
+
+@pytest.mark.parametrize("text", REDUCED)
+def test_reduced(text):
+    assert str(Formula(text)) == REDUCED[text]
+
+
+def _random_text(draw: random.Random, deep: int) -> str:
+    if deep == 0:
+        return draw.choice(["T", "U", "T", "U", str(draw.randint(1, 9))])
+    a, b = _random_text(draw, deep - 1), _random_text(draw, draw.randrange(deep))
+    number = draw.randint(1, 9)
+    forms = (f"({a})//{number}", f"({a}) % {number}", f"max({a}, {b})", f"min({a}, {b})", f"({a}) + ({b})")
+    forms += (f"({a}) - ({b})", f"({a})*({b})", f"({a})*({b})//(({b})*({a}))", f"-({a})//{number}")
+    return draw.choice((*forms, f"({a})//(T + {number})", f"({a})//max(1, {b})"))
+
+
+def test_reductions_change_no_value():
+    draw, compared, bounded = random.Random(5), 0, 0
+    for _ in range(600):
+        text = _random_text(draw, draw.randint(1, 4))
+        try:
+            formula = Formula(text)
+        except ParameterError:
+            continue  # it divides by 0 at every size
+        code = compile(ast.parse(text, mode="eval"), "text", "eval")
+        for T, U in ((1, 1), (2, 3), *((draw.randint(1, 300), draw.randint(1, 300)) for _ in range(12))):
+            try:
+                right = eval(code, {"T": T, "U": U, "max": max, "min": min})
+            except ZeroDivisionError:
+                continue
+            assert formula.value({"T": T, "U": U}) == right, f"{text} -> {formula} at {T=}, {U=}"
+            compared += 1
+            if formula.least is not None:
+                assert right >= formula.least, f"{text} -> {formula} at {T=}, {U=}"
+                bounded += 1
+    assert compared > 5000 and bounded > 1000
