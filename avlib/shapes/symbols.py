@@ -14,8 +14,13 @@ from typing import Any, NamedTuple
 
 import sympy
 import torch
+from torch.fx.experimental import sym_node
 from torch.fx.experimental.sym_node import METHOD_TO_OPERATOR, SymNode
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
+from torch.fx.experimental.symbolic_shapes import (
+    GuardOnDataDependentSymNode,
+    ShapeEnv,
+    eval_is_non_overlapping_and_dense,
+)
 
 from ..errors import ParameterError
 from .formula import Formula
@@ -114,8 +119,8 @@ class Env(ShapeEnv):
     def create_unbacked_symbool(self) -> torch.SymBool:
         return torch.SymBool(self.unbacked(True, super().create_unbacked_symbool().node._expr))
 
-    def evaluate_sym_node(self, sym_node, size_oblivious=False, fallback_value=None):
-        return sym_node.decided(fallback_value) if isinstance(sym_node, Node) else self.evaluate_expr(sym_node.expr)
+    def evaluate_sym_node(self, node, size_oblivious=False, fallback_value=None):
+        return node.decided(fallback_value) if isinstance(node, Node) else self.evaluate_expr(node.expr)
 
     def evaluate_expr(self, orig_expr, hint=None, *args, **kwargs):
         """Evaluate what torch made itself of opaque symbols, as for its cache."""
@@ -124,18 +129,6 @@ class Env(ShapeEnv):
         return orig_expr.xreplace(
             {s: sympy.sympify(self.nodes[s].value if s in self.nodes else SEVERAL) for s in orig_expr.free_symbols}
         )
-
-    def guard_or_defer_runtime_assert(self, orig_expr, *args, **kwargs):
-        node = self.nodes.get(orig_expr)
-        if node is None:
-            return super().guard_or_defer_runtime_assert(orig_expr, *args, **kwargs)
-        return node.decided(True)
-
-    def _maybe_evaluate_static(self, expr, **kwargs):
-        node = self.nodes.get(expr)
-        if node is None:
-            return super()._maybe_evaluate_static(expr, **kwargs)
-        return None if node.constant is None else sympy.sympify(node.constant)
 
     def asked_by(self, user: FrameType | None) -> bool:
         """Return True if own code, not torch, converted a symbol."""
@@ -228,12 +221,6 @@ class Node(SymNode):
     def statically_known_true(self, file: str, line: int) -> bool:
         return bool(self.constant)
 
-    def guard_or_false(self, file: str, line: int) -> bool:
-        return self.decided(False)
-
-    def guard_or_true(self, file: str, line: int) -> bool:
-        return self.decided(True)
-
     def guard_size_oblivious(self, file: str, line: int) -> bool:
         return self.value  # it is asked by torch alone, where the answer changes no shape
 
@@ -305,49 +292,19 @@ def _operation(method: str, operate: Callable) -> Callable:
     return apply
 
 
-def _contiguous(sizes: list[Any], strides: list[Any], order: Any) -> bool:
-    expected = 1
-    for axis in order:
-        if sizes[axis] != 1 and strides[axis] != expected:
-            return False
-        expected *= max(sizes[axis], 1)
-    return True
+def _layout(method: str) -> Callable:
+    """A question on strides, answered by the hints."""
+    answer = getattr(sym_node, method, eval_is_non_overlapping_and_dense)
 
-
-def _channels_last(sizes: list[int], strides: list[int], order: Any) -> bool:
-    """Torch's test of strides alone, which are not those of the usual order."""
-    least = 0
-    if strides[1] == 0:
-        return False
-    for axis in order:
-        if sizes[axis] == 0 or strides[axis] < least or (axis == 0 and least == strides[1]):
-            return False
-        least = strides[axis] * max(sizes[axis], 1)
-    return True
-
-
-def _layout(test: Callable, order: tuple[int, ...] | None = None) -> Callable:
     def layout(self: Node, sizes: list[Node], strides: list[Node]) -> Node:
-        lengths, steps = [node.value for node in sizes], [node.value for node in strides]
-        axes = order or range(len(sizes) - 1, -1, -1)
-        found = len(sizes) == len(axes) and test(lengths, steps, axes)
-        return Node(self.shape_env, found, found)
+        return self.wrap_int(answer([node.value for node in sizes], [node.value for node in strides]))
 
     return layout
-
-
-def _dense(self: Node, sizes: list[Node], strides: list[Node]) -> Node:
-    lengths, steps = [node.value for node in sizes], [node.value for node in strides]
-    dense = _contiguous(lengths, steps, sorted(range(len(steps)), key=lambda axis: (steps[axis], lengths[axis] > 1)))
-    return Node(self.shape_env, int(dense), Formula(int(dense)))
 
 
 _BY_NAME = {"and": "and_", "or": "or_"}
 for _method, _operate in {**METHOD_TO_OPERATOR, "sym_int": int, "sym_float": float}.items():
     if _method != "round":
         setattr(Node, _BY_NAME.get(_method, _method), _operation(_method, _operate))
-Node.is_contiguous = _layout(_contiguous)
-for _rank, _order in (("2d", (1, 3, 2, 0)), ("3d", (1, 4, 3, 2, 0))):
-    setattr(Node, f"is_channels_last_contiguous_{_rank}", _layout(_contiguous, _order))
-    setattr(Node, f"is_channels_last_strides_{_rank}", _layout(_channels_last, _order))
-Node.is_non_overlapping_and_dense_indicator = _dense
+for _method in sym_node.sizes_strides_methods:
+    setattr(Node, _method, _layout(_method))
