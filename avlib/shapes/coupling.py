@@ -13,6 +13,8 @@ from torch import Tensor
 from ..errors import ParameterError
 from .formula import Call, Formula
 from .rendering import report
+from .steering import nested
+from .widget import Widget, widget
 
 LIMIT = 2**25  # the largest size that is tried
 CHUNK = 2**16
@@ -100,6 +102,17 @@ class Coupling:
 
     def __repr__(self) -> str:
         return "\n".join([f"compatible: {'yes' if self else 'no'}", *self._sentences])
+
+    def steer(self) -> Widget:
+        """Show the lengths under one slider, with where they part."""
+        start, rate, text = self.parts_at or self.start, self.sample_rate, f"lengths at any {self.of}"
+        ratios = [Fraction(1), *(pair.ratio for pair in self.pairs)]
+        lengths = [
+            [name, str(formula), nested(formula), ratio.numerator, ratio.denominator]
+            for (name, formula), ratio in zip(self._lengths, ratios, strict=True)
+        ]
+        sliders = [[self.of, start, self.start, max(4 * start, 30 * int(rate or 0)), rate]]
+        return widget("steer", {"lengths": lengths, "sliders": sliders}, text=text, still=f"<pre>{self!r}</pre>")
 
     def _repr_html_(self) -> str:
         return report(f"compatible: {'yes' if self else 'no'}", self._sentences)

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import ParameterError
-from . import compare, flow, rendering
+from . import compare, flow, rendering, steering
 from .deriving import Derivation
 from .fake import Fake, is_script
 from .recorder import DEPTH, Event, Leaf, Place, Recorder, at_line, fields_of, raised_at, source_of
@@ -24,7 +24,7 @@ class Trace(Recording):
     """The record of a run: rows, sizes, formulas."""
 
     table, to_json, to_csv, to_svg = rendering.table, rendering.to_json, rendering.to_csv, flow.svg
-    diff, check = compare.diff, compare.check
+    diff, check, steer = compare.diff, compare.check, steering.steer
     __repr__, _repr_html_ = rendering.table, rendering.html
 
 

@@ -7,8 +7,12 @@ static figure and can be left out.
 
 from __future__ import annotations
 
+import html
 import io
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,11 +24,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from .. import media
+from ..errors import ParameterError, check_whole
 from ..shapes import palette
+from ..shapes.widget import Widget, embedded, widget
 from .inspectors import attend, inspect, spectrogram, tokens
 
 _PREVIEW_HEIGHT, _PREVIEW_RATE = 240, 12.5  # pixels, Hz
@@ -192,12 +199,59 @@ def play_video(path: str | Path, *, seconds: float = 10.0, embed_limit: int = 1_
     return Video(content, embed=True, mimetype="video/mp4", height=_PREVIEW_HEIGHT)
 
 
-def slide(draw: Callable[[int], None], *, low: int, high: int, start: int, label: str):
-    """A slider that calls `draw` with its value; saved pages keep no sliders."""
+def steer(draw: Callable[..., Figure], saved: int = 7, **sliders: Sequence) -> Widget:
+    """Show a figure with sliders; figures drawn ahead need no kernel.
+
+    `draw` takes a value for each slider, by name, and returns a figure. A slider is `(low, high)` or `(low, high,
+    start)` in whole numbers, or texts to choose from. Drawn ahead are `saved` values of the first slider with each
+    choice of text; of other numbers only the start. `.live()` of what is returned draws any value, with a kernel.
+    """
+    check_whole("saved", saved, 2)
+    values, start = {}, {}
+    for name, given in sliders.items():
+        texts = all(isinstance(each, str) for each in given)
+        if not given or not (texts or (len(given) in (2, 3) and given[0] <= given[-1] <= given[1])):
+            raise ParameterError(name, repr(given), "(low, high), (low, high, start) or texts to choose from")
+        start[name] = given[2] if len(given) == 3 and not texts else given[0]
+        values[name] = list(given) if texts else [start[name]]
+        if not texts and len(values) == 1:
+            values[name] = sorted({start[name], *map(round, np.linspace(*given[:2], saved).tolist())})
+    frames = {chosen: _frame(draw(**dict(zip(values, chosen, strict=True)))) for chosen in product(*values.values())}
+    data = {"names": list(values), "values": list(values.values()), "frames": list(frames.values())}
+    data["start"] = [values[name].index(start[name]) for name in values]
+    text = f"{len(frames)} figures, by {' and '.join(values)}"
+    still = f'<img alt="{text}" src="{frames[tuple(start.values())]}">'
+    return widget("frames", data, text, still, partial(_live, draw, sliders, start))
+
+
+def _live(draw: Callable[..., Figure], sliders: dict[str, Sequence], start: dict[str, int | str]):
     import ipywidgets
 
-    slider = ipywidgets.IntSlider(start, low, high, description=label, continuous_update=False)
-    return ipywidgets.VBox([slider, ipywidgets.interactive_output(draw, {label: slider})])
+    made = {name: list(sliders[name]) for name in start}  # texts become a menu
+    for name, value in start.items():
+        if not isinstance(value, str):
+            made[name] = ipywidgets.IntSlider(value, *sliders[name][:2], continuous_update=False)
+    return ipywidgets.interactive(lambda **chosen: show(draw(**chosen)), **made)
+
+
+def progress(things: Sequence, doing: str = "") -> Iterator:
+    """Yield things under a bar whose last state a saved notebook keeps."""
+    from IPython.display import HTML, display
+
+    shown, begun = display(HTML(""), display_id=True), time.monotonic()
+    for done, thing in enumerate(things, 1):
+        yield thing
+        text = f"{html.escape(doing)} {done} of {len(things)}, {time.monotonic() - begun:.1f} s"
+        shown.update(HTML(f'<p><progress max="{len(things)}" value="{done}"></progress> {text}</p>')) if shown else None
+
+
+def _frame(drawn: Figure) -> str:
+    """A figure as a PNG of few colours, in a data URL."""
+    content, small = io.BytesIO(), io.BytesIO()
+    drawn.savefig(content, format="png", dpi=85)
+    plt.close(drawn)
+    Image.open(content).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return embedded(small.getvalue(), "image/png")
 
 
 def _write_preview(path: Path, target: Path, seconds: float) -> None:
@@ -207,10 +261,10 @@ def _write_preview(path: Path, target: Path, seconds: float) -> None:
 
     def small_frames():
         due = 0.0  # when the next picture of the copy is wanted
-        for time, frame in media.iterate_frames(path):
-            if time >= seconds:
+        for moment, frame in media.iterate_frames(path):
+            if moment >= seconds:
                 return
-            while due <= time:
+            while due <= moment:
                 height, width = frame.shape[-2:]
                 size = (_PREVIEW_HEIGHT, max(2, round(width * _PREVIEW_HEIGHT / height)))
                 yield F.interpolate(frame[None].float(), size, mode="area")[0].round().to(torch.uint8)

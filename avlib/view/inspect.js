@@ -1,5 +1,5 @@
 // A tensor: its last two axes as a picture, a slider for each other axis.
-const { tile, columns, turned } = data;
+const { tile, turned } = data;
 const axes = data.names.map((name, k) => ({ name, size: data.sizes[k], full: data.full[k], stride: data.strides[k], made: k < data.added }));
 const others = axes.slice(0, -2), [down, across] = turned ? [axes.at(-1), axes.at(-2)] : axes.slice(-2);
 const at = data.start.slice();
@@ -17,12 +17,8 @@ const told = place => axes.map((axis, k) => axis.made ? "" : `${axis.name} ${pla
 const css = colour => `rgb(${colour & 255} ${colour >> 8 & 255} ${colour >> 16 & 255})`;
 const slice = () => {
   const which = others.reduce((sum, axis, k) => sum * axis.size + at[k], 0);
-  const [left, top] = [which % columns * tile[0], Math.floor(which / columns) * tile[1]];
-  shown = new Uint8Array(tile[0] * tile[1]);
-  for (let y = 0; y < tile[1]; y++) {
-    const begin = (top + y) * picture.width + left;
-    shown.set(picture.levels.subarray(begin, begin + tile[0]), y * tile[0]);
-  }
+  const length = tile[0] * tile[1];
+  shown = picture.levels.subarray(which * length, (which + 1) * length);
   paint(canvas, shown, picture.colours);
   histogram();
 };

@@ -1,8 +1,7 @@
-"""Inspectors: tensors, spectrograms, tokens and attention under the reader's hand.
+"""Inspectors: tensors, spectrograms, tokens and attention, in plain HTML that needs no kernel and no network.
 
-Each is one output of plain HTML that works in a saved notebook, on a page, and without a network. A picture is a PNG
-with a colour table, which its script reads backwards: a value has 8 bits, so it is shown with "≈", unless the tensor
-has few different values.
+A picture is a PNG with a colour table, which its script reads backwards: a value has 8 bits, so it is shown with "≈",
+unless the tensor has few different values. An argument that does not fit raises a ParameterError that names it.
 """
 
 from __future__ import annotations
@@ -30,45 +29,36 @@ MARKS = ("#00D0A0", "#56B4E9", "#0044AA")  # NaN, inf, -inf
 LARGEST = 4_000_000  # values that are drawn at first; more are thinned out
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 Limits = tuple[float | int, float | int]
+Grids = Mapping[str, tuple[int, int]]
 
 
 def inspect(
-    tensor: Tensor,
-    axes: str = "",
-    name: str = "",
-    limits: Limits | None = None,
-    start: Mapping[str, int] | None = None,
+    tensor: Tensor, axes: str = "", name: str = "", limits: Limits | None = None, start: Mapping | None = None,
     budget: int = 300_000,
-) -> Widget:
+) -> Widget:  # fmt: skip
     """Show a tensor: its last two axes as a picture, a slider per other axis.
 
-    Pointer and arrow keys give indices and value. If the name of the last axis but one begins with "time" or "frame",
-    it runs from left to right and the last one upwards, as in a spectrogram. Complex values are shown by their
-    magnitude, False is grey; NaN and infinite values have colours of their own.
-
-    Args:
-        axes: a name for each axis, separated by blanks.
-        limits: the lowest and highest value of the colours; by default those of the tensor.
-        start: where sliders begin, by name of the axis.
-        budget: the most characters of HTML; of a larger tensor every so many values are shown, and it says so.
-
-    Raises:
-        ParameterError: a tensor without values, or an argument that does not fit it.
+    `axes` names each axis, separated by blanks. If the name of the last but one begins with "time" or "frame", it runs
+    from left to right and the last one upwards, as in a spectrogram. Complex values are shown by their magnitude, False
+    is grey. `limits` are the ends of the colours, `start` has where sliders begin, by name. Of a tensor that takes more
+    than `budget` characters every so many values are shown, and it says so.
     """
     check_whole("budget", budget, 40_000)
-    values = _values(tensor, "tensor")
-    names = axes.split() or [f"axis{number}" for number in range(tensor.ndim)]
+    values, names = _values(tensor, "tensor"), axes.split() or [f"axis{number}" for number in range(tensor.ndim)]
     if len(names) != tensor.ndim:
         found = f"{len(names)} names for the shape {bracketed(tensor.shape)}"
         raise ParameterError("axes", found, f"{tensor.ndim} names, separated by blanks")
-    begin = _begin(start or {}, names, tensor.shape)
+    begin = [0] * len(names)
+    for axis, place in (start or {}).items():
+        check_choice("start", axis, names[:-2])
+        check_whole(f"start[{axis!r}]", place, 0, tensor.shape[names.index(axis)] - 1)
+        begin[names.index(axis)] = place
     title = " ".join(filter(None, (name, bracketed(tensor.shape), str(tensor.dtype)[6:], axes)))
     if not values.size:
         return Widget(f"<p>{html.escape(title)}: no values.</p>", f"{title}: no values")
     added = max(0, 2 - values.ndim)
     turned = values.ndim > 1 and names[-2].lower().startswith(("time", "frame"))
-    scale, table = _scale(values, tensor.dtype == torch.bool, limits, signed=not turned)
-    looks = str(statistics_of(tensor) or "")
+    scale, table = _scale(values, limits, truth=tensor.dtype == torch.bool, signed=not turned)
     values, names, begin = values.reshape((1,) * added + values.shape), [""] * added + names, [0] * added + begin
     strides = [1] * values.ndim
     while True:
@@ -77,47 +67,29 @@ def inspect(
             notes = [f"Shown is every {s}th value of {n}." for s, n in zip(strides, names, strict=True) if s > 1]
             first = [place // stride for place, stride in zip(begin, strides, strict=True)][:-2]
             data, picture = _mosaic(some, first, turned, scale, table)
-            data |= {"name": name or "tensor", "added": added, "names": names, "sizes": some.shape}
-            data |= {"strides": strides, "full": values.shape}
-            found = widget("inspect", data, text=title, still=_note(title, looks, *notes) + picture)
+            data |= {"name": name or "tensor", "added": added, "names": names, "sizes": some.shape, "strides": strides}
+            still = _note(title, str(statistics_of(tensor) or ""), *notes) + picture
+            found = widget("inspect", data | {"full": values.shape}, text=title, still=still)
             if len(found.markup) <= budget:
                 return found
         strides[int(np.argmax(some.shape))] *= 2
 
 
 def spectrogram(
-    spectrogram: Tensor,
-    waveform: Tensor,
-    sample_rate: int,
-    hop: int = 160,
-    window: int = 400,
-    hertz: Sequence[float | int] | Tensor | None = None,
-    patch: tuple[int, int] | None = None,
-    order: str = "frequency",
-    *,
-    name: str = "spectrogram",
-    limits: Limits | None = None,
-) -> Widget:
+    spectrogram: Tensor, waveform: Tensor, sample_rate: int, hop: int = 160, window: int = 400,
+    hertz: Sequence[float | int] | Tensor | None = None, patch: tuple[int, int] | None = None,
+    order: str = "frequency", *, name: str = "spectrogram", limits: Limits | None = None,
+) -> Widget:  # fmt: skip
     """Show a spectrogram `(time, frequency)` with its sound.
 
-    A player moves a cursor through the picture; dragging plays a selection, the wheel zooms. A click on a patch gives
-    its number with the formula, its place in seconds and Hz, and plays its sound, band-passed.
-
-    Args:
-        waveform: `(samples,)` or `(channels, samples)`; as mp3 in the output.
-        hop: samples from one frame to the next; frame n begins with sample n * hop.
-        window: samples of a frame.
-        hertz: the centre of each frequency bin, rising.
-        patch: bins and frames of a patch; what is left over at the ends belongs to none.
-        order: "frequency" numbers patches along time first, row by row from the lowest; "time" column by column.
-
-    Raises:
-        ParameterError: an argument that does not fit the others.
+    A cursor follows the player; dragging plays a selection, the wheel zooms; a click on a patch gives its number with
+    the formula, its seconds and Hz, and plays its sound, band-passed. Frame n is `window` samples from n * `hop` on;
+    `hertz` has the centre of each bin, `patch` the bins and frames of a patch. `order` "frequency" numbers patches row
+    by row from the lowest, "time" column by column.
     """
-    values = _values(spectrogram, "spectrogram")
-    if values.ndim != 2 or not values.size:
-        raise ParameterError("spectrogram", f"shape {bracketed(values.shape)}", "(time, frequency), with values")
-    for label, number in (("sample_rate", sample_rate), ("hop", hop), ("window", window)):
+    values, rate = _values(spectrogram, "spectrogram"), sample_rate
+    _check_shape("spectrogram", values, values.ndim == 2, "(time, frequency), with values")
+    for label, number in (("sample_rate", rate), ("hop", hop), ("window", window)):
         check_whole(label, number, 1)
     check_choice("order", order, ("frequency", "time"))
     frames, bins = values.shape
@@ -126,33 +98,25 @@ def spectrogram(
         raise ParameterError("hertz", f"{len(centres)} numbers", f"{bins} centres of bins, rising")
     if patch is not None and not (1 <= patch[0] <= bins and 1 <= patch[1] <= frames):
         raise ParameterError("patch", repr(patch), f"bins and frames of a patch, up to {(bins, frames)}")
-    scale, table = _scale(values, False, limits, signed=False)
-    sound = _mp3(waveform, sample_rate)
-    data = scale | {"name": name, "frames": frames, "bins": bins, "hop": hop / sample_rate, "order": order}
-    data |= {"window": window / sample_rate, "hertz": centres, "patch": patch, "rate": sample_rate}
-    title = f"{name} {bracketed(values.shape)}, {waveform.shape[-1] / sample_rate:.4g} s of sound"
+    scale, table = _scale(values, limits)
+    data = scale | {"name": name, "frames": frames, "bins": bins, "hop": hop / rate, "window": window / rate}
+    data |= {"hertz": centres, "patch": patch, "rate": rate, "order": order}
+    title = f"{name} {bracketed(values.shape)}, {waveform.shape[-1] / rate:.4g} s of sound"
     picture = _png(_levels(values, scale).T[::-1], table)
     still = f'<img alt="{html.escape(title)}" style="width:100%;height:220px" src="{picture}">'
-    player = f'<div><audio controls preload="auto" src="{sound}" aria-label="the sound"></audio></div>'
+    player = f'<div><audio controls src="{_mp3(waveform, rate)}" aria-label="the sound"></audio></div>'
     return widget("spectrogram", data, text=title, still=_note(title) + player + still)
 
 
 def tokens(
-    audio: Tensor | None = None,
-    image: Tensor | None = None,
-    grids: Mapping[str, tuple[int, int]] | None = None,
+    audio: Tensor | None = None, image: Tensor | None = None, grids: Grids | None = None,
     removed: Tensor | Sequence[Tensor] | None = None,
-) -> Widget:
+) -> Widget:  # fmt: skip
     """Show a spectrogram and a picture with their tokens in one numbering.
 
-    Args:
-        audio: a spectrogram `(time, frequency)`; its first row of tokens is that of the lowest frequencies.
-        image: a picture `(3, height, width)`, in [0, 1] or uint8.
-        grids: rows and columns of the tokens of each, by the name of its kind: `{"a": (8, 64), "v": (14, 14)}`.
-        removed: 1 or True for each removed token: of all, or a sequence with one tensor per grid.
-
-    Raises:
-        ParameterError: pictures, grids and mask do not fit.
+    `audio` is `(time, frequency)`, its first row of tokens the lowest frequencies; `image` is `(3, height, width)`, in
+    [0, 1] or uint8. `grids` has rows and columns of each by name, as in `{"a": (8, 64), "v": (14, 14)}`; `removed` is 1
+    for each removed token, of all grids or one tensor per grid.
     """
     given = [picture for picture in (audio, image) if picture is not None]
     if not grids or len(grids) != len(given):
@@ -160,7 +124,7 @@ def tokens(
     maps, still, count = _maps(grids, dict(zip(grids, given, strict=True)))
     data, text = {"maps": maps}, f"{count} tokens"
     if removed is not None:
-        parts = [removed] if isinstance(removed, Tensor) else list(removed)
+        parts = [removed] if isinstance(removed, Tensor) else removed
         gone = np.concatenate([_values(part, "removed").reshape(-1) for part in parts]) != 0
         if len(gone) != count:
             raise ParameterError("removed", f"{len(gone)} values", f"{count}, as many as the grids have tokens")
@@ -171,41 +135,30 @@ def tokens(
 
 
 def attend(
-    weights: Tensor,
-    grids: Mapping[str, tuple[int, int]],
-    pictures: Mapping[str, Tensor] | None = None,
-    heads: str | int = "mean",
+    weights: Tensor, grids: Grids, pictures: Mapping[str, Tensor] | None = None, heads: str | int = "mean",
     limits: Limits | None = None,
-) -> Widget:
-    """Show attention weights: a click on a token shows where it looks, with shift who looks at it.
+) -> Widget:  # fmt: skip
+    """Show attention: a click on a token shows where it looks, with shift who looks at it.
 
-    Args:
-        weights: `(query, key)` or `(head, query, key)`, over the tokens of all grids, one grid after the other.
-        grids: rows and columns of each kind of tokens, by name; see `tokens`.
-        pictures: a spectrogram or picture for each grid; a grid without one is grey.
-        heads: "mean", "all" for a choice in the output, or the number of one.
-        limits: the weights at both ends of the colours; by default 0 and the largest.
-
-    Raises:
-        ParameterError: weights of another size, or an unknown head.
+    `weights` is `(query, key)` or `(head, query, key)`, over the tokens of all `grids`, one after the other; a grid
+    without one of the `pictures` is grey. `heads` is "mean", "all" for a choice in the output, or a number; `limits`
+    are the ends of the colours, by default 0 and the largest weight.
     """
     values = _values(weights, "weights")
     values = values[None] if values.ndim == 2 else values
     maps, still, count = _maps(grids, pictures or {})
-    if values.ndim != 3 or values.shape[1:] != (count, count) or not values.size:
-        found = f"shape {bracketed(weights.shape)}"
-        raise ParameterError("weights", found, f"(head, {count}, {count}), as the grids have {count} tokens")
+    fits = values.ndim == 3 and values.shape[1:] == (count, count)
+    _check_shape("weights", values, fits, f"(head, {count}, {count}), as the grids have {count} tokens")
     check_choice("heads", heads, ("mean", "all", *range(len(values))))
-    label = {"mean": f"mean of {len(values)} heads", "all": f"{len(values)} heads"}.get(heads, f"head {heads}")
+    text = f"attention over {count} tokens, "
+    text += {"mean": f"mean of {len(values)} heads", "all": f"{len(values)} heads"}.get(heads, f"head {heads}")
     values = values.mean(axis=0, keepdims=True) if heads == "mean" else values if heads == "all" else values[[heads]]
-    finite = values[np.isfinite(values)]
-    scale, table = _scale(values, False, limits or (0, float(finite.max(initial=0)) or 1), signed=False, exact=False)
+    most = float(values[np.isfinite(values)].max(initial=0)) or 1.0
+    scale, table = _scale(values, limits or (0, most), exact=False)
     levels = _levels(np.sqrt(np.clip(_within(values, scale), 0, 1)), {"low": 0, "high": 1})
-    levels = np.where(np.isfinite(values), np.round(levels / 4) * 4, LEVELS).astype(np.uint8)  # smaller as a PNG
-    data = scale | {"maps": maps, "heads": len(values), "power": 2}
-    data["weights"] = _png(levels.reshape(-1, count), table)
-    text = f"attention over {count} tokens, {label}"
-    return widget("maps", data, text=text, still=_note(text) + still)
+    levels = np.where(levels < LEVELS, np.round(levels / 4) * 4, LEVELS).astype(np.uint8)  # a smaller PNG
+    data = {"maps": maps, "heads": len(values), "power": 2, "weights": _png(levels.reshape(-1, count), table)}
+    return widget("maps", scale | data, text=text, still=_note(text) + still)
 
 
 def _values(tensor: Tensor, subject: str) -> np.ndarray:
@@ -219,49 +172,38 @@ def _values(tensor: Tensor, subject: str) -> np.ndarray:
     return values.to(torch.float32 if values.dtype.itemsize < 4 else torch.float64).numpy()
 
 
-def _begin(start: Mapping[str, int], names: list[str], shape: Sequence[int]) -> list[int]:
-    """The places at which sliders begin."""
-    begin = [0] * len(names)
-    for name, place in start.items():
-        check_choice("start", name, names[:-2])
-        size = shape[names.index(name)]
-        if isinstance(place, bool) or not isinstance(place, int) or not -size <= place < size:
-            raise ParameterError("start", f"{name}: {place!r}", f"an index of {name}, which has {size}")
-        begin[names.index(name)] = place % size
-    return begin
+def _check_shape(subject: str, values: np.ndarray, fits: bool, expected: str) -> None:
+    if not fits or not values.size:
+        raise ParameterError(subject, f"shape {bracketed(values.shape)}", expected)
 
 
-def _scale(values: np.ndarray, truth: bool, limits: Limits | None, *, signed: bool, exact: bool = True):
+def _scale(
+    values: np.ndarray, limits: Limits | None, *, truth=False, signed=False, exact=True
+) -> tuple[dict, np.ndarray]:
     """Limits, or all values if they are few; and a colour table `(256, 3)`."""
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    scale, signed = {}, signed and limits is None and low < 0 < high
-    if signed:
+    if signed := signed and limits is None and low < 0 < high:
         low, high = -max(-low, high), max(-low, high)
-    if limits is not None:
-        if len(limits) != 2 or not all(map(math.isfinite, limits)) or not limits[0] < limits[1]:
-            raise ParameterError("limits", repr(limits), "the lowest and the highest value, in this order")
-        scale = {"below": bool(low < limits[0]), "above": bool(high > limits[1])}
-        low, high = map(float, limits)
-    scale |= {"low": low, "high": high}
-    few = np.unique(finite[:100_000])
-    few = np.unique(finite) if exact and len(few) <= LEVELS else []
+    if limits is not None and not (len(limits) == 2 and all(map(math.isfinite, limits)) and limits[0] < limits[1]):
+        raise ParameterError("limits", repr(limits), "the lowest and the highest value, in this order")
+    ends = tuple(map(float, limits or (low, high)))
+    scale = {"low": ends[0], "high": ends[1], "below": low < ends[0], "above": high > ends[1]}
     places = np.linspace(0, 1, LEVELS)
-    if 0 < len(few) <= LEVELS:
+    if exact and 0 < len(few := np.unique(finite[:100_000])) <= LEVELS and len(few := np.unique(finite)) <= LEVELS:
         scale["values"] = few.tolist()
-        places = _within(few, scale) if high > low else np.full(len(few), 0.5)
+        places = _within(few, scale) if ends[1] > ends[0] else np.full(len(few), 0.5)
     colours = colormaps[palette.SIGNED if signed else palette.SPECTROGRAM](places)[:, :3]
     if truth:
         scale |= {"values": [0, 1], "words": ["False", "True"]}
-        colours = np.array([to_rgb(palette.MASKED), to_rgb(palette.AUDIO)])
+        colours = [to_rgb(palette.MASKED), to_rgb(palette.AUDIO)]
     table = np.full((256, 3), 255)
-    table[: len(colours)] = np.round(colours * 255)
-    table[LEVELS:] = np.round(np.array([to_rgb(mark) for mark in MARKS]) * 255)
-    seen = {tuple(colour) for colour in table[LEVELS:]}
-    for colour in table[:LEVELS]:  # one level for each colour, so that it can be read backwards
+    table[: len(colours)] = np.round(np.array(colours) * 255)
+    table[LEVELS:] = np.round(np.array(list(map(to_rgb, MARKS))) * 255)
+    seen: set[tuple] = set()
+    for colour in table[::-1]:  # one colour for each level, so that it can be read backwards
         while tuple(colour) in seen:
-            place = 2 if colour[2] else 1 if colour[1] else 0
-            colour[place] -= 1
+            colour[2 if colour[2] else 1 if colour[1] else 0] -= 1
         seen.add(tuple(colour))
     return scale, table.astype(np.uint8)
 
@@ -273,48 +215,40 @@ def _within(values: np.ndarray, scale: dict) -> np.ndarray:
 def _levels(values: np.ndarray, scale: dict) -> np.ndarray:
     """Values as levels from 0 to 252, or 253 for NaN, 254 and 255 for infinite ones."""
     good = np.isfinite(values)
-    marks = np.select([np.isnan(values), values > 0], [LEVELS, LEVELS + 1], LEVELS + 2)
     kept = np.where(good, values, scale["low"])
-    if "values" in scale:
-        levels = np.minimum(np.searchsorted(scale["values"], kept), LEVELS - 1)
-    elif scale["high"] > scale["low"]:
-        levels = np.clip(np.round(_within(kept, scale) * (LEVELS - 1)), 0, LEVELS - 1)
+    if "values" in scale or scale["low"] == scale["high"]:
+        levels = np.minimum(np.searchsorted(scale.get("values", [scale["low"]]), kept), LEVELS - 1)
     else:
-        levels = np.zeros(values.shape)
+        levels = np.clip(np.round(_within(kept, scale) * (LEVELS - 1)), 0, LEVELS - 1)
+    marks = np.select([np.isnan(values), values > 0], [LEVELS, LEVELS + 1], LEVELS + 2)
     return np.where(good, levels, marks).astype(np.uint8)
 
 
 def _mosaic(values: np.ndarray, first: list[int], turned: bool, scale: dict, table: np.ndarray) -> tuple[dict, str]:
-    """All pictures of a tensor side by side as data, and the one at `first` as HTML."""
+    """All pictures of a tensor as data, and the one at `first` as HTML."""
     tiles = values.reshape(-1, *values.shape[-2:])
     tiles = _levels(tiles.swapaxes(1, 2)[:, ::-1] if turned else tiles, scale)
     count, height, width = tiles.shape
-    columns = min(count, max(1, round(math.sqrt(count * height / width))))
-    data = scale | {"start": first, "tile": [width, height], "columns": columns, "turned": turned}
-    if count > 1:
-        whole = np.full((-(-count // columns) * columns, height, width), LEVELS, np.uint8)
-        whole[:count] = tiles
-        rows = whole.reshape(-1, columns, height, width).swapaxes(1, 2)
-        data["picture"] = _png(rows.reshape(-1, columns * width), table)
-    shown = tiles[np.ravel_multi_index(first, values.shape[:-2])] if count > 1 else tiles[0]
-    wide = min(760, width * max(1, min(26, 720 // width, 380 // height)))
-    style = f"width:{wide}px;image-rendering:pixelated"
+    data = scale | {"start": first, "tile": [width, height], "turned": turned}
+    if count > 1:  # one after the other, in lines of about the square's length
+        line = width * max(1, round(math.sqrt(count * height / width)))
+        data["picture"] = _png(np.pad(tiles.reshape(-1), (0, -tiles.size % line)).reshape(-1, line), table)
+    shown = tiles[np.ravel_multi_index(first, values.shape[:-2])] if first else tiles[0]
+    style = f"width:{min(760, width * max(1, min(26, 720 // width, 380 // height)))}px;image-rendering:pixelated"
     return data, f'<img alt="the tensor as a picture" style="{style}" src="{_png(shown, table)}">'
 
 
-def _maps(grids: Mapping[str, tuple[int, int]], pictures: Mapping[str, Tensor]) -> tuple[list[dict], str, int]:
+def _maps(grids: Grids, pictures: Mapping[str, Tensor]) -> tuple[list[dict], str, int]:
     """The grids for the script, their pictures as HTML, and the number of tokens."""
     maps, stills, count = [], [], 0
     for name in pictures:
         check_choice("pictures", name, tuple(grids))
     for name, (rows, columns) in grids.items():
-        check_whole("grids", rows, 1)
-        check_whole("grids", columns, 1)
-        picture = pictures.get(name)
-        source, size = _picture(picture) if picture is not None else ("", [columns, rows])
+        check_whole("grids", min(rows, columns), 1)
+        source, size = _picture(pictures[name]) if name in pictures else ("", [columns, rows])
         maps.append({"name": name, "rows": rows, "columns": columns, "first": count, "size": size})
-        maps[-1] |= {"up": picture is not None and picture.ndim == 2, "drawn": bool(source)}
-        stills += [f'<img alt="{html.escape(name)}" style="max-width:380px" src="{source}">'] if source else []
+        maps[-1] |= {"up": name in pictures and pictures[name].ndim == 2, "drawn": bool(source)}
+        stills += [f'<img alt="{html.escape(name)}" style="max-width:380px" src="{source}">'] * bool(source)
         count += rows * columns
     return maps, f"<div>{' '.join(stills)}</div>", count
 
@@ -323,11 +257,9 @@ def _picture(picture: Tensor) -> tuple[str, list[int]]:
     """A spectrogram or picture as a data URL, with its width and height."""
     values = _values(picture, "pictures")
     if values.ndim == 2 and values.size:
-        scale, table = _scale(values, False, None, signed=False)
+        scale, table = _scale(values, None)
         return _png(_levels(values, scale).T[::-1], table), [*values.shape]
-    if values.ndim != 3 or values.shape[0] != 3 or not values.size:
-        found = f"shape {bracketed(values.shape)}"
-        raise ParameterError("pictures", found, "a spectrogram (time, frequency) or a picture (3, height, width)")
+    _check_shape("pictures", values, values.shape[:-2] == (3,), "(time, frequency) or (3, height, width)")
     values = values / 255 if picture.dtype == torch.uint8 else values
     if not (values.min() >= 0 and values.max() <= 1):
         found = f"values from {values.min():.3g} to {values.max():.3g}"
@@ -351,10 +283,10 @@ def _mp3(waveform: Tensor, sample_rate: int) -> str:
     from torchaudio.functional import resample
 
     samples = torch.from_numpy(_values(waveform, "waveform")).float()
-    if samples.ndim not in (1, 2) or not samples.numel() or not bool(samples.isfinite().all()):
-        raise ParameterError("waveform", f"shape {bracketed(samples.shape)}", "(samples,), finite and not empty")
-    samples = samples.mean(dim=0) if samples.ndim == 2 else samples
-    rate = sample_rate if sample_rate in MP3_RATES else min((r for r in MP3_RATES if r > sample_rate), default=48000)
+    fits = samples.ndim in (1, 2) and bool(samples.isfinite().all())
+    _check_shape("waveform", samples.numpy(), fits, "(samples,), finite and not empty")
+    samples = samples.reshape(-1, samples.shape[-1]).mean(dim=0)
+    rate = min((rate for rate in MP3_RATES if rate >= sample_rate), default=48000)
     samples = samples if rate == sample_rate else resample(samples, sample_rate, rate)
     content = io.BytesIO()
     soundfile.write(content, samples.clamp(-1, 1).numpy(), rate, format="MP3")

@@ -173,7 +173,7 @@ def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["inline"] = lambda text: Markup(inline(text))  # noqa: S704  it escapes
     environment.filters["page"] = lambda result: quote(Path(result.output).with_suffix(".html").name)
-    environment.globals |= {"signs": _SIGNS, "claim_signs": SIGNS, "scripts": widget.allowed().values()}
+    environment.globals |= {"signs": _SIGNS, "claim_signs": SIGNS, "scripts": Markup(widget.policy())}  # noqa: S704  hashes
     return environment
 
 
@@ -193,7 +193,7 @@ def _offline(markup: str) -> str:
 
     def kept(match: re.Match[str]) -> str:
         tag, text = (match[1] or "").lower(), match[2] or ""
-        ours = (tag == "<script>" and text in widget.allowed()) or (tag == widget.DATA and "<" not in text)
+        ours = (tag == "<script>" and text in widget.scripts().values()) or (tag == widget.DATA and "<" not in text)
         return f"{tag}{text}</script>" if ours else ""
 
     markup = re.sub(r"(<script\b[^>]*>)(.*?)</script\s*>|<link\b[^>]*>", kept, markup, flags=re.DOTALL | re.IGNORECASE)

@@ -128,7 +128,7 @@ def test_terminals_get_one_line():
         ({"limits": (1, 0)}, r"limits: \(1, 0\); expected the lowest and the highest"),
         ({"limits": (0, math.nan)}, "limits: "),
         ({"start": {"axis9": 1}}, "start: 'axis9'"),
-        ({"start": {"axis0": 2}}, "start: axis0: 2; expected an index of axis0, which has 2"),
+        ({"start": {"axis0": 2}}, r"start\['axis0'\]: 2; expected a whole number from 0 to 1"),
         ({"budget": 100}, "budget: "),
     ],
 )
