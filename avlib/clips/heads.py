@@ -115,22 +115,16 @@ class Talk:
     """Words said by a drawn head with known truth, rendered on demand.
 
     `dataclasses.replace(talk, head=...)` says the same in the same voice, `replace(talk, speaker=...)` in another one.
-
-    words: of `WORDS`, in a row, as a text ("key moon") or one by one; at most 40.
-    speaker: a Speaker, or the seed of an adult one (`speaker_of`). head: a Head, or its seed.
-    seed: of timing, loudness, melody and motion. rate: of speech; 2 is twice as quick.
-    absent: share of the frames without a face, in one piece; the sound goes on.
-    size: height and width of the pictures in pixels, from 32 to 1024. frame_rate: in Hz.
     """
 
-    words: str | tuple[str, ...]
-    speaker: Speaker | Natural = 0
-    head: Head | Natural = 0
-    seed: Annotated[int, Field(ge=0)] = 0
-    rate: Annotated[Number, Field(ge=0.5, le=2)] = 1.0
-    absent: Share = 0.0
-    size: tuple[int, int] = (128, 128)
-    frame_rate: Annotated[Number, Field(ge=1, le=120)] = 25.0
+    words: str | tuple[str, ...]  # of `WORDS`, in a row, as a text ("key moon") or one by one; at most 40
+    speaker: Speaker | Natural = 0  # a Speaker, or the seed of an adult one (`speaker_of`)
+    head: Head | Natural = 0  # a Head, or its seed
+    seed: Annotated[int, Field(ge=0)] = 0  # of timing, loudness, melody and motion
+    rate: Annotated[Number, Field(ge=0.5, le=2)] = 1.0  # of speech; 2 is twice as quick
+    absent: Share = 0.0  # share of the frames without a face, in one piece; the sound goes on
+    size: tuple[int, int] = (128, 128)  # height and width of the pictures in pixels, from 32 to 1024
+    frame_rate: Annotated[Number, Field(ge=1, le=120)] = 25.0  # in Hz
 
     def __post_init__(self):
         words = tuple(self.words.split()) if isinstance(self.words, str) else self.words

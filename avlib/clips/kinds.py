@@ -15,22 +15,14 @@ from .sound import faded, glide, hiss, ring
 
 
 class Kind(NamedTuple):
-    """Sound and picture of one kind of event.
+    """Sound and picture of one kind of event."""
 
-    lowest: pitch of its largest one, in Hz.
-    decay: seconds that the dullest and the brightest ring.
-    looseness: how uneven its rhythm is, from 0 to 1.
-    steps: its notes, as ratios to the lowest.
-    note: (scene, pitch, dice, sample_rate) to one note, mono float64 from its onset on.
-    draw: (canvas, scene, time) paints it at a moment.
-    """
-
-    lowest: float
-    decay: tuple[float, float]
-    looseness: float
-    steps: tuple[float, ...]
-    note: Callable[..., np.ndarray]
-    draw: Callable[..., None]
+    lowest: float  # pitch of its largest one, in Hz
+    decay: tuple[float, float]  # seconds that the dullest and the brightest ring
+    looseness: float  # how uneven its rhythm is, from 0 to 1
+    steps: tuple[float, ...]  # its notes, as ratios to the lowest
+    note: Callable[..., np.ndarray]  # (scene, pitch, dice, sample_rate) to one note, mono float64 from its onset on
+    draw: Callable[..., None]  # (canvas, scene, time) paints it at a moment
 
 
 # A rubber ball bounces on the ground, below the bar of a hoop at its greatest height. The wait between two impacts is

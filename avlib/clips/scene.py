@@ -31,12 +31,6 @@ class Truth:
     kind, seed, seconds: of the scene.
     position, size, hue, rate: the four attributes in [0, 1]: left to right, small to large, dark blue to yellow,
         slow to quick.
-    pitch: the lowest note in Hz, by the size.
-    decay: seconds in which a note falls to 1/e, by the hue. Its brightness rises with it.
-    tempo: onsets per second on average, by the rate.
-    onsets: seconds at which a sound starts and the picture shows its cause; rising.
-    loudness: of each onset, in [0.6, 1].
-    pitches: of each onset, in Hz.
     """
 
     kind: str
@@ -46,12 +40,12 @@ class Truth:
     size: float
     hue: float
     rate: float
-    pitch: float
-    decay: float
-    tempo: float
-    onsets: tuple[float, ...]
-    loudness: tuple[float, ...]
-    pitches: tuple[float, ...]
+    pitch: float  # the lowest note in Hz, by the size
+    decay: float  # seconds in which a note falls to 1/e, by the hue. Its brightness rises with it
+    tempo: float  # onsets per second on average, by the rate
+    onsets: tuple[float, ...]  # seconds at which a sound starts and the picture shows its cause; rising
+    loudness: tuple[float, ...]  # of each onset, in [0.6, 1]
+    pitches: tuple[float, ...]  # of each onset, in Hz
 
     def to_dict(self) -> dict:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
@@ -62,21 +56,15 @@ class Scene:
     """An audio-visual scene with known truth, decided at once and rendered on demand.
 
     `dataclasses.replace(scene, hue=0.9)` is the same scene with one thing changed.
-
-    seed: number of the scene, not negative.
-    seconds: duration, above 0 and at most 30. A longer scene continues a shorter one.
-    position: from left to right, in [0, 1]; drawn from the seed where not given, as the next three are.
-    size: from small (high) to large (low). rate: from slow to quick.
-    hue: from dark blue (dull and short) to yellow (bright and long).
     """
 
     kind: str
-    seed: int = 0
-    seconds: float | int = 10.0
-    position: float | int | None = None
-    size: float | int | None = None
-    hue: float | int | None = None
-    rate: float | int | None = None
+    seed: int = 0  # number of the scene, not negative
+    seconds: float | int = 10.0  # duration, above 0 and at most 30. A longer scene continues a shorter one
+    position: float | int | None = None  # from left to right, in [0, 1]; without it, drawn from the seed
+    size: float | int | None = None  # from small (high) to large (low); likewise
+    hue: float | int | None = None  # from dark blue (dull and short) to yellow (bright and long); likewise
+    rate: float | int | None = None  # from slow to quick; likewise
 
     def __post_init__(self):
         check_choice("kind", self.kind, KINDS)

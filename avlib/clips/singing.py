@@ -45,36 +45,27 @@ _DRAWN = {  # of a random singer: lowest and highest value
 class Singer:
     """A voice, and its way to sing.
 
-    name: in tables and titles.
-    tract: factor of all formants against an adult man's; first, second, third: own factors of F1, F2 and F3.
-    ring: from 0 to 1, how near the fourth and fifth formant come to the third.
     tilt: Hz above which the source falls by 6 dB in an octave more, at full loudness; low for a soft voice.
-    opening: frequency of the glottal formant against the pitch; low for a breathy voice.
-    breath: level of the air in the voice, against the voice.
-    lowest, highest: pitch in Hz.
-    vibrato: its depth in cents to both sides; rate: in Hz; delay: seconds of a note before it sets in.
-    glide: seconds from one note to the next; attack: seconds in which the voice sets in after a rest.
-    jitter: unsteadiness of the pitch in cents, RMS; shimmer: of the loudness in dB, RMS.
     """
 
-    name: str
-    tract: _Factor = 1.0
-    first: _Factor = 1.0
-    second: _Factor = 1.0
-    third: _Factor = 1.0
-    ring: Share = 0.5
+    name: str  # in tables and titles
+    tract: _Factor = 1.0  # factor of all formants against an adult man's
+    first: _Factor = 1.0  # own factor of F1
+    second: _Factor = 1.0  # of F2
+    third: _Factor = 1.0  # of F3
+    ring: Share = 0.5  # how near the fourth and fifth formant come to the third
     tilt: Annotated[Number, Field(ge=300, le=20000)] = 2500.0
-    opening: Annotated[Number, Field(ge=0.3, le=3)] = 1.0
-    breath: Share = 0.04
-    lowest: _Hertz = 110.0
-    highest: _Hertz = 440.0
-    vibrato: Annotated[Number, Field(ge=0, le=300)] = 45.0
-    rate: Annotated[Number, Field(ge=2, le=12)] = 5.6
-    delay: _Seconds = 0.3
-    glide: _Seconds = 0.09
-    jitter: Annotated[Number, Field(ge=0, le=50)] = 5.0
-    shimmer: Annotated[Number, Field(ge=0, le=6)] = 0.4
-    attack: _Seconds = 0.08
+    opening: Annotated[Number, Field(ge=0.3, le=3)] = 1.0  # glottal formant, in pitches; low: breathy
+    breath: Share = 0.04  # level of the air in the voice, against the voice
+    lowest: _Hertz = 110.0  # pitch in Hz
+    highest: _Hertz = 440.0  # likewise
+    vibrato: Annotated[Number, Field(ge=0, le=300)] = 45.0  # its depth in cents to both sides
+    rate: Annotated[Number, Field(ge=2, le=12)] = 5.6  # of the vibrato, in Hz
+    delay: _Seconds = 0.3  # seconds of a note before the vibrato sets in
+    glide: _Seconds = 0.09  # seconds from one note to the next
+    jitter: Annotated[Number, Field(ge=0, le=50)] = 5.0  # unsteadiness of the pitch in cents, RMS
+    shimmer: Annotated[Number, Field(ge=0, le=6)] = 0.4  # of the loudness in dB, RMS
+    attack: _Seconds = 0.08  # seconds in which the voice sets in after a rest
 
     def __post_init__(self):
         check_number("highest", self.highest, 1.5 * self.lowest, 2000)  # there is room for a melody

@@ -104,22 +104,14 @@ class Truth:
 
 @settings
 class Song:
-    """A melody by a singer, with known truth, rendered on demand.
+    """A melody by a singer, with known truth, rendered on demand."""
 
-    singer: one of `SINGERS`, or a Singer.
-    seed: of the melody, its timing and everything that is drawn.
-    seconds: of the recording, from 0.5 to 900.
-    span: lowest and highest pitch in Hz; by default those of the melody's singer.
-    melody: the singer whose range, vibrato and glides the melody has; by default the singer. `by` keeps it.
-    notes: the melody, in order; by default it is composed.
-    """
-
-    singer: str | Singer = "mira"
-    seed: Annotated[int, Field(ge=0)] = 0
-    seconds: Annotated[Number, Field(ge=0.5, le=900)] = 6.0
-    span: tuple[Number, Number] | None = None
-    melody: str | Singer | None = None
-    notes: tuple[Note, ...] | None = None
+    singer: str | Singer = "mira"  # one of `SINGERS`, or a Singer
+    seed: Annotated[int, Field(ge=0)] = 0  # of the melody, its timing and everything that is drawn
+    seconds: Annotated[Number, Field(ge=0.5, le=900)] = 6.0  # of the recording, from 0.5 to 900
+    span: tuple[Number, Number] | None = None  # lowest and highest pitch in Hz; by default those of the melody's singer
+    melody: str | Singer | None = None  # whose range, vibrato and glides the melody has; by default the singer's
+    notes: tuple[Note, ...] | None = None  # the melody, in order; by default it is composed
 
     def __post_init__(self):
         for name, singer in (("singer", self.singer), ("melody", self.melody or self.singer)):

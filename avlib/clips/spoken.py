@@ -26,20 +26,17 @@ Formants = tuple[float | int, float | int, float | int]  # F1, F2, F3 in Hz
 class Part:
     """A steady part of a phone; neighbours blend.
 
-    share: of the phone's duration.
     voice, breath: levels of the larynx and of the air from it, both through the formants. A vowel's voice is 1.
-    hiss: level of the noise from the mouth; centre, width: of its spectrum, in Hz.
-    zero: frequency in Hz that the open nose removes; None when it is shut.
     """
 
-    share: float | int
+    share: float | int  # of the phone's duration
     formants: Formants
     voice: float | int = 0.0
     breath: float | int = 0.0
-    hiss: float | int = 0.0
-    centre: float | int = 0.0
-    width: float | int = 0.0
-    zero: float | int | None = None
+    hiss: float | int = 0.0  # level of the noise from the mouth
+    centre: float | int = 0.0  # of its spectrum, in Hz
+    width: float | int = 0.0  # likewise
+    zero: float | int | None = None  # frequency in Hz that the open nose removes; None when it is shut
 
 
 @dataclass(frozen=True)

@@ -50,29 +50,20 @@ class Data:
 
     data: a folder with a sub-folder of sound files for each singer, a folder of one singer's files, a file, or a table
         (.csv) with the columns path and singer; "" takes the built-in song.
-    only: singers to take; empty for all.
-    phrases: of the built-in song, by each singer.
-    held_out: phrases that are not trained on; of the user's sound pieces, at most a fifth.
-    song_seed: of the built-in melodies.
-    longest: seconds of a piece; a longer passage without a pause is cut into equal parts.
-    crop: frames of a training item, from a random place in its piece; 0 takes whole pieces.
-    mels: bins; fewer than 128 are means over neighbours, for comparisons.
-    pitch: method of `avlib.extract.pitch`.
-    on_error: "raise" or "skip", for files that cannot be used.
     """
 
     FREE: ClassVar = ("on_error",)
 
     data: str = ""
-    only: Sequence[str] = ()
-    phrases: Count = 32
-    held_out: Natural = 12
-    song_seed: Annotated[int, Field(ge=0, le=400)] = 0
-    longest: Positive = 15.0
-    crop: Natural = 128
-    mels: Literal[128, 64, 32, 16] = SVC_MELS
-    pitch: Literal["autocorrelation", "pyin", "torchfcpe", "swift-f0"] = "autocorrelation"
-    on_error: Literal["raise", "skip"] = "raise"
+    only: Sequence[str] = ()  # singers to take; empty for all
+    phrases: Count = 32  # of the built-in song, by each singer
+    held_out: Natural = 12  # phrases that are not trained on; of the user's sound pieces, at most a fifth
+    song_seed: Annotated[int, Field(ge=0, le=400)] = 0  # of the built-in melodies
+    longest: Positive = 15.0  # seconds of a piece; a longer passage without a pause is cut into equal parts
+    crop: Natural = 128  # frames of a training item, from a random place in its piece; 0 takes whole pieces
+    mels: Literal[128, 64, 32, 16] = SVC_MELS  # bins; fewer than 128 are means over neighbours, for comparisons
+    pitch: Literal["autocorrelation", "pyin", "torchfcpe", "swift-f0"] = "autocorrelation"  # of `avlib.extract.pitch`
+    on_error: Literal["raise", "skip"] = "raise"  # what is done about files that cannot be used
 
 
 class Source(NamedTuple):

@@ -24,80 +24,60 @@ OPTIMIZERS, SCHEDULES = get_args(_Optimizer), get_args(_Schedule)
 class Settings:
     """Settings of a training.
 
-    steps: optimiser steps in all.
     batch_size: items in one step, over all processes and parts. The end of an epoch that does not fill a batch is
         left out, as published.
-    learning_rate: the highest rate of the schedule.
-    weight_decay: on all parameters; decoupled in "adamw", added to the gradient in the others.
-    decay_vectors: whether parameters with one axis or none (biases, scales of norms) decay too.
-    betas: of "adamw" and "adam".
-    momentum: of "sgd".
     optimizer: "adamw", "adam" (as CAV-MAE published it), "sgd", or "sam" or "asam" (sharpness-aware minimisation: two
         passes for each step; the second takes the gradient where the loss is highest nearby, and that one is clipped;
         losses in the history are those of the first).
-    sharp_base: the optimiser that steps in "sam" and "asam"; published: "sgd".
-    rho: radius of "nearby" in these two; published 0.05 for "sam", ten times that and more for "asam".
     schedule: of the learning rate after the warm-up: "constant"; "linear" or "cosine" down to `min_learning_rate`; or
         "multistep", times `gamma` at each epoch in `milestones`, and after every `decay_steps` steps. CAV-MAE:
         range(start, 1000, step), no warm-up; diff-svc: 40,000 steps.
-    min_learning_rate: the end of "linear" and "cosine".
     cycles: number of cosine cycles, in equal parts of the steps after the warm-up; each starts from `gamma` times the
         top of the one before.
     warmup: steps in which the rate rises linearly, for all schedules. Step i of W, from 0, has (i + 1) / W of it, not
         i / W as elsewhere: there the first step would change nothing.
-    clip: largest norm of the gradient; 0 does not clip.
     accumulate: parts in which a process works through its share of a batch, one after another, to save memory. The
         average over items is the same; contrastive losses see the items of one part.
-    precision: "no", "bf16", or "fp16" with scaled losses, on GPUs.
     group_rates: factors of the learning rate by prefix of parameter names: {"mlp_head": 100}. Of several networks, a
         prefix is the name of one: {"discriminator": 0.5}.
     ema: decay of an exponential moving average of the trained weights, which evaluations see and the model ends with;
         0 is off. Early steps average less: min(ema, (1 + step) / (10 + step)).
-    seed: of the order of items and of all random numbers of the training.
-    workers: processes that load data, for each process that trains.
-    evaluate_every, save_every: in steps; 0 is at the end only.
-    log_every: steps from one row of the history to the next.
-    keep: steps whose checkpoints stay, for `average`; of the others only the newest does.
-    monitor: the figure of `evaluate` that decides which weights are best; see `better` of `fit`.
-    patience: evaluations without a better one after which training stops; 0 is never.
-    min_delta: smallest difference that counts as better.
-    best: whether the model ends with the weights of the best evaluation; else with the last ones.
     """
 
     FREE: ClassVar = ("workers", "log_every", "save_every")  # change no weights; see `avlib.settings.recipe`
 
-    steps: Count = 300
+    steps: Count = 300  # of the optimiser, in all
     batch_size: Count = 64
-    learning_rate: Positive = 2e-3
-    weight_decay: NonNegative = 0.01
-    decay_vectors: bool = True
-    betas: Annotated[Sequence[BelowOne], Field(min_length=2, max_length=2)] = (0.9, 0.95)
-    momentum: BelowOne = 0.9
+    learning_rate: Positive = 2e-3  # the highest of the schedule
+    weight_decay: NonNegative = 0.01  # on all parameters; decoupled in "adamw", added to the gradient in the others
+    decay_vectors: bool = True  # whether parameters with one axis or none (biases, scales of norms) decay too
+    betas: Annotated[Sequence[BelowOne], Field(min_length=2, max_length=2)] = (0.9, 0.95)  # of "adam", "adamw"
+    momentum: BelowOne = 0.9  # of "sgd"
     optimizer: _Optimizer = "adamw"
-    sharp_base: Literal["adamw", "adam", "sgd"] = "sgd"
-    rho: Positive = 0.05
+    sharp_base: Literal["adamw", "adam", "sgd"] = "sgd"  # the optimiser that steps in "sam" and "asam"
+    rho: Positive = 0.05  # radius of "nearby" in these; published 0.05 for "sam", ten times that and more for "asam"
     schedule: _Schedule = "cosine"
-    min_learning_rate: NonNegative = 0.0
+    min_learning_rate: NonNegative = 0.0  # the end of "linear" and "cosine"
     cycles: Count = 1
     warmup: Natural = 50
     milestones: Sequence[int] = ()
     decay_steps: Natural = 0
     gamma: Positive = 0.5
-    clip: NonNegative = 1.0
+    clip: NonNegative = 1.0  # largest norm of the gradient; 0 does not clip
     accumulate: Count = 1
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Literal["no", "bf16", "fp16"] = "no"  # "fp16" with scaled losses, on GPUs
     group_rates: Mapping[str, Positive] = field(default_factory=dict)
     ema: BelowOne = 0.0
-    seed: Natural = 0
-    workers: Natural = 0
-    evaluate_every: Natural = 0
-    save_every: Natural = 0
-    log_every: Count = 1
-    keep: Sequence[int] = ()
-    monitor: str = ""
-    patience: Natural = 0
-    min_delta: NonNegative = 0.0
-    best: bool = False
+    seed: Natural = 0  # of the order of items and of all random numbers of the training
+    workers: Natural = 0  # processes that load data, for each process that trains
+    evaluate_every: Natural = 0  # in steps; 0 is at the end only
+    save_every: Natural = 0  # likewise
+    log_every: Count = 1  # steps from one row of the history to the next
+    keep: Sequence[int] = ()  # steps whose checkpoints stay, for `average`; of the others only the newest does
+    monitor: str = ""  # the figure of `evaluate` that decides which weights are best; see `better` of `fit`
+    patience: Natural = 0  # evaluations without a better one after which training stops; 0 is never
+    min_delta: NonNegative = 0.0  # smallest difference that counts as better
+    best: bool = False  # whether the model ends with the weights of the best evaluation; else with the last ones
 
     def __post_init__(self):
         if self.min_learning_rate > self.learning_rate:

@@ -51,30 +51,21 @@ class Data:
 
     data: a manifest, see `read_manifest`; a folder of sound files, whose units are extracted; "" takes built-in talks.
     validation: a manifest of other recordings; "" validates on held-out talks, or holds out a tenth of the user's.
-    root: folder that no path of a manifest may leave; "" allows any.
-    unit_offset: number of the first unit in the files of a manifest; 4 for indices of a fairseq dictionary.
-    talks: built-in ones to train on.
-    held_out: built-in ones of words that are not trained on.
-    speakers: of the built-in talks.
-    heads: likewise.
-    segment: units of an item.
-    seed: of the built-in talks.
-    on_error: "raise" or "skip", for files that cannot be used.
     """
 
     FREE: ClassVar = ("on_error",)
 
     data: str = ""
     validation: str = ""
-    root: str = ""
-    unit_offset: Natural = 0
-    talks: Count = 180
-    held_out: Count = 24
-    speakers: Count = 24
-    heads: Count = 12
-    segment: Count = 28
-    seed: Annotated[int, Field(ge=0, le=1000)] = 0
-    on_error: Literal["raise", "skip"] = "raise"
+    root: str = ""  # folder that no path of a manifest may leave; "" allows any
+    unit_offset: Natural = 0  # the first unit in the files of a manifest; 4 for indices of a fairseq dictionary
+    talks: Count = 180  # built-in ones to train on
+    held_out: Count = 24  # built-in ones of words that are not trained on
+    speakers: Count = 24  # of the built-in talks
+    heads: Count = 12  # of the built-in talks
+    segment: Count = 28  # units of an item
+    seed: Annotated[int, Field(ge=0, le=1000)] = 0  # of the built-in talks
+    on_error: Literal["raise", "skip"] = "raise"  # what is done about files that cannot be used
 
 
 class Piece(NamedTuple):

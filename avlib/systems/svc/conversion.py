@@ -56,19 +56,14 @@ class Conversion(NamedTuple):
     """A converted song.
 
     waveform: `(samples,)` at 44.1 kHz, as many as the source has at that rate; None if it is in a file.
-    path: of the file; None if there is none.
-    source: pitch and level of the source.
-    hertz: the pitch that is sung.
-    key: semitones from the source to it.
-    remarks: in words, on what makes the result doubtful.
     """
 
     waveform: Float[Tensor, " samples"] | None
-    path: Path | None
-    source: Analysis
-    hertz: Float[Tensor, " frames"]
-    key: float
-    remarks: tuple[str, ...]
+    path: Path | None  # of the file; None if there is none
+    source: Analysis  # pitch and level of the source
+    hertz: Float[Tensor, " frames"]  # the pitch that is sung
+    key: float  # semitones from the source to it
+    remarks: tuple[str, ...]  # in words, on what makes the result doubtful
 
 
 def convert(

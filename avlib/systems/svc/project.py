@@ -46,25 +46,16 @@ class Voice(NamedTuple):
 
 @dataclass(frozen=True)
 class Project:
-    """All that turns a song into one of a trained singer.
+    """All that turns a song into one of a trained singer."""
 
-    model: the diffusion model.
-    encoder: of content units, a ContentEncoder.
-    vocoder: makes sound of mel and pitch.
-    encoder_path: its published weights; "": a recogniser's or k-means', which are saved with the project.
-    voices: singers in the order of the model's table, or one.
-    sampler, steps: by default.
-    mark: what the model is known by.
-    """
-
-    model: nn.Module
-    encoder: Any
-    vocoder: Any = field(default_factory=SourceFilterVocoder)
-    encoder_path: str = ""
-    voices: Mapping[str, Voice] = field(default_factory=dict)
-    sampler: str = "unipc"
+    model: nn.Module  # the diffusion model
+    encoder: Any  # of content units, a ContentEncoder
+    vocoder: Any = field(default_factory=SourceFilterVocoder)  # makes sound of mel and pitch
+    encoder_path: str = ""  # its published weights; "": a recogniser's or k-means', which are saved with the project
+    voices: Mapping[str, Voice] = field(default_factory=dict)  # singers in the order of the model's table, or one
+    sampler: str = "unipc"  # by default, as the next
     steps: int = 20
-    mark: str = ""
+    mark: str = ""  # what the model is known by
 
     def __post_init__(self):
         if self.encoder.width != self.model.config.unit_size:

@@ -19,22 +19,15 @@ ENCODERS = ("recognizer", "hubert-soft", "contentvec", "wav2vec2", "kmeans", "no
 
 @settings
 class RecognizerStage:
-    """The first stage: a recogniser of vowels in many random voices, whose posteriors are the content units.
+    """The first stage: a recogniser of vowels in many random voices, whose posteriors are the content units."""
 
-    target: "vowels"; or "singers", the built-in ones, for a judge.
-    voices, phrases: random singers, and phrases by each; of a judge of singers, phrases by each built-in one.
-    voice_seed: of voices and melodies.
-    window: units of a training item.
-    width, layers: of the network.
-    """
-
-    target: Literal["vowels", "singers"] = "vowels"
-    voices: Count = 20
-    phrases: Count = 2
-    voice_seed: Annotated[int, Field(ge=0, le=140)] = 0
-    window: Count = 64
-    width: Count = 96
-    layers: Count = 4
+    target: Literal["vowels", "singers"] = "vowels"  # or the built-in singers, for a judge
+    voices: Count = 20  # random singers
+    phrases: Count = 2  # by each random singer; of a judge of singers, by each built-in one
+    voice_seed: Annotated[int, Field(ge=0, le=140)] = 0  # of voices and melodies
+    window: Count = 64  # units of a training item
+    width: Count = 96  # of the network
+    layers: Count = 4  # of the network
     training: training.Settings = field(default_factory=training.Settings)
 
 
@@ -72,14 +65,10 @@ class DiffusionStage:
 
 @settings
 class Settings:
-    """Everything that a training follows from. See `changed`.
+    """Everything that a training follows from. See `changed`."""
 
-    stage: the last one that is trained.
-    project: a name by which `avlib convert` finds the trained model.
-    """
-
-    stage: Literal[STAGES] = "diffusion"
-    project: str = ""
+    stage: Literal[STAGES] = "diffusion"  # the last one that is trained
+    project: str = ""  # a name by which `avlib convert` finds the trained model
     data: Data = field(default_factory=Data)
     recognizer: RecognizerStage = field(default_factory=RecognizerStage)
     diffusion: DiffusionStage = field(default_factory=DiffusionStage)

@@ -131,16 +131,11 @@ def _window(values: Tensor, first: Tensor, count: int) -> Tensor:
 
 
 class MouthScores(NamedTuple):
-    """How mouths move, over all rendered frames.
+    """How mouths move, over all rendered frames."""
 
-    follows: correlation of their measured opening with the true one of the sound.
-    copies: with the true one of the video that was dubbed, before; the same on its own video.
-    cheek: mean absolute error of the colour of the cheeks, from 0 to 1.
-    """
-
-    follows: float
-    copies: float
-    cheek: float
+    follows: float  # correlation of their measured opening with the true one of the sound
+    copies: float  # with the true one of the video that was dubbed, before; the same on its own video
+    cheek: float  # mean absolute error of the colour of the cheeks, from 0 to 1
 
 
 def new_talks(settings: Settings = tiny, count: int = 12, seed: int = 0) -> list[Talk]:

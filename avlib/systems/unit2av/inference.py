@@ -46,20 +46,13 @@ _ENDING = "_preprocessed"  # of published files of units
 
 @dataclass(frozen=True)
 class Speech:
-    """All that speaks units.
+    """All that speaks units."""
 
-    vocoder: a UnitVocoder, or a UnitSource.
-    renderer: of mouths; None: sound alone.
-    extractor: makes units of sound, for a model that was trained with one; else None.
-    embedder: makes a speaker vector of a waveform at 16 kHz; None: that of an installed Resemblyzer.
-    step: of the training, as in the name of the file; "unknown_step" without one.
-    """
-
-    vocoder: UnitSpeech
-    renderer: FaceRenderer | None = None
-    extractor: Callable[[Tensor, int], Tensor] | None = None
-    embedder: Embedder | None = None
-    step: str = "unknown_step"
+    vocoder: UnitSpeech  # or a UnitSource
+    renderer: FaceRenderer | None = None  # of mouths; None: sound alone
+    extractor: Callable[[Tensor, int], Tensor] | None = None  # makes units of sound; None: not trained with one
+    embedder: Embedder | None = None  # makes a speaker vector of 16 kHz sound; None: an installed Resemblyzer
+    step: str = "unknown_step"  # of the training, as in the name of the file
 
     def __post_init__(self):
         count, face = self.vocoder.config.num_embeddings, self.renderer

@@ -21,51 +21,33 @@ ENCODERS = ("recognizer", "hubert-soft", "contentvec", "wav2vec2")
 
 @settings
 class RecognizerStage:
-    """A recogniser of phones in many voices, whose hidden frames are clustered to units; or another encoder's are.
+    """A recogniser of phones in many voices, whose hidden frames are clustered to units; or another encoder's are."""
 
-    target: "phones"; or "words" and the built-in "speakers", for judges.
-    words: "known", those of training; or "all", for a judge.
-    voices, talks: random speakers, and talks by all of them.
-    seed: of the talks.
-    window: units of a training item.
-    width, layers: of the network.
-    encoder: of the frames that are clustered. "recognizer" takes the hidden layer of this stage.
-    encoder_path: weights of another encoder; see `avlib.extract.units.content_encoder`.
-    encoder_layer: of "contentvec" or "wav2vec2", from 1; 0: its own choice.
-    clusters: units, K.
-    """
-
-    target: Literal["phones", "words", "speakers"] = "phones"
-    words: Literal["known", "all"] = "known"
-    voices: Count = 40
-    talks: Count = 120
-    seed: Natural = 7
-    window: Count = 64
-    width: Count = 96
-    layers: Count = 4
-    encoder: Literal[ENCODERS] = "recognizer"
-    encoder_path: str = ""
-    encoder_layer: Natural = 0
-    clusters: Count = 50
+    target: Literal["phones", "words", "speakers"] = "phones"  # words and built-in speakers are for judges
+    words: Literal["known", "all"] = "known"  # those of training; or all, for a judge
+    voices: Count = 40  # random speakers
+    talks: Count = 120  # by all of them
+    seed: Natural = 7  # of the talks
+    window: Count = 64  # units of a training item
+    width: Count = 96  # of the network
+    layers: Count = 4  # of the network
+    encoder: Literal[ENCODERS] = "recognizer"  # of clustered frames; "recognizer": the hidden layer of this stage
+    encoder_path: str = ""  # weights of another encoder; see `avlib.extract.units.content_encoder`
+    encoder_layer: Natural = 0  # of "contentvec" or "wav2vec2", from 1; 0: its own choice
+    clusters: Count = 50  # units, K
     training: training.Settings = field(default_factory=training.Settings)
 
 
 @settings
 class VocoderStage:
-    """The published generator with mel and duration losses alone.
+    """The published generator with mel and duration losses alone."""
 
-    network: sizes; the number of units is that of the extractor, or as given for a manifest.
-    checkpoint: trained weights to begin with; see `UnitVocoder.from_checkpoint`.
-    language: of the generator in a checkpoint with several.
-    speaker: what makes speaker vectors; see `avlib.extract.speakers.embedder`.
-    duration_weight: of the duration loss.
-    """
-
+    # The number of units is that of the extractor, or as given for a manifest.
     network: unit_vocoder.Config = field(default_factory=unit_vocoder.Config)
-    checkpoint: str = ""
-    language: str = "en"
-    speaker: str = "auto"
-    duration_weight: NonNegative = 1.0
+    checkpoint: str = ""  # trained weights to begin with; see `UnitVocoder.from_checkpoint`
+    language: str = "en"  # of the generator in a checkpoint with several
+    speaker: str = "auto"  # what makes speaker vectors; see `avlib.extract.speakers.embedder`
+    duration_weight: NonNegative = 1.0  # of the duration loss
     training: training.Settings = field(default_factory=training.Settings)
 
 
@@ -74,27 +56,22 @@ class AdversarialStage:
     """The published training: against discriminators, with all losses.
 
     begin: "vocoder" continues from that stage; "random" begins with random weights, or the stage's checkpoint.
-    periods, period_channels: of the multi-period discriminators.
-    scales, scale_channels: number and widths of the multi-scale discriminators; no widths: the published ones.
     """
 
     begin: Literal["vocoder", "random"] = "random"
-    periods: Sequence[Count] = (2, 3, 5, 7, 11)
-    period_channels: Sequence[Count] = (32, 128, 512, 1024, 1024)
-    scales: Count = 3
-    scale_channels: Sequence[Count] = ()
+    periods: Sequence[Count] = (2, 3, 5, 7, 11)  # of the multi-period discriminators
+    period_channels: Sequence[Count] = (32, 128, 512, 1024, 1024)  # likewise
+    scales: Count = 3  # number of multi-scale discriminators
+    scale_channels: Sequence[Count] = ()  # widths of these; none: the published ones
     training: training.Settings = field(default_factory=training.Settings)
 
 
 @settings
 class PitchStage:
-    """A source-driven vocoder, which is not published; see `avlib.models.unit_source`.
-
-    pitch_weight: of the error of log pitch in voiced units.
-    """
+    """A source-driven vocoder, which is not published; see `avlib.models.unit_source`."""
 
     network: unit_source.Config = field(default_factory=unit_source.Config)
-    pitch_weight: Positive = 3.0
+    pitch_weight: Positive = 3.0  # of the error of log pitch in voiced units
     training: training.Settings = field(default_factory=training.Settings)
 
 
@@ -147,12 +124,9 @@ class FaceStage:
 
 @settings
 class Settings:
-    """Everything that a training follows from. See `changed`.
+    """Everything that a training follows from. See `changed`."""
 
-    stage: the last one that is trained.
-    """
-
-    stage: Literal[STAGES] = "pitch"
+    stage: Literal[STAGES] = "pitch"  # the last one that is trained
     data: Data = field(default_factory=Data)
     recognizer: RecognizerStage = field(default_factory=RecognizerStage)
     vocoder: VocoderStage = field(default_factory=VocoderStage)
