@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ParameterError, TooShortError
-from ..features import SAMPLE_RATE, vocoder_log_mel
+from ..features import SAMPLE_RATE, check_sound, vocoder_log_mel
 from ..models.speaker_encoder import SpeakerEncoder, installed_checkpoint
 from .pitch import pitch
 
@@ -25,6 +25,7 @@ def voice_statistics(waveform: Float[Tensor, " samples"]) -> Float[Tensor, " 256
     They stand in for a trained speaker encoder. 80 means and 80 deviations over the louder frames, relative to their
     loudness; then the tenth, middle and ninetieth hundredth of log2 of the pitch, 32 times each, so that they count.
     """
+    check_sound(waveform)
     if len(waveform) < _SHORTEST:
         raise TooShortError("waveform", f"{len(waveform)} samples", f"at least {_SHORTEST}", "Take more of that voice.")
     mel = vocoder_log_mel(waveform[None])[0]  # (80, frames)

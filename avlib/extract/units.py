@@ -27,7 +27,8 @@ from torch.nn import functional as F
 
 from .. import checkpoints
 from ..errors import CheckpointError, ParameterError, ShapeError, TooShortError, check_choice, check_number, check_whole
-from ..features.singing import UNIT_HOP, UNIT_SAMPLE_RATE, check_sound
+from ..features import check_sound
+from ..features.singing import UNIT_HOP, UNIT_SAMPLE_RATE
 from ..media import read_audio
 from ..models import quiet
 

@@ -25,10 +25,10 @@ Weak Supervision", ICML 2023, as transformers' WhisperFeatureExtractor has its f
 from .augmentation import add_noise, mask_bands, mix, mix_waveforms, random_band, roll_time, soft_labels
 from .faces import FACE_SIDE, Place, check_boxes, crop_face, face_places, paste_face, ping_pong
 from .harmonics import harmonics, turns
-from .lengths import Moments, all_hold, check_finite, check_lengths, valid_mask, without_padding
+from .lengths import Moments, all_hold, check_finite, check_lengths, check_sound, valid_mask, without_padding
 from .pictures import IMAGE_MEAN, IMAGE_STD, cav_mae_frame_indices, cav_mae_image, crop_pictures, denormalize_pictures
 from .pictures import normalize_pictures
-from .singing import SVC_FLOOR, SVC_HOP, SVC_MELS, SVC_N_FFT, SVC_SAMPLE_RATE, check_sound, compare_ranges
+from .singing import SVC_FLOOR, SVC_HOP, SVC_MELS, SVC_N_FFT, SVC_SAMPLE_RATE, compare_ranges
 from .singing import log10_to_ln, mel2ph, mel2ph_nearest, spectrogram_range, svc_frames, svc_log_mel, svc_units
 from .spectrograms import BEATS_MEAN, BEATS_MELS, BEATS_SAMPLE_RATE, BEATS_SCALE, BEATS_SHORTEST, BEATS_STD
 from .spectrograms import CAV_MAE_FRAMES, CAV_MAE_MEAN, CAV_MAE_MELS, CAV_MAE_STD, LOG_FLOOR, RESNET_N_FFT

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import ParameterError, check_number
+from .lengths import check_sound
 
 Waveform = Float[Tensor, " samples"]
 Fbank = Float[Tensor, "frames mels"]
@@ -30,6 +31,8 @@ def mix_waveforms(first: Waveform, second: Float[Tensor, " others"], share: floa
 
     As in the published `_wav2fbank`, where the mix then loses its mean once more, as in `cav_mae_fbank`.
     """
+    check_sound(first)
+    check_sound(second)
     first, second = first - first.mean(), second - second.mean()
     second = F.pad(second, (0, max(0, len(first) - len(second))))[: len(first)]
     return mix(first, second, share)

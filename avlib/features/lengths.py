@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -41,12 +43,36 @@ def check_lengths(lengths: Tensor | None, shape: tuple, shortest: int = 1, note:
         raise TooShortError("waveform", found, f"at least {shortest}{note}", "Leave that clip out, or take more of it.")
 
 
-def check_finite(waveform: Waveform) -> None:
+def check_sound(waveform: Any, name: str = "waveform", loudest: float = 10.0) -> None:
+    """Refuse anything but a tensor of finite floating point samples in about [-1, 1].
+
+    Values of traced tensors, and of what has a gradient, are not looked at. `loudest` may be infinite, for inputs of
+    any scale.
+    """
+    if not isinstance(waveform, Tensor):
+        advice = "Use torch.from_numpy(...).float()."
+        if isinstance(waveform, tuple):
+            advice = "Give the samples alone, at the rate that is expected."
+        raise ParameterError(name, f"{type(waveform).__name__}", "a torch tensor", advice)
+    if not waveform.is_floating_point():
+        advice = "Divide 16-bit samples by 32768."
+        raise ParameterError(
+            name, f"{waveform.dtype}", "floating point numbers" + " in [-1, 1]" * (loudest <= 10), advice
+        )
+    if type(waveform) is not Tensor or waveform.requires_grad or torch.compiler.is_compiling():
+        return
+    if not all_hold(waveform.abs() <= min(loudest, torch.finfo(waveform.dtype).max)):
+        check_finite(waveform.reshape(-1, waveform.shape[-1]) if waveform.ndim else waveform[None, None], name)
+        found = f"samples up to {float(waveform.abs().max()):g}"
+        raise ParameterError(name, found, "samples in [-1, 1]", "Divide 16-bit samples by 32768.")
+
+
+def check_finite(waveform: Waveform, name: str = "waveform") -> None:
     """Raise a ParameterError that lists rows with NaN or infinite samples."""
     finite = waveform.isfinite().all(dim=1)
     if not all_hold(finite):
         rows = ", ".join(map(str, (~finite).nonzero().flatten().tolist()))
-        raise ParameterError("waveform", f"NaN or infinite samples in row {rows}", "finite ones", "Leave it out.")
+        raise ParameterError(name, f"NaN or infinite samples in row {rows}", "finite ones", "Leave it out.")
 
 
 def all_hold(conditions: Bool[Tensor, "*shape"]) -> bool:

@@ -59,6 +59,8 @@ def crop_pictures(frames: Frames, size: int = 224, *, interpolation: str = "bili
 
 def normalize_pictures(pictures: UInt8[Tensor, "*batch 3 height width"]) -> Float[Tensor, "*batch 3 height width"]:
     """Normalise uint8 pixels, scaled to [0, 1], by ImageNet's mean and deviation; float32."""
+    if pictures.dtype != torch.uint8:
+        raise ParameterError("pictures", f"{pictures.dtype}", "torch.uint8, 0 to 255", "Scale and round others first.")
     mean, std = _colour_statistics(pictures)
     return (pictures.float() / 255 - mean) / std
 

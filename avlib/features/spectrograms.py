@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import ParameterError, TooShortError, check_choice, check_whole
-from .lengths import check_lengths, valid_mask, without_padding
+from .lengths import check_lengths, check_sound, valid_mask, without_padding
 
 SAMPLE_RATE = 16000  # Hz, of the sound that all these models take
 
@@ -56,11 +56,9 @@ Fbank = Float[Tensor, "*batch frames mels"]
 LogMel = Float[Tensor, "*batch mels frames"]
 
 
-def _exact(waveform: Tensor) -> Tensor:
-    """In float32, or float64 if it is that: half precision has no FFT on a CPU."""
-    if not waveform.is_floating_point():
-        advice = "Divide 16-bit samples by 32768."
-        raise ParameterError("waveform", f"{waveform.dtype}", "floating point numbers in [-1, 1]", advice)
+def _exact(waveform: Tensor, loudest: float = 10.0) -> Tensor:
+    """Check a sound; return it in float32, or float64 if it is that: half precision has no FFT on a CPU."""
+    check_sound(waveform, loudest=loudest)
     return waveform.to(torch.promote_types(waveform.dtype, torch.float32))
 
 
@@ -141,7 +139,7 @@ def kaldi_fbank(
         TooShortError: less than 25 ms of sound.
     """
     length, hop, n_fft = frame_geometry(sample_rate)
-    exact = _exact(waveform)
+    exact = _exact(waveform, math.inf)
     shape = window_function(window, length, exact.dtype, exact.device)
     filters = mel_filters(n_mels, n_fft, sample_rate, dtype=exact.dtype, device=exact.device)
 
@@ -228,6 +226,7 @@ def resnet_log_mel(
     Raises:
         TooShortError: not more than half a window, or fewer samples than columns.
     """
+    check_sound(waveform)
     if hop_length is None:
         hop = resnet_hop_length(waveform.shape[-1], columns)
         return _log_mel("torchaudio", waveform, n_mels, n_fft, hop, columns)
@@ -318,13 +317,13 @@ def _filters(kind: str, n_mels: int, n_fft: int) -> np.ndarray:  # a tensor made
 
 def _log_mel(kind: str, waveform: Tensor, n_mels: int, n_fft: int, hop: int, end: int | None = None) -> LogMel:
     """Mel energies in Hann windows centred on 0, `hop`, ..., in a range of 80 dB below the maximum."""
+    exact = _exact(waveform)
     filters, samples = torch.from_numpy(_filters(kind, n_mels, n_fft)), waveform.shape[-1]
     if hop < 1:
         raise ParameterError("hop_length", f"{hop}", "1 or more")
     if samples <= n_fft // 2:
         expected = f"more than half a window, {n_fft // 2}"
         raise TooShortError("waveform", f"{samples} samples", expected, "Give a longer clip, or pad it.")
-    exact = _exact(waveform)
     if waveform.numel():
         window = torch.hann_window(n_fft, dtype=exact.dtype, device=exact.device)
         spectrum = torch.stft(exact.reshape(-1, samples), n_fft, hop, window=window, return_complex=True)

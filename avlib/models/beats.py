@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from .. import checkpoints
 from ..errors import CheckpointError, ParameterError, TooShortError, check_choice, check_whole
-from ..features.lengths import check_finite, check_lengths, valid_mask, without_padding
+from ..features.lengths import check_lengths, check_sound, valid_mask, without_padding
 from ..features.spectrograms import BEATS_MELS, BEATS_SAMPLE_RATE, beats_fbank, frame_geometry
 from ..settings import Count, Share, settings
 
@@ -373,13 +373,14 @@ class BEATs(nn.Module):
     def _prepare(self, waveform: Tensor, lengths: Tensor | None, padding: str) -> tuple[Fbank, Mask | None]:
         """The fbank in the weights' dtype, and the mask of valid tokens."""
         mask = None
+        if not isinstance(waveform, Tensor):
+            check_sound(waveform)  # says what it is
         lengths = None if lengths is None else lengths.to(waveform.device)
         self._check_lengths(lengths, waveform.shape)
         if lengths is not None:
             mask = self.token_mask(waveform.shape[1], lengths, padding)
             if padding == "token":
                 waveform = without_padding(waveform, lengths)
-        check_finite(waveform)
         return beats_fbank(waveform).to(self.patch_embedding.weight.dtype), mask
 
     def _check_lengths(self, lengths: Tensor | None, shape: tuple) -> None:

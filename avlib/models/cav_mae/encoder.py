@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from ... import checkpoints
 from ...errors import ParameterError, check_choice
+from ...features.lengths import check_sound
 from ..patches import POSITION_FITS, Positions, fit_positions, patch_grid, sincos_positions
 from .weights import Sizes, settings_of
 
@@ -145,6 +147,9 @@ class Encoder(nn.Module):
 
         Inputs are those of pretraining. Published: `forward_feat`.
         """
+        for name, given in (("audio", audio), ("image", image)):
+            if given is not None:
+                check_sound(given, name, math.inf)
         pictures = self.pictures(audio, image)
         tokens = {m: self.shared(m, self.specific(m, self.embed(m, picture))) for m, picture in pictures.items()}
         return tokens.get("a"), tokens.get("v")

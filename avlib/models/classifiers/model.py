@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ... import checkpoints
 from ...errors import CheckpointError, ParameterError
-from ...features import Moments, all_hold, check_finite, check_lengths, valid_mask, without_padding
+from ...features import Moments, all_hold, check_lengths, check_sound, valid_mask, without_padding
 from .backbones import FAMILIES, Features
 from .config import ResolvedConfig
 from .published import load_backbone
@@ -229,13 +229,15 @@ class AudioClassifier(nn.Module):
         It is spectrograms `(B, n_mels, T)`, still without rows of conditions, or normalised waveforms `(B, samples)`.
         `lengths` are valid samples, and come back in columns; what stands beyond is taken for zeros. None: all.
         """
+        if not isinstance(waveform, Tensor):
+            check_sound(waveform)  # says what it is
         batch, samples = waveform.shape
         check_lengths(lengths, waveform.shape)
         if lengths is None:
             lengths = torch.full((batch,), samples)
         lengths = lengths.to(waveform.device, torch.int64)
         waveform = without_padding(waveform, lengths)
-        check_finite(waveform)
+        check_sound(waveform)
         waveform = F.pad(waveform, (0, max(0, self.min_samples - samples)))
         values, lengths = self.backbone.features(waveform, lengths.clamp(min=self.min_samples))
         if self.settings.min_max:
