@@ -252,7 +252,7 @@ def trained_by(stages: Mapping[str, Stage], module: str) -> Callable[..., Traine
 
 
 def fitted_to(
-    settings: Any, files: Callable[[Any], Sequence[Path]], given: Sequence[Mapping[str, Any]], *stages: str
+    settings: Any, files: Callable[[Any], Sequence[Path]], given: Sequence[Mapping[str, Any]], *stages: str, sample_rate: int = 16000
 ) -> Any:
     """Return settings that fit the user's files, and print what was found and chosen.
 
@@ -262,10 +262,13 @@ def fitted_to(
         files: (settings) -> those with the sound that is trained on.
         given: what the user chose.
         stages: those that train on these files, one item of each.
+        sample_rate: of the model, to tell recordings of a narrower band.
 
     Raises:
         ParameterError: the chosen batch_size is larger than the data.
     """
+    from ..datasets import sources
+
     names, lines, changes = names_in(*given), [], {}
     if not any(name.rpartition(".")[2] == "on_error" for name in names):
         settings = changed(settings, {"on_error": "skip"})
@@ -284,6 +287,8 @@ def fitted_to(
             changes |= {f"{stage}.batch_size": half, f"{stage}.accumulate": min(plan.accumulate, half)}
     if lines and is_first():
         print(f"{len(there)} clips to train on. The batch size is chosen to fit them: {', '.join(lines)}.")
+    if is_first() and (narrow := sources.narrow_bands(there, sample_rate)):
+        print(narrow)
     return changed(settings, changes)
 
 
