@@ -1,7 +1,9 @@
 """What is drawn lies where it should."""
 
 import numpy as np
+import pytest
 import torch
+from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 
 from avlib import view
@@ -50,3 +52,22 @@ def test_similarity_has_sounds_downwards():
     red, blue = seen(0, 0), seen(1, 1)
     assert red[0] > red[2] and blue[2] > blue[0] and np.allclose(seen(0, 1), blue)
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("sound", "picture")
+
+
+def test_letters_that_the_default_font_lacks_are_drawn_or_missed_once(monkeypatch, capsys, tmp_path):
+    assert not any("Last Resort" in name for name in view._asian_fonts())
+    monkeypatch.setattr(view, "_SAID", [])
+    with monkeypatch.context() as without:
+        without.setattr(view, "_asian_fonts", list)
+        for _ in range(2):
+            figure, axes = view.figure()
+            axes.set_title("가나 abc é")
+            figure.savefig(tmp_path / "boxes.png")  # a warning would be an error here
+    assert capsys.readouterr().out.count("No installed font has 가나: ") == 1
+    if not view._asian_fonts():
+        pytest.skip("no font with Hangul is installed")
+    figure, axes = view.figure()
+    axes.set_title("가나 abc é")
+    figure.savefig(tmp_path / "letters.png")
+    boxes, letters = (plt.imread(tmp_path / f"{name}.png") for name in ("boxes", "letters"))
+    assert not capsys.readouterr().out and np.abs(letters - boxes).max() > 0.5

@@ -282,29 +282,31 @@ def segments(path: Path) -> Iterator[tuple[str, float, str, str]]:
                     raise DatasetError(path, f"the line {','.join(row)!r}", expected) from error
 
 
-def narrow_bands(files: Sequence[Path], sample_rate: int = SAMPLE_RATE) -> str:
+def narrow_bands(files: Sequence[Path], highest: float = SAMPLE_RATE / 2) -> str:
     """Return which recordings lack the upper part of a model's band, and what to do; "" if none does.
 
-    At most 24 files are looked at, 5 s of each. Above the edge of a band no bin is within 80 dB of the highest.
+    At most 24 files are looked at, 5 s of each. Above the edge of a band no bin is within 80 dB of the largest.
+
+    Args:
+        highest: frequency that the model sees, in Hz.
     """
-    rates, edges = Counter(), []
+    rates, edges, window = Counter(), [], torch.hann_window(1024)
     for file in files[:: -(-len(files) // 24) or 1]:
         with suppress(AvlibError):
-            sound, rate = media.read_audio(file, sample_rate, seconds=5), media.probe(file).audio.sample_rate
+            sound, rate = media.read_audio(file, round(2 * highest), seconds=5.0), media.probe(file).audio.sample_rate
             if len(sound) > 1024 and sound.any():
-                window = torch.hann_window(1024)
-                power = torch.stft(sound, 1024, window=window, return_complex=True).abs().square().mean(dim=1)
-                edges.append(int((power > 1e-8 * power.max()).nonzero().max()) * sample_rate / 1024)
+                power = torch.stft(sound, 1024, window=window, center=False, return_complex=True).abs().square().mean(1)
+                edge = int((power > 1e-8 * power.max()).nonzero().max()) * highest / 512
+                edges.append(min(edge, rate / 2))
                 rates[rate] += 1
-    narrow = [edge for edge in edges if edge < 0.42 * sample_rate]
+    narrow = [edge / 1000 for edge in edges if edge < 0.8 * highest]
     if not narrow:
         return ""
     found = ", ".join(f"{count} of {rate} Hz" for rate, count in sorted(rates.items()))
     return (
-        f"{len(narrow)} of {len(edges)} recordings looked at ({found}) have nothing above {max(narrow) / 1000:.1f} kHz; "
-        f"the model sees up to {sample_rate / 2000:g} kHz. Noise up there, in other recordings, will mislead it, the "
-        f"more so if only some classes have it: record all alike, or low-pass all at {min(narrow) / 1000:.1f} kHz, in "
-        "training and later."
+        f"{len(narrow)} of {len(edges)} recordings looked at ({found}) have nothing above {max(narrow):.1f} kHz, and "
+        f"the model sees up to {highest / 1000:g} kHz. Noise up there, in other recordings, misleads it, more so if "
+        f"only some classes lack it. Record all alike; or low-pass all at {min(narrow):.1f} kHz, in training and later."
     )
 
 

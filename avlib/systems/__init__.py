@@ -252,7 +252,11 @@ def trained_by(stages: Mapping[str, Stage], module: str) -> Callable[..., Traine
 
 
 def fitted_to(
-    settings: Any, files: Callable[[Any], Sequence[Path]], given: Sequence[Mapping[str, Any]], *stages: str, sample_rate: int = 16000
+    settings: Any,
+    files: Callable[[Any], Sequence[Path]],
+    given: Sequence[Mapping[str, Any]],
+    *stages: str,
+    highest: float = 8000.0,
 ) -> Any:
     """Return settings that fit the user's files, and print what was found and chosen.
 
@@ -262,7 +266,7 @@ def fitted_to(
         files: (settings) -> those with the sound that is trained on.
         given: what the user chose.
         stages: those that train on these files, one item of each.
-        sample_rate: of the model, to tell recordings of a narrower band.
+        highest: frequency that the model sees, in Hz, to tell recordings of a narrower band.
 
     Raises:
         ParameterError: the chosen batch_size is larger than the data.
@@ -287,7 +291,7 @@ def fitted_to(
             changes |= {f"{stage}.batch_size": half, f"{stage}.accumulate": min(plan.accumulate, half)}
     if lines and is_first():
         print(f"{len(there)} clips to train on. The batch size is chosen to fit them: {', '.join(lines)}.")
-    if is_first() and (narrow := sources.narrow_bands(there, sample_rate)):
+    if is_first() and (narrow := sources.narrow_bands(there, highest)):
         print(narrow)
     return changed(settings, changes)
 

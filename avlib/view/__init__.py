@@ -7,10 +7,13 @@ static figure and can be left out.
 
 from __future__ import annotations
 
+import functools
 import html
 import io
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -19,11 +22,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from matplotlib import font_manager
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import DrawEvent
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -54,7 +60,39 @@ _STYLE = {
 def figure(rows: int = 1, columns: int = 1, *, height: float = 2.2, **options) -> tuple[Figure, Axes | np.ndarray]:
     """`plt.subplots` in the workbook's style, 9 inches wide, `height` inches per row."""
     plt.rcParams.update(_STYLE)  # for good, since later drawing into the figure looks up its style then
-    return plt.subplots(rows, columns, figsize=(9, height * rows), **options)
+    plt.rcParams["font.family"] = ["DejaVu Sans", *_asian_fonts()]
+    warnings.filterwarnings("ignore", "Glyph .* missing from")  # one for each letter; `_say_missing` says it once
+    made = plt.subplots(rows, columns, figsize=(9, height * rows), **options)
+    made[0].canvas.mpl_connect("draw_event", _say_missing)
+    return made
+
+
+@functools.cache
+def _asian_fonts() -> list[str]:
+    """Names of an installed font with Hangul, and of one with Han and kana; none where none is installed."""
+    found = {}
+    for entry in sorted(font_manager.fontManager.ttflist, key=lambda entry: (entry.weight != 400, entry.name)):
+        missing = [letter for letter in "가語あ" if letter not in found]
+        if not missing or entry.name.startswith("Last Resort"):  # which draws boxes
+            continue
+        with suppress(OSError, RuntimeError):  # a damaged font
+            letters = font_manager.get_font(entry.fname).get_charmap()
+            found |= {letter: entry.name for letter in missing if ord(letter) in letters}
+    return list(dict.fromkeys(found.values()))
+
+
+def _say_missing(event: DrawEvent) -> None:
+    """Print once which letters of figures no installed font has."""
+    fonts = map(font_manager.findfont, plt.rcParams["font.family"])
+    there = set().union(*(font_manager.get_font(font).get_charmap() for font in fonts))
+    shown = "".join(text.get_text() for text in event.canvas.figure.findobj(Text))
+    missing = sorted({letter for letter in shown if letter.isprintable() and ord(letter) not in there})
+    if missing and not _SAID:
+        _SAID.append(missing)
+        print(f"No installed font has {''.join(missing[:8])}: figures show boxes. env/setup says how to get one.")
+
+
+_SAID: list[list[str]] = []
 
 
 def plot_waveform(

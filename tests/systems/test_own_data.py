@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from avlib import clips
 from avlib.__main__ import main
@@ -122,3 +123,23 @@ def test_classification_keeps_the_best_pass_and_prints_each_class(tmp_path, caps
     assert counts.shape == (2, 2) and counts.sum(axis=1).tolist() == [int(report[-1])] * 2
     assert float(report[2]) == pytest.approx(counts[0, 0] / counts[0].sum(), abs=0.005), "recall"
     assert "items left out" in printed.out + printed.err and "empty.wav" in printed.out + printed.err
+
+
+def test_recordings_of_a_narrow_band_are_reported(tmp_path, capsys):
+    dice = np.random.default_rng(0)
+    for n in range(6):
+        noise = 0.1 * dice.standard_normal(8000)
+        soundfile.write(tmp_path / f"wide{n}.wav", 0.1 * dice.standard_normal(16000), 16000)
+        soundfile.write(tmp_path / f"narrow{n}.wav", noise, 8000)
+        soundfile.write(tmp_path / f"upsampled{n}.wav", soxr.resample(noise, 8000, 16000), 16000)
+    kinds = {kind: sorted(tmp_path.glob(f"{kind}*")) for kind in ("wide", "narrow", "upsampled")}
+    assert sources.narrow_bands(kinds["wide"]) == sources.narrow_bands([]) == ""
+    said = sources.narrow_bands(kinds["narrow"])
+    assert "6 of 6 recordings looked at (6 of 8000 Hz) have nothing above 4.0 kHz" in said and "to 8 kHz" in said
+    said = sources.narrow_bands([*kinds["wide"], *kinds["upsampled"], tmp_path / "gone.wav"])
+    assert "6 of 12 recordings looked at (12 of 16000 Hz) have nothing above" in said
+    edge = float(said.split("above ")[1].split(" kHz")[0])
+    assert 3.6 < edge < 4.2, "soxr keeps up to 0.91 of 4 kHz"
+    assert "2 of 4" in sources.narrow_bands([*kinds["wide"][:2], *kinds["narrow"][:2]])
+    unit2av.fitted(changed(unit2av.tiny, {"data.data": str(tmp_path)}))
+    assert "12 of 18 recordings looked at (6 of 8000 Hz, 12 of 16000 Hz)" in capsys.readouterr().out

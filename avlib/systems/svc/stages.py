@@ -195,7 +195,9 @@ def fitted(settings: Settings, *given: Mapping[str, Any]) -> Settings:
     """Return settings that fit the user's songs; see `systems.fitted_to`."""
     if not settings.data.data:
         return settings
-    return fitted_to(settings, lambda own: [source.path for source in svc.sources(own.data)[0]], given, sample_rate=SVC_SAMPLE_RATE)
+    return fitted_to(
+        settings, lambda own: [source.path for source in svc.sources(own.data)[0]], given, highest=SVC_HERTZ[1]
+    )
 
 
 def _recipe(settings: Settings) -> dict[str, Any] | None:
