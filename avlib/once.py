@@ -20,7 +20,11 @@ from . import cache
 _Result = TypeVar("_Result")
 
 # Modules of avlib that change no result: what they refuse, where they put files, how they write them.
-_INDIFFERENT = {"cache", "checkpoints", "device", "errors", "once", "settings", "systems", "tables", "workers"}
+# fmt: off
+_INDIFFERENT = {
+    "cache", "checkpoints", "device", "errors", "once", "progress", "settings", "systems", "tables", "workers",
+}
+# fmt: on
 
 
 def done_once(

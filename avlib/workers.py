@@ -35,12 +35,12 @@ def each(
     Raises:
         WorkerError: a process was ended from outside.
     """
-    from tqdm.auto import tqdm
+    from .progress import Bar
 
     if jobs is not None and jobs < 1:
         raise ParameterError("jobs", f"{jobs}", "1 or more, or None for as many as pay")
     results = _results(task, things, jobs)
-    for result in tqdm(results, desc=doing, total=len(things), disable=not (progress and len(things))):
+    for result in Bar(results, desc=doing, total=len(things), disable=not (progress and len(things))):
         if isinstance(result, _Raised):
             results.close()  # ends the processes now; an error would keep them alive with this frame
             raise result.error

@@ -72,7 +72,7 @@ def fit(
         CacheError: a checkpoint cannot be written; the ones before are still there.
     """
     from accelerate.utils import set_seed
-    from tqdm.auto import tqdm
+    from ..progress import Bar
 
     if settings.chooses and settings.monitor not in (better or {}):
         expected = f"one of {', '.join(map(repr, better))}" if better else "an evaluation that returns it"
@@ -98,7 +98,7 @@ def fit(
     losses = [stepper.loss for stepper in steppers]
     begun, picture = time.monotonic() - before, Picture(live and main, losses)
     watch = Watch(kept, settings, history, (better or {}).get(settings.monitor) == "lower")
-    bar = tqdm(total=settings.steps, initial=done, desc="training", unit="step", disable=not (progress and main))
+    bar = Bar(total=settings.steps, initial=done, desc="training", unit="step", disable=not (progress and main))
     with bar, Interruptions() as interruptions:
         while done < settings.steps and not watch.over:
             epoch, first = divmod(done, per_epoch)

@@ -7,6 +7,7 @@ static figure and can be left out.
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import functools
 import html
 import io
@@ -14,6 +15,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+=======
+import base64
+import html
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+>>>>>>> 62c983b (Show progress as HTML that a saved notebook keeps, and put players' sources on their tags)
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -36,6 +44,7 @@ from torch.nn import functional as F
 
 from .. import media
 from ..errors import ParameterError, check_whole
+from ..progress import Bar
 from ..shapes import palette
 from ..shapes.widget import Widget, embedded, widget
 from .inspectors import attend, inspect, spectrogram, tokens
@@ -205,14 +214,33 @@ def time_axis(axes: Axes, seconds: float) -> None:
     axes.set_xlabel("time (s)")
 
 
+@dataclass(frozen=True)
+class Player:
+    """Sound or video inside the page, with the browser's controls."""
+
+    tag: str
+    kind: str
+    content: bytes
+    label: str
+
+    def __repr__(self) -> str:
+        return f"<{self.label}>"
+
+    def _repr_html_(self) -> str:
+        size = f' height="{_PREVIEW_HEIGHT}"' if self.tag == "video" else ""
+        source = f"data:{self.kind};base64,{base64.b64encode(self.content).decode()}"
+        # On the tag, since JupyterLab removes the address of a <source> in a notebook that it does not trust.
+        return f'<{self.tag} controls{size} aria-label="{html.escape(self.label)}" src="{source}"></{self.tag}>'
+
+
 def play(waveform: Float[Tensor, "*channels samples"], sample_rate: int):
     """An embedded player for `(samples,)` or `(channels, samples)`, not normalised."""
     import soundfile
-    from IPython.display import Audio
 
     buffer = io.BytesIO()
     soundfile.write(buffer, waveform.detach().cpu().float().clamp(-1, 1).numpy().T, sample_rate, "PCM_16", format="WAV")
-    return Audio(buffer.getvalue())
+    seconds = waveform.shape[-1] / sample_rate
+    return Player("audio", "audio/wav", buffer.getvalue(), f"sound, {seconds:.2f} s at {sample_rate} Hz")
 
 
 def play_video(path: str | Path, *, seconds: float = 10.0, embed_limit: int = 1_000_000):
@@ -224,8 +252,6 @@ def play_video(path: str | Path, *, seconds: float = 10.0, embed_limit: int = 1_
     Raises:
         MediaError: the file cannot be read as video.
     """
-    from IPython.display import Video
-
     path = Path(path)
     if path.suffix.lower() == ".mp4" and path.stat().st_size <= embed_limit:
         content = path.read_bytes()
@@ -234,7 +260,7 @@ def play_video(path: str | Path, *, seconds: float = 10.0, embed_limit: int = 1_
             preview = Path(folder) / "preview.mp4"
             _write_preview(path, preview, seconds)
             content = preview.read_bytes()
-    return Video(content, embed=True, mimetype="video/mp4", height=_PREVIEW_HEIGHT)
+    return Player("video", "video/mp4", content, f"video {path.name}")
 
 
 def steer(draw: Callable[..., Figure], saved: int = 7, **sliders: Sequence) -> Widget:
@@ -272,15 +298,9 @@ def _live(draw: Callable[..., Figure], sliders: dict[str, Sequence], start: dict
     return ipywidgets.interactive(lambda **chosen: show(draw(**chosen)), **made)
 
 
-def progress(things: Sequence, doing: str = "") -> Iterator:
-    """Yield things under a bar whose last state a saved notebook keeps."""
-    from IPython.display import HTML, display
-
-    shown, begun = display(HTML(""), display_id=True), time.monotonic()
-    for done, thing in enumerate(things, 1):
-        yield thing
-        text = f"{html.escape(doing)} {done} of {len(things)}, {time.monotonic() - begun:.1f} s"
-        shown.update(HTML(f'<p><progress max="{len(things)}" value="{done}"></progress> {text}</p>')) if shown else None
+def progress(things: Iterable, doing: str = "") -> Iterable:
+    """Return things under a bar whose last state a saved notebook keeps."""
+    return Bar(things, desc=doing)
 
 
 def _frame(drawn: Figure) -> str:

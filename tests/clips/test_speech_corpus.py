@@ -225,7 +225,7 @@ def test_espeak_is_asked_for_the_word_that_is_heard(tmp_path, monkeypatch):
     assert speech.has_espeak()
     waveform, rate = said = speech.espeak("ring", "abnormal")
     assert waveform.shape == (1, 16000) and rate == 16000  # a second, brought to 16 kHz
-    with wave.open(io.BytesIO(view.play(*said).data)) as player:
+    with wave.open(io.BytesIO(view.play(*said).content)) as player:
         assert (player.getnchannels(), player.getframerate(), player.getnframes()) == (1, 16000, 16000)
     asked = (tmp_path / "asked").read_text().split()
     assert asked[:6] == ["-v", "en-us", "-p", "70", "-s", "130"] and asked[-2:] == ["--", "wing"]

@@ -47,7 +47,7 @@ def dub(
         missing: for pictures without a face, "keep" or "fill".
         reference, feather: see `avlib.models.face_renderer.render_frames`.
     """
-    from tqdm.auto import tqdm
+    from ...progress import Bar
 
     wanted = len(units) // 2
     if not wanted:
@@ -61,7 +61,7 @@ def dub(
     places = [places[tick] for tick in order]
     rendered = render_frames(renderer, steady.pictures(order), places, units, reference=reference, feather=feather)
     with publishing(Path(path)) as unfinished:
-        bar = tqdm(rendered, desc="rendering", total=wanted, unit="frame", disable=not progress)
+        bar = Bar(rendered, desc="rendering", total=wanted, unit="frame", disable=not progress)
         sound = None if waveform is None else waveform[None]
         media.write_video(unfinished, (picture.numpy() for picture in bar), _RATE, sound, sample_rate, SYNTHETIC)
     found = sum(place is not None for place in places)

@@ -210,12 +210,12 @@ def predict(
     model: nn.Module, dataset: ClassificationDataset, *, batch_size: int = 16, progress: bool = False
 ) -> Prediction:
     """Predict every clip of a data set, without those that it leaves out (`on_error="skip"`)."""
-    from tqdm.auto import tqdm
+    from ...progress import Bar
 
     kept, targets, seconds = [], [], []
 
     def clips() -> Iterator[Example]:
-        for index in tqdm(range(len(dataset)), desc="predicting", disable=not progress):
+        for index in Bar(range(len(dataset)), desc="predicting", disable=not progress):
             example = dataset[index]
             if example is not None:
                 kept.append(dataset.items[index])

@@ -272,10 +272,10 @@ def _sung(
 
 
 def _bar(name: str, seconds: float, shown: bool) -> Any:
-    from tqdm.auto import tqdm
+    from ...progress import Bar
 
     form = "{desc} {percentage:.0f} % {bar} {n:.0f} of {total:.0f} s [{elapsed}, {remaining} left]"
-    return tqdm(desc=name, total=seconds, bar_format=form, disable=not shown, leave=False)
+    return Bar(desc=name, total=seconds, bar_format=form, disable=not shown, leave=False)
 
 
 def matched(sounds: Iterable[Tensor], energy: Float[Tensor, " frames"]) -> Iterator[Tensor]:

@@ -291,10 +291,10 @@ def infer(
 
 
 def _shown(sounds: Iterator[Tensor], units: int, progress: bool) -> Iterator[Tensor]:
-    from tqdm.auto import tqdm
+    from ...progress import Bar
 
     form = "{desc} {percentage:.0f} % {bar} {n:.0f} of {total:.0f} s [{elapsed}, {remaining} left]"
-    with tqdm(desc="speaking", total=units / UNIT_RATE, bar_format=form, disable=not progress, leave=False) as bar:
+    with Bar(desc="speaking", total=units / UNIT_RATE, bar_format=form, disable=not progress, leave=False) as bar:
         for sound in sounds:
             yield sound
             bar.update(len(sound) / SAMPLE_RATE)

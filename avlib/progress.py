@@ -1,0 +1,37 @@
+"""Progress bars whose last state stays in a saved notebook."""
+
+from __future__ import annotations
+
+import html
+import io
+import sys
+
+from tqdm import tqdm
+
+_TEXT = "{desc}{n_fmt} of {total_fmt}, {elapsed}, {remaining} left, {rate_fmt}{postfix}"
+
+
+class Bar(tqdm):
+    """tqdm as HTML in a notebook, which needs no widgets, and as text elsewhere."""
+
+    def __init__(self, *things, **how):
+        ipython = sys.modules.get("IPython")
+        self.in_kernel, self.handle = hasattr(ipython and ipython.get_ipython(), "kernel"), None
+        if self.in_kernel:
+            how |= {"file": io.StringIO(), "mininterval": 0.5}
+        super().__init__(*things, **how)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Show the present state, in place of the one before."""
+        if not self.in_kernel:
+            super().display(msg, pos)
+            return
+        from IPython.display import HTML, display
+
+        text = html.escape(self.format_meter(**self.format_dict | {"bar_format": _TEXT}))
+        whole = f' max="{self.total}" value="{self.n}"' if self.total else ""
+        shown = HTML(f'<progress{whole} style="width:14em" aria-label="{html.escape(self.desc)}"></progress> {text}')
+        if self.handle is None:
+            self.handle = display(shown, display_id=True)
+        else:
+            self.handle.update(shown)
