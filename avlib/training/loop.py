@@ -72,6 +72,7 @@ def fit(
         CacheError: a checkpoint cannot be written; the ones before are still there.
     """
     from accelerate.utils import set_seed
+
     from ..progress import Bar
 
     if settings.chooses and settings.monitor not in (better or {}):

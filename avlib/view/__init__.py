@@ -7,21 +7,14 @@ static figure and can be left out.
 
 from __future__ import annotations
 
-<<<<<<< HEAD
+import base64
 import functools
 import html
 import io
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-=======
-import base64
-import html
-import io
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
->>>>>>> 62c983b (Show progress as HTML that a saved notebook keeps, and put players' sources on their tags)
 from functools import partial
 from itertools import product
 from pathlib import Path
