@@ -18,16 +18,16 @@ from av.stream import Disposition
 from ..errors import MediaError, ParameterError
 from .integrity import declared_size, opening
 
-# Seconds that may be missing at the end, in formats whose header says how long a stream is; in others FFmpeg estimates
-# it. Where frames are counted none may be, but in mp4 encoders round durations to their own.
-_TOLERATED_LOSS = {"mov": 0.5, "avi": 0.02} | dict.fromkeys(("flac", "aiff", "au", "mp3", "tta", "wv"), 1e-4)
+# Seconds that may lack at the end where a header says how long a stream is. In mp4, encoders round to their own frames.
+_TOLERATED_LOSS = {"mov": 0.5, "asf": 0.5, "avi": 0.02} | dict.fromkeys(
+    ("flac", "aiff", "au", "mp3", "tta", "wv"), 1e-4
+)
 
 # Seconds up to which everything is decoded and counted, and from which a part of a file is sought. Only counting is
 # exact: times are rounded to milliseconds in some formats, and seeks go astray in others.
 COUNTED = 60.0
 PREROLL = 1  # whole seconds decoded before a wanted moment, in which resampling filters and overlapping codecs settle
 
-_OPENING = {"protocol_whitelist": "file,subfile", "err_detect": "crccheck"}
 _TEXT = ("tty", "bin", "xbin", "adf", "idf")  # what FFmpeg draws as pictures of text
 
 _WITHOUT = {
@@ -138,9 +138,7 @@ def opened(path: str | Path) -> Iterator[InputContainer]:
     _check_file(path)
     try:
         # Tags may be in any encoding, and nobody reads them. A playlist must not fetch from the network.
-        how = opening(path)
-        how["options"] = _OPENING | how.get("options", {})
-        with av.open(**how, metadata_errors="replace") as container:
+        with av.open(**opening(path), metadata_errors="replace") as container:
             if container.format.name in _TEXT:
                 raise MediaError(path, f"is text ({container.format.name})", "a sound or video file", BROKEN)
             for stream in (*container.streams.video, *container.streams.audio):
@@ -261,25 +259,28 @@ def check_complete(path: str | Path, stream: av.stream.Stream, end: float, secon
         return
     kind, size, declared = stream.container.format.name.split(",")[0], Path(path).stat().st_size, declared_size(path)
     promised = end * declared / size if declared > size else 0.0
-    # The tag of an mp3 that counts its frames tells the encoder's delay as well, which FFmpeg takes for the start.
-    if kind in _TOLERATED_LOSS and stream.duration is not None and (kind != "mp3" or stream.start_time):
+    known = kind in _TOLERATED_LOSS and stream.duration is not None
+    # FFmpeg estimates the length of an mp3 that does not count its frames, hardly ever to a whole number of samples.
+    if known and kind == "mp3":  # the count comes with the delay of the encoder
+        known = stream.start_time and (stream.duration * stream.time_base * stream.rate).denominator == 1
+    if known:
         empty = max(0, stream.frames - len(stream.index_entries)) if kind == "avi" else 0  # chunks that hold nothing
-        ticks = stream.duration - empty + (stream.start_time or 0)
-        last = float(ticks * stream.time_base) - zero_of(stream.container)
+        last = float((stream.duration - empty + (stream.start_time or 0)) * stream.time_base) - zero_of(
+            stream.container
+        )
         promised = max(promised, last if end < last - _TOLERATED_LOSS[kind] else 0.0)
     if promised:
         expected = f"{promised:.2f} s as its header says" if promised < math.inf else "more, and a mark of its end"
-        use = f"pass seconds={math.floor(end * 10) / 10} to use what is there"
-        advice = f"The file is truncated: fetch it again, or {use}."
+        advice = f"It is truncated: fetch it again, or pass seconds={math.floor(end * 10) / 10} to use what is there."
         raise MediaError(path, f"its {stream.type} ends at {end:.2f} s", expected, advice)
 
 
 def decode(packet: av.Packet, *, lenient: bool = False) -> list:
-    """Decode a packet; with `lenient` a broken one gives no frames."""
+    """Decode a packet; a tag between two sounds gives no frames, nor does a broken packet with `lenient`."""
     try:
         return packet.decode()
     except av.error.InvalidDataError:
-        if lenient:
+        if lenient or bytes(packet)[:3] in (b"ID3", b"TAG", b"APE"):
             return []
         raise
 

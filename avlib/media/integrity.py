@@ -37,19 +37,19 @@ def declared_size(path: str | Path) -> int | float:
 
 
 def opening(path: str | Path) -> dict[str, Any]:
-    """Arguments with which FFmpeg opens a file, so that it takes neither tags at the end nor spare bits for sound."""
-    name, options = str(Path(path).absolute()), {}  # else FFmpeg reads `-` and `a:b.mp4` as a pipe and a protocol
+    """Arguments of `av.open`, with which it takes neither tags at the end nor spare bits for sound."""
+    options, how = {"protocol_whitelist": "file,subfile", "err_detect": "crccheck"}, {}
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         start, end = 0, _sound_end(data)
         form = data.find(b"fmt ", 12, 4096)
-        code, channels, bits, valid = (_little(data, form + at, 2) for at in (8, 10, 22, 26))
-        if data[8:12] == b"WAVE" and form > 0 and code == 0xFFFE and valid < bits:
-            start = data.find(b"data", form, 8192) + 8
-            end = min(end, _riff(data) or end)
-            rate = _little(data, form + 12, 4)
-            options = {"format": f"s{bits}le", "options": {"sample_rate": f"{rate}", "ch_layout": f"{channels}c"}}
+        code, channels, bits, valid, inner = (_little(data, form + at, 2) for at in (8, 10, 22, 26, 32))
+        integers = form > 0 and data[8:12] == b"WAVE" and (code, inner) == (0xFFFE, 1)
+        if integers and bits in (16, 24, 32) and valid < bits:
+            start, end = data.find(b"data", form, 8192) + 8, min(end, _riff(data) or end)
+            how = {"format": f"s{bits}le"}
+            options |= {"sample_rate": f"{_little(data, form + 12, 4)}", "ch_layout": f"{channels}c"}
         part = "" if (start, end) == (0, len(data)) else f"subfile,,start,{start},end,{end},,:"
-    return {"file": part + name} | options
+    return how | {"file": part + str(Path(path).absolute()), "options": options}  # `a:b.mp4` would be a protocol
 
 
 def _sound_end(data: mmap.mmap) -> int:
@@ -79,7 +79,7 @@ def _riff(data: mmap.mmap) -> int | float:
         if name == b"data" and data[8:12] == b"WAVE":
             length = large or (length if length < _PIPED else 0)
             return at + 8 + length if length else 0
-        if not name.strip(b" ").isalnum() and at < declared:
+        if data[8:12] == b"AVI " and at < declared and not name.strip(b" ").isalnum():
             raise ValueError(at)
         at += 12 if name in (b"LIST", b"RIFF") else 8 + length + length % 2
     return max(at, declared) if 8 < declared < _PIPED and data[8:12] == b"AVI " else 0
@@ -91,7 +91,7 @@ def _boxes(data: mmap.mmap) -> int | float:
     while at + 8 <= len(data):
         large = data[at : at + 4] == b"\0\0\0\1"
         length = int.from_bytes(data[at + 8 : at + 16] if large else data[at : at + 4], "big")
-        if length < 8:  # 0: up to the end
+        if length < 8 or not data[at + 4 : at + 8].isalnum():  # up to the end, or what is no box
             return 0
         at += length
     return at

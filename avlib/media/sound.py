@@ -20,7 +20,6 @@ from .container import BROKEN, COUNTED, PREROLL, check_complete, check_reading, 
 # Samples that the resampler hands out at once: calling Python for each frame of a codec would cost as much as decoding.
 _CHUNK = 16384
 _JITTER = 0.05  # seconds by which time stamps may differ from counting; less than the eye and ear notice
-_GAPLESS = ("flac", "ogg")  # formats in which a gap is a piece that is damaged
 _OVERLAP = 1.0  # seconds up to which sound that comes twice is cut; stamps that go back further have begun anew
 _LONGEST_SILENCE = 600  # seconds; longer ones come from damaged time stamps
 
@@ -155,7 +154,7 @@ class SoundReader:
             self.first = self.clock = stamp
             self.glued = 0.0 if self.timed else stamp
         keep, late = self.clock, stamp - self.clock
-        if late > 1e-3 and self.stream.container.format.name in _GAPLESS:
+        if late > 1e-3 and self.stream.container.format.name in ("flac", "ogg"):  # a damaged piece
             found = f"{late:.3f} s of its sound are missing at {self.clock:.3f} s"
             raise MediaError(self.path, found, "sound without gaps, as its own numbers say", BROKEN)
         if late > _JITTER:

@@ -138,6 +138,18 @@ def test_mp3_with_tags_at_its_end(tmp_path, counted, tags):
     assert torch.equal(media.read_audio(path, 44100), plain)
 
 
+def test_mp3s_put_together(tmp_path):
+    path = mp3(tmp_path / "a.mp3", counted=True)
+    once = media.read_audio(path)
+    path.write_bytes(path.read_bytes() * 2)
+    twice = media.read_audio(path)
+    assert len(twice) == pytest.approx(2 * SECONDS * RATE, abs=0.1 * RATE)
+    inner = slice(RATE // 2, 5 * RATE // 2)
+    assert torch.equal(twice[inner], once[inner])
+    differences = [(twice[shift:][inner] - once[inner]).square().mean().sqrt() for shift in range(48000, 49700)]
+    assert min(differences) < 0.02
+
+
 @pytest.mark.parametrize(
     ("name", "video", "audio", "options"),
     [
