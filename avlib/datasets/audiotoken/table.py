@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# isort: off
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,18 +14,8 @@ from ... import cache, clips, media
 from ...errors import AvlibError, CacheError, DatasetError
 from ...workers import describe
 from ..items import each_usable
-from ..sources import (
-    SAMPLE_RATE,
-    SOUND_SUFFIXES,
-    VIDEO_SUFFIXES,
-    FileReader,
-    SceneReader,
-    existing,
-    files_in,
-    is_segments,
-    read_table,
-    segments,
-)
+from ..sources import SAMPLE_RATE, SOUND_SUFFIXES, VIDEO_SUFFIXES, FileReader, SceneReader, existing, files_in
+from ..sources import is_segments, read_table, segments
 
 SIZES = ("small", "large")  # below and above the middle of all sizes
 COLOURS = ("blue", "purple", "pink", "orange", "yellow")  # the nearest of the five on the ramp of hues

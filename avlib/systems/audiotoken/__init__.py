@@ -10,6 +10,7 @@ assembled(checkpoint="BEATs.pt", embedder="embedder.bin", diffusion="stable-diff
 
 from __future__ import annotations
 
+# isort: off
 import argparse
 from collections.abc import Callable
 
@@ -27,19 +28,8 @@ from ...workers import POLICIES
 from .. import Figure, Report, Trained, changed, device_of
 from .model import AudioToken, feature_layers, windows
 from .settings import PUBLISHED, STAGES, Settings, full, tiny
-from .stages import (
-    assembled,
-    build,
-    data,
-    denoising_error,
-    fitted,
-    held_out,
-    judge,
-    stages,
-    step,
-    text_to_image,
-    trained,
-)
+from .stages import assembled, build, data, denoising_error, fitted, held_out, judge, stages, step, text_to_image
+from .stages import trained
 
 TITLE = "AudioToken"
 ROW = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# isort: off
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,13 +12,7 @@ from torch import Tensor, nn
 
 from ...datasets.sources import SAMPLE_RATE
 from ...errors import CheckpointError, ParameterError, TooShortError
-from ...models.audiotoken import (
-    AudioTokenEmbedder,
-    add_lora,
-    lora_parameters,
-    prompt_embeddings,
-    token_width,
-)
+from ...models.audiotoken import AudioTokenEmbedder, add_lora, lora_parameters, prompt_embeddings, token_width
 from ...models.beats import BEATs, Config
 from ...models.text_to_image import TextToImage
 from ...settings import Count, Number, settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# isort: off
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,18 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import training
-from ...datasets.audiotoken import (
-    CLASSES,
-    HELD_OUT,
-    MOST_HELD_OUT,
-    AudioTokenDataset,
-    Batch,
-    Clip,
-    read_clips,
-    scene_clips,
-    select,
-    vocabulary,
-)
+from ...datasets.audiotoken import CLASSES, HELD_OUT, MOST_HELD_OUT, AudioTokenDataset, Batch, Clip, read_clips
+from ...datasets.audiotoken import scene_clips, select, vocabulary
 from ...datasets.items import remembered
 from ...datasets.sources import number_to_hold_out, split
 from ...errors import ParameterError

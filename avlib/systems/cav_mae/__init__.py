@@ -8,6 +8,7 @@ evaluate(model, settings)["R@1 sound -> picture"]
 
 from __future__ import annotations
 
+# isort: off
 import argparse
 
 import torch
@@ -22,27 +23,8 @@ from ...models.cav_mae import OBJECTIVES, CAVMAEClassifier
 from ...models.patches import patchify
 from ...workers import POLICIES
 from .. import Figure, Report, Trained, changed, device_of
-from .stages import (
-    PUBLISHED,
-    Settings,
-    batches,
-    build,
-    classifier,
-    data,
-    fine_tuning_step,
-    fitted,
-    full,
-    galleries,
-    held_out,
-    inputs_of,
-    items_of,
-    means,
-    patch_counts,
-    stages,
-    step,
-    tiny,
-    trained,
-)
+from .stages import PUBLISHED, Settings, batches, build, classifier, data, fine_tuning_step, fitted, full, galleries
+from .stages import held_out, inputs_of, items_of, means, patch_counts, stages, step, tiny, trained
 
 TITLE = "CAV-MAE"
 ROW = 1

@@ -7,21 +7,11 @@ cross_validated(changed(settings, {"k_fold": 5})).table
 Classifier.load(folder).predict(["clip.wav"]).labels
 """
 
+# isort: off
 from ...settings import changed
 from .data import Card, Parts, fitted, parts
-from .evaluation import (
-    assess,
-    calibration,
-    class_figures,
-    cross_validated,
-    describe_sample,
-    evaluate,
-    figures,
-    fold_figures,
-    group_figures,
-    temperature,
-    thresholds,
-)
+from .evaluation import assess, calibration, class_figures, cross_validated, describe_sample, evaluate, figures
+from .evaluation import fold_figures, group_figures, temperature, thresholds
 from .inference import Classifier
 from .learning import augmented, build, contrast_of, loss_weights, plan, sampler_of, step, trained, validation
 from .predicting import Prediction, baseline_predictions, conditions_of, joined, predict, predict_windows

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+# isort: off
 import json
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,20 +17,9 @@ from torch import nn
 from ... import media
 from ...cache import publishing
 from ...clips import speech
-from ...datasets.classification import (
-    ClassificationDataset,
-    Data,
-    Labels,
-    Recording,
-    Splits,
-    filter_words,
-    folds,
-    given_splits,
-    read_recordings,
-    split,
-    splits_of_column,
-    word_list,
-)
+from ...datasets.classification import ClassificationDataset, Data, Labels, Recording, Splits, filter_words, folds
+from ...datasets.classification import given_splits, read_recordings, split, splits_of_column, word_list
+from ...datasets.items import remembered
 from ...datasets.sources import SAMPLE_RATE
 from ...errors import AvlibError, CheckpointError, ParameterError
 from ...models.classifiers import Config, ResolvedConfig
@@ -88,19 +79,16 @@ def parts(settings: Settings, *, progress: bool = True, check: Callable[[Parts],
     result = Parts(**made, labels=labels, words=words, config=config, recordings=recordings, splits=splits, note=note)
     if check and data.on_error == "raise":
         check(result)
-    held = {keys[name]: _HELD.get(keys[name]) or _read_once(made[name], progress) for name in chosen}
-    _HELD.clear()
-    _HELD.update(held)
-    return result._replace(**{name: held[keys[name]] for name in chosen})
+    there = [name for name in chosen if made[name] is not None]
+    return result._replace(
+        **{name: remembered(keys[name], partial(_read_once, made[name], progress)) for name in there}
+    )
 
 
 def again(settings: Settings, *, progress: bool = True) -> Parts:
     """Return the parts of a training without its warnings."""
     with warnings.catch_warnings(action="ignore", category=UserWarning):
         return parts(settings, progress=progress)
-
-
-_HELD: dict[str, ClassificationDataset | None] = {}  # in memory, for the next call
 
 
 def divided(settings: Settings, *, progress: bool = True) -> tuple[list[Recording], Labels, Splits]:
@@ -205,10 +193,10 @@ def _word_condition(wanted: str, chosen: Mapping[str, list[Recording]], labels: 
     return "", f"The model is not conditioned on words{why and ': '}{why}."
 
 
-def _read_once(dataset: ClassificationDataset | None, progress: bool) -> ClassificationDataset | None:
+def _read_once(dataset: ClassificationDataset, progress: bool) -> ClassificationDataset:
     """The data set in memory, if there is room."""
-    if dataset is None or len(dataset) * dataset.samples * 4 > _IN_MEMORY:
-        return dataset and dataset.usable(progress=progress)
+    if len(dataset) * dataset.samples * 4 > _IN_MEMORY:
+        return dataset.usable(progress=progress)
     return dataset.prepared(1 if len(dataset) < _FEW else None, progress)
 
 
