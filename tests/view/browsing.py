@@ -22,12 +22,14 @@ def launched():
 
 
 @contextmanager
-def opened(browser, path, *, allowed=("data:", "file:", "blob:"), **options):
-    """A page of a file. It must not write an error to the console, nor ask for anything outside."""
+def opened(browser, path, *, allowed=("data:", "file:", "blob:"), strict=True, **options):
+    """A page of a file or address. It must not ask for anything outside, nor, if strict, write to the console."""
     context = browser.new_context(**{"viewport": {"width": 1000, "height": 900}} | options)
     page, troubles = context.new_page(), []
-    page.on("console", lambda message: message.type in ("error", "warning") and troubles.append(message.text))
-    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on(
+        "console", lambda message: strict and message.type in ("error", "warning") and troubles.append(message.text)
+    )
+    page.on("pageerror", lambda error: strict and troubles.append(str(error)))
     page.on("request", lambda request: request.url.startswith(allowed) or troubles.append(request.url))
     page.goto(path if isinstance(path, str) else path.as_uri())
     try:
