@@ -1,4 +1,4 @@
-"""The command line: `avlib list`, `run`, `train`, `cache`, and the commands that systems bring."""
+"""The command line: `avlib list`, `run`, `train`, `site`, `cache`, and the commands that systems bring."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         options.numbers, rest = options.numbers + rest, []  # argparse takes numbers in one place only
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    commands = {"list": _list, "run": _run, "train": _train, "cache": _cache, "answers": answers.command}
+    commands = {"list": _list, "run": _run, "train": _train, "site": _site, "cache": _cache, "answers": answers.command}
     if options.command is None:
         parser.print_help()
         return 0
@@ -167,6 +167,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_values(train, "a setting; may be repeated")
     train.add_argument("--data", metavar="PATH", help="a folder of clips, or a table that lists them")
     train.add_argument("--out", metavar="DIR", help="an empty or new folder for the trained model")
+
+    site = commands.add_parser("site", help="turn an executed run into a static site")
+    site.add_argument(
+        "run", nargs="?", metavar="RUN", help="a folder that `run` wrote (default: the newest in outputs/)"
+    )
+    site.add_argument("--out", metavar="DIR", default="site", help="an empty or new folder (default: site)")
 
     store = commands.add_parser("cache", help="show or clear the cache of clips and trained models")
     store.add_argument("--clear", action="store_true", help="remove everything in it")
@@ -299,6 +305,13 @@ def _run(options: argparse.Namespace) -> int:
     _print_table(results)
     print(f"\n{report.write_report(folder, results, facts)}")
     return {PASSED: 0, FAILED: 1, INTERRUPTED: 130}[facts["state"]]
+
+
+def _site(options: argparse.Namespace) -> int:
+    from .workbook import site
+
+    print(site.build(Path(options.run) if options.run else site.newest(), _empty_folder(options.out)))
+    return 0
 
 
 def _train(options: argparse.Namespace) -> int:

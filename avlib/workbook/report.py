@@ -19,6 +19,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -41,10 +42,13 @@ _SIGNS = {PASSED: "✓", FAILED: "✗", INTERRUPTED: "✗", NOT_RUN: "–", "not
 _SHOWN = ("text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain")
 
 
-def write_page(executed, result: Result, neighbours: list[Notebook]) -> Path:
+def write_page(executed, result: Result, neighbours: list[Notebook], away: Mapping[str, str] | None = None) -> Path:
     """Write an executed notebook (of nbformat) as a page beside it; return its path.
 
     Links to `neighbours`, the notebooks of this run, lead to their pages; there are none for a single page.
+
+    Args:
+        away: addresses for links to other files, by their names, on a site; notebooks that it lacks lead home.
     """
     page, source = Path(result.output).with_suffix(".html"), Path(result.notebook)
     paths = [notebook.path for notebook in neighbours]
@@ -59,11 +63,12 @@ def write_page(executed, result: Result, neighbours: list[Notebook]) -> Path:
         cell.update({"outputs": outputs} if cell.cell_type == "code" else {})
     body, _ = _Exporter().from_notebook_node(shown, {"metadata": {"path": str(source.parent)}})
     text = (
-        _templates()
+        templates()
         .get_template("page.html.j2")
         .render(
             result=result,
             body=Markup(body),  # noqa: S704  nbconvert escapes, and the page's policy forbids scripts
+            contents=headings(body),
             highlighting=Markup(_highlighting()),  # noqa: S704  of pygments
             numbered=bool(paths),
             before=stems[place - 1] if paths else None,
@@ -73,11 +78,29 @@ def write_page(executed, result: Result, neighbours: list[Notebook]) -> Path:
 
     def relink(match: re.Match[str]) -> str:
         target = Path(os.path.normpath(source.parent / unquote(html.unescape(match[1]))))
-        away = f"{target.stem}.html" if target in paths else Path(os.path.relpath(target, page.parent)).as_posix()
-        return f'href="{html.escape(quote(away))}{match[2] or ""}"'
+        if target in paths:
+            to = f"{target.stem}.html"
+        elif away is not None:
+            to = away.get(target.name, "index.html")
+        else:
+            to = Path(os.path.relpath(target, page.parent)).as_posix()
+        return f'href="{html.escape(quote(to))}{match[2] or ""}"'
 
     write(page, re.sub(r'href="([^":#?]+\.(?:ipynb|md))(#[^"]*)?"', relink, text))
     return page
+
+
+def headings(markup: str) -> list[tuple[int, str, str]]:
+    """Return level, anchor and text of the headings in HTML."""
+    found = re.findall(r'<h([1-3])[^>]*? id="([^"]+)"[^>]*>(.*?)(?:<a class="anchor-link"|</h\1>)', markup, re.DOTALL)
+    return [
+        (int(level), html.unescape(anchor), html.unescape(re.sub("<[^>]*>", "", text))) for level, anchor, text in found
+    ]
+
+
+def markdown(source: str, **how) -> str:
+    """Return Markdown as HTML with nothing from elsewhere."""
+    return MarkdownWithMath(renderer=_Renderer(escape=False, **how)).render(source)
 
 
 def write_report(folder: Path, results: list[Result], facts: dict[str, object]) -> Path:
@@ -90,7 +113,7 @@ def write_report(folder: Path, results: list[Result], facts: dict[str, object]) 
     figures = [figure for notebook in notebooks for figure in notebook.pop("measured")]
     for name, content in (("run", facts | {"notebooks": notebooks}), ("claims", claims), ("measured", figures)):
         write(folder / f"{name}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    write(folder / "index.html", _index(results, facts))
+    write(folder / "index.html", index(results, facts))
     return folder / "index.html"
 
 
@@ -163,12 +186,12 @@ class _Exporter(HTMLExporter):
     def markdown2html(self, context, source: str) -> str:
         attachments = context.get("cell", {}).get("attachments", {})
         path = context["resources"]["metadata"]["path"]
-        renderer = _Renderer(escape=False, attachments=attachments, embed_images=True, path=path)
-        return MarkdownWithMath(renderer=renderer).render(source)
+        return markdown(source, attachments=attachments, embed_images=True, path=path)
 
 
 @functools.cache
-def _templates() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
+    """Return the templates of pages, which escape what they are given."""
     loader = jinja2.PackageLoader(__package__)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["inline"] = lambda text: Markup(inline(text))  # noqa: S704  it escapes
@@ -210,12 +233,13 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
-def _index(results: list[Result], facts: dict[str, object]) -> str:
+def index(results: list[Result], facts: dict[str, object]) -> str:
+    """Return a page with the state, the claims and the figures of a run."""
     slots = table()
     known = {slot.number for slot in slots.slots}
     counts = Counter(result.state for result in results)
     return (
-        _templates()
+        templates()
         .get_template("index.html.j2")
         .render(
             facts=facts,
