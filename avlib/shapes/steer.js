@@ -69,6 +69,10 @@ const draw = () => {
   const broken = data.needs.filter(need => !holds(need));
   read.classList.toggle("av-bad", broken.length > 0);
   read.textContent = broken.length ? `Broken: ${broken.map(need => need[3]).join("; ")}.` : data.needs.length ? `Valid when ${data.needs.map(need => need[3]).join("; ")}.` : "Valid at every size.";
+  if (!broken.length && data.tree.some(([, shape]) => shape.some(place => place !== null && at(place) < 1))) {
+    read.classList.add("av-bad");
+    read.textContent = "Too short: an output would have no values.";
+  }
   const near = broken.length ? nearest(changed) : null;
   go.hidden = near === null;
   if (near !== null) {

@@ -58,6 +58,15 @@ def test_a_broken_requirement_turns_red_and_names_the_nearest_size(browser, tmp_
         assert read.inner_text().startswith("Valid") and "(2, 11, 8)" in page.locator(".av-tree").inner_text()
 
 
+def test_a_size_that_leaves_nothing_is_said(browser, tmp_path):
+    made = shapes.trace(nn.MaxPool1d(4, 2), torch.zeros(1, 16), dims={0: "1 T"})  # (T - 4)//2 + 1
+    with opened(browser, written(tmp_path, made.steer())) as page:
+        move(page, "T", 4)
+        assert "av-bad" not in page.locator(".av-read").get_attribute("class")
+        move(page, "T", 3)
+        assert page.locator(".av-read").inner_text() == "Too short: an output would have no values."
+
+
 def test_totals_are_those_of_the_trace(unchecked):
     made = traced()
     other = made.at(B=5, T=320)
