@@ -57,7 +57,11 @@ def build(run: Path, out: Path) -> Path:
     write(out / "report.html", index(results, facts))
     answers = folder() / "answers.md"
     if answers.is_file():
-        body = re.sub(r'href="[^"]*?([^/"]+)\.ipynb', r'href="\1.html', markdown(answers.read_text(encoding="utf-8")))
+        there = "|".join(re.escape(notebook.name) for notebook in notebooks)
+        text = re.sub(rf"\(\S*?({there})\.ipynb", r"(\1.html", answers.read_text(encoding="utf-8"))
+        body = markdown(
+            re.sub(r"\[([^]]+)\]\([^)]+\.(?:ipynb|yaml)[^)]*\)", r"\1", text)
+        )  # no link to what is not there
         _write(out / "answers.html", "text.html.j2", title="Answers to the notes", body=Markup(body))  # noqa: S704  ours
     script = (resources.files(__package__) / "templates/search.js").read_text(encoding="utf-8")
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
