@@ -255,6 +255,11 @@ class Derivation:
             if broken is not None and broken.error is not None:
                 kept.append(need)
                 self._require(need.text, (guard.file, guard.line), broken)
+        for name, step in self.probes.multiples.items():  # formulas were reduced for them
+            between = {**self.sizes, name: self.sizes[name] + step // 2}
+            run = self.probes.at(between) if all(need.holds(between) for need in kept) else None
+            if run is not None and run.raised_at is not None:
+                self._require(f"{name} % {step} == 0", run.raised_at, run)
         texts = " ".join(need.text for need in kept)
         for name, run in self.probes.fixed.items():
             if f"{name} ==" not in texts and run.raised_at is not None:

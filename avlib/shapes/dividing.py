@@ -158,3 +158,25 @@ def _polynomial_least(terms: Mapping[tuple, int]) -> int | None:
                 shifted[key] = shifted.get(key, 0) + factor * low
     constant = shifted.pop((), 0)
     return constant if all(factor >= 0 for factor in shifted.values()) else None
+
+
+def reduced(formula: Any, steps: Mapping[str, int]) -> Any:
+    """Return the shorter form of a formula for sizes that are multiples: `8*(H//8)` is H where H is one of 8."""
+    for name, step in steps.items():
+        if name not in formula.names or all(isinstance(atom, str) for atom in formula._atoms):
+            continue
+        unit, size = formula.of_atom(f"{name}/{step}"), formula.of_atom(name)
+        (key,) = unit._atoms
+        total = formula.of_terms({})
+        for atoms, factor in formula.substitute(**{name: step * unit}).terms.items():
+            term = formula.of_terms({(): 1})
+            for atom in atoms:
+                if atom == key:  # 4*(H//8) is H//2
+                    shared = math.gcd(factor, step)
+                    factor, part = factor // shared, size // (step // shared)
+                else:
+                    part = formula.of_atom(atom).substitute(**{key: size // step})
+                term = term * part
+            total = total + factor * term
+        formula = total if len(total._key) < len(formula._key) else formula
+    return formula

@@ -29,6 +29,8 @@ SLOW = 1.0  # seconds; a run that would take longer is left out
 LEAP = 128  # the largest factor by which a size may exceed all sizes before it
 MOST_GUARDS = 12  # comparisons of a model that are also tried with the other answer
 MOST_TRIED = 5000  # consecutive sizes among which one may meet a condition, such as a multiple of 8
+POWERS = (2, 4, 8, 16, 32, 64)  # steps that show a multiple, since all smaller ones failed
+LATE = "The run with symbols took too long: formulas of its later sizes are fitted to runs, or unknown."
 FEW = 41  # the most steps of a name that adds rows: a loop over it is as long
 
 Overrides = Mapping[tuple, Mapping[tuple[str, int], Formula]]  # of rows: by path and axis of an output
@@ -201,7 +203,7 @@ class Probes:
     def find_steps(self) -> None:
         start = self.at(self.sizes)
         for name, size in self.sizes.items():
-            for step in (1, 2, 4, 8, 16, 32, 64, size):
+            for step in (1, *POWERS, size):
                 run = self.at({**self.sizes, name: size + step})
                 if run is not None and run.error is None:
                     self.steps[name] = step
@@ -236,6 +238,11 @@ class Probes:
         if few is not None and more is not None and len(few.events) == len(more.events):
             self._grows.clear()  # rows differ only at the size that the model was built for
         self._answer_otherwise()
+
+    @property
+    def multiples(self) -> dict[str, int]:
+        """The numbers of which names must be multiples, as far as sizes between failed."""
+        return {name: step for name, step in self.steps.items() if step in POWERS and self.sizes[name] % step == 0}
 
     def relations(self) -> Iterator[tuple[Guard, Relation]]:
         """Yield the guards that are relations of named sizes alone."""
@@ -273,7 +280,7 @@ class Probes:
         Returns the run, and whether another would find more: it replaces `int` and such where this one met them.
         """
         world = self.model.enter_fake()
-        world.env.begin()
+        world.env.begin(self.multiples)
         symbols = {name: world.env.symbol(name, hint) for name, hint in self._generic().items()}
         counts: collections.Counter[tuple] = collections.Counter()
 
@@ -284,6 +291,8 @@ class Probes:
         with _shims(self._scopes.values()):
             run = self.model.at(symbols, replace=replace)
         self.guards = list(world.env.assumed)
+        if world.env.late and LATE not in self.notes:
+            self.notes.append(LATE)
         places = [(guard.file, guard.line, guard.scope) for guard in self.guards]
         if run.error is not None and (part := raising(run.error.__traceback__)) is not None:
             places.append((part.tb_frame.f_code.co_filename, part.tb_lineno, part.tb_frame.f_globals))

@@ -26,6 +26,7 @@ from torch.overrides import TorchFunctionMode
 from . import fake
 from .measuring import Work, no_work, statistics_of, work_of
 from .rows import Source
+from .shortcuts import shortcut
 
 Place = tuple[str, int] | None  # file and line
 
@@ -236,7 +237,7 @@ class Recorder:
         if self.world is not None:
             with fake.unseen():
                 do, given, named = self.world.scalars.prepared(function, name, args, kwargs)
-                do = fake.recurrent(name, args) or do
+                do = fake.recurrent(name, args) or shortcut(name, args, kwargs) or do
         try:
             with self.world.doing(name) if self.world is not None else _nothing:
                 output = do(*given, **named)

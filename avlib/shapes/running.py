@@ -242,6 +242,8 @@ class Model:
         self.fn, self.inputs, self.builder = fn, inputs, builder
         self.modules = modules_of(fn, inputs.args, inputs.kwargs) if fn is not None else {}
         self.fake: Fake | None = None
+        self.given: Run | None = None
+        self.without_grad = True  # further runs need no gradients, which take time
         self.known: list[nn.Module] = [part for module in self.modules.values() for part in module.modules()]
 
     @property
@@ -263,7 +265,8 @@ class Model:
         return self.fake
 
     def as_given(self, stats: bool, timed: bool) -> Run:
-        return self._recorded(self.inputs.args, self.inputs.kwargs, Recorder(self.modules, stats, timed))
+        self.given = self._recorded(self.inputs.args, self.inputs.kwargs, Recorder(self.modules, stats, timed))
+        return self.given
 
     def at(
         self,
@@ -277,8 +280,13 @@ class Model:
         fake = None if real else self.enter_fake()
         with preserved(self.known, values=real):
             args, kwargs = self.inputs.made(sizes, (revalued if other_values else resized) if real else fake.like)
-            with nullcontext() if real else fake.running(symbolic):
-                return self._recorded(args, kwargs, Recorder(self.modules, replace=replace, world=fake))
+            quiet = self.without_grad and torch.is_grad_enabled() and not real
+            with nullcontext() if real else fake.running(symbolic), torch.no_grad() if quiet else nullcontext():
+                run = self._recorded(args, kwargs, Recorder(self.modules, replace=replace, world=fake))
+        if quiet and self.given is not None and sizes == self.inputs.sizes and run.keys != self.given.keys:
+            self.without_grad = False  # it takes another path, or fails
+            return self.at(sizes, real, replace, other_values)
+        return run
 
     def _recorded(self, args: tuple, kwargs: Mapping[str, Any], recorder: Recorder) -> Run:
         run = Run(recorder.events)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -23,10 +24,12 @@ from torch.fx.experimental.symbolic_shapes import (
 )
 
 from ..errors import ParameterError
+from .dividing import reduced
 from .formula import Formula
 from .notation import Real
 
 SEVERAL = 7  # the value assumed for a number that depends on data
+BUDGET = 5.0  # seconds of a run; sizes that are made later have no formula from it
 MOST = 1500  # letters of a formula; longer ones are not followed
 _OPPOSITE = {"==": "!=", "!=": "==", "<=": ">", ">": "<=", ">=": "<", "<": ">="}
 _SIGNS = {"eq": "==", "ne": "!=", "le": "<=", "lt": "<", "ge": ">=", "gt": ">"}
@@ -81,11 +84,12 @@ class Env(ShapeEnv):
         self.user_frame = user_frame
         self.mode: Any = None  # the mode of fake tensors that it belongs to
         self.deciding = False  # a tensor is being converted to a truth value
-        self.results: dict[tuple, Any] = {}  # of operations, by method and operands
-        self.begin()
+        self.begin({})
 
-    def begin(self) -> None:
-        """Forget what an earlier run assumed."""
+    def begin(self, steps: Mapping[str, int]) -> None:
+        """Forget what an earlier run assumed; the sizes of names are multiples of `steps`."""
+        self.steps, self.until, self.late = steps, time.process_time() + BUDGET, False
+        self.results: dict[tuple, Any] = {}  # of operations, by method and operands
         self.assumed: list[Guard] = []
         self.answered: set[tuple] = set()
         self.symbols: dict[Any, sympy.Symbol] = {}  # opaque ones, by formula
@@ -286,7 +290,11 @@ def _operation(method: str, operate: Callable) -> Callable:
             key = (method, *(node.what._key for node in nodes))
         what = env.results.get(key) if key is not None else None
         if what is None:
-            what = env.results[key] = _made(method, nodes)
+            env.late = env.late or time.process_time() > env.until
+            what = None if env.late else _made(method, nodes)
+            if env.steps and isinstance(what, Formula) and method != "mod":  # the model asks whether a rest is 0
+                what = reduced(what, env.steps)
+            env.results[key] = what
         return Node(env, value, what, all(node.backed for node in nodes))
 
     return apply

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from avlib.errors import ParameterError
+from avlib.shapes.dividing import reduced
 from avlib.shapes.formula import Formula, Window, sizes
 from avlib.shapes.symbols import Env
 
@@ -250,3 +251,22 @@ def test_reductions_change_no_value():
                 assert right >= formula.least, f"{text} -> {formula} at {T=}, {U=}"
                 bounded += 1
     assert compared > 5000 and bounded > 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("3*(H//(H//8))*(W//(W//8))", "192"),
+        ("8*(H//8)", "H"),
+        ("((H - 1)//4 + 1)*2", "H//2"),
+        ("B*(H//16)*(W//16)", "B*(H//16)*(W//16)"),
+        ("(H//8)*(W//8)*64", "H*W"),
+        ("(H//8 + 3)//4", "(H - 8)//32 + 1"),
+    ],
+)
+def test_reduced_for_multiples(text, short):
+    formula = reduced(Formula(text), {"H": 8, "W": 8})
+    assert str(formula) == short
+    for H, W in ((8, 16), (24, 8), (40, 56), (264, 1016)):
+        right = eval(compile(ast.parse(text, mode="eval"), "text", "eval"), {"H": H, "W": W, "B": 3})
+        assert formula.value({"H": H, "W": W, "B": 3}) == right
