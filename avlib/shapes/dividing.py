@@ -171,9 +171,8 @@ def reduced(formula: Any, steps: Mapping[str, int]) -> Any:
         for atoms, factor in formula.substitute(**{name: step * unit}).terms.items():
             term = formula.of_terms({(): 1})
             for atom in atoms:
-                if atom == key:  # 4*(H//8) is H//2
-                    shared = math.gcd(factor, step)
-                    factor, part = factor // shared, size // (step // shared)
+                if atom == key and factor % step == 0:
+                    factor, part = factor // step, size
                 else:
                     part = formula.of_atom(atom).substitute(**{key: size // step})
                 term = term * part

@@ -237,7 +237,8 @@ class Recorder:
         if self.world is not None:
             with fake.unseen():
                 do, given, named = self.world.scalars.prepared(function, name, args, kwargs)
-                do = fake.recurrent(name, args) or shortcut(name, args, kwargs) or do
+                if do is function:
+                    do = fake.recurrent(name, args) or shortcut(name, args, kwargs) or do
         try:
             with self.world.doing(name) if self.world is not None else _nothing:
                 output = do(*given, **named)
