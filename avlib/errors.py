@@ -129,6 +129,14 @@ def shown(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:150]} ... {text[-45:]}"
 
 
+def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return an object of JSON as a table, for `object_pairs_hook`; raise ValueError for a name that comes twice."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError(f"a name comes twice in {shown([name for name, _ in pairs])}")
+    return table
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message, or the name of its class."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import zip_longest
@@ -19,7 +21,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from .. import clips, features, media
-from ..errors import AvlibError, DatasetError, MediaError, ParameterError
+from ..errors import AvlibError, DatasetError, MediaError, ParameterError, shown
 
 SAMPLE_RATE = features.SAMPLE_RATE  # every sound is brought to it
 SCENE_RATE = 25.0  # pictures in a second of a built-in scene, as `clips.render` writes them
@@ -197,7 +199,7 @@ def _mixed(channels: int, channel: int | None) -> str:
 def existing(path: str | Path) -> Path:
     """Return a path that exists, or raise DatasetError."""
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for a name that is too long
         advice = "Check the name and the folder from which it is given."
         raise DatasetError(path, "no such file or folder", advice=advice)
     return path
@@ -215,6 +217,24 @@ def files_in(folder: Path, suffixes: set[str]) -> Iterator[tuple[Path, str]]:
             yield path, parts[0] if len(parts) > 1 else ""
 
 
+def read_text(path: str | Path, form: str = "text") -> str:
+    r"""Return the text of a file in UTF-8, with \n at its ends of lines; refuse what is no text.
+
+    Args:
+        form: what is expected, for messages.
+    """
+    try:
+        text = existing(path).read_text(encoding="utf-8-sig")
+        if strange := _NO_TEXT.search(text):
+            raise ValueError(f"it holds the control character {strange[0]!r}")
+    except OSError as error:
+        raise DatasetError(path, error.strerror or "cannot be read", form) from error
+    except ValueError as error:
+        raise DatasetError(path, f"is no text ({error})", form, "Save it in UTF-8.") from error
+    return text
+
+
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _DECIMAL = re.compile(r"^([+-]?\d*),(\d+)$")
 
 
@@ -230,16 +250,11 @@ def read_table(path: Path, form: str = "a table in UTF-8 (.csv)") -> tuple[list[
     Raises:
         DatasetError: no text in UTF-8, no header, a column that comes twice, or a row with more cells.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = next(filter(str.strip, file), "")
-            separator = max(",;\t", key=header.count)
-            file.seek(0)
-            reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
-            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        found = "is no text, and " * isinstance(error, UnicodeError) + f"cannot be read as a table ({error})"
-        raise DatasetError(path, found, form, "Save it as CSV in UTF-8.") from error
+    text = read_text(path, form)
+    separator = max(",;\t", key=text.strip().partition("\n")[0].count)
+    lines = [
+        (line, [cell.strip() for cell in cells]) for line, cells in _rows(path, io.StringIO(text), form, separator)
+    ]
     if not lines:
         raise DatasetError(path, "nothing in it", f"{form}, with a header and a row for each clip")
     (_, columns), *rows = lines
@@ -255,14 +270,27 @@ def read_table(path: Path, form: str = "a table in UTF-8 (.csv)") -> tuple[list[
     return columns, [(line, dict(zip_longest(columns, cells, fillvalue=""))) for line, cells in rows]
 
 
+def _rows(path: Path, text: Iterable[str], form: str, separator: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """The lines with anything in their cells, by number."""
+    reader = csv.reader(text, delimiter=separator, skipinitialspace=True, strict=True)
+    try:
+        yield from ((reader.line_num, cells) for cells in reader if any(cells))
+    except csv.Error as error:
+        found = f"cannot be read as a table ({error})"
+        raise DatasetError(
+            f"{path}, line {reader.line_num}", found, form, "Look for a quote that is not closed."
+        ) from error
+
+
 def is_segments(path: Path) -> bool:
     """Return whether a file is a list of AudioSet or VGGSound: four columns, the second a number, and no header."""
     if path.suffix.lower() != ".csv":
         return False
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = csv.reader((line for line in file if not line.startswith("# ")), skipinitialspace=True)
-        first = next(lines, [])
-    return len(first) == 4 and re.fullmatch(r"\d+(\.\d+)?", first[1]) is not None
+    first = next((line for line in read_text(path).split("\n") if line and not line.startswith("# ")), "").split(",")
+    return len(first) >= 4 and _SECONDS.fullmatch(first[1].strip()) is not None
+
+
+_SECONDS = re.compile(r"[0-9]{1,7}(\.[0-9]+)?")
 
 
 def segments(path: Path) -> Iterator[tuple[str, float, str, str]]:
@@ -271,15 +299,12 @@ def segments(path: Path) -> Iterator[tuple[str, float, str, str]]:
     Raises:
         DatasetError: no such file, or a line in another form.
     """
-    with existing(path).open(newline="", encoding="utf-8-sig") as file:
-        for row in csv.reader(file, skipinitialspace=True):
-            if row and not row[0].startswith("# "):
-                try:
-                    name, start, third, fourth = row
-                    yield name, float(start), third, fourth
-                except ValueError as error:
-                    expected = "four columns, the second a number of seconds"
-                    raise DatasetError(path, f"the line {','.join(row)!r}", expected) from error
+    expected = "four columns, the second a number of seconds"
+    lines = ("\n" if line.startswith("# ") else line for line in io.StringIO(read_text(path)))
+    for line, row in _rows(path, lines, expected):
+        if len(row) != 4 or not _SECONDS.fullmatch(row[1]):
+            raise DatasetError(f"{path}, line {line}", shown(",".join(row)), expected)
+        yield row[0], float(row[1]), row[2], row[3]
 
 
 def narrow_bands(files: Sequence[Path], highest: float = SAMPLE_RATE / 2) -> str:

@@ -118,6 +118,8 @@ def read_sources(data: str, only: Sequence[str] = ()) -> list[Source]:
         columns, rows = read_table(path)
         if not rows or not {"path", "singer"} <= set(columns):
             raise DatasetError(path, f"{len(rows)} rows, of columns {', '.join(columns)}", "path and singer")
+        if lines := [line for line, row in rows if not (row["path"] and row["singer"])]:
+            raise DatasetError(f"{path}, line {lines[0]}", "no path or no singer", "both in each row")
         found = [Source(path.parent / row["path"], row["singer"]) for _, row in rows]
     else:
         found = [Source(path, path.stem)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -34,12 +34,12 @@ def check_boxes(boxes: Any, count: int | None = None, subject: object = "boxes")
 
 def _edges(box: Any, subject: str) -> Box:
     try:
-        edges = () if isinstance(box, str | Mapping) else tuple(map(float, box))
-    except (TypeError, ValueError, OverflowError):
-        edges = ()
-    if len(edges) != 4 or not all(map(math.isfinite, edges)):
+        edges = np.asarray(box)
+    except (TypeError, ValueError):  # of other lengths, or on another device
+        edges = np.empty(0)
+    if edges.shape != (4,) or edges.dtype.kind not in "iuf" or not np.isfinite(edges).all():
         raise ParameterError(subject, f"{box!r}"[:80], "four finite numbers x1, y1, x2, y2, or None")
-    return edges
+    return tuple(map(float, edges))
 
 
 def face_places(boxes: Sequence, height: int, width: int, missing: str = "keep") -> list[Place | None]:

@@ -80,7 +80,7 @@ def test_lists_of_audioset_and_vggsound(tmp_path):
     assert (first.path, first.labels) == (tmp_path / "KlsG1EnBEjc_000361.mp4", ("dog barking, far",))
     assert (first.split, second.split) == ("test", "train")
     vggsound.write_text("KlsG1EnBEjc,5,bell,test\nKlsG1EnBEjc,late,bell,test\n")
-    with pytest.raises(DatasetError, match=r"the line 'KlsG1EnBEjc,late,bell,test'; expected four columns"):
+    with pytest.raises(DatasetError, match=r"line 2: 'KlsG1EnBEjc,late,bell,test'; expected four columns"):
         cav_mae.read_items(vggsound)
     with pytest.raises(DatasetError, match=r"first line is 'one,2'.*AudioSet"):
         vggsound.write_text("one,2\n")

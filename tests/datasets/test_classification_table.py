@@ -185,7 +185,7 @@ def test_a_clip_that_is_listed_twice_is_refused(tmp_path, again):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("path,label\na.wav,정상\n".encode("cp949"), "cannot be read as a table.*UTF-8"),
+        ("path,label\na.wav,정상\n".encode("cp949"), "is no text.*Save it in UTF-8"),
         (b'path,label\n"a.wav,x\n', "cannot be read as a table"),
         (b"", "nothing in it"),
         (b"path,label\n\n", "nothing in it"),

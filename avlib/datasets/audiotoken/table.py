@@ -15,7 +15,7 @@ from ...errors import AvlibError, CacheError, DatasetError
 from ...workers import describe
 from ..items import each_usable
 from ..sources import SAMPLE_RATE, SOUND_SUFFIXES, VIDEO_SUFFIXES, FileReader, SceneReader, existing, files_in
-from ..sources import is_segments, read_table, segments
+from ..sources import is_segments, read_table, read_text, segments
 
 SIZES = ("small", "large")  # below and above the middle of all sizes
 COLOURS = ("blue", "purple", "pink", "orange", "yellow")  # the nearest of the five on the ramp of hues
@@ -262,14 +262,12 @@ def _with_labels(found: list[Clip], path: Path) -> list[Clip]:
 
 def _names_in(path: str | Path) -> set[str]:
     path = existing(path)
-    content = path.read_bytes()
     advice = "Write the ids to a text file, one in each line; a pickle is not opened, since it can run any program."
-    if path.suffix.lower() in (".pkl", ".pickle") or content.startswith(b"\x80"):
+    with path.open("rb") as file:
+        beginning = file.read(16)
+    if path.suffix.lower() in (".pkl", ".pickle") or beginning.startswith((b"\x80", b"(lp", b"(dp", b"c__")):
         raise DatasetError(path, "is a pickled list", "plain text", advice)
-    try:
-        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise DatasetError(path, "is no text", "one id in each line, in UTF-8") from error
+    lines = [line.strip() for line in read_text(path, "one id in each line, in UTF-8").split("\n")]
     return {line for line in lines if line and not line.startswith("#")}
 
 

@@ -20,11 +20,11 @@ from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
 from ... import clips, media
-from ...errors import DatasetError, MediaError, TooShortError
+from ...errors import DatasetError, MediaError, TooShortError, shown, unique
 from ...features import cav_mae_frame_indices, crop_pictures, frame_geometry
 from ...settings import Count, Natural, settings
 from ..sources import SAMPLE_RATE, VIDEO_SUFFIXES, FileReader, SceneReader, existing, files_in, is_segments, read_table
-from ..sources import segments
+from ..sources import read_text, segments
 
 _HEADER = ["index", "mid", "display_name"]
 
@@ -182,18 +182,13 @@ def read_items(path: str | Path, folder: str | Path = "") -> list[Item]:
     """
     path = existing(path)
     base = Path(folder) if folder else path.parent
-    try:
-        if path.is_dir():
-            found = files_in(path, VIDEO_SUFFIXES)
-            items = [ClipItem((label,) if label else (), clip) for clip, label in found]
-        elif is_segments(path):
-            items = list(_segment_items(path, base))
-        else:
-            readers: dict[str, Callable] = {".csv": _csv_items, ".json": _json_items}
-            items = list(readers.get(path.suffix.lower(), _list_items)(path, base))
-    except UnicodeDecodeError as error:
-        expected = "a folder, a .csv or .json table, or a list of paths in UTF-8"
-        raise DatasetError(path, "is no text", expected, "A single clip is given by a list of one line.") from error
+    if path.is_dir():
+        items = [ClipItem((label,) if label else (), clip) for clip, label in files_in(path, VIDEO_SUFFIXES)]
+    elif is_segments(path):
+        items = list(_segment_items(path, base))
+    else:
+        readers: dict[str, Callable] = {".csv": _csv_items, ".json": _json_items}
+        items = list(readers.get(path.suffix.lower(), _list_items)(path, base))
     if not items:
         expected = f"clips ({', '.join(sorted(VIDEO_SUFFIXES))})" if path.is_dir() else "at least one entry"
         raise DatasetError(path, "nothing in it", expected)
@@ -225,24 +220,28 @@ def _csv_items(path: Path, base: Path) -> Iterator[Item]:
 def _json_items(path: Path, base: Path) -> Iterator[Item]:
     expected = '{"data": [{"video_id", "wav", "video_path", "labels"}]}'
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["data"]
+        entries = json.loads(read_text(path, expected), object_pairs_hook=unique)["data"]
+        if not isinstance(entries, list):
+            raise TypeError(f"data is {shown(entries)}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DatasetError(path, "is not in the published form", expected) from error
+        raise DatasetError(path, f"is not in the published form ({error})", expected) from error
     for number, entry in enumerate(entries):
+        where = f"{path}, entry {number}"
         try:
             name, wav, pictures, mids = (entry[key] for key in ("video_id", "wav", "video_path", "labels"))
-            yield ExtractedItem(_mids(mids), name, base / wav, base / pictures, split=entry.get("split", ""))
+            split = entry.get("split", "")
         except KeyError as error:
-            raise DatasetError(f"{path}, entry {number}", f"lacks {error}", expected) from error
+            raise DatasetError(where, f"lacks {error}", expected) from error
         except (TypeError, AttributeError) as error:
-            raise DatasetError(
-                f"{path}, entry {number}", f"not all of its values are text: {entry}", expected
-            ) from error
+            raise DatasetError(where, f"is {shown(entry)}", expected) from error
+        if not all(isinstance(each, str) for each in (name, wav, pictures, mids, split)) or not (wav and pictures):
+            raise DatasetError(where, f"not all of its values are text: {shown(entry)}", expected)
+        yield ExtractedItem(_mids(mids), name, base / wav, base / pictures, split=split)
 
 
 def _list_items(path: Path, base: Path) -> Iterator[Item]:
-    lines = path.read_text(encoding="utf-8-sig").split("\n")
-    return (ClipItem((), base / line.removesuffix("\r")) for line in lines if line.strip())
+    form = "a folder, a .csv or .json table, or a list of paths in UTF-8, also of a single clip"
+    return (ClipItem((), base / line) for line in read_text(path, form).split("\n") if line.strip())
 
 
 def _mids(joined: str) -> tuple[str, ...]:
@@ -272,6 +271,8 @@ class LabelTable:
         if None in ordered:
             raise DatasetError(path, "its indices have gaps or come twice", f"each of 0 to {len(ordered) - 1} once")
         table = cls(tuple(row["mid"] for row in ordered), tuple(row["display_name"] for row in ordered))
+        if not rows or not all(table.mids + table.names):
+            raise DatasetError(path, "a class without mid or name, or no class at all", "all three in each line")
         if len(set(table.mids)) < len(table):
             raise DatasetError(path, f"the mid {Counter(table.mids).most_common(1)[0][0]!r} comes twice")
         return table

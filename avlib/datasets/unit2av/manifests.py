@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ... import checkpoints
 from ...cache import publishing
-from ...errors import AvlibError, CheckpointError, DatasetError
+from ...errors import AvlibError, CheckpointError, DatasetError, shown
 from ...features import check_units
-from ..sources import existing
+from ..sources import existing, read_text
 
 _INLINE = ("cpc_km100", "vqvae256", "hubert", "codes")  # published names of units in the line itself; the first counts
 _FORM = '{"audio": path, "unit_path": path} as JSON or as a Python literal'
@@ -55,7 +55,7 @@ def read_units(path: str | Path, unit_offset: int = 0, num_embeddings: int | Non
     """
     path = existing(path)
     if path.suffix.lower() not in _SUFFIXES:
-        return UnitFile(parse_units(_text_of(path), path, unit_offset, num_embeddings))
+        return UnitFile(parse_units(read_text(path), path, unit_offset, num_embeddings))
     expected = 'whole numbers as a tensor (n,) or (1, n), or a table with it under "code"'
     try:
         content = checkpoints.contents(path)
@@ -74,13 +74,6 @@ def read_units(path: str | Path, unit_offset: int = 0, num_embeddings: int | Non
     if not isinstance(speaker, Tensor) or speaker.numel() != max(speaker.shape, default=0):
         raise DatasetError(path, "a speaker that is no vector", "one vector, (256,) or (1, 1, 256)")
     return UnitFile(units, speaker.flatten().float())
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(path, f"cannot be read ({error})", "text") from error
 
 
 def parse_units(text: str, source: object = "units", unit_offset: int = 0, num_embeddings: int | None = None) -> Units:
@@ -179,7 +172,7 @@ def read_manifest(path: str | Path, root: str | Path | None = None) -> list[Pair
     path = existing(path)
     base = Path(root).resolve() if root is not None else path.parent.resolve()
     pairs = []
-    for number, line in enumerate(_text_of(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         name = f"{path} line {number}"
@@ -188,7 +181,10 @@ def read_manifest(path: str | Path, root: str | Path | None = None) -> list[Pair
         text = next((table[key] for key in _INLINE if key in table), "")
         if not isinstance(audio, str) or not isinstance(units or text, str) or not (audio and (units or text)):
             raise DatasetError(name, f"the names {', '.join(map(str, table)) or 'none'}", _FORM)
-        found = [(base / each).resolve() for each in (audio, units) if each]
+        try:
+            found = [(base / each).resolve() for each in (audio, units) if each]
+        except (OSError, ValueError) as error:  # a name that no file can have
+            raise DatasetError(name, f"{error}: {shown(line)}", _FORM) from error
         for each in found if root is not None else ():
             if not each.is_relative_to(base):
                 raise DatasetError(name, f"{each}", f"a path below {base}", "It was refused.")
