@@ -57,8 +57,8 @@ def lab(browser, tmp_path_factory):
             assert process.poll() is None and time.monotonic() < due, "Lab does not start"
             time.sleep(0.2)
     yield address
-    process.terminate()
-    process.wait(10)
+    process.kill()  # nothing of it is needed any more
+    process.wait()
 
 
 def test_a_trusted_notebook_is_alive_without_a_kernel(browser, lab):

@@ -161,6 +161,8 @@ def test_our_pages_run_our_scripts_and_no_others(browser, tmp_path):
     page = context.new_page()
     page.goto(page_of.as_uri())
     box = page.locator(".av-picture")
+    box.wait_for()
+    page.wait_for_timeout(300)  # until the picture that is not loaded has given up its place
     box.hover(position=at(box, 0.9, 0.9))
     assert page.locator(".av-read").inner_text() == "head 0, query 2, key 3: 11"
     assert page.evaluate("window.foreign") is None
