@@ -271,7 +271,7 @@ def check_complete(path: str | Path, stream: av.stream.Stream, end: float, secon
         promised = max(promised, last if end < last - _TOLERATED_LOSS[kind] else 0.0)
     if promised:
         expected = f"{promised:.2f} s as its header says" if promised < math.inf else "more, and a mark of its end"
-        advice = f"It is truncated: fetch it again, or pass seconds={math.floor(end * 10) / 10} to use what is there."
+        advice = f"It is truncated: fetch it again, or pass seconds={math.floor(end * 100) / 100} to use what is there."
         raise MediaError(path, f"its {stream.type} ends at {end:.2f} s", expected, advice)
 
 
