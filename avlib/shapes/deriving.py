@@ -133,7 +133,7 @@ class Derivation:
             begun = [key for key, event in pairs if event.kind == "op" and key in outputs - inputs]
             new = [key for key in begun if key not in overrides][:MOST_OVERRIDES]
             for key in new:
-                slots = sorted(slot for slot in wrong if slot[0] == key and slot[1])
+                slots = sorted(s for s in wrong if s[0] == key and s[1] and isinstance(self.base.sizes[s], int))
                 fits = {slot[2:]: self._fit(slot, candidates.get(slot)) for slot in slots}
                 overrides[key] = {place: formula for place, formula in fits.items() if formula is not None}
             if not any(overrides[key] for key in new):

@@ -52,7 +52,9 @@ class Fake:
         if not AVAILABLE:
             raise ParameterError("fake", f"not possible with torch {torch.__version__}", "fake=False")
         self.env = Env(user_frame)
-        self.mode = self.env.mode = FakeTensorMode(shape_env=self.env, allow_non_fake_inputs=True)
+        self.mode = self.env.mode = FakeTensorMode(
+            shape_env=self.env, allow_non_fake_inputs=True, allow_fallback_kernels=False
+        )
         self.scalars = Scalars()
 
     @contextlib.contextmanager

@@ -8,6 +8,7 @@ work (sums, norms, activations, copies) counts as 0. An unknown number is None, 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -22,11 +23,10 @@ from .rows import Statistics
 Shape = tuple[int, ...]
 Work = Callable[[Sequence[Shape], Sequence[Shape]], "int | None"]
 
-# Parts of names of operations whose work no rule here gives.
-UNKNOWN = (
-    *("linalg_", "fft_", "svd", "qr", "lu_", "cholesky", "eig", "lstsq", "pinverse", "matrix_exp", "lobpcg", "geqrf"),
-    *("triangular_solve", "cdist", "pdist", "bilinear", "_trilinear", "chain_matmul", "kron", "sparse", "ctc_loss"),
-    *("_transformer_encoder", "_native_multi_head", "flex_attention", "lfilter"),
+# Operations whose work no rule here gives, by a word of their names: whole, or how it begins.
+UNKNOWN = re.compile(
+    r"(?:^|_)(?:(?:linalg|fft|qr|lu|bilinear|sparse|kron)(?:_|$)|svd|cholesky|eig|lstsq|pinverse|matrix_exp|lobpcg|geqrf|orgqr|ormqr|fbgemm"
+    r"|triangular_solve|cdist|pdist|trilinear|chain_matmul|ctc_loss|transformer_encoder|native_multi_head|lfilter)"
 )
 
 
@@ -49,7 +49,7 @@ def work_of(function: Any, name: str, args: tuple, kwargs: Mapping[str, Any], pa
     if name in RULES:
         constants = CONSTANTS[name](args, kwargs) if name in CONSTANTS else {}
         return partial(_by_rule, partial(RULES[name], **constants), tuple(paths))
-    return None if any(part in name for part in UNKNOWN) else no_work
+    return None if UNKNOWN.search(name) else no_work
 
 
 def no_work(inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
@@ -165,7 +165,7 @@ RULES: dict[str, Callable] = {
     **dict.fromkeys(("dot", "vdot", "inner", "tensordot"), _contraction),
     **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution", "conv_tbc"), _convolution),
     **{f"conv_transpose{d}d": partial(_convolution, transposed=True) for d in (1, 2, 3)},
-    "scaled_dot_product_attention": _attention,
+    **dict.fromkeys(("scaled_dot_product_attention", "flex_attention"), _attention),
     "multi_head_attention_forward": _multi_head_attention,
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
     **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), _recurrent_cell),

@@ -103,7 +103,7 @@ class Probes:
         self.steps: dict[str, int] = {}
         self.fixed: dict[str, Run] = {}
         self.guards: list[Guard] = []
-        self.real = not fake.AVAILABLE
+        self.real = not fake.AVAILABLE or not model.inputs.are_strided()
         self.notes: list[str] = []
         self.exhausted = False
         self._grows: set[str] = set()  # names on which the number of rows depends
@@ -125,7 +125,7 @@ class Probes:
         if self.real and any(size > self.limit(name) for name, size in sizes.items()):
             return None
         for i, name in enumerate(self.sizes):
-            largest = max((other[i] for other in self.runs), default=sizes[name])
+            largest = max((other[i] for other in self.runs), default=sizes[name]) or 1
             if sizes[name] > LEAP * largest:  # a nearer size first, which shows whether time grows with size
                 step = self.steps.get(name, 1)
                 nearer = self.sizes[name] + (sizes[name] - self.sizes[name]) // (LEAP // 2 * step) * step
@@ -155,7 +155,7 @@ class Probes:
         for other, spent in self._spent.items():
             if all(a < 8 * b for a, b in zip(other, self.sizes.values(), strict=True)):
                 continue  # at so near a size a longer time is chance
-            larger = [a / b for a, b in zip(point, other, strict=True) if a > b]
+            larger = [a / max(b, 1) for a, b in zip(point, other, strict=True) if a > b]
             if spent > 1.5 * usual + 0.03:
                 longest = max(longest, (spent - usual) * max(larger, default=same if point == other else 0.0))
         return longest
@@ -203,7 +203,7 @@ class Probes:
     def find_steps(self) -> None:
         start = self.at(self.sizes)
         for name, size in self.sizes.items():
-            for step in (1, *POWERS, size):
+            for step in (1, *POWERS, size or 128):
                 run = self.at({**self.sizes, name: size + step})
                 if run is not None and run.error is None:
                     self.steps[name] = step

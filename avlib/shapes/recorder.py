@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from . import fake
@@ -49,7 +49,7 @@ class Event:
     # fmt: off
     __slots__ = (
         "call", "depth", "error", "fresh", "function", "index", "inputs", "kind", "module", "name", "outputs", "parent",
-        "path", "place", "seconds", "started", "work",
+        "path", "place", "seconds", "started", "weights", "work",
     )
     # fmt: on
 
@@ -62,6 +62,7 @@ class Event:
         self.module: nn.Module | None = None
         self.function: Any = None  # of an operation
         self.work: Work | None = None
+        self.weights: list[nn.Parameter] = []  # of the module, or taken by an operation
         self.fresh = True
         self.seconds = self.started = None
         self.error: str | None = None
@@ -94,6 +95,25 @@ def tensors_in(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str
     else:
         for name in fields_of(value):
             yield from tensors_in(getattr(value, name, None), f"{path}.{name}" if path else name, depth + 1)
+
+
+def parts_of(module: nn.Module, name: str = "", seen: set | None = None) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules in a module with their paths; it may have attributes that hide torch's own methods."""
+    seen = set() if seen is None else seen
+    if id(module) not in seen:
+        seen.add(id(module))
+        yield name, module
+        for inner, part in module._modules.items():
+            if part is not None:
+                yield from parts_of(part, f"{name}.{inner}" if name else inner, seen)
+
+
+def _weights_of(module: nn.Module) -> Iterator[nn.Parameter]:
+    """Its own parameters, with those of lists of parameters, and of all that a script hides."""
+    yield from (value for value in module._parameters.values() if value is not None)
+    for part in module._modules.values():
+        if fake.is_script(module) or isinstance(part, nn.ParameterList | nn.ParameterDict):
+            yield from _weights_of(part)
 
 
 class Recorder:
@@ -132,8 +152,9 @@ class Recorder:
         self._thread = threading.get_ident()
         try:
             # A compiled module warns of hooks on all modules; its own modules are known anyway.
-            if not any("_orig_mod" in part._modules for module in self._first.values() for part in module.modules()):
+            if not any("_orig_mod" in part._modules for module in self._first.values() for _, part in parts_of(module)):
                 self._handles.append(register_module_forward_pre_hook(self._unknown_begins))
+                self._handles.append(register_module_forward_hook(self._script_ends, always_call=True))
             for name, module in self._first.items():
                 self.adopt(module, name)
             with fake.uncompiled(), self._mode:
@@ -145,7 +166,7 @@ class Recorder:
                 self._open.pop().error = "not finished"
 
     def adopt(self, module: nn.Module, name: str) -> None:
-        for inner, part in module.named_modules(prefix=name):
+        for inner, part in parts_of(module, name):
             if id(part) in self.paths:
                 continue
             self.paths[id(part)] = ".".join(word for word in inner.split(".") if word != "_orig_mod")
@@ -177,11 +198,16 @@ class Recorder:
             path = self.paths[id(module)]
             event = self._begun("module", path, self._calls[id(module)], type(module).__name__)
             event.module, event.work = module, no_work if not fake.is_script(module) else None
+            event.weights = list(_weights_of(module))
             event.place = calling_line(3)
             event.inputs = self._leaves((*((f"[{i}]", value) for i, value in enumerate(args)), *kwargs.items()))
             self._open.append(event)
             event.error = sys.exc_info()[1]  # an exception that is being handled already is no error of this module
             event.started = self._now()
+
+    def _script_ends(self, module: nn.Module, args: tuple, output: Any) -> None:
+        if fake.is_script(module):
+            self._ends(module, args, output)
 
     def _ends(self, module: nn.Module, args: tuple, output: Any) -> None:
         if threading.get_ident() != self._thread:
@@ -273,6 +299,7 @@ class Recorder:
         event.place = calling_line(3)
         event.inputs = self._leaves((*((f"[{i}]", value) for i, value in enumerate(args)), *kwargs.items()))
         event.work = work_of(function, name, args, kwargs, [leaf.path for leaf in event.inputs])
+        event.weights = [value for value in (*args, *kwargs.values()) if isinstance(value, nn.Parameter)]
         return event
 
     def _begun(self, kind: str, path: str, call: int, name: str) -> Event:

@@ -286,7 +286,11 @@ class Requirement(NamedTuple):
     reason: str = ""  # the exception where it does not hold
 
     def __str__(self) -> str:
-        return f"{self.formula} @ {self.file}:{self.line}" + (f" ({self.reason})" if self.reason else "")
+        return (
+            self.formula
+            + (f" @ {self.file}:{self.line}" if self.file else "")
+            + (f" ({self.reason})" if self.reason else "")
+        )
 
     @property
     def short(self) -> str:
@@ -390,9 +394,11 @@ class Recording:
 
     def named_outputs(self) -> Iterator[tuple[Row, str, TensorInfo]]:
         """Yield the outputs of modules with their paths (`encoder`, `encoder #2`, `encoder.hidden_states[3]`)."""
+        paths = {row.full_path for row in self.modules}
         for row in self.modules:
             for info in row.outputs:
-                yield row, row.full_path + (f".{info.path}" if info.path[:1] not in ("", "[") else info.path), info
+                path = row.full_path + (f".{info.path}" if info.path[:1] not in ("", "[") else info.path)
+                yield row, path if path not in paths or not info.path else f"{row.full_path}[{info.path!r}]", info
 
     def formulas(self) -> dict[str, str]:
         """Return the formulas of each module's outputs, by path."""

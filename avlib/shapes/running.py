@@ -10,6 +10,7 @@ import operator
 import random
 import sys
 import types
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from ..errors import ParameterError
 from .fake import Fake
 from .formula import Formula, sizes
-from .recorder import Event, Place, Recorder, is_own, own_frame, raised_at, tensors_in
+from .recorder import Event, Place, Recorder, is_own, own_frame, parts_of, raised_at, tensors_in
 
 Sizes = Mapping[str, Any]  # a number for each name, or a symbol
 Slot = tuple[tuple, int, str, int]  # key of a row, 0 for input and 1 for output, path of the tensor, axis
@@ -79,9 +80,14 @@ class Inputs:
         for key, value in (*enumerate(args), *self.kwargs.items()):
             self._tensors.update(tensors_in(value, self.name(key)))
         derived = []
-        for path, text in dict(self._specs(dims)).items() if dims else ():
+        for path, text in dict(self._specs(dims)).items() if isinstance(dims, Tensor) or dims else ():
             derived += self._named(path, text)
         for path, axis, formula, size in derived:  # what follows from names, now that all are known
+            if len(free := set(formula.names) - self.sizes.keys()) == 1:  # "8*H" names H
+                (name,) = free
+                self.sizes[name] = 1 + bisect_left(
+                    range(1, size + 1), size, key=lambda n: formula.value({**self.sizes, name: n})
+                )
             if formula.evaluate(**self.sizes) != size:
                 found = f"axis {axis} of {path!r} has size {size}"
                 raise ParameterError("dims", found, f"{formula} = {formula.evaluate(**self.sizes)}")
@@ -102,7 +108,8 @@ class Inputs:
                 if value is not None:
                     yield from self._specs(value, self.name(i) if not path else f"{path}[{i}]")
         else:
-            raise ParameterError("dims", repr(dims), "names by argument", 'For example dims={"wav": "B T"}.')
+            found = repr(dims) if not isinstance(dims, Tensor) else "a tensor"
+            raise ParameterError("dims", found, "names by argument", 'For example dims={"wav": "B T"}.')
 
     def _named(self, path: str, text: str) -> list[tuple[str, int, Formula, int]]:
         """Take the names in one argument's text; return its formulas."""
@@ -137,6 +144,11 @@ class Inputs:
             found = f"{name} is {size} in {path!r} and {self.sizes[name]} elsewhere"
             raise ParameterError("dims", found, "one size for each name", "Give another name, or another input.")
 
+    def are_strided(self, named: bool = False) -> bool:
+        """Return False if an input, or one with named axes, is jagged or sparse: it keeps its sizes."""
+        tensors = [tensor for tensor in self._tensors.values() if not named or self.axes.get(id(tensor))]
+        return all(tensor.layout is torch.strided and not tensor.is_nested for tensor in tensors)
+
     def made(self, new: Sizes, make: Callable[[Tensor, dict[int, Any]], Tensor]) -> tuple[tuple, dict[str, Any]]:
         """Return the arguments at other sizes, with tensors by `make`."""
         memo: dict[int, Any] = {}
@@ -153,7 +165,7 @@ class Inputs:
         return args, {key: new[self.numbers[key]] if key in self.numbers else v for key, v in kwargs.items()}
 
 
-def _axes(text: str, path: str, shape: tuple[int, ...]) -> dict[int, Formula]:
+def _axes(text: str, path: str, shape: tuple) -> dict[int, Formula]:
     """A formula for each axis that has one."""
     before, dots, after = text.partition("...")
     first, last, rank = sizes(before), sizes(after), len(shape)
@@ -176,8 +188,10 @@ def resized(tensor: Tensor, axes: dict[int, int]) -> Tensor:
     with torch.no_grad():
         new = tensor.detach()
         for axis, size in axes.items():
-            index = torch.arange(size, device=tensor.device) % tensor.shape[axis]
-            new = new.index_select(axis, index)
+            if tensor.shape[axis]:
+                new = new.index_select(axis, torch.arange(size, device=tensor.device) % tensor.shape[axis])
+            else:
+                new = new.new_zeros((*new.shape[:axis], size, *new.shape[axis + 1 :]))
         new = new.clone() if not axes else new
     return new.requires_grad_(tensor.requires_grad)
 
@@ -185,7 +199,9 @@ def resized(tensor: Tensor, axes: dict[int, int]) -> Tensor:
 def revalued(tensor: Tensor, axes: dict[int, int]) -> Tensor:
     """Return a real tensor of other plausible values."""
     with torch.no_grad():
-        if tensor.dtype is torch.bool:
+        if tensor.layout is not torch.strided or tensor.is_nested:
+            new = tensor.detach().clone()
+        elif tensor.dtype is torch.bool:
             new = ~tensor
         elif tensor.is_floating_point() or tensor.is_complex():
             new = torch.randn_like(tensor)
@@ -223,6 +239,16 @@ class Run:
                 for leaf in leaves:
                     yield (key, side, leaf.path), leaf.shape
 
+    def forget(self, other: Run) -> None:
+        """Make the sizes unknown in which another run differs."""
+        sizes = other.sizes
+        for key, event in zip(self.keys, self.events, strict=True):
+            for side, leaves in enumerate((event.inputs, event.outputs)):
+                for i, leaf in enumerate(leaves):
+                    seen = (sizes.get((key, side, leaf.path, axis), size) for axis, size in enumerate(leaf.shape))
+                    shape = tuple(a if a is b or a == b else None for a, b in zip(leaf.shape, seen, strict=True))
+                    leaves[i] = leaf._replace(shape=shape)
+
     @property
     def raised_at(self) -> Place:
         return None if self.error is None else raised_at(self.error.__traceback__)
@@ -244,7 +270,7 @@ class Model:
         self.fake: Fake | None = None
         self.given: Run | None = None
         self.without_grad = True  # further runs need no gradients, which take time
-        self.known: list[nn.Module] = [part for module in self.modules.values() for part in module.modules()]
+        self.known: list[nn.Module] = [part for module in self.modules.values() for _, part in parts_of(module)]
 
     @property
     def name(self) -> str:
@@ -401,7 +427,8 @@ class _State:
             parameters = [p for p in module._parameters.values() if p is not None and p.is_leaf]
             self.gradients += [(p, p.grad, p.requires_grad) for p in parameters]
             if values:
-                self.buffers += [(b, b.detach().clone()) for b in module._buffers.values() if b is not None]
+                tensors = [v for v in (*module._buffers.values(), *module.__dict__.values()) if isinstance(v, Tensor)]
+                self.buffers += [(tensor, tensor.detach().clone()) for tensor in tensors]
 
     def _hold(self, container: dict | list | set) -> None:
         if id(container) not in self.held and type(container) in (dict, list, set, collections.OrderedDict):

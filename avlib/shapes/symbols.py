@@ -83,6 +83,7 @@ class Env(ShapeEnv):
         super().__init__()
         self.user_frame = user_frame
         self.mode: Any = None  # the mode of fake tensors that it belongs to
+        self.several, self.leaked = SEVERAL, False  # was it taken for a number
         self.deciding = False  # a tensor is being converted to a truth value
         self.begin({})
 
@@ -115,7 +116,7 @@ class Env(ShapeEnv):
         return Node(self, value, Formula.of_atom(str(symbol)) if type(value) is int else None, False, symbol)
 
     def create_unbacked_symint(self, source: Any = None) -> torch.SymInt:
-        return torch.SymInt(self.unbacked(SEVERAL, super().create_unbacked_symint(source).node._expr))
+        return torch.SymInt(self.unbacked(self.several, super().create_unbacked_symint(source).node._expr))
 
     def create_unbacked_symfloat(self) -> torch.SymFloat:
         return torch.SymFloat(self.unbacked(float(SEVERAL), super().create_unbacked_symfloat().node._expr))
@@ -161,6 +162,8 @@ class Env(ShapeEnv):
             return fallback
         elif self.deciding or self.asked_by(self.user_frame(sys._getframe(1))):
             raise GuardOnDataDependentSymNode(node.expr, f"{node.what} depends on data")
+        else:
+            self.leaked |= node.pytype is not bool
         return node.value
 
 

@@ -15,7 +15,7 @@ from ..errors import ParameterError
 from . import compare, flow, rendering, steering
 from .deriving import Derivation
 from .fake import Fake, is_script
-from .recorder import DEPTH, Event, Leaf, Place, Recorder, at_line, fields_of, raised_at, source_of
+from .recorder import DEPTH, Event, Leaf, Place, Recorder, at_line, fields_of, parts_of, raised_at, source_of
 from .rows import Nest, Recording, Row, TensorInfo, total
 from .running import Inputs, Model, Run, named_path, parameter_names
 
@@ -57,6 +57,8 @@ def trace(
         Exception: any exception of `fn`, with the shapes up to there as its note, and as its attribute `trace`.
     """
     both = {**model_kwargs, **(kwargs or {})}
+    if not callable(fn):
+        raise ParameterError("fn", f"a {type(fn).__name__}", "a module or a function", "Its inputs follow it.")
     if twice := model_kwargs.keys() & (kwargs or {}).keys():
         raise ParameterError("kwargs", f"{', '.join(sorted(twice))} given twice", "once")
     model = Model(fn, Inputs(fn, args, both, dims))
@@ -131,6 +133,9 @@ def _traced(model: Model, fake: bool, stats: bool, timed: bool) -> Trace:
         found.notes.append(f"The model looks at values{at} ({reason}), so it was run with real ones, not fake.")
         fake, base = False, model.as_given(stats, timed)
     found.fake = fake
+    if fake and model.fake.env.leaked:  # with another number for what depends on data, such sizes differ
+        model.fake.env.several *= 2
+        base.forget(model.at(model.inputs.sizes))
     roots = [model.fn] if isinstance(model.fn, nn.Module) else list(model.modules.values())
     if base.error is not None:
         _fill(found, base, roots)
@@ -140,7 +145,10 @@ def _traced(model: Model, fake: bool, stats: bool, timed: bool) -> Trace:
         finally:
             del base  # otherwise the error would hold its own frames
     formulas = None
-    if model.inputs.sizes:
+    if model.inputs.sizes and not model.inputs.are_strided(named=True):
+        formulas = {}
+        found.notes.append("Jagged and sparse inputs cannot be resized, so sizes have no formulas.")
+    elif model.inputs.sizes:
         derived = Derivation(model, base)
         found.requires, found.checked, found.unknown = tuple(derived.requires), derived.checked, derived.unknown
         found.notes += derived.notes
@@ -186,10 +194,15 @@ def _fill(found: Trace, run: Run, roots: Any, formulas: Mapping | None = None) -
     counted: set[int] = set()
     for event, key in zip(run.events, run.keys, strict=True):
         found.rows.append(_row(event, key, counted, formulas))
+    for event in run.events:  # weights that an operation took from elsewhere: of a list, or of a module not called
+        for parameter in event.weights if event.kind == "op" and event.parent is not None else ():
+            if id(parameter) not in counted:
+                found.rows[event.parent.index].parameters += _numel(parameter)
+                counted.add(id(parameter))
     total(found.rows)
-    whole = {id(p): p for module in roots for p in module.parameters()}
-    found.parameters = sum(map(_numel, whole.values()))
+    whole = {id(p): p for module in roots for _, part in parts_of(module) for p in part._parameters.values()}
     uncalled = sum(_numel(p) for key, p in whole.items() if key not in counted)
+    found.parameters = uncalled + sum(row.parameters for row in found.rows)
     if uncalled and run.error is None:
         found.notes.append(f"{uncalled:,} parameters belong to modules that were not called.")
     if any(isinstance(module, nn.TransformerEncoderLayer) and not module.training for module in run.modules):
@@ -213,7 +226,7 @@ def _row(event: Event, key: tuple, counted: set[int], formulas: Mapping | None) 
     row.inputs = tuple(_info(leaf, key, 0, names, formulas) for leaf in event.inputs)
     row.outputs = tuple(_info(leaf, key, 1, (), formulas) for leaf in event.outputs)
     row.seconds, row.error, row.work, row.fresh = event.seconds, event.error, event.work, event.fresh
-    for parameter in event.module.parameters(recurse=False) if event.module is not None else ():
+    for parameter in event.weights if event.module is not None else ():
         if id(parameter) in counted:
             row.shared += _numel(parameter)
         else:
@@ -224,8 +237,8 @@ def _row(event: Event, key: tuple, counted: set[int], formulas: Mapping | None) 
     return row
 
 
-def _numel(parameter: Tensor) -> int:
-    return 0 if isinstance(parameter, nn.parameter.UninitializedTensorMixin) else parameter.numel()
+def _numel(parameter: Tensor | None) -> int:
+    return 0 if parameter is None or isinstance(parameter, nn.parameter.UninitializedTensorMixin) else parameter.numel()
 
 
 @cache

@@ -1,0 +1,108 @@
+"""Odd models and inputs: traced all the same, or refused with a sentence."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from avlib import shapes
+from avlib.errors import ParameterError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*(torch.jit|nested).*")
+
+
+def test_a_free_name_follows_from_a_formula():
+    trace = shapes.trace(nn.Conv1d(3, 4, 3, 2, 1), torch.randn(2, 3, 68), dims="B 3 16*N+4")
+    assert trace.dims == {"B": 2, "N": 4} and trace.output.formula == "(B, 4, 8*N + 2)"
+    with pytest.raises(ParameterError, match="expected 16"):
+        shapes.trace(nn.Conv1d(3, 4, 3), torch.randn(2, 3, 70), dims="B 3 16*N+4")
+
+
+def test_an_empty_batch():
+    trace = shapes.trace(nn.Linear(4, 2), torch.randn(0, 5, 4), dims="B T 4")
+    assert trace.output.formula == "(B, T, 2)" and trace.output.shape == (0, 5, 2)
+
+
+def test_an_attribute_that_hides_a_method_of_torch():
+    class Hides(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.modules, self.inner = [1], nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.inner(x)
+
+    assert shapes.trace(Hides(), torch.randn(3, 4), dims="B 4").output.formula == "(B, 2)"
+
+
+def test_a_script_has_an_output_and_its_parameters():
+    script = torch.jit.script(nn.Sequential(nn.Linear(4, 3), nn.ReLU()))
+    trace = shapes.trace(script, torch.randn(5, 4), dims="B 4")
+    assert trace.output.shape == (5, 3) and trace.output.formula == "(B, 3)" and trace.root.parameters == 15
+
+
+def test_a_jagged_input_has_no_formulas_and_says_why():
+    jagged = torch.nested.nested_tensor([torch.randn(3, 4), torch.randn(5, 4)], layout=torch.jagged)
+    trace = shapes.trace(lambda x: x * 2, jagged, dims="B _ 4")
+    assert trace.output.formula == "(?, ?, ?)" and "Jagged" in trace.notes[0]
+
+
+@pytest.mark.parametrize(
+    "call", [lambda: shapes.trace(torch.zeros(3)), lambda: shapes.trace(abs, 1, dims=torch.ones(2))]
+)
+def test_a_tensor_in_the_place_of_something_else(call, unchecked):
+    with pytest.raises(ParameterError, match=r"a [Tt]ensor"):
+        call()
+
+
+def test_masked_attention_is_not_computed_at_far_sizes():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 1).eval()
+    mask = torch.zeros(2, 10, dtype=torch.bool)
+    inputs = {"src": torch.randn(2, 10, 8), "src_key_padding_mask": mask}
+    trace = shapes.trace(encoder, kwargs=inputs, dims={"src": "B T 8", "src_key_padding_mask": "B T"})
+    assert trace.output.formula == "(B, T, 8)" and max(trace.checked["T"]) <= 64
+
+
+def test_an_output_and_a_module_of_one_name_stay_two():
+    class Body(nn.Sequential):
+        def forward(self, x):
+            return {"0": self[1](self[0](x))}
+
+    body = Body(nn.Conv1d(1, 2, 3), nn.Conv1d(2, 2, 3))
+    trace = shapes.trace(nn.Sequential(body), torch.randn(2, 1, 20), dims="B 1 T")
+    found = trace.formulas()
+    assert found["0.0"] == "(B, 2, T - 2)" and found["0['0']"] == "(B, 2, T - 4)"
+
+
+def test_weights_count_in_the_row_that_uses_them():
+    class Holds(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.listed = nn.ParameterList([nn.Parameter(torch.randn(4, 4)), nn.Parameter(torch.randn(4, 4))])
+            self.plain, self.table = [nn.Parameter(torch.randn(4, 3))], nn.Embedding(10, 3)
+
+        def forward(self, x):
+            for weight in self.listed:
+                x = x @ weight
+            return x @ self.plain[0] @ self.table.weight.T
+
+    trace = shapes.trace(Holds(), torch.randn(2, 4), dims="B 4")
+    assert trace.parameters == trace.root.parameters == 16 + 16 + 12 + 30 and not trace.notes
+    assert trace.flops == 2 * 2 * (4 * 4 + 4 * 4 + 4 * 3 + 3 * 10)
+
+
+def test_words_inside_other_words_are_no_unknown_work():
+    linear = torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
+    assert shapes.trace(lambda x: linear(x).sqrt().rsqrt(), torch.rand(2, 4)).flops == 2 * 2 * 4 * 3
+    assert shapes.trace(torch.linalg.eigh, torch.eye(3)).flops is None
+
+
+def test_grids_of_any_size():
+    trace = shapes.trace(
+        lambda t, x: F.affine_grid(t, x.shape, align_corners=False),
+        torch.zeros(2, 2, 3),
+        torch.zeros(2, 1, 5, 4),
+        dims={"t": "B 2 3", "x": "B 1 H 4"},
+    )
+    assert trace.output.formula == "(B, H, 4, 2)"
