@@ -51,3 +51,14 @@ def at(box, x, y):
     """The position within a picture that these shares of its width and height mean."""
     place = box.bounding_box()
     return {"x": x * place["width"], "y": y * place["height"]}
+
+
+def told_at(page, box, x, y, expected):
+    """Point until a page that still moves has settled, for five seconds at most; return what was told last."""
+    for _ in range(20):
+        box.hover(position=at(box, x, y))
+        told = page.locator(".av-read").first.inner_text()
+        if told == expected:
+            break
+        page.wait_for_timeout(250)
+    return told

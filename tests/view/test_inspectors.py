@@ -5,7 +5,7 @@ import math
 import nbformat
 import pytest
 import torch
-from browsing import at, launched, opened, written
+from browsing import at, launched, opened, told_at, written
 
 from avlib import view
 from avlib.errors import ParameterError
@@ -162,9 +162,8 @@ def test_our_pages_run_our_scripts_and_no_others(browser, tmp_path):
     page.goto(page_of.as_uri())
     box = page.locator(".av-picture")
     box.wait_for()
-    page.wait_for_timeout(300)  # until the picture that is not loaded has given up its place
-    box.hover(position=at(box, 0.9, 0.9))
-    assert page.locator(".av-read").inner_text() == "head 0, query 2, key 3: 11"
+    expected = "head 0, query 2, key 3: 11"
+    assert told_at(page, box, 0.9, 0.9, expected) == expected
     assert page.evaluate("window.foreign") is None
     context.close()
 
