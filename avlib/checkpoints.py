@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .cache import publishing
-from .errors import CheckpointError, first_line
+from .errors import CheckpointError, first_line, unique
 
 # A checkpoint that avlib writes is a folder with these three; `sha256sum --check` reads the last.
 WEIGHTS, CONFIG, SUMS = "model.safetensors", "config.json", "SHA256SUMS"
@@ -100,7 +100,7 @@ def read(path: Path | str, *inside: str) -> Checkpoint:
     """
     path, config = Path(path), {}
     weights = path
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         weights, config = path / WEIGHTS, read_config(path / CONFIG)
     content = contents(weights)
     if isinstance(content, Mapping) and isinstance(content.get("cfg"), Mapping):
@@ -125,8 +125,8 @@ def contents(path: Path | str) -> object:
     try:
         with weights.open("rb") as file:
             beginning = file.read(32)
-    except OSError as error:
-        raise CheckpointError(weights, error.strerror or "cannot be read", "a file of weights") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(weights, getattr(error, "strerror", "") or str(error), "a file of weights") from error
     try:
         _check_sum(weights)
         return load_file(weights) if _is_safetensors(beginning) else _read_torch(weights, beginning)
@@ -223,7 +223,7 @@ def read_config(path: Path | str) -> dict:
     """Read a model's settings, a JSON object."""
     path = Path(path)
     try:
-        config = json.loads(path.read_text(encoding="utf-8-sig"))
+        config = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
     except OSError as error:
         raise CheckpointError(path, error.strerror or "cannot be read", f"{WEIGHTS} and {CONFIG}") from error
     except (ValueError, RecursionError) as error:
@@ -246,9 +246,9 @@ def _sum(path: Path) -> str:
 def _check_sum(path: Path) -> None:
     """Compare a file with its line in the checksums beside it, if there is one."""
     sums = path.with_name(SUMS)
-    lines = sums.read_text(errors="replace").splitlines() if sums.is_file() else []
-    for digest, _, name in (line.partition(" ") for line in lines):
-        if name.strip(" *") == path.name and digest.lower() != _sum(path):
+    text = sums.read_text(encoding="utf-8-sig", errors="replace") if sums.is_file() else ""
+    for digest, name in re.findall(r"^([0-9A-Fa-f]{64})\s+\*?(?:\./)?(.+?)\s*$", text, re.MULTILINE):
+        if name == path.name and digest.lower() != _sum(path):
             advice = f"Copy or train it again. If it was changed on purpose, delete {SUMS}."
             raise CheckpointError(path, f"is damaged: its checksum is not the one in {SUMS}", advice=advice)
 
@@ -324,7 +324,8 @@ def _named_tensors(path: Path, content: object) -> dict[str, Tensor]:
     strange = [name for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if strange or not content:
         raise _no_checkpoint(path, f"a mapping with other things than tensors ({_first([repr(n) for n in strange])})")
-    empty = [name for name, value in content.items() if value.is_meta or value.layout is not torch.strided]
+    odd = {name for name, value in content.items() if value.is_meta or value.is_quantized}
+    empty = [name for name, value in content.items() if name in odd or value.layout is not torch.strided]
     if empty or sum(value.nbytes for value in content.values()) > 64 * path.stat().st_size:
         found = f"holds tensors without values (meta, sparse, or one value for all: {_first(empty or list(content))})"
         raise CheckpointError(path, found, "dense tensors with their values")

@@ -93,7 +93,7 @@ def check_choice(name: str, value: object, choices: Iterable) -> None:
     choices = tuple(choices)
     if value not in choices:
         expected = f"one of {', '.join(map(repr, choices))}"
-        raise ParameterError(name, repr(value), expected, did_you_mean(value, choices))
+        raise ParameterError(name, shown(value), expected, did_you_mean(value, choices))
 
 
 def check_number(name: str, value: object, lowest: float | int, highest: float | int) -> None:

@@ -275,8 +275,11 @@ def read_yaml(text: str) -> Any:
             if len(names) < len(inside):
                 raise ValueError(f"from line {node.start_mark.line + 1} on a name is given twice, or is not text")
             inside = [value for _, value in inside]
-        elif isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float")) and len(inside) > 300:
-            raise ValueError(f"a number of {len(inside)} digits")
+        elif node and node.tag.endswith((":int", ":float")) and re.match(r"[-+]?0[0-9_]+$|.*:|.{301}", str(inside)):
+            found = f"a number of {len(inside)} digits" if len(inside) > 300 else f"{inside}, octal or in base 60"
+            raise ValueError(f"{found}; write fewer, decimal digits, or quotes")
+        if node and node.tag.rpartition(":")[2] not in ("str", "int", "float", "bool", "null", "map", "seq", "merge"):
+            raise ValueError(f"a value of the type {node.tag.rpartition(':')[2]}; text, such as a date, needs quotes")
         waiting += [(each, depth + 1) for each in inside if not isinstance(each, str)]
     return root and loader.construct_document(root)
 

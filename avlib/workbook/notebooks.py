@@ -46,7 +46,7 @@ class Notebook:
                     name: value for name, value in (part.get("metadata") or {}).items() if value is not None
                 }
             for cell in content["cells"]:
-                cell["source"] = "".join(cell["source"])
+                cell["source"] = "".join(cell["source"][:])  # of a table no slice can be taken
                 cell["metadata"]["tags"] = [str(tag) for tag in cell["metadata"].get("tags", [])]
                 if cell["cell_type"] not in ("code", "markdown", "raw"):
                     raise ValueError
@@ -64,8 +64,8 @@ class Notebook:
     def title(self) -> str:
         """Its first heading without markup and number, or the file's name."""
         prose = "\n".join(cell["source"] for cell in self.cells if cell["cell_type"] == "markdown")
-        heading = re.search(r"^#+\s+(.+?)\s*#*$", prose, re.MULTILINE)
-        text = re.sub(r"[*`]", "", heading[1]) if heading else self.name
+        heading = re.search(r"^#+\s+(.+)$", prose, re.MULTILINE)
+        text = re.sub(r"[*`]", "", heading[1].rstrip("# \t")) if heading else self.name
         return re.sub(rf"^{re.escape(self.number)}\W+", "", text)
 
     @property

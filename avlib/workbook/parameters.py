@@ -34,7 +34,7 @@ from ..errors import CacheError, NotebookError, ParameterError, did_you_mean, sh
 TYPES = ("int", "float", "str", "bool", "list[int]", "list[float]", "list[str]")
 _PATHS = ("clip", "data", "checkpoint", "settings")  # parameters that name a file or folder which must be there
 _FORM = "`name: type = default  # help`"
-_LONGEST = 1_000_000  # characters of a settings file
+_LONGEST = 250_000  # characters of a settings file
 
 _NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 _CHOICE = rf'(?:"[^"]*"|{_NUMBER})'
@@ -140,8 +140,9 @@ def parse(source: str, where: object = None) -> dict[str, Parameter]:
     declared: dict[str, Parameter] = {}
     try:
         body, comments = ast.parse(source).body, _comments(source)
-    except SyntaxError as error:
-        raise NotebookError(where, f"line {error.lineno} is no Python: {error.msg}", _FORM) from None
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        line, found = getattr(error, "lineno", 1), getattr(error, "msg", repr(error))
+        raise NotebookError(where, f"line {line} is no Python: {found}", _FORM) from None
     for node in body:
         line = lines[node.lineno - 1]
         try:
@@ -164,6 +165,8 @@ def parse(source: str, where: object = None) -> dict[str, Parameter]:
         parameter = Parameter(name, kind, default, comments[node.lineno])
         try:
             declared[name] = Parameter(name, kind, parameter.convert(default), parameter.help)
+        except SyntaxError as error:
+            raise NotebookError(where, f"the allowed values of {name} are no Python ({error})", _FORM) from None
         except ParameterError as error:
             if in_kernel:
                 found = f"{error.found} in line {node.lineno} of the parameters cell"
@@ -274,7 +277,7 @@ def read_settings(path: str) -> dict[str, object]:
         values = read_yaml(text)
     except FileNotFoundError:
         raise ParameterError("settings", f"no such file or folder: {path}") from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, yaml.YAMLError) as error:
         raise ParameterError("settings", f"{path} cannot be read: {error}", "a JSON or YAML file") from error
     if not isinstance(values, dict):
         raise ParameterError("settings", f"{path} holds {type(values).__name__}", "names with values") from None
