@@ -99,7 +99,8 @@ class DiffusionSVC(nn.Module):
             if len(values) != config.mels:
                 raise ParameterError(name, f"{len(values)} values", f"{config.mels}, one for each bin")
             self.register_buffer(name, values.clone()[None, None])  # (1, 1, 128)
-        self._check_range()
+        if spec_min is not None or spec_max is not None:
+            self._check_range()
 
     def encode(
         self, units: Float[Tensor, "batch units values"], hertz: Float[Tensor, "_ frames"], mel2ph: Int[Tensor, "_ _"],
