@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 
 from . import fake
 from .measuring import Work, no_work, statistics_of, work_of
-from .rows import Source
+from .rows import Source, relative
 from .shortcuts import shortcut
 
 Place = tuple[str, int] | None  # file and line
@@ -444,7 +444,7 @@ def file_name(file: str) -> str:
 
 def at_line(place: Place) -> str:
     """Return ` at net.py:3`; empty without a place."""
-    return f" at {file_name(place[0])}:{place[1]}" if place is not None else ""
+    return f" at {relative(file_name(place[0]))}:{place[1]}" if place is not None else ""
 
 
 def raised_at(trace: TracebackType | None) -> Place:

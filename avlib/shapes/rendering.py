@@ -291,10 +291,9 @@ class _Tree:
         """Size and, if the page has formulas, formula."""
         if "formula" not in self.columns:
             return [_cell(info.size)]
-        meanings = [
-            f"{f}: {f.meaning()}" for f in info.formulas or () if f and f.names and not f.is_name and f.meaning()
-        ]
-        return [_cell(info.size), _cell(info.formula, title="; ".join(dict.fromkeys(meanings)))]
+        pairs = zip(info.formulas or (), info.shape, strict=False)
+        words = {f"{f}: {f.meaning() or f'{size} here'}": 0 for f, size in pairs if f and f.names}
+        return [_cell(info.size), _cell(info.formula, title="; ".join(words))]
 
     def parts(self, node: Node) -> list[tuple[str, str, str]]:
         """The further facts of a row: text before, tag, text."""

@@ -174,6 +174,13 @@ def together(infos: Iterable[TensorInfo], short: bool = False) -> list[tuple[str
     return found
 
 
+def relative(file: str) -> str:
+    """Return a path from its package on, `timm/layers/drop.py`; of other files, the name."""
+    parts = PurePath(file).parts
+    at = max((i for i, part in enumerate(parts) if part in ("site-packages", "dist-packages")), default=None)
+    return PurePath(file).name if at is None else "/".join(parts[at + 1 :])
+
+
 class Source(NamedTuple):
     """The line of own code that led to an operation."""
 
@@ -182,7 +189,7 @@ class Source(NamedTuple):
     code: str = ""  # that line, without indentation
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{relative(self.file)}:{self.line}"
 
     @property
     def short(self) -> str:
@@ -286,11 +293,8 @@ class Requirement(NamedTuple):
     reason: str = ""  # the exception where it does not hold
 
     def __str__(self) -> str:
-        return (
-            self.formula
-            + (f" @ {self.file}:{self.line}" if self.file else "")
-            + (f" ({self.reason})" if self.reason else "")
-        )
+        place = f" @ {relative(self.file)}:{self.line}" if self.file else ""
+        return self.formula + place + (f" ({self.reason})" if self.reason else "")
 
     @property
     def short(self) -> str:

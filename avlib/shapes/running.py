@@ -309,7 +309,7 @@ class Model:
             quiet = self.without_grad and torch.is_grad_enabled() and not real
             with nullcontext() if real else fake.running(symbolic), torch.no_grad() if quiet else nullcontext():
                 run = self._recorded(args, kwargs, Recorder(self.modules, replace=replace, world=fake))
-        if quiet and self.given is not None and sizes == self.inputs.sizes and run.keys != self.given.keys:
+        if quiet and not symbolic and self.given and sizes == self.inputs.sizes and run.keys != self.given.keys:
             self.without_grad = False  # it takes another path, or fails
             return self.at(sizes, real, replace, other_values)
         return run

@@ -1,10 +1,11 @@
-"""What tracing costs, as ratios to the plain forward, beside torchlens and torchinfo where they are installed.
+"""What tracing costs, beside torchlens, torchinfo and torch.export where they are installed.
 
     .venv/bin/pip install -r tests/bench/requirements.txt
     .venv/bin/python tests/bench/shapes.py
 
 Each tool runs in turn with the plain forward, and pairs are compared: the median of their ratios is printed, of CPU
-time. Models are of full size with random weights. Then: how long a fake trace of Whisper large takes, with how much
+time. Models are of full size with random weights. Then: how long a trace with formulas takes beside torch.export with
+all sizes automatic, how long a fake trace of Whisper large takes, with how much
 memory, and how long each case of the formula suite takes. Writes JSON with --json.
 """
 
@@ -105,6 +106,32 @@ def overhead(make: Callable[[], Made], pairs: int) -> dict[str, float]:
     return results
 
 
+NAMED = {"ViT-B/16": {"x": "B 3 H W"}, "Whisper base encoder": {"input_features": "B 80 T"}}
+NAMED["HuBERT base"] = {"input_values": "B T"}
+
+
+def formulas(name: str, turns: int) -> dict[str, object]:
+    """CPU seconds of a trace with named sizes, and of torch.export with all sizes automatic, in turn."""
+    torch.manual_seed(0)
+    model, inputs = MODELS[name]()
+    model.eval()
+    times: dict[str, list[float]] = {"avlib": [], "torch.export": []}
+    failed = ""
+    with torch.no_grad():
+        for _ in range(turns):
+            times["avlib"].append(spent(lambda: shapes.trace(model, kwargs=inputs, dims=NAMED[name])))
+            axes = {key: dict.fromkeys(range(x.dim()), torch.export.Dim.AUTO) for key, x in inputs.items()}
+            try:
+                times["torch.export"].append(
+                    spent(lambda axes=axes: torch.export.export(model, (), inputs, dynamic_shapes=axes))
+                )
+            except Exception as error:  # its own limits are part of the comparison
+                failed = f"failed: {type(error).__name__}"
+                break
+    found = {tool: round(median(spans), 2) for tool, spans in times.items() if spans}
+    return found | ({"torch.export": failed} if failed else {})
+
+
 LARGE = """
 import resource, time, torch
 from transformers import WhisperConfig, WhisperModel
@@ -153,7 +180,7 @@ def main() -> None:
     """Print tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--only", choices=["overhead", "large", "suite"])
+    parser.add_argument("--only", choices=["overhead", "formulas", "large", "suite"])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -161,6 +188,11 @@ def main() -> None:
     figures: dict[str, dict] = {}
     if options.only in (None, "overhead"):
         figures["ratio to the plain forward"] = {name: overhead(make, options.pairs) for name, make in MODELS.items()}
+        missing = [tool for tool in ("torchinfo", "torchlens") if not importlib.util.find_spec(tool)]
+        if missing:
+            print(f"skipped, since not installed: {', '.join(missing)} (see tests/bench/requirements.txt)")
+    if options.only in (None, "formulas"):
+        figures["with formulas (CPU s)"] = {name: formulas(name, 3) for name in MODELS}
     if options.only in (None, "large"):
         figures["Whisper large, fake"] = large()
     if options.only in (None, "suite"):

@@ -292,7 +292,7 @@ def test_a_cell_is_called_by_its_number(file, known, told, monkeypatch):
     scope: dict = {}
     exec(compile(code, file, "exec"), scope)
     trace = shapes.trace(scope["double"], torch.randn(9, 2), dims={"x": "T 2"})
-    assert str(trace.ops("mul")[0].source) == f"{told}:5"
+    assert str(trace.ops("mul")[0].source) == f"{told.rpartition('/')[2]}:5"  # no folders of this machine
     assert [(need.formula, need.file, need.line) for need in trace.requires] == [("T <= 9", told, 3)]
     assert f"{told.rpartition('/')[2]}:5" in trace.table(ops=True).__str__()
     with pytest.raises(ValueError, match="long") as caught:
