@@ -72,6 +72,7 @@ LEARNED = {
     "23": slice(1, 2),
     "33": slice(1, 3),
     "34": slice(5, 6),
+    "35": slice(3, 4),
     "54": slice(0, 1),
 }
 # Trainings of a few steps on a few clips, which the notebooks of a row share through the cache of the session. In full
@@ -397,7 +398,7 @@ FEW = {"steps": 3, "earlier_steps": 4, "comparison_steps": 2}  # of notebook 23
 
 
 def test_23_learns_from_your_own_clips_by_settings_and_hands_its_embedder_on(folder_of_clips, tmp_path):
-    (tmp_path / "more.yaml").write_text("lora_rank: 2\nlambda_b: 0.01\nclips: 64\nheld_out: 16\n")
+    (tmp_path / "more.yaml").write_text("lora_rank: 2\nlambda_b: 0.01\nclips: 64\nheld_out: 4\n")
     own = {"data": str(folder_of_clips), "out_dir": str(tmp_path / "made")}
     run("23", tmp_path, settings=str(tmp_path / "more.yaml"), **own, **FEW)
     made = (tmp_path / "23.ipynb").read_text()
