@@ -174,6 +174,13 @@ def together(infos: Iterable[TensorInfo], short: bool = False) -> list[tuple[str
     return found
 
 
+def relative(file: str) -> str:
+    """Return a path from its package on, `timm/layers/drop.py`; of other files, the name."""
+    parts = PurePath(file).parts
+    at = max((i for i, part in enumerate(parts) if part in ("site-packages", "dist-packages")), default=None)
+    return PurePath(file).name if at is None else "/".join(parts[at + 1 :])
+
+
 class Source(NamedTuple):
     """The line of own code that led to an operation."""
 
@@ -182,7 +189,7 @@ class Source(NamedTuple):
     code: str = ""  # that line, without indentation
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{relative(self.file)}:{self.line}"
 
     @property
     def short(self) -> str:
@@ -286,11 +293,8 @@ class Requirement(NamedTuple):
     reason: str = ""  # the exception where it does not hold
 
     def __str__(self) -> str:
-        return (
-            self.formula
-            + (f" @ {self.file}:{self.line}" if self.file else "")
-            + (f" ({self.reason})" if self.reason else "")
-        )
+        place = f" @ {relative(self.file)}:{self.line}" if self.file else ""
+        return self.formula + place + (f" ({self.reason})" if self.reason else "")
 
     @property
     def short(self) -> str:
@@ -408,7 +412,7 @@ class Recording:
         """Return the same table at other sizes, from the formulas.
 
         Raises:
-            ParameterError: an unknown name, a size that is not a positive whole number, or one that the model refuses.
+            ParameterError: an unknown name, or a size that is not a positive whole number.
         """
         for name, size in dims.items():
             if name not in self.dims:
@@ -416,8 +420,6 @@ class Recording:
             if not isinstance(size, int) or size < 1:
                 raise ParameterError(name, repr(size), "a whole number, 1 or more")
         sizes = {**self.dims, **dims}
-        if broken := [str(need) for need in self.requires if not need.holds(sizes)]:
-            raise ParameterError("sizes", ", ".join(f"{n} = {size}" for n, size in sizes.items()), "; ".join(broken))
         other = copy.copy(self)
         other.__dict__.pop("_modules", None)
         other.dims, other.output = sizes, _mapped(self.output, lambda info: info.at(sizes))
@@ -427,6 +429,8 @@ class Recording:
             other.rows.append(replace(row, inputs=inputs, outputs=outputs, seconds=None))
             other.rows[-1].measure()
         total(other.rows)
+        broken = [str(need) for need in self.requires if not need.holds(sizes)]
+        other.notes = self.notes + [f"These sizes break what the formulas require: {need}" for need in broken]
         return other
 
 

@@ -177,7 +177,7 @@ def failure(found: Recording, place: Place = None, rows: int = 12) -> str:
         if last.path:
             lines.append(f"  in module {last.path}" + (f", call {last.call}" if last.call > 1 else ""))
     if (source := source_of(place)) is not None:
-        lines.append(f"  {source}: {source.code}")
+        lines.append(f"  {source.file}:{source.line}: {source.code}")
     shown = [row for row in found.rows if row.outputs or row.open]
     end = shown.index(last) + 1 if last is not None else len(shown)
     if end > rows:
