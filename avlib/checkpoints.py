@@ -272,7 +272,7 @@ def _read_torch(path: Path, beginning: bytes) -> object:
             raise ValueError(strange)
         with warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:
+    except Exception:  # torch raises many kinds for a pickle that it does not take; none is kept silent
         found = f"holds more than tensors (it asks for {strange})" if strange else f"is a pickle of protocol {protocol}"
         if not strange and protocol == 2:
             raise

@@ -1,4 +1,4 @@
-"""What a file says about itself: its sizes and checksums, against the bytes that are there."""
+"""Checks of a file's own sizes and checksums against its bytes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def opening(path: str | Path) -> dict[str, Any]:
 
 
 def _sound_end(data: mmap.mmap) -> int:
-    """Where the tags at the end of an mp3 or aac begin."""
+    """The place where the tags at the end of an mp3 or aac begin."""
     end = len(data)
     while end > 160 and (data[:3] == b"ID3" or data[0] == 0xFF):
         if data[end - 128 : end - 125] == b"TAG":

@@ -45,7 +45,7 @@ class Judges(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """How speech compares with the talks that it repeats.
+    """Figures of speech against the talks that it repeats.
 
     words: whether the judge names the right one of all words; phones: the right phone of a unit that is not silence;
     speakers: the right one of the built-in speakers, in each talk.

@@ -131,7 +131,7 @@ def _window(values: Tensor, first: Tensor, count: int) -> Tensor:
 
 
 class MouthScores(NamedTuple):
-    """How mouths move, over all rendered frames."""
+    """Movement of mouths over all rendered frames."""
 
     follows: float  # correlation of their measured opening with the true one of the sound
     copies: float  # with the true one of the video that was dubbed, before; the same on its own video

@@ -118,7 +118,7 @@ def load(
 
 
 def _of_training(path: Path) -> tuple[UnitExtractor | None, Embedder | None]:
-    """What makes units and speaker vectors, as in the training that wrote a folder."""
+    """The extractor of units and of speaker vectors of the training that wrote a folder."""
     if not (path / "settings.json").exists():
         return None, None
     extract = UnitExtractor.from_checkpoint(path / "units") if (path / "units").exists() else None
