@@ -1,8 +1,8 @@
 """Read, check and run the notebooks, and show their claims.
 
-A notebook calls `versions`, `check`, `claim`, `measured`, `refused` and `exercise`. Tests and runners call `discover`,
-`verify_form` and `run_one`; `table` is the workbook at a glance. Each name loads its module when it is first used, so
-that a kernel pays for the standard library alone.
+A notebook calls `versions`, `check`, `claim`, `finding`, `versus`, `measured`, `refused` and `exercise`. Tests and
+runners call `discover`, `verify_form` and `run_one`; `table` is the workbook at a glance. Each name loads its module
+when it is first used, so that a kernel pays for the standard library alone.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import importlib
 _HOMES = {
     "check": "kernel",
     "claim": "kernel",
+    "finding": "kernel",
     "measured": "kernel",
     "refused": "kernel",
+    "versus": "kernel",
     "versions": "kernel",
     "exercise": "exercises",
     "discover": "notebooks",

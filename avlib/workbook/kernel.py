@@ -142,6 +142,29 @@ def measured(name: str, value: SupportsFloat, unit: str = "") -> None:
     show("measured", {"name": name, "value": value, "unit": unit}, line, markup)
 
 
+def finding(sentence: str) -> None:
+    """Show a sentence that the cell made from measured values (an f-string; backticks become code)."""
+    show("finding", {"sentence": sentence}, sentence, box("#009e73", inline(sentence)))
+
+
+def versus(value: SupportsFloat, other: SupportsFloat, words: str = "below|about the same as|above", within=0.0) -> str:
+    """Return the word of three that says how two numbers compare.
+
+    Args:
+        words: for a smaller, an equal and a larger `value`, separated by `|`.
+        within: the difference up to which the two count as equal.
+
+    Raises:
+        ParameterError: a value is not a finite number, or there are not three words.
+    """
+    value, other, choices = _plain(value), _plain(other), words.split("|")
+    if not (math.isfinite(value) and math.isfinite(other)):
+        raise ParameterError("value", f"compared {value!r} with {other!r}", "two finite numbers")
+    if len(choices) != 3:
+        raise ParameterError("words", f"found {words!r}", 'three, as in "below|the same as|above"')
+    return choices[1] if abs(value - other) <= within else choices[2 * (value > other)]
+
+
 def refused(task: Callable[..., object], /, *args: object, **kwargs: object) -> AvlibError:
     """Call a function that must refuse its input; print and return the error.
 

@@ -132,6 +132,18 @@ def test_claims_and_figures_as_text(capsys):
             workbook.measured("x", bad)
 
 
+def test_finding_says_what_was_measured_and_how_it_compares(capsys):
+    words = [workbook.versus(value, 0.5, "lower|equal|higher", within=0.125) for value in (0.25, 0.625, 0.75)]
+    assert words == ["lower", "equal", "higher"]
+    assert workbook.versus(torch.tensor(2), np.float32(1)) == "above"
+    workbook.finding(f"A loss of `0.2` is {workbook.versus(0.2, 0.3)} the baseline's.")
+    assert capsys.readouterr().out == "A loss of `0.2` is below the baseline's.\n"
+    with pytest.raises(ParameterError, match="two finite numbers"):
+        workbook.versus(float("nan"), 1)
+    with pytest.raises(ParameterError, match="three"):
+        workbook.versus(1, 2, "less|more")
+
+
 def test_what_is_refused_is_said_and_handed_back(capsys, tmp_path):
     def read(path, *, task):
         raise MediaError(path, task, "a sound", f"See https://a.org/b/c or {tmp_path}/other one.wav, and/or ask.")
