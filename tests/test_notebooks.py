@@ -30,8 +30,8 @@ NOTEBOOKS = {notebook.number: notebook.path for notebook in workbook.discover()}
 VERDICTS = {
     "00": "holds",
     "01": "holds, holds when, holds, does not hold, holds when",
-    "11": """does not hold, does not hold, holds, does not hold, holds, does not hold, does not hold, holds, holds when,
-    does not hold, holds, holds, holds""",
+    "11": """does not hold, holds, holds, does not hold, holds, holds, does not hold, holds, holds when, holds, holds,
+    holds, holds, holds, holds when""",
     "12": "holds, does not hold, does not hold, holds, holds, holds, does not hold, holds, holds when",
     "13": """holds, does not hold, does not hold, does not hold, does not hold, does not hold, holds, does not hold,
     holds, holds, does not hold, holds, holds, does not hold, holds, holds, holds when, does not hold, holds when""",
