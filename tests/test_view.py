@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 
 from avlib import view
+from avlib.errors import ParameterError
 from avlib.shapes import palette
 
 
@@ -20,6 +21,28 @@ def pixels(axes):
 
 def at(axes, x, y):
     return axes.transData.transform((x, y))[::-1]
+
+
+def test_a_pipeline_marks_one_stage(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(view, "show", lambda figure, alt: drawn.append((figure, alt)))
+    view.pipeline("clip", "tokens, of sound and pictures", "answer", current="answer")
+    ((figure, alt),) = drawn
+    axes = figure.axes[0]
+    assert [text.get_text().replace("\n", " ") for text in axes.texts if text.get_text()] == [
+        "clip", "tokens, of sound and pictures", "answer"]  # fmt: skip
+    boxes = [to_hex(box.get_facecolor()).upper() for box in axes.patches]
+    assert [box == palette.CHOSEN for box in boxes] == [False, False, True]
+    assert alt == "clip → tokens, of sound and pictures → answer; this notebook: answer"
+    seen = pixels(axes)
+    assert np.allclose(seen(2.3, 0.8), to_rgb(palette.CHOSEN), atol=0.02) and seen(0.5, 0.8).min() == 1
+    box = axes.patches[1].get_window_extent()
+    text = axes.texts[1].get_window_extent()
+    assert box.x0 < text.x0 and text.x1 < box.x1 and box.y0 < text.y0 and text.y1 < box.y1
+    assert min(text.get_fontsize() for text in axes.texts) >= 8
+    plt.close(figure)
+    with pytest.raises(ParameterError, match="current: 'b'"):
+        view.pipeline("a", current="b")
 
 
 def test_cover_hides_low_frequencies_at_the_bottom_of_a_spectrogram():

@@ -11,6 +11,7 @@ import base64
 import functools
 import html
 import io
+import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -30,6 +31,7 @@ from matplotlib.backend_bases import DrawEvent
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
@@ -193,11 +195,30 @@ def pictures(frames: UInt8[Tensor, "frames 3 height width"], labels: Sequence[st
     return drawn
 
 
-def show(drawn: Figure) -> None:
-    """Display a figure at once, for the callback of a slider."""
+def pipeline(*stages: str, current: str) -> None:
+    """Show the stages of a system as boxes in a row, with arrows; `current` is marked."""
+    if current not in stages:
+        raise ParameterError("current", repr(current), f"one of {', '.join(map(repr, stages))}")
+    labels = [textwrap.fill(stage, max(8, 90 // len(stages))) for stage in stages]
+    drawn, axes = figure(height=0.4 + 0.16 * max(label.count("\n") + 1 for label in labels))
+    half = 0.4  # of a box's width, in places
+    for place, (stage, label) in enumerate(zip(stages, labels, strict=True)):
+        fill, edge = (palette.CHOSEN, palette.INK) if stage == current else ("#EEEEEE", palette.MASKED)
+        axes.add_patch(Rectangle((place - half, -0.95), 2 * half, 1.9, facecolor=fill, edgecolor=edge))
+        axes.text(place, 0, label, ha="center", va="center", color=palette.INK)
+        if place:
+            arrow = {"arrowstyle": "->", "color": palette.INK, "shrinkA": 1, "shrinkB": 1}
+            axes.annotate("", (place - half, 0), (place - 1 + half, 0), arrowprops=arrow)
+    axes.set(xlim=(-half - 0.01, len(stages) - 0.99 + half), ylim=(-1, 1))
+    axes.set_axis_off()
+    show(drawn, f"{' → '.join(stages)}; this notebook: {current}")
+
+
+def show(drawn: Figure, alt: str = "") -> None:
+    """Display a figure at once, with a text for screen readers."""
     from IPython.display import display
 
-    display(drawn)
+    display(drawn, metadata={"image/png": {"alt": alt}} if alt else None)
     plt.close(drawn)
 
 

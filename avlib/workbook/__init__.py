@@ -22,6 +22,7 @@ _HOMES = {
     "table": "notebooks",
     "run_one": "run",
     "verify_form": "form",
+    "verify_lesson": "form",
 }
 
 __all__ = list(_HOMES)

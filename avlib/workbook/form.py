@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from .notebooks import FRONT, Notebook, table_rows
 MOST_PARAMETERS = 12
 LONGEST_CELL = 25
 CODE_CELLS = (20, 45)
+USUAL_CELL = 8  # lines, the median of visible cells
+EXERCISES = 2
 
 
 def verify_form(path: str | os.PathLike[str]) -> list[str]:
@@ -27,6 +30,26 @@ def verify_form(path: str | os.PathLike[str]) -> list[str]:
         *_exercises(notebook),
         *_file(notebook),
     ]
+
+
+def verify_lesson(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return a sentence for each part of a lesson that a notebook lacks, by the part's name."""
+    notebook = Notebook(Path(path))
+    prose = [cell["source"] for cell in notebook.cells if cell["cell_type"] == "markdown"]
+    first = next((place for place, cell in enumerate(notebook.cells) if "parameters" in _tags(cell)), 0)
+    opening = [cell["source"] for cell in notebook.cells[:first] if cell["cell_type"] == "markdown"]
+    exercises = sum("exercise" in _tags(cell) for cell in notebook.cells)
+    visible = [len(cell["source"].splitlines()) for cell in _code(notebook) if not _is_folded(cell)]
+    usual = statistics.median(visible or [0])
+    parts = {
+        "links": ("\n".join(opening).count("](http"), "the cells before the parameters link to no paper"),
+        "formula": ("\n".join(prose).count("$$") > 1, "no formula in LaTeX between $$ and $$"),
+        "summary": (re.search(r"^#+ Summary$", "\n".join(prose), re.MULTILINE), "no heading Summary"),
+        "reading": ("urther reading" in "\n".join(prose), "no further reading"),
+        "exercises": (exercises >= EXERCISES, f"{exercises} exercises with a check; at least {EXERCISES}"),
+        "cells": (usual <= USUAL_CELL, f"visible code cells have a median of {usual:g} lines; at most {USUAL_CELL}"),
+    }
+    return {name: sentence for name, (there, sentence) in parts.items() if not there}
 
 
 def _opening(notebook: Notebook) -> Iterator[str]:

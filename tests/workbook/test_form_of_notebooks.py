@@ -10,6 +10,37 @@ from avlib import workbook
 from avlib.errors import NotebookError
 from avlib.workbook import discover
 
+# The parts of a lesson (the names in `verify_lesson`) that a notebook still lacks: take out what you have mended.
+# A blank line between two entries lets people change neighbours at the same time.
+STILL_LACKS = {
+    "00": "links formula summary reading",
+    "01": "links summary reading cells",
+    "11": "links formula summary reading exercises",
+    "12": "links formula summary reading exercises",
+    "13": "links formula summary reading exercises cells",
+    "14": "links formula summary reading exercises cells",
+    "15": "links formula summary reading exercises cells",
+    "21": "links formula summary reading exercises cells",
+    "22": "links formula summary reading exercises cells",
+    "23": "links formula summary reading exercises cells",
+    "24": "links formula summary reading exercises cells",
+    "25": "links formula summary reading exercises cells",
+    "31": "links formula summary reading exercises cells",
+    "32": "links formula summary reading exercises cells",
+    "33": "links formula summary reading exercises cells",
+    "34": "links formula summary reading exercises cells",
+    "35": "links formula summary reading exercises cells",
+    "41": "summary cells",
+    "42": "summary cells",
+    "43": "formula summary cells",
+    "44": "summary cells",
+    "45": "summary reading exercises cells",
+    "51": "summary cells",
+    "52": "summary cells",
+    "53": "summary exercises cells",
+    "54": "summary reading exercises cells",
+    "55": "formula summary reading exercises",
+}
 VERSIONS = "from avlib import workbook\n\nworkbook.versions()"
 END = "#md\n## Exercises\n\n1. Why?\n\nNext: [12](12_b.ipynb)"
 
@@ -28,6 +59,58 @@ def in_form(path):
 def test_the_workbook_is_in_form(notebook):
     problems = workbook.verify_form(notebook.path)
     assert [each for each in problems if "keeps an output" not in each] == []  # a reader may have executed it
+
+
+@pytest.mark.parametrize("notebook", discover(), ids=lambda notebook: notebook.name)
+def test_a_notebook_is_a_lesson(notebook):
+    lacks, listed = workbook.verify_lesson(notebook.path), STILL_LACKS.get(notebook.number, "").split()
+    assert {name: lacks[name] for name in lacks if name not in listed} == {}
+    assert [name for name in listed if name not in lacks] == [], "mended: take it out of STILL_LACKS"
+
+
+def lesson(path):
+    asked = ["x = workbook.exercise(answer=...)", "y = workbook.exercise(answer=...)"]
+    write(path, *asked, *["a\n" * 8] * 2, "#md\n$$\nx = 1\n$$", "#md\n## Summary\n\nFurther reading: none.")
+    content = json.loads(path.read_text())
+    for cell in content["cells"][2:4]:
+        cell["metadata"]["tags"] = ["exercise"]
+    content["cells"][0]["source"] = "# A title\n\nAfter [a paper](https://arxiv.org/abs/2210.07839)."
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_lesson_has_all_its_parts(tmp_path):
+    assert workbook.verify_lesson(lesson(tmp_path / "11_a.ipynb")) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda cells: cells[0].update(source="# A title"), "links"),
+        (lambda cells: cells.insert(2, cells.pop(0)), "links"),
+        (lambda cells: cells[6].update(source="$x = 1$"), "formula"),
+        (lambda cells: cells[7].update(source="The Summary. Further reading."), "summary"),
+        (lambda cells: cells[7].update(source="## Summary"), "reading"),
+        (lambda cells: cells[2]["metadata"].update(tags=[]), "exercises"),
+        (lambda cells: [cell.update(source="a\n" * 9) for cell in cells[1:5]], "cells"),
+    ],
+)
+def test_each_part_that_a_lesson_lacks_is_found(tmp_path, change, part):
+    path = lesson(tmp_path / "11_a.ipynb")
+    content = json.loads(path.read_text())
+    change(content["cells"])
+    path.write_text(json.dumps(content))
+    assert list(workbook.verify_lesson(path)) == [part]
+
+
+def test_folded_cells_do_not_count_in_the_median(tmp_path):
+    path = lesson(tmp_path / "11_a.ipynb")
+    content = json.loads(path.read_text())
+    for cell in content["cells"][1:5]:
+        cell.update(source="a\n" * 9)
+        cell["metadata"]["jupyter"] = {"source_hidden": True}
+    path.write_text(json.dumps(content))
+    assert workbook.verify_lesson(path) == {}
 
 
 def test_git_has_the_notebooks_without_outputs(tmp_path):
