@@ -38,7 +38,7 @@ VERDICTS = {
     "14": "holds, holds, does not hold, holds when, holds, holds, holds",
     "15": "does not hold",
     "21": "holds when, holds, holds, holds when",
-    "22": "holds, holds when, holds, does not hold, holds when",
+    "22": "holds, holds when, holds, holds when, holds when",
     "23": "holds when, does not hold, holds, does not hold, does not hold, does not hold",
     "24": "holds when, does not hold, does not hold, holds, does not hold",
     "25": """holds when, does not hold, does not hold, holds, does not hold, holds when, does not hold,

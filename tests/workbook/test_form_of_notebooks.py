@@ -25,10 +25,6 @@ STILL_LACKS = """
 
 15 links formula summary reading exercises cells
 
-21 links formula summary reading exercises cells
-
-22 links formula summary reading exercises cells
-
 23 links formula summary reading exercises cells
 
 24 links formula summary reading exercises cells
