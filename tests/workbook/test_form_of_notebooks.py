@@ -17,8 +17,6 @@ STILL_LACKS = """
 
 01 links summary reading cells
 
-12 links formula summary reading exercises
-
 13 links formula summary reading exercises cells
 
 14 links formula summary reading exercises cells
