@@ -56,6 +56,7 @@ class Fake:
             shape_env=self.env, allow_non_fake_inputs=True, allow_fallback_kernels=False
         )
         self.scalars = Scalars()
+        self.views = True  # may the output of a view be a tensor of its own
 
     @contextlib.contextmanager
     def running(self, symbolic: bool = False) -> Iterator[None]:

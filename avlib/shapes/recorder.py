@@ -264,7 +264,7 @@ class Recorder:
             with fake.unseen():
                 do, given, named = self.world.scalars.prepared(function, name, args, kwargs)
                 if do is function:
-                    do = fake.recurrent(name, args) or shortcut(name, args, kwargs) or do
+                    do = fake.recurrent(name, given) or shortcut(self.world, name, given, named) or do
         try:
             with self.world.doing(name) if self.world is not None else _nothing:
                 output = do(*given, **named)

@@ -1,41 +1,63 @@
 """Outputs of common operations on tensors without values, found without torch.
 
-Torch takes a millisecond to find that a normalisation keeps the shape. Where anything is unusual, or a size does not
-fit, there is no shortcut, and torch says so itself.
+Torch takes a tenth of a millisecond to find that a normalisation keeps the shape, and several with symbols. Where
+anything is unusual, or a size does not fit, there is no shortcut, and torch says so itself. Outputs are contiguous, and
+share no memory: the shapes of later operations do not depend on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_PLAIN = {"gelu", "relu", "silu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "relu6", "elu", "mish", "softmax"}
-_PLAIN |= {"exp", "cos", "sin", "rsqrt", "sqrt", "softplus", "leaky_relu", "log_softmax"}
-_HARMLESS = {"approximate", "dim", "_stacklevel", "eps", "negative_slope"}
+try:
+    from torch._subclasses.fake_tensor import FakeTensor, in_kernel_invocation_manager
+except ImportError:  # pragma: no cover
+    FakeTensor, in_kernel_invocation_manager = (), None
+
+Size = int | torch.SymInt
+_NUMBERS = int | float | torch.SymInt | torch.SymFloat
 
 
-def shortcut(name: str, args: tuple, kwargs: Mapping[str, Any]) -> Callable[..., Any] | None:
-    """Return a function for the output of an operation; None if torch must find it."""
-    known = _CHECKS.get(name) or (_same if name in _PLAIN else None)
+def shortcut(world: Any, name: str, args: tuple, kwargs: Mapping[str, Any]) -> Callable[..., Any] | None:
+    """Return a function for the output of an operation; None if torch must find it.
+
+    Where `world.views` is False, an output that shares the memory of an input has no shortcut.
+    """
+    known = _MAKING.get(name) or (_VIEWS.get(name) if world.views else None)
     if known is None or not args or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
         return None
-    tensors = [value for value in args if isinstance(value, Tensor)]
-    first = args[0]
-    if not tensors or first is not tensors[0] or not first.is_floating_point() or first.layout is not torch.strided:
+    several = args[0] if type(args[0]) in (tuple, list) else args[:1]
+    tensors = [value for value in (*several, *args[1:], *kwargs.values()) if isinstance(value, Tensor)]
+    first = tensors[0] if tensors else None
+    if first is None or first is not several[0] or (name in _MAKING and not first.is_floating_point()):
         return None
-    if any(tensor.dtype is not first.dtype or tensor.device != first.device for tensor in tensors):
+    for tensor in tensors:
+        if tensor.layout is not torch.strided or tensor.device != first.device:
+            return None
+        if tensor.dtype is not first.dtype and tensor.dtype is not _OTHERS.get(known):
+            return None
+        if getattr(tensor, "constant", None) is not None or (tensor.requires_grad and torch.is_grad_enabled()):
+            return None
+    try:
+        found = known(*args, **kwargs)
+    except TypeError:  # arguments that the rule does not know
         return None
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return None
-    if not all(key in _HARMLESS or (key == "inplace" and not value) for key, value in kwargs.items()):
-        return None
-    shape = known(*args)
-    if shape is None or not (known in (_linear, _product) or first.dim() < 2 or first.is_contiguous()):
-        return None  # the output has the strides of the input
-    return lambda *_, **__: first.new_empty(shape)
+    if found is None or isinstance(found, Tensor):
+        return None if found is None else lambda *_, **__: found
+    if found and isinstance(found[0], tuple):  # several outputs
+        return lambda *_, **__: tuple(_made(world.mode, first, shape) for shape in found)
+    return lambda *_, **__: _made(world.mode, first, found)
+
+
+def _made(mode: Any, like: Tensor, shape: Sequence[Size]) -> Tensor:
+    with in_kernel_invocation_manager(mode):
+        new = torch.empty(shape, dtype=like.dtype, device="meta")
+    return FakeTensor(mode, new, like.device)
 
 
 def alike(one: Any, other: Any) -> bool:
@@ -46,13 +68,45 @@ def alike(one: Any, other: Any) -> bool:
     return None not in whats and whats[0]._key == whats[1]._key
 
 
-def _same(x: Tensor, *rest: Any) -> Any:
-    return None if any(value is True or isinstance(value, Tensor | torch.dtype) for value in rest) else x.shape
+def _all_alike(one: Sequence[Size], other: Sequence[Size]) -> bool:
+    return len(one) == len(other) and all(map(alike, one, other))
 
 
-def _layer_norm(x: Tensor, normalized: Any, weight: Any = None, bias: Any = None, eps: float = 0.0) -> Any:
-    sizes = tuple(normalized)
-    fits = len(sizes) <= x.dim() and all(map(alike, x.shape[x.dim() - len(sizes) :], sizes))
+def _broadcast(*shapes: Sequence[Size]) -> list[Size] | None:
+    found: list[Size] = []
+    for place in range(1, max(map(len, shapes)) + 1):
+        sizes = [shape[-place] for shape in shapes if len(shape) >= place]
+        size = next((size for size in sizes if not alike(size, 1)), 1)
+        if not all(alike(other, 1) or alike(other, size) for other in sizes):
+            return None
+        found.insert(0, size)
+    return found
+
+
+def _axis(x: Tensor, dim: Any, more: int = 0) -> int | None:
+    """A place from the front; None outside the tensor."""
+    rank = x.dim() + more
+    return dim % rank if type(dim) is int and -rank <= dim < rank else None
+
+
+def _same(x: Tensor, *rest: Any, inplace: bool = False, dtype: Any = None, **options: Any) -> Any:
+    harmless = options.keys() <= {"dim", "approximate", "negative_slope", "_stacklevel"}
+    known = harmless and dtype is None and not any(v is True or isinstance(v, Tensor | torch.dtype) for v in rest)
+    return None if not known else x if inplace else x.shape
+
+
+def _itself(x: Tensor, *rest: Any) -> Any:
+    kept = all((value is x.dtype) if isinstance(value, torch.dtype) else value is None for value in rest)
+    return None if not kept else x if x.is_contiguous() else x.shape
+
+
+def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor | None:
+    return None if training else x
+
+
+def _layer_norm(x: Tensor, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 0.0) -> Any:
+    sizes = tuple(normalized_shape)
+    fits = len(sizes) <= x.dim() and _all_alike(x.shape[x.dim() - len(sizes) :], sizes)
     return x.shape if fits and all(part is None or tuple(part.shape) == sizes for part in (weight, bias)) else None
 
 
@@ -60,13 +114,13 @@ def _channels_fit(x: Tensor, *parts: Any) -> bool:
     return x.dim() > 1 and all(part is None or (part.dim() == 1 and alike(part.shape[0], x.shape[1])) for part in parts)
 
 
-def _batch_norm(x: Tensor, mean: Any, var: Any, weight: Any = None, bias: Any = None, training: Any = False, *_: Any):
+def _batch_norm(x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=0.0, *_: Any) -> Any:
     known = training is False and mean is not None and var is not None
     return x.shape if known and _channels_fit(x, mean, var, weight, bias) else None
 
 
-def _group_norm(x: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 0.0) -> Any:
-    whole = x.dim() > 2 and isinstance(x.shape[1], int) and x.shape[1] % groups == 0
+def _group_norm(x: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 0.0) -> Any:
+    whole = x.dim() > 2 and isinstance(x.shape[1], int) and x.shape[1] % num_groups == 0
     return x.shape if whole and _channels_fit(x, weight, bias) else None
 
 
@@ -76,24 +130,42 @@ def _linear(x: Tensor, weight: Tensor, bias: Any = None) -> Any:
 
 
 def _product(x: Tensor, other: Any) -> Any:
-    if not isinstance(other, Tensor) or x.dim() != other.dim() or x.dim() < 2:
+    if not isinstance(other, Tensor) or min(x.dim(), other.dim()) < 2 or not alike(x.shape[-1], other.shape[-2]):
         return None
-    fits = alike(x.shape[-1], other.shape[-2]) and all(map(alike, x.shape[:-2], other.shape[:-2]))
-    return (*x.shape[:-1], other.shape[-1]) if fits else None
+    batch = _broadcast(x.shape[:-2], other.shape[:-2]) if max(x.dim(), other.dim()) > 2 else []
+    return None if batch is None else (*batch, x.shape[-2], other.shape[-1])
+
+
+def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False) -> Any:
+    ranks = query.dim() == key.dim() == value.dim() and query.dim() > 2 and not enable_gqa
+    fits = ranks and alike(query.shape[-1], key.shape[-1]) and alike(key.shape[-2], value.shape[-2])
+    if not fits or not all(_all_alike(query.shape[:-2], other.shape[:-2]) for other in (key, value)):
+        return None
+    scores = (*query.shape[:-1], key.shape[-2])
+    if attn_mask is not None and len(_broadcast(scores, attn_mask.shape) or ()) != len(scores):
+        return None
+    return (*query.shape[:-1], value.shape[-1])
+
+
+def _filled(x: Tensor, mask: Tensor, value: Any) -> Any:
+    fits = isinstance(mask, Tensor) and len(_broadcast(x.shape, mask.shape) or ()) == x.dim()
+    return x.shape if fits and not isinstance(value, Tensor) else None
+
+
+def _rolled(x: Tensor, shifts: Any, dims: Any = None) -> Any:
+    return x.shape
 
 
 def _elementwise(x: Tensor, other: Any) -> Any:
-    if isinstance(other, int | float) and not isinstance(other, bool):
+    if isinstance(other, _NUMBERS) and not isinstance(other, bool):
         return x.shape
-    fits = isinstance(other, Tensor) and x.dim() == other.dim() and all(map(alike, x.shape, other.shape))
-    return x.shape if fits and (x.dim() < 2 or other.is_contiguous()) else None
+    return _broadcast(x.shape, other.shape) if isinstance(other, Tensor) else None
 
 
-def _convolution(x: Tensor, weight: Tensor, bias: Any = None, *options: Any) -> Any:
+def _convolution(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Any:
     """`(length + 2*padding - dilation*(kernel - 1) - 1)//stride + 1` along each axis."""
     axes = x.dim() - 2
-    stride, padding, dilation, groups = (*options, *(1, 0, 1, 1)[len(options) :])
-    if weight.dim() != x.dim() or not weight.is_contiguous() or isinstance(padding, str) or not isinstance(groups, int):
+    if weight.dim() != x.dim() or isinstance(padding, str) or not isinstance(groups, int):
         return None
     if not alike(x.shape[1], weight.shape[1] * groups) or (bias is not None and bias.shape != weight.shape[:1]):
         return None
@@ -107,9 +179,142 @@ def _convolution(x: Tensor, weight: Tensor, bias: Any = None, *options: Any) -> 
     return x.shape[0], weight.shape[0], *found
 
 
-_CHECKS: dict[str, Callable] = {
+def _reduced(x: Tensor, dim: Any, keepdim: bool = False) -> Any:
+    axes = [_axis(x, one) for one in (dim if isinstance(dim, tuple | list) else [dim])]
+    if None in axes or not axes:
+        return None
+    return [1 if i in axes else size for i, size in enumerate(x.shape) if keepdim or i not in axes]
+
+
+def _padded(x: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> Any:
+    if mode != "constant" or len(pad) % 2 or len(pad) > 2 * x.dim() or not all(type(p) is int and p >= 0 for p in pad):
+        return None
+    sums = [before + after for before, after in zip(pad[::2], pad[1::2], strict=True)]
+    sums = [0] * (x.dim() - len(sums)) + sums[::-1]
+    return [size + more if more else size for size, more in zip(x.shape, sums, strict=True)]
+
+
+def _joined(tensors: Any, dim: int = 0) -> Any:
+    first, axis = tensors[0], _axis(tensors[0], dim)
+    others = [[size for i, size in enumerate(t.shape) if i != axis] for t in tensors]
+    if axis is None or any(t.dim() != first.dim() or t.dtype is not first.dtype for t in tensors):
+        return None
+    if not all(_all_alike(others[0], other) for other in others):
+        return None
+    return [sum(t.shape[axis] for t in tensors[1:]) + size if i == axis else size for i, size in enumerate(first.shape)]
+
+
+def _sizes(sizes: tuple) -> tuple:
+    return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
+
+
+def _viewed(x: Tensor, *sizes: Any) -> Any:
+    sizes, shape = _sizes(sizes), x.shape
+    if not all(isinstance(size, Size) for size in sizes) or not x.is_contiguous():
+        return None
+    unknown = [i for i, size in enumerate(sizes) if type(size) is int and size == -1]
+    if len(unknown) > 1 or any(type(size) is int and (size == 0 or size < -1) for size in (*sizes, *shape)):
+        return None
+    whole, known = math.prod(shape), math.prod(size for i, size in enumerate(sizes) if i not in unknown)
+    if not unknown:
+        return sizes if alike(whole, known) else None
+    if type(whole) is int and type(known) is int:
+        return [whole // known if i in unknown else size for i, size in enumerate(sizes)] if not whole % known else None
+    kept = 0  # equal sizes in front or behind are left out of the quotient
+    rest = list(shape)
+    for size in sizes:
+        place = next((i for i, other in enumerate(rest) if alike(size, other)), None)
+        if place is not None:
+            rest.pop(place)
+        elif type(size) is not int or size != -1:
+            kept = size if not kept else kept * size
+    left = math.prod(rest)
+    if kept and not alike(left // kept * kept, left):
+        return None  # torch asks for the rest
+    return [(left // kept if kept else left) if i in unknown else size for i, size in enumerate(sizes)]
+
+
+def _flattened(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Any:
+    first, last = _axis(x, start_dim), _axis(x, end_dim)
+    if first is None or last is None or first > last:
+        return None
+    return (*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :])
+
+
+def _permuted(x: Tensor, *dims: Any) -> Any:
+    axes = [_axis(x, dim) for dim in _sizes(dims)]
+    return [x.shape[axis] for axis in axes] if sorted(axes, key=str) == sorted(range(x.dim()), key=str) else None
+
+
+def _transposed(x: Tensor, dim0: int, dim1: int) -> Any:
+    one, other = _axis(x, dim0), _axis(x, dim1)
+    if one is None or other is None:
+        return None
+    shape = list(x.shape)
+    shape[one], shape[other] = shape[other], shape[one]
+    return shape
+
+
+def _unsqueezed(x: Tensor, dim: int) -> Any:
+    axis = _axis(x, dim, 1)
+    return None if axis is None else (*x.shape[:axis], 1, *x.shape[axis:])
+
+
+def _unbound(x: Tensor, dim: int = 0) -> Any:
+    axis = _axis(x, dim)
+    whole = axis is not None and isinstance(x.shape[axis], int)
+    return [(*x.shape[:axis], *x.shape[axis + 1 :])] * x.shape[axis] if whole else None
+
+
+def _chunked(x: Tensor, chunks: int, dim: int = 0) -> Any:
+    axis = _axis(x, dim)
+    if axis is None or type(chunks) is not int or not isinstance(x.shape[axis], int) or x.shape[axis] % chunks:
+        return None
+    return [(*x.shape[:axis], x.shape[axis] // chunks, *x.shape[axis + 1 :])] * chunks
+
+
+def _indexed(x: Tensor, index: Any) -> Any:
+    """Whole axes, new axes, and places in axes of known sizes."""
+    index = index if isinstance(index, tuple) else (index,)
+    for item in index:
+        whole = isinstance(item, slice) and item.start is item.stop is item.step is None
+        if not (whole or item is None or item is ... or type(item) is int):
+            return (*item.shape, *x.shape[1:]) if isinstance(item, Tensor) and len(index) == 1 and x.dim() else None
+    used = sum(item is not None and item is not ... for item in index)
+    if used > x.dim() or sum(item is ... for item in index) > 1:
+        return None
+    found, sizes = [], list(x.shape)
+    for item in index:
+        if item is None:
+            found.append(1)
+        elif item is ...:
+            keep = x.dim() - used
+            found, sizes = found + sizes[:keep], sizes[keep:]
+        elif type(item) is int:
+            size = sizes.pop(0)
+            if not isinstance(size, int) or not -size <= item < size:
+                return None
+        else:
+            found.append(sizes.pop(0))
+    return [*found, *sizes] if found or sizes else None
+
+
+_PLAIN = ("gelu", "relu", "silu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "relu6", "elu", "mish", "softmax", "exp")
+_PLAIN += ("cos", "sin", "rsqrt", "sqrt", "softplus", "leaky_relu", "log_softmax", "neg", "__neg__", "abs", "square")
+_BINARY = ("add", "mul", "sub", "div", "__add__", "__mul__", "__sub__", "__truediv__", "__radd__", "__rmul__", "__rsub__")
+_MAKING: dict[str, Callable] = {
+    **dict.fromkeys(_PLAIN, _same),
+    **dict.fromkeys((*_BINARY, "__rtruediv__"), _elementwise),
     **{"layer_norm": _layer_norm, "batch_norm": _batch_norm, "group_norm": _group_norm, "linear": _linear},
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution),
     **dict.fromkeys(("matmul", "__matmul__", "bmm"), _product),
-    **dict.fromkeys(("add", "__add__", "mul", "__mul__", "sub", "__sub__", "__truediv__"), _elementwise),
+    **dict.fromkeys(("mean", "sum"), _reduced),
+    **{"scaled_dot_product_attention": _attention, "pad": _padded, "masked_fill": _filled, "roll": _rolled},
 }
+_VIEWS: dict[str, Callable] = {
+    **{"dropout": _dropout, "contiguous": _itself, "to": _itself, "float": lambda x: _itself(x, torch.float32)},
+    **{"view": _viewed, "reshape": _viewed, "flatten": _flattened, "permute": _permuted, "transpose": _transposed},
+    **{"unsqueeze": _unsqueezed, "unbind": _unbound, "chunk": _chunked, "__getitem__": _indexed},
+    **dict.fromkeys(("cat", "concat"), _joined),
+}
+_OTHERS = {_attention: torch.bool, _filled: torch.bool, _indexed: torch.int64}  # dtypes of what is no first input

@@ -126,7 +126,11 @@ def _traced(model: Model, fake: bool, stats: bool, timed: bool) -> Trace:
     if fake and model.is_lazy and model.builder is None:
         found.notes.append("Lazy modules get their sizes from values, so the model was run with real ones, not fake.")
         fake = False
-    base = model.at(model.inputs.sizes) if fake else model.as_given(stats, timed)
+    if fake:
+        model.enter_fake().views = False  # the record says which outputs share memory
+        base, model.fake.views = model.at(model.inputs.sizes), True
+    else:
+        base = model.as_given(stats, timed)
     if fake and base.error is not None and Fake.lacks_values(base.error) and model.builder is None:
         reason = str(base.error).partition("\n")[0][:160]
         at = at_line(base.raised_at)

@@ -1,0 +1,91 @@
+"""Shapes that are found without torch, against those that torch gives."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from avlib.shapes.fake import Fake
+from avlib.shapes.recorder import own_frame
+from avlib.shapes.shortcuts import shortcut
+
+X = torch.randn(2, 6, 8)
+PICTURE = torch.randn(2, 6, 9, 10)
+MASK = torch.zeros(6, 8).bool()
+CASES = [
+    (torch.Tensor.view, (X, 2, -1, 4), {}),
+    (torch.Tensor.view, (X, (12, 8)), {}),
+    (torch.Tensor.reshape, (X, -1), {}),
+    (torch.flatten, (PICTURE, 1), {}),
+    (torch.flatten, (PICTURE,), {"start_dim": 2, "end_dim": -1}),
+    (torch.Tensor.permute, (PICTURE, 0, 2, -1, 1), {}),
+    (torch.transpose, (X, -1, 1), {}),
+    (torch.unsqueeze, (X, -1), {}),
+    (torch.unbind, (X, 1), {}),
+    (torch.chunk, (X, 2), {"dim": -1}),
+    (torch.Tensor.__getitem__, (X, (..., None, 2)), {}),
+    (torch.Tensor.__getitem__, (X, (slice(None), -1)), {}),
+    (torch.Tensor.__getitem__, (X, torch.zeros(3, 4).long()), {}),
+    (torch.cat, ([X, X[:, :2]],), {"dim": 1}),
+    (torch.cat, ((X, X, X), -1), {}),
+    (torch.mean, (PICTURE,), {"dim": (2, 3), "keepdim": True}),
+    (torch.sum, (X, -1), {}),
+    (F.pad, (X, (1, 2, 3, 0)), {}),
+    (torch.roll, (PICTURE, (1, 2), (2, 3)), {}),
+    (torch.add, (X, torch.randn(6, 1)), {}),
+    (torch.Tensor.__mul__, (X, 2.5), {}),
+    (torch.matmul, (torch.randn(3, 1, 5, 6), torch.randn(4, 6, 7)), {}),
+    (F.linear, (X, torch.randn(3, 8), torch.randn(3)), {}),
+    (F.layer_norm, (X, (6, 8)), {}),
+    (F.group_norm, (PICTURE, 3), {"weight": torch.ones(6)}),
+    (F.conv2d, (PICTURE, torch.randn(4, 3, 3, 2)), {"stride": (2, 1), "padding": 1, "dilation": 2, "groups": 2}),
+    (F.conv1d, (X, torch.randn(5, 6, 3), None, 2), {}),
+    (F.softmax, (X,), {"dim": -1}),
+    (F.dropout, (X, 0.5, False), {}),
+    (torch.Tensor.masked_fill, (X, MASK, 0.0), {}),
+    (F.scaled_dot_product_attention, (X[:, None], X[:, None, :3], torch.randn(2, 1, 3, 5)), {}),
+]
+
+
+def shapes_of(output):
+    return [(tuple(t.shape), t.dtype) for t in (output if isinstance(output, tuple | list) else [output])]
+
+
+def found(function, args, kwargs):
+    """The output of a shortcut for tensors without values; None if there is none."""
+    world = Fake(own_frame)
+
+    def without_values(value):
+        if isinstance(value, tuple | list):
+            return type(value)(map(without_values, value))
+        return world.like(value, {}) if isinstance(value, Tensor) else value
+
+    args, kwargs = without_values(args), {key: without_values(value) for key, value in kwargs.items()}
+    with torch.no_grad():
+        do = shortcut(world, function.__name__, args, kwargs)
+        return None if do is None else do(*args, **kwargs)
+
+
+@pytest.mark.parametrize(("function", "args", "kwargs"), CASES, ids=lambda value: getattr(value, "__name__", None))
+def test_a_shortcut_has_the_shape_and_dtype_of_torch(function, args, kwargs):
+    assert shapes_of(found(function, args, kwargs)) == shapes_of(function(*args, **kwargs))
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs"),
+    [
+        (torch.add, (X, torch.randn(5, 8)), {}),  # sizes that do not fit: torch says so
+        (F.linear, (X, torch.randn(3, 7)), {}),
+        (torch.Tensor.view, (X, 5, -1), {}),
+        (torch.Tensor.view, (X.transpose(1, 2), 2, 48), {}),
+        (torch.cat, ([X, X[:, :, :2]],), {"dim": 1}),
+        (torch.Tensor.__getitem__, (X, MASK), {}),  # depends on values
+        (torch.Tensor.__getitem__, (X, (slice(None), 6)), {}),
+        (torch.add, (X, torch.ones(8).int()), {}),  # a dtype of both
+        (F.pad, (X, (1, 1)), {"mode": "reflect"}),
+        (F.dropout, (X, 0.5, True), {}),
+        (torch.unbind, (X, 3), {}),
+    ],
+)
+def test_what_is_unusual_is_left_to_torch(function, args, kwargs):
+    assert found(function, args, kwargs) is None
