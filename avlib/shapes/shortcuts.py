@@ -299,9 +299,34 @@ def _indexed(x: Tensor, index: Any) -> Any:
     return [*found, *sizes] if found or sizes else None
 
 
-_PLAIN = ("gelu", "relu", "silu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "relu6", "elu", "mish", "softmax", "exp")
+_PLAIN = (
+    "gelu",
+    "relu",
+    "silu",
+    "sigmoid",
+    "tanh",
+    "hardswish",
+    "hardsigmoid",
+    "relu6",
+    "elu",
+    "mish",
+    "softmax",
+    "exp",
+)
 _PLAIN += ("cos", "sin", "rsqrt", "sqrt", "softplus", "leaky_relu", "log_softmax", "neg", "__neg__", "abs", "square")
-_BINARY = ("add", "mul", "sub", "div", "__add__", "__mul__", "__sub__", "__truediv__", "__radd__", "__rmul__", "__rsub__")
+_BINARY = (
+    "add",
+    "mul",
+    "sub",
+    "div",
+    "__add__",
+    "__mul__",
+    "__sub__",
+    "__truediv__",
+    "__radd__",
+    "__rmul__",
+    "__rsub__",
+)
 _MAKING: dict[str, Callable] = {
     **dict.fromkeys(_PLAIN, _same),
     **dict.fromkeys((*_BINARY, "__rtruediv__"), _elementwise),
