@@ -152,10 +152,6 @@ def _filled(x: Tensor, mask: Tensor, value: Any) -> Any:
     return x.shape if fits and not isinstance(value, Tensor) else None
 
 
-def _rolled(x: Tensor, shifts: Any, dims: Any = None) -> Any:
-    return x.shape
-
-
 def _elementwise(x: Tensor, other: Any) -> Any:
     if isinstance(other, _NUMBERS) and not isinstance(other, bool):
         return x.shape
@@ -209,29 +205,24 @@ def _sizes(sizes: tuple) -> tuple:
 
 
 def _viewed(x: Tensor, *sizes: Any) -> Any:
-    sizes, shape = _sizes(sizes), x.shape
+    sizes, rest = _sizes(sizes), list(x.shape)
     if not all(isinstance(size, Size) for size in sizes) or not x.is_contiguous():
         return None
-    unknown = [i for i, size in enumerate(sizes) if type(size) is int and size == -1]
-    if len(unknown) > 1 or any(type(size) is int and (size == 0 or size < -1) for size in (*sizes, *shape)):
+    numbers = [size for size in (*sizes, *rest) if type(size) is int]
+    if numbers.count(-1) > 1 or any(size == 0 or size < -1 for size in numbers):
         return None
-    whole, known = math.prod(shape), math.prod(size for i, size in enumerate(sizes) if i not in unknown)
-    if not unknown:
-        return sizes if alike(whole, known) else None
-    if type(whole) is int and type(known) is int:
-        return [whole // known if i in unknown else size for i, size in enumerate(sizes)] if not whole % known else None
-    kept = 0  # equal sizes in front or behind are left out of the quotient
-    rest = list(shape)
+    known: Size = 1  # the product of sizes that are not simply kept
     for size in sizes:
         place = next((i for i, other in enumerate(rest) if alike(size, other)), None)
         if place is not None:
             rest.pop(place)
         elif type(size) is not int or size != -1:
-            kept = size if not kept else kept * size
+            known = known * size
     left = math.prod(rest)
-    if kept and not alike(left // kept * kept, left):
-        return None  # torch asks for the rest
-    return [(left // kept if kept else left) if i in unknown else size for i, size in enumerate(sizes)]
+    if -1 not in numbers:
+        return sizes if alike(left, known) else None
+    fits = alike(known, 1) or alike(left // known * known, left)  # otherwise torch asks for the rest
+    return [left // known if type(size) is int and size == -1 else size for size in sizes] if fits else None
 
 
 def _flattened(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Any:
@@ -247,12 +238,11 @@ def _permuted(x: Tensor, *dims: Any) -> Any:
 
 
 def _transposed(x: Tensor, dim0: int, dim1: int) -> Any:
-    one, other = _axis(x, dim0), _axis(x, dim1)
+    one, other, axes = _axis(x, dim0), _axis(x, dim1), list(range(x.dim()))
     if one is None or other is None:
         return None
-    shape = list(x.shape)
-    shape[one], shape[other] = shape[other], shape[one]
-    return shape
+    axes[one], axes[other] = other, one
+    return [x.shape[axis] for axis in axes]
 
 
 def _unsqueezed(x: Tensor, dim: int) -> Any:
@@ -299,47 +289,21 @@ def _indexed(x: Tensor, index: Any) -> Any:
     return [*found, *sizes] if found or sizes else None
 
 
-_PLAIN = (
-    "gelu",
-    "relu",
-    "silu",
-    "sigmoid",
-    "tanh",
-    "hardswish",
-    "hardsigmoid",
-    "relu6",
-    "elu",
-    "mish",
-    "softmax",
-    "exp",
-)
-_PLAIN += ("cos", "sin", "rsqrt", "sqrt", "softplus", "leaky_relu", "log_softmax", "neg", "__neg__", "abs", "square")
-_BINARY = (
-    "add",
-    "mul",
-    "sub",
-    "div",
-    "__add__",
-    "__mul__",
-    "__sub__",
-    "__truediv__",
-    "__radd__",
-    "__rmul__",
-    "__rsub__",
-)
+_PLAIN = "gelu relu silu sigmoid tanh hardswish hardsigmoid relu6 elu mish softmax exp cos sin rsqrt sqrt softplus"
+_BINARY = "add mul sub div __add__ __mul__ __sub__ __truediv__ __radd__ __rmul__ __rsub__ __rtruediv__"
 _MAKING: dict[str, Callable] = {
-    **dict.fromkeys(_PLAIN, _same),
-    **dict.fromkeys((*_BINARY, "__rtruediv__"), _elementwise),
+    **dict.fromkeys((_PLAIN + " leaky_relu log_softmax neg __neg__ abs square").split(), _same),
+    **dict.fromkeys(_BINARY.split(), _elementwise),
     **{"layer_norm": _layer_norm, "batch_norm": _batch_norm, "group_norm": _group_norm, "linear": _linear},
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution),
     **dict.fromkeys(("matmul", "__matmul__", "bmm"), _product),
-    **dict.fromkeys(("mean", "sum"), _reduced),
-    **{"scaled_dot_product_attention": _attention, "pad": _padded, "masked_fill": _filled, "roll": _rolled},
+    **{"mean": _reduced, "sum": _reduced, "scaled_dot_product_attention": _attention, "pad": _padded},
+    **{"masked_fill": _filled, "roll": lambda x, shifts, dims=None: x.shape},
 }
 _VIEWS: dict[str, Callable] = {
     **{"dropout": _dropout, "contiguous": _itself, "to": _itself, "float": lambda x: _itself(x, torch.float32)},
     **{"view": _viewed, "reshape": _viewed, "flatten": _flattened, "permute": _permuted, "transpose": _transposed},
     **{"unsqueeze": _unsqueezed, "unbind": _unbound, "chunk": _chunked, "__getitem__": _indexed},
-    **dict.fromkeys(("cat", "concat"), _joined),
+    **{"cat": _joined, "concat": _joined},
 }
 _OTHERS = {_attention: torch.bool, _filled: torch.bool, _indexed: torch.int64}  # dtypes of what is no first input
