@@ -36,7 +36,7 @@ VERDICTS = {
     holds when, holds, holds, holds, holds, holds""",
     "13": """holds, holds, holds, holds, holds, holds when, holds when, holds when, does not hold, holds, holds, holds,
     holds, holds when, does not hold, does not hold, holds, holds, holds, holds when, holds""",
-    "14": "holds, holds, does not hold, holds when, holds, holds, holds",
+    "14": "holds, holds, holds when, holds when, holds when, holds, holds",
     "15": "does not hold",
     "21": "holds when, holds, holds, holds when",
     "22": "holds, holds when, holds, holds when, holds when",
