@@ -167,9 +167,10 @@ def _values(formula: Formula, at: Tensor) -> Tensor:
 
 def _call_values(call: Call, at: Tensor) -> Tensor:
     first, *rest = call.arguments
+    if call.rounds:
+        rounding = {"int": torch.trunc, "floor": torch.floor, "ceil": torch.ceil, "round": torch.round}[call.function]
+        return rounding(first.value({name: at.double() for name in first.names})).long()
     others = [_values(argument, at) for argument in rest]
-    if call.function == "int":
-        return (first * others[0].double()).long()
     if call.function == "floor":
         return _values(first, at).div(others[0], rounding_mode="floor")
     return reduce(torch.maximum if call.function == "max" else torch.minimum, others, _values(first, at))

@@ -10,24 +10,22 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..errors import ParameterError
+from .fitting import fit
 from .formula import Formula
-from .probing import Probes, Relation
-from .recorder import at_line, error_text, file_name
-from .rows import Requirement
+from .probing import Probes, Relation, Unlike
+from .recorder import Place, at_line, error_text, file_name, raised_at
+from .rows import Requirement, plural
 from .running import Model, Run, Slot
 
 MOST_OVERRIDES = 40  # operations whose sizes are fitted before later sizes are derived again
+MOST_SIDES = 4  # symbolic runs at sizes where a model decides otherwise
+UNKNOWN = "`?` stands for them"
 MOST_PASSES = 4  # symbolic runs before anything is fitted
 ELSEWHERE = (5, 37, 1009, 20_011, 5_000_011)  # steps to sizes that fitting did not use
-FAR = (2**12, 2**22, 2**9, 2**7, 48, 2**24, 2**16)  # steps; some models take no more, some round at more
-NEAR = (1, 2, 3, 5, -1, -2, 11)
-IN_A_ROW = 64  # steps that are tried to find a floor of a floor
-
-Seen = Callable[[int], "int | None"]  # a size after a number of steps; None if it cannot be
 
 _lock = threading.RLock()  # probing puts names into modules for a moment; one thread at a time
 
@@ -43,9 +41,21 @@ class Derivation:
         self.unknown: dict[str, str] = {}
         self._known: list[Formula] = []  # of other sizes
         self._fits: dict[tuple, Formula] = {}  # by the sizes that were seen
-        self._values: dict[str, dict[int, int | None]] = {}  # of each formula in each run
-        with _lock:
-            self._derive()
+        self._outputs = {s for s in base.sizes if s[:2] == (base.keys[0], 1)}
+        self._sides: list[dict[Slot, Formula | None]] = []  # formulas where the model decides otherwise
+        self._looked: set[tuple[int, ...]] = set()
+        self._by_values: dict[Slot, str] = {}
+        self._values: dict[str, dict[tuple, int | None]] = {}  # of each formula in each run
+        try:
+            with _lock:
+                self._derive()
+        except ParameterError:
+            raise
+        except Exception as error:  # what is known remains
+            self.probes.notes.append(
+                f"The search for formulas ended early{at_line(raised_at(error.__traceback__))}: "
+                f"{error_text(error)[:160]}."
+            )
         whole = [sizes for sizes, run in self.probes.points() if run.error is None]
         self.checked = {name: tuple(sorted({sizes[name] for sizes in whole})) for name in self.sizes}
         self.notes = self.probes.notes
@@ -53,17 +63,25 @@ class Derivation:
     def _derive(self) -> None:
         probes = self.probes
         start = probes.at(self.sizes)
+        if start is None:
+            self.probes.notes.append("A second run took too much time or memory, so sizes have no formulas.")
+            return
         if not probes.real and start.error is not None and type(start.error) is not type(self.base.error):
             probes.fall_back(start.error)
-        probes.find_steps()
+        try:
+            probes.find_steps()
+        except Unlike as error:
+            probes.fall_back(error.args[0])
+            probes.find_steps()
         symbolic, again, passes = None, not probes.real, 0
         while again and passes < MOST_PASSES:
             (symbolic, again), passes = probes.symbolic(), passes + 1
-        probes.explore()
-        self._by_values = probes.by_values() if probes.real else set()
-        if self._by_values:
-            probes.notes.append("Some sizes depend on values, as lengths or masks do: they have no formula.")
         candidates = self._read(symbolic) if symbolic is not None else {}
+        probes.explore(lambda sizes, run: self._agrees(candidates, sizes, run))
+        self._by_values = probes.by_values() if probes.real else {}
+        for reason in dict.fromkeys(self._by_values.values()):
+            slots = [slot for slot, other in self._by_values.items() if other == reason]
+            probes.notes.append(f"By {reason}: {plural(len(slots), 'size')}; {UNKNOWN}.")
         if symbolic is not None:
             self._replace_wrong(candidates)
         self._keep(candidates)
@@ -80,19 +98,38 @@ class Derivation:
         """Return True if a formula agrees with all runs and several sizes."""
         if formula is None or slot in self._by_values or not self._is_of_names(formula):
             return False
-        compared, values = False, self._values.setdefault(formula._key, {})
+        changed, values = set(self.probes.fixed), self._values.setdefault(formula._key, {})
         for i, (sizes, run) in enumerate(self.probes.points()):
-            seen = run.sizes.get(slot)
+            seen = self._size(run, slot)
             if seen is None:
-                if i == 0 or slot[:3] in run.ranks:  # the tensor is there, with fewer axes
+                if i == 0:
                     return False
                 continue
-            if i not in values:
-                values[i] = formula.value_at(sizes)
-            if not isinstance(seen, int) or seen != values[i]:
+            point = tuple(sizes.values())
+            if point not in values:
+                values[point] = formula.value_at(sizes)
+            if not isinstance(seen, int) or seen != values[point]:
                 return False  # a symbol stands for a size that depends on values
-            compared = compared or i > 0
-        return compared
+            changed.update(name for name, size in sizes.items() if size != self.sizes[name])
+        return changed >= self.sizes.keys()  # a number is one only if no name changes it
+
+    def _agrees(self, candidates: dict[Slot, Formula | None], sizes: Mapping[str, int], run: Run) -> bool:
+        """Return True if a run has the sizes that all candidates give."""
+        point = tuple(sizes.values())
+        for slot, formula in candidates.items():
+            if formula is None or not self._is_of_names(formula):
+                continue
+            values = self._values.setdefault(formula._key, {})
+            if point not in values:
+                values[point] = formula.value_at(sizes)
+            if self._size(run, slot) not in (None, values[point]):
+                return False
+        return bool(candidates)
+
+    def _size(self, run: Run, slot: Slot) -> Any:
+        """The size in a run; None if there is no such tensor, -1 if it has another number of axes."""
+        rank = run.ranks.get(slot[:3])
+        return None if rank is None else run.sizes[slot] if rank == self.base.ranks[slot[:3]] else -1
 
     def _is_of_names(self, formula: Formula) -> bool:
         return self.sizes.keys() >= set(formula.names)
@@ -127,6 +164,7 @@ class Derivation:
         while len(overrides) < MOST_OVERRIDES:
             self._known = _distinct(candidates.values())
             wrong = {slot for slot in self.base.sizes if not self._holds(slot, candidates.get(slot))}
+            self._look_beyond(wrong, candidates)
             inputs = {slot[0] for slot in wrong if not slot[1]}
             outputs = {slot[0] for slot in wrong if slot[1]}
             pairs = zip(self.base.keys, self.base.events, strict=True)
@@ -153,14 +191,24 @@ class Derivation:
             formula = self._fit(slots[0], candidates.get(slots[0]))
             self.formulas.update((slot, formula) for slot in slots if self._holds(slot, formula))
         left = sum(slot not in self.formulas for slots in groups.values() for slot in slots)
-        if left and self.probes.exhausted:
-            self.probes.notes.append(f"{left} sizes have no formula after {len(self.probes.runs)} runs at other sizes.")
+        if left:
+            why = "in the time that was left" if self.probes.exhausted else "that holds at all of them"
+            runs = plural(len(self.probes.runs), "run")
+            self.probes.notes.append(f"{plural(left, 'size')} without a formula {why}, after {runs}: {UNKNOWN}.")
 
     def _fit(self, slot: Slot, candidate: Formula | None) -> Formula | None:
         """A formula that agrees with all runs and with further ones."""
+        if not isinstance(self.base.sizes[slot], int):
+            return None  # without values it depends on data
         found = self._fits.get(self._seen(slot))
         if not self._holds(slot, found):
-            found = self._padded(slot, candidate) or self._like_another(slot) or self._fit_anew(slot, candidate)
+            found = (
+                self._pieced(slot, candidate)
+                or self._padded(slot, candidate)
+                or self._limited(slot, candidate)
+                or self._like_another(slot)
+                or self._fit_anew(slot, candidate)
+            )
         if found is not None:
             self._fits[self._seen(slot)] = found
         return found
@@ -174,6 +222,65 @@ class Derivation:
         for sizes in self._edges(formula) if edges else ():
             self.probes.at(sizes)
         return self._holds(slot, formula)
+
+    def _look_beyond(self, wrong: set[Slot], candidates: dict[Slot, Formula | None]) -> None:
+        """Run with symbols at sizes where the model decides otherwise."""
+        for _ in range(MOST_SIDES - len(self._sides)):
+            known = [candidates, *self._sides]
+            for sizes, run in itertools.islice(self.probes.points(), 1, None):
+                point = tuple(sizes.values())
+                if (
+                    run.error is None
+                    and point not in self._looked
+                    and any(
+                        isinstance(seen := self._size(run, slot), int)
+                        and not any((f := side.get(slot)) is not None and f.value_at(sizes) == seen for side in known)
+                        for slot in itertools.islice(wrong, 200)
+                    )
+                ):
+                    self._looked.add(point)
+                    self._sides.append(self._read(self.probes.other_side(sizes, lambda *_: False)))
+                    break
+            else:
+                return
+
+    def _pieced(self, slot: Slot, candidate: Formula | None) -> Formula | None:
+        """The smaller or larger of the formulas on both sides of a bound."""
+        found = _distinct([candidate, *(side.get(slot) for side in self._sides)])
+        found = [formula for formula in found if self._is_of_names(formula)]
+        sets = [[formula] for formula in found] + [list(pair) for pair in itertools.combinations(found, 2)] + [found]
+        extremes = (Formula.extreme(which, items) for items in sets if items for which in ("min", "max"))
+        return next((formula for formula in extremes if self._holds(slot, formula)), None)
+
+    def _limited(self, slot: Slot, candidate: Formula | None) -> Formula | None:
+        """The formula, with a limit of one name beyond which the model does something else."""
+        if candidate is None or not self._is_of_names(candidate):
+            return None
+
+        def differs(sizes: Mapping[str, int], run: Run | None) -> bool:
+            return run is not None and self._size(run, slot) not in (None, candidate.value_at(sizes))
+
+        whole, before = slot in self._outputs, dict(self.probes.limits)
+        for name, step in self.probes.steps.items():
+            bad = [sizes[name] for sizes, run in self.probes.alone(name) if differs(sizes, run)]
+            size = self.sizes[name]
+            below = bool(bad) and max(bad) < size
+            if not below and not (whole and bad and min(bad) > size):
+                continue
+            outside, within = max(bad) if below else min(bad), size
+            while abs(outside - within) > step:
+                middle = self.probes.moved_alone(name, (within + outside) // 2)
+                run = self.probes.at(middle)
+                if run is None or middle[name] in (within, outside):
+                    break
+                within, outside = (within, middle[name]) if differs(middle, run) else (middle[name], outside)
+            low, high = self.probes.limits.get(name, (0, math.inf))
+            if whole or not below or 4 * within <= max(size, 32):
+                self.probes.limits[name] = (max(low, within), high) if below else (low, min(high, within))
+        if self.probes.limits != before and self._holds(slot, candidate):
+            return candidate
+        self.probes.limits = before
+        return None
 
     def _padded(self, slot: Slot, candidate: Formula | None) -> Formula | None:
         """The formula for all sizes, from one for padded sizes."""
@@ -245,10 +352,11 @@ class Derivation:
             self.formulas[slot] = Formula(names[old])
 
     def _find_requirements(self) -> None:
-        """Find the model's comparisons of sizes without which a run raises."""
+        """Find the conditions on sizes without which a run raises."""
         kept: list[Relation] = []
         for guard, need in self.probes.relations():
             minor = " != " in need.text or not (guard.direct or " == " in need.text)
+            minor = minor or "min(" in need.text or "max(" in need.text
             if minor or any(need.text == other.text for other in kept):
                 continue  # torch's kernels compare sizes often, mostly without consequences
             broken = self._broken(need, kept)
@@ -262,18 +370,67 @@ class Derivation:
                 self._require(f"{name} % {step} == 0", run.raised_at, run)
         texts = " ".join(need.text for need in kept)
         for name, run in self.probes.fixed.items():
-            if f"{name} ==" not in texts and run.raised_at is not None:
+            tied = self.probes.tied.get(name)
+            if tied is not None:
+                self._require(f"{name} == {tied}", run.raised_at, run)
+            elif name not in self.probes.steps and f"{name} ==" not in texts and run.raised_at is not None:
                 self._require(f"{name} == {self.sizes[name]}", run.raised_at, run)
+        for name, run in self.probes.stopped.items():
+            size, step = self.sizes[name], self.probes.steps[name]
+            if (
+                all(need.holds({**self.sizes, name: size + 1}) for need in kept)
+                and step < size
+                and run.error is not None
+            ):
+                self._require(f"{name} % {step} == {size % step}", run.raised_at, run)
+        for name in self.probes.steps:
+            for way in (-1, 1):
+                self._find_bound(name, way, kept)
 
-    def _require(self, text: str, place: tuple[str, int], broken: Run) -> None:
-        self.requires.append(Requirement(text, file_name(place[0]), place[1], error_text(broken.error)[:160]))
+        for name, limits in self.probes.limits.items():
+            for sign, limit in zip((">=", "<="), limits, strict=True):
+                if 0 < limit < math.inf:
+                    self.requires.append(Requirement(f"{name} {sign} {limit}", "", 0, "beyond, other formulas hold"))
+
+    def _find_bound(self, name: str, way: int, kept: list[Relation]) -> None:
+        """Find the smallest or the largest size of a name."""
+        runs = [(sizes[name], run) for sizes, run in self.probes.alone(name) if all(need.holds(sizes) for need in kept)]
+        runs = [(size, run) for size, run in runs if (size - self.sizes[name]) * way > 0]
+        within = way * max((way * size for size, run in runs if run.error is None), default=way * self.sizes[name])
+        beyond = [size for size, run in runs if run.error is not None and (size - within) * way > 0]
+        if not beyond or name in self.probes.fixed:
+            return
+        outside, step = min(beyond, key=lambda size: size * way), self.probes.steps[name]
+        while abs(outside - within) > step:
+            middle = self.probes.moved_alone(name, (within + outside) // 2)
+            run = self.probes.at(middle)
+            if run is None or middle[name] in (within, outside):
+                return
+            within, outside = (within, middle[name]) if run.error is not None else (middle[name], outside)
+        try:
+            run = self.probes.confirmed(self.probes.moved_alone(name, outside))
+        except Unlike:
+            return
+        if run is not None and run.error is not None:
+            self._require(f"{name} {'>=' if way < 0 else '<='} {within}", run.raised_at, run)
+
+    def _require(self, text: str, place: Place, broken: Run) -> None:
+        file, line = place or ("", 0)
+        self.requires.append(Requirement(text, file_name(file), line, error_text(broken.error)[:160]))
 
     def _broken(self, need: Relation, kept: list[Relation]) -> Run | None:
-        """A run at sizes that break only this relation."""
-        for sizes, run in self.probes.points():
+        """The run nearest to the given sizes that breaks only this relation."""
+
+        def far(sizes: Mapping[str, int]) -> float:
+            return sum(abs(math.log((size + 1) / (self.sizes[name] + 1))) for name, size in sizes.items())
+
+        for sizes in sorted((sizes for sizes, _ in self.probes.points()), key=far):
             others = all(sizes[name] == size for name, size in self.sizes.items() if name not in need.names)
             if others and not need.holds(sizes) and all(other.holds(sizes) for other in kept):
-                return run
+                try:
+                    return self.probes.confirmed(sizes)
+                except Unlike:
+                    return None
         return None
 
     def _note_other_paths(self) -> None:
@@ -290,210 +447,3 @@ class Derivation:
 
 def _distinct(formulas: Any) -> list[Formula]:
     return list({formula._key: formula for formula in formulas if formula is not None}.values())
-
-
-def fit(
-    seen: Callable[[Mapping[str, int]], int | None],
-    base: Mapping[str, int],
-    steps: Mapping[str, int],
-    known: Mapping[str, Formula] | None = None,
-    far: Mapping[str, Sequence[int]] | None = None,
-) -> Formula | None:
-    """Return the formula of a size that depends on several names.
-
-    `seen` gives the size at other sizes of the names, from `base` in whole `steps`; `known` are formulas along one
-    name, `far` the distances at which to look. Along one name `k*((p*n + c)//s) + m` or a floor of a floor is sought,
-    for several names a sum or product of what each does alone.
-    """
-    start = seen(base)
-    if start is None:
-        return None
-    found, names = Formula(start), []
-    for name, step in steps.items():
-
-        def along(j: int, name: str = name, step: int = step) -> int | None:
-            return seen({**base, name: base[name] + j * step}) if base[name] + j * step > 0 else None
-
-        alone = (known or {}).get(name)
-        if alone is None:
-            alone = fit_one(along, (far or {}).get(name, FAR))
-            if alone is None:
-                return None
-            alone = _stretched(alone, Formula(name) - base[name], step)
-        if alone.constant is not None:
-            continue
-        found = _joined(seen, base, {n: steps[n] for n in [*names, name]}, found, alone, start) if names else alone
-        if found is None:
-            return None
-        names.append(name)
-    return found
-
-
-def fit_one(seen: Seen, far: Sequence[int] = FAR, deeper: bool = True) -> Formula | None:
-    """Return the formula of a size after `j` steps."""
-    values = {j: value for j in (0, *NEAR) if (value := seen(j)) is not None}
-    if 0 not in values or len(values) < 3:
-        return None
-    limits: dict[int, int] = {}  # equal values far away, unless they are those of the start
-    for distance in far:
-        places = distance, distance + 1, distance * 3 // 5, distance * 2 // 7, distance // 2 + 1
-        apart = {j: value for j in places if (value := seen(j)) is not None}
-        if distance not in apart:
-            continue
-        if len(set(apart.values())) == 1 and apart[distance] != values[0]:
-            limits |= apart
-            continue
-        values |= apart
-        if not limits and len(set(values.values())) == 1 and len(values) > len(NEAR) + 6:
-            return Formula(values[0])
-        close = {j: values[j] for j in values if j in NEAR} | {0: values[0]} | apart if limits else values
-        common = math.gcd(*(value - values[0] for value in close.values()))
-        # What all differences share may be more than k by chance
-        for k in sorted((d for d in range(1, min(common, 4096) + 1) if common % d == 0), reverse=True)[:8]:
-            found = _limited(_line(seen, close, distance, k), values, limits)
-            if found is not None:
-                return found
-    if not limits and len(set(values.values())) == 1:
-        return Formula(values[0])
-    return _two_floors(seen, far) if deeper and not limits else None
-
-
-def _limited(found: Formula | None, values: Mapping[int, int], limits: Mapping[int, int]) -> Formula | None:
-    """A formula with its limit far away, if that explains all values."""
-    if found is None or len(set(limits.values())) > 1:
-        return None
-    if limits:
-        limit = next(iter(limits.values()))
-        found = Formula(f"{'min' if limit > values[0] else 'max'}({found}, {limit})")
-    return found if all(found.value({"j": j}) == value for j, value in {**values, **limits}.items()) else None
-
-
-def _line(seen: Seen, values: dict[int, int], distance: int, k: int) -> Formula | None:
-    """`k*((p*j + c)//s) + start` through the values."""
-    start = values[0]
-    if values[distance] < start:
-        k = -k
-
-    def floor(j: int) -> int | None:
-        value = seen(j)
-        return None if value is None or (value - start) % k else (value - start) // k
-
-    slope = _slope(floor, distance)
-    if slope is None or slope <= 0:
-        return None
-    p, s = slope.numerator, slope.denominator
-    low, high = 0, s  # c is in [low, high), so that the floor is 0 at the start
-    asked = {j: floor(j) for j in values}
-    while None not in asked.values():
-        for j, steps in asked.items():
-            low, high = max(low, s * steps - p * j), min(high, s * (steps + 1) - p * j)
-        if low >= high:
-            return None
-        if high - low == 1:
-            return k * ((p * Formula("j") + low) // s) + start
-        middle = (low + high) // 2
-        j = (s - middle) * pow(p, -1, s) % s  # where the floor steps up exactly if c is at least `middle`
-        asked = next(({i: steps} for i in (j, j - s, j + s) if (steps := floor(i)) is not None), {j: None})
-    return None
-
-
-def _slope(floor: Seen, distance: int) -> Fraction | None:
-    """The mean step as the simplest fraction that a far value allows."""
-    grown = floor(distance)
-    if grown is None:
-        return None
-    slope = _sure(Fraction(grown - 1, distance), Fraction(grown + 1, distance))
-    if slope is not None or grown < 3:
-        return slope
-    first, last = _step_after(floor, 0, distance), _step_after(floor, distance, 0)
-    if first is None or last is None or last <= first:
-        return None
-    count, gap = floor(last) - floor(first), last - first
-    return _sure(Fraction(count, gap + 1), Fraction(count, gap - 1)) if count > 0 and gap > 1 else None
-
-
-def _sure(low: Fraction, high: Fraction) -> Fraction | None:
-    """The simplest fraction between two, None if it may be chance."""
-    found = _simplest(low, high)
-    return found if 4 * found.denominator**2 * (high - low) < 1 else None
-
-
-def _simplest(low: Fraction, high: Fraction) -> Fraction:
-    """The fraction with the smallest denominator strictly between two; 0 below 0."""
-    if low < 0:
-        return Fraction(0)
-    whole = math.floor(low)
-    if whole + 1 < high:
-        return Fraction(whole + 1)
-    if low == whole:  # whole + 1/n with the smallest n that is below `high`
-        return whole + Fraction(1, math.floor(1 / (high - whole)) + 1)
-    return whole + 1 / _simplest(1 / (high - whole), 1 / (low - whole))
-
-
-def _step_after(floor: Seen, place: int, end: int) -> int | None:
-    """The first j on a way at which the floor steps up."""
-    way = 1 if end > place else -1
-    here, reach = floor(place), 1
-    while reach <= abs(end - place) and (there := floor(place + way * reach)) == here:
-        reach *= 2
-    if reach > abs(end - place) or there is None:
-        return None
-    near, far = reach // 2, reach  # the value changes between these
-    while far - near > 1:
-        middle = (near + far) // 2
-        there = floor(place + way * middle)
-        if there is None:
-            return None
-        near, far = (middle, far) if there == here else (near, middle)
-    return place + far if way > 0 else place - near
-
-
-def _two_floors(seen: Seen, far: Sequence[int]) -> Formula | None:
-    """`outer(inner)` with `inner = (j + r)//s`: steps come only every s."""
-    values = [seen(j) for j in range(IN_A_ROW)]
-    jumps = [j for j in range(1, IN_A_ROW) if values[j] != values[j - 1]]
-    if None in values or len(jumps) < 3:
-        return None
-    s = math.gcd(*(b - a for a, b in itertools.pairwise(jumps)))
-    if s == 1:
-        return None
-    first = jumps[0] % s  # the inner floor steps up here, and every s after
-    outer = fit_one(lambda n: seen(first + s * n), [max(1, distance // s) for distance in far], deeper=False)
-    return None if outer is None else outer.substitute(j=(Formula("j") - first) // s)
-
-
-def _stretched(formula: Formula, line: Formula, step: int) -> Formula:
-    """A formula of `j = line/step`: `(p*j + c)//s` is `(p*line + c*step)//(s*step)`."""
-
-    def change(atom: Any) -> Formula:
-        if not isinstance(atom, str) and atom.function != "floor":
-            return atom.rebuilt(lambda argument: _stretched(argument, line, step))
-        top, bottom = (Formula("j"), Formula(1)) if isinstance(atom, str) else atom.arguments
-        slope, start = top.terms.get(("j",), 0), top.terms.get((), 0)
-        rest = top - slope * Formula("j") - start  # floors of j
-        return (slope * line + (start + _stretched(rest, line, step)) * step) // (bottom * step)
-
-    return formula.rebuilt(change)
-
-
-def _joined(seen, base, steps, left: Formula, right: Formula, start: int) -> Formula | None:
-    """A sum or product of the formulas of two sets of names."""
-    corners = []  # where both differ from the start
-    for factor in (1, 3, 8, 64, 391, 1021, 4099):
-        point = {n: base[n] + factor * steps[n] if n in steps else base[n] for n in base}
-        a, b = left.value(point), right.value(point)
-        if a != start != b and (corner := seen(point)) is not None:
-            corners.append((point, corner, a, b))
-    if not corners:
-        return None
-    candidates = [left + right - start]
-    _, corner, a, b = corners[0]
-    if corner + start != a + b:
-        # (corner - m)*(start - m) = (a - m)*(b - m)
-        m, rest = divmod(corner * start - a * b, corner + start - a - b)
-        if not rest and start != m:
-            product = (left - m) * (right - m)
-            if not any(factor % (start - m) for factor in product.terms.values()):
-                whole = Formula.of_terms({atoms: factor // (start - m) for atoms, factor in product.terms.items()})
-                candidates.append(whole + m)
-    return next((c for c in candidates if all(c.value(point) == corner for point, corner, _, _ in corners)), None)

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from ..errors import ParameterError
 from .formula import Formula
+from .notation import rounded32
 
 try:
     from torch._dispatch.python import enable_python_dispatcher
     from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 
-    from .symbols import Env, Guard
+    from .symbols import Env, Guard, Node
 
     AVAILABLE = True
 except ImportError:  # pragma: no cover
@@ -184,6 +185,27 @@ def memory(tensor: Tensor) -> int:
         return id(tensor)
 
 
+def shape_of(tensor: Tensor) -> tuple[Any, ...]:
+    """Return the sizes of a tensor; None where a nested one has several."""
+    if tensor.is_nested and tensor.layout is torch.strided:
+        return tensor.size(0), *[None] * (tensor.dim() - 1)
+    return tuple(tensor.shape)
+
+
+def hidden_axes(values: Any) -> tuple[int | torch.SymInt, ...]:
+    """Return the sizes of the axes that vmap hides from an operation on these values."""
+    functorch, found = torch._C._functorch, {}
+    if functorch.peek_interpreter_stack() is None:
+        return ()
+    for value in _leaves(values):
+        while isinstance(value, Tensor) and functorch.is_functorch_wrapped_tensor(value):
+            level, inner = functorch.maybe_get_level(value), functorch.get_unwrapped(value)
+            if functorch.is_batchedtensor(value):
+                found[level] = inner.shape[functorch.maybe_get_bdim(value)]
+            value = inner
+    return tuple(found[level] for level in sorted(found))
+
+
 def is_script(module: nn.Module) -> bool:
     """Return True if a module runs outside Python, where nothing is seen."""
     return isinstance(module, torch.jit.ScriptModule)
@@ -219,7 +241,6 @@ _COMPARED = {"eq", "ne", "lt", "le", "gt", "ge", "bool", "index", "abs", "clamp"
 _KNOWN = {*_SAME, *_ROUNDED, *_OPERATORS, *_COMPARED, *(f"r{name}" for name in (*_OPERATORS, "pow"))}
 _MADE = {"tensor", "as_tensor", "scalar_tensor"}
 SMALL = 64  # tensors of at most so many numbers are read one by one, such as the strides of layers
-EXACT = 16  # the largest divisor by which quotients must be exact
 
 
 class Scalars:
@@ -241,8 +262,7 @@ class Scalars:
         leaves = list(_leaves((*args, *kwargs.values())))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         symbolic = any(isinstance(leaf, torch.SymInt | torch.SymFloat) for leaf in leaves)
-        # No quotient of Python's: as a tensor it is rounded, and a formula of it would be too exact.
-        if symbolic and not tensors and name in _MADE and isinstance(args[0], torch.SymInt):
+        if symbolic and not tensors and name in _MADE and isinstance(args[0], torch.SymInt | torch.SymFloat):
             return lambda *_, **__: self._made_of(function, args, kwargs), args, kwargs
         if name == "__getitem__" and isinstance(args[1], int) and self._is_known(args[0], SMALL):
             return lambda *_, **__: self._computed(function, "item", args, kwargs), args, kwargs
@@ -293,7 +313,7 @@ class Scalars:
 
     def _made_of(self, function: Callable, args: tuple, kwargs: dict[str, Any]) -> Tensor:
         made = function(_hint(args[0]), *args[1:], **kwargs)
-        self._symbols[id(made)] = made, args[0]
+        self._symbols[id(made)] = made, _rounded(args[0], made.dtype)
         return made
 
     def _computed(self, function: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -308,10 +328,8 @@ class Scalars:
             return symbol if name == "item" and is_symbol else result
         made = torch.tensor(number, dtype=result.dtype)
         made = made.reshape(result.shape) if result.shape else made
-        floating = result.dtype.is_floating_point
-        if is_symbol and not (floating and abs(number) * EXACT >= 2**24):  # above, float32 may round a quotient
-            whole = isinstance(symbol, torch.SymFloat) and not floating
-            self._symbols[id(made)] = made, torch.sym_int(symbol) if whole else symbol
+        if is_symbol:
+            self._symbols[id(made)] = made, _rounded(symbol, result.dtype)
         return made
 
     def _symbolic(self, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -328,6 +346,18 @@ class Scalars:
         if plain not in _OPERATORS or not kwargs.keys() <= {"rounding_mode"} or kwargs.get("rounding_mode") == "trunc":
             return None
         return _OPERATORS[plain](*(values[::-1] if reverse else values), **kwargs)
+
+
+def _rounded(symbol: Any, dtype: torch.dtype) -> Any:
+    """A symbol as a tensor of a type holds it."""
+    if isinstance(symbol, torch.SymInt):
+        return symbol
+    if not dtype.is_floating_point:
+        return torch.sym_int(symbol)
+    node = symbol.node
+    if dtype is not torch.float32 or node.what is None:
+        return symbol
+    return torch.SymFloat(Node(node.shape_env, node.value, rounded32(node.what), node.backed))
 
 
 def _leaves(values: Any) -> Iterator[Any]:

@@ -15,11 +15,14 @@ from functools import cached_property, reduce
 from itertools import product
 from typing import Any, NamedTuple
 
+import torch
+
 from ..errors import ParameterError
 from .dividing import floor, least
-from .notation import DYADIC, Reader, order, written
+from .notation import Reader, Real, order, written
 
 Atom = "str | Call"  # a factor of a term: a name, or a call with a whole value
+ROUNDINGS = {"int": math.trunc, "floor": math.floor, "ceil": math.ceil, "round": round}  # of one argument
 PROOF = 200_000  # sizes that are tried one by one, to prove two formulas of one name equal
 
 
@@ -39,11 +42,11 @@ class Call:
 
     __slots__ = ("__dict__", "arguments", "function", "hop", "key")
 
-    def __init__(self, function: str, *arguments: Formula | float):
+    def __init__(self, function: str, *arguments: Formula | Real):
         self.function, self.arguments = function, arguments
-        keys = (a._key if isinstance(a, Formula) else repr(a) for a in arguments)
+        keys = (a._key if isinstance(a, Formula) else str(a) for a in arguments)
         self.key = f"{function}({'; '.join(keys)})"
-        self.hop = (arguments[1].constant or 0) if function == "floor" else 0  # the divisor of a floor, if a number
+        self.hop = 0 if function != "floor" or self.rounds else arguments[1].constant or 0  # of a floor by a number
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Call) and self.key == other.key
@@ -52,31 +55,32 @@ class Call:
         return hash(self.key)
 
     def evaluate(self, sizes: Mapping[str, Any]) -> Any:
-        first, *rest = (a.value(sizes) if isinstance(a, Formula) else a for a in self.arguments)
-        match self.function:
-            case "floor":
-                return first // rest[0]
-            case "int":
-                return int(first * rest[0])  # the float first, as Python rounds a product of the two
-            case _:
-                return (max if self.function == "max" else min)(first, *rest)
+        first, *rest = (a.value(sizes) for a in self.arguments)
+        if self.rounds:
+            return ROUNDINGS[self.function](first)
+        if self.function == "floor":
+            return first // rest[0]
+        symbolic = not all(isinstance(value, int) for value in (first, *rest))
+        either = {"max": (max, torch.sym_max), "min": (min, torch.sym_min)}[self.function][symbolic]
+        return reduce(either, rest, first)
 
     def rebuilt(self, change: Callable[[Formula], Formula]) -> Formula:
         """Apply the same function to changed arguments."""
-        first, *rest = (change(a) if isinstance(a, Formula) else a for a in self.arguments)
-        match self.function:
-            case "floor":
-                return first // rest[0]
-            case "int":
-                return rest[0].truncated_product(first)
-            case _:
-                return Formula.extreme(self.function, [first, *rest])
+        first, *rest = (change(a) if isinstance(a, Formula) else a.rebuilt(change) for a in self.arguments)
+        if self.rounds:
+            return Formula.rounded(self.function, first)
+        return first // rest[0] if self.function == "floor" else Formula.extreme(self.function, [first, *rest])
+
+    @property
+    def rounds(self) -> bool:
+        """True for what rounds a floating-point number."""
+        return isinstance(self.arguments[0], Real)
 
     @cached_property
     def least(self) -> int | None:
         """A lower bound; None if none is known."""
-        if self.function == "int":
-            return 0
+        if self.rounds:
+            return self.arguments[0].least
         lowest = [argument.least for argument in self.arguments]
         if self.function == "max":
             return max((low for low in lowest if low is not None), default=None)
@@ -141,14 +145,17 @@ class Formula:
             return kept[0]
         return cls.of_atom(Call(function, *sorted(kept, key=lambda item: item._key)))
 
-    def truncated_product(self, factor: float) -> Formula:
-        """`int(factor*self)`; an exact floor if the factor is a dyadic fraction."""
-        exact = Fraction(factor)
-        if exact.denominator <= DYADIC and exact > 0:
-            return (self * exact.numerator) // exact.denominator
-        if self.constant is not None:
-            return Formula(int(factor * self.constant))
-        return Formula.of_atom(Call("int", factor, self))
+    @classmethod
+    def rounded(cls, function: str, of: Any) -> Formula:
+        """`int`, `ceil` or `round` of a `Real`; a floor if that is the same at every size."""
+        if isinstance(of, Formula):
+            return of
+        if isinstance(of, float):
+            return cls(ROUNDINGS[function](of))
+        exact = of.exact() if function != "round" else None
+        if exact is None or (function == "int" and (exact[0].least is None or exact[0].least < 0)):
+            return cls.of_atom(Call(function, of))
+        return -(-exact[0] // exact[1]) if function == "ceil" else exact[0] // exact[1]
 
     @cached_property
     def _key(self) -> str:
@@ -164,7 +171,7 @@ class Formula:
             if isinstance(atom, str):
                 found.add(atom)
             else:
-                found.update(name for a in atom.arguments if isinstance(a, Formula) for name in a.names)
+                found.update(name for argument in atom.arguments for name in argument.names)
         return tuple(sorted(found))
 
     @property

@@ -57,6 +57,12 @@ def no_work(inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
     return 0
 
 
+def repeated(work: Work | None, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int | None:
+    """Return the FLOPs of an operation under vmap; its last input is the shape of the axes that are not seen."""
+    once = None if work is None else work(inputs[:-1], outputs)
+    return None if once is None else once * math.prod(inputs[-1])
+
+
 def _by_rule(rule: Callable, paths: Sequence[str], inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int | None:
     return rule(dict(zip(paths, inputs, strict=True)), outputs)
 

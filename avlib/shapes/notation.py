@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import ast
 import math
+import operator
+import struct
 from collections.abc import Mapping
 from fractions import Fraction
-from functools import reduce
 from typing import Any, NamedTuple
 
 from ..errors import ParameterError
 
+EXACT = 16  # the largest divisor by which quotients in float32 count as exact
 DYADIC = 2**20  # a factor whose denominator is at most this power of two is exact in floating point
 
 
@@ -151,60 +153,122 @@ def _atom_written(atom: Any) -> str:
         if atom.hop:
             return _floor_written(atom.arguments[0], atom.hop, 1, 0, alone=True)[0]
         return f"{_bracketed(atom.arguments[0])}//{_bracketed(atom.arguments[1])}"
-    if atom.function == "int":
-        factor, of = atom.arguments
-        rest = round(1 - factor, 6)
-        # int(L*(1 - 0.7)) is not int(0.3*L) in floating point: 1 - 0.7 is 0.30000000000000004
-        short = f"(1 - {rest})" if len(repr(factor)) > 9 and 1 - rest == factor else repr(factor)
-        return f"int({short}*{_bracketed(of)})"
     return f"{atom.function}({', '.join(map(str, atom.arguments))})"
 
 
+_OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow}
+
+
 class Real(NamedTuple):
-    """`factor*of` before rounding: the argument of `int(0.3*T)` or `ceil(T/2)`."""
+    """What Python computes in floating point, in this order: `T/16000*50`. Sides are formulas, numbers or such."""
 
-    factor: float | Fraction
-    of: Any
+    sign: str
+    left: Any
+    right: Any
 
-    def truncated(self) -> Any:
-        if isinstance(self.factor, Fraction):
-            return (self.of * self.factor.numerator) // self.factor.denominator
-        return self.of.truncated_product(self.factor)
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for side in (self.left, self.right) for name in getattr(side, "names", ()))
 
-    def ceiling(self) -> Any:
-        exact = Fraction(self.factor)
-        if exact.denominator > DYADIC:
-            raise _no_formula(f"ceil of {self.factor}")
-        return -(-self.of * exact.numerator // exact.denominator)
+    def value(self, sizes: Mapping[str, Any]) -> Any:
+        if self.sign == "float32":
+            return _float32(self.left.value(sizes))
+        sides = (side if isinstance(side, float) else side.value(sizes) for side in (self.left, self.right))
+        return _OPERATIONS[self.sign](*sides)
 
-    @classmethod
-    def of_size(cls, size: Any) -> Real:
-        return size if isinstance(size, cls) else cls(Fraction(1), size)
+    def rebuilt(self, change: Any) -> Any:
+        if self.sign == "float32":
+            return rounded32(change(self.left) if hasattr(self.left, "terms") else self.left.rebuilt(change))
+        sides = (
+            change(s) if hasattr(s, "terms") else s.rebuilt(change) if isinstance(s, Real) else s for s in self[1:]
+        )
+        return combined(self.sign, *sides)
 
-    def times(self, other: Real) -> Real:
-        exact = isinstance(self.factor, Fraction) and isinstance(other.factor, Fraction)
-        factor = self.factor * other.factor if exact else float(self.factor) * float(other.factor)
-        return Real(factor, self.of * other.of)
+    @property
+    def least(self) -> int | None:
+        """0 if it is never negative, otherwise None."""
+        lowest = [side if isinstance(side, float) else side.least for side in self[1:]]
+        return 0 if self.sign != "-" and all(low is not None and low >= 0 for low in lowest) else None
 
-    def quotient(self: Any, other: Any) -> Real:
-        """`self / other` for floats or sizes, by a number."""
-        divisor = Real.of_size(other)
-        number = Fraction(divisor.factor) * (divisor.of.constant or 0)
-        if number.denominator > DYADIC or not number:
-            raise _no_formula(f"a quotient by {divisor}")
-        return Real.of_size(self).times(Real(1 / number, divisor.of**0))
+    def exact(self) -> tuple[Any, int] | None:
+        """The fraction, top and bottom, that rounding to a whole number sees; None if it may see another one."""
+        left, right = map(_exact, (self.left, self.right))
+        if self.sign == "float32":
+            return left if left is not None and left[1] <= EXACT else None
+        if left is None or right is None:
+            return None
+        (a, b), (c, d) = left, right
+        whole = [not bottom & (bottom - 1) for bottom in (b, d)]  # a power of two, so that nothing was rounded yet
+        match self.sign:
+            case "*" if all(whole) or -1 in (a.constant, c.constant):
+                return a * c, b * d
+            case "/" if all(whole) and (c.constant or 0) > 0:
+                return a * d, b * c.constant
+            case "+" | "-" if any(whole):
+                bottom = math.lcm(b, d)
+                return _OPERATIONS[self.sign](a * (bottom // b), c * (bottom // d)), bottom
+        return None
 
-    def __add__(self, other: Real) -> Real:
-        return _sum([self, other], "a sum of floats")
+    def __str__(self) -> str:
+        left, right = (
+            _number_written(side) if isinstance(side, float) else str(side) for side in (self.left, self.right)
+        )
+        if self.sign == "float32":
+            return f"float32({left})"
+        if self.sign in "+-":
+            return f"{left} {self.sign} {_factor(right) if self.sign == '-' else right}"
+        product = isinstance(self.left, Real) and self.left.sign in "*/" and self.sign in "*/"
+        left = left if product or isinstance(self.left, float) else _factor(left)
+        return f"{left}{self.sign}{right if isinstance(self.right, float) else _factor(right)}"
 
-    def __sub__(self, other: Real) -> Real:
-        return self + -other
 
-    def __mul__(self, other: Real) -> Real:
-        return self.times(other)
+def rounded32(of: Any) -> Any:
+    """A number in the precision of a tensor."""
+    return _float32(of) if isinstance(of, float) else Real("float32", of, 1.0)
 
-    def __neg__(self) -> Real:
-        return self._replace(of=-self.of)
+
+def _float32(value: Any) -> Any:
+    return struct.unpack("f", struct.pack("f", value))[0] if isinstance(value, int | float) else value.float().double()
+
+
+def _exact(side: Any) -> tuple[Any, int] | None:
+    if isinstance(side, Real):
+        return side.exact()
+    if not isinstance(side, float):
+        return side, 1
+    exact = Fraction(side)
+    return (_Whole(exact.numerator), exact.denominator) if exact.denominator <= DYADIC else None
+
+
+class _Whole(int):
+    """A number that answers as a formula does."""
+
+    @property
+    def constant(self) -> int:
+        return int(self)
+
+
+def combined(sign: str, left: Any, right: Any) -> Any:
+    """Return a number if both sides are numbers, otherwise what has to be computed."""
+    sides = [side if isinstance(side, float) else getattr(side, "constant", None) for side in (left, right)]
+    if None not in sides:
+        return float(_OPERATIONS[sign](*sides))
+    number = isinstance(left, float), isinstance(right, float)
+    if (sign == "*" and number[1] and not isinstance(left, Real)) or (
+        isinstance(right, Real) and number[0] and sign in "+*"
+    ):
+        left, right = right, left  # 0.3*T, T/16000*50
+    if sign == "+" and isinstance(right, float) and right < 0:
+        sign, right = "-", -right
+    return Real(sign, left, right)
+
+
+def _number_written(number: float) -> str:
+    rest = round(1 - number, 6)
+    # int(L*(1 - 0.7)) is not int(0.3*L) in floating point: 1 - 0.7 is 0.30000000000000004
+    if len(repr(number)) > 9 and 1 - rest == number:
+        return f"(1 - {rest})"
+    return str(int(number)) if number.is_integer() else repr(number)
 
 
 def _no_formula(found: object) -> ParameterError:
@@ -212,21 +276,12 @@ def _no_formula(found: object) -> ParameterError:
 
 
 def _whole(value: Any, text: object) -> Any:
-    if isinstance(value, Real):
+    if isinstance(value, Real | float):
         raise _no_formula(f"{text}, which is not a whole number")
     return value
 
 
-def _sum(parts: list[Any], text: object) -> Any:
-    """Add over a common divisor: `T/2 + 1` is `(T + 2)/2`."""
-    if not any(isinstance(part, Real) for part in parts):
-        return reduce(lambda a, b: a + b, parts)
-    reals = [(Fraction(part.factor), part.of) for part in map(Real.of_size, parts)]
-    bottom = math.lcm(*(factor.denominator for factor, _ in reals))
-    if any(isinstance(part, Real) and isinstance(part.factor, float) for part in parts) and bottom > DYADIC:
-        raise _no_formula(text)  # the rounding of such a sum is unknown
-    top = reduce(lambda a, b: a + b, (of * int(factor * bottom) for factor, of in reals))
-    return Real(Fraction(1, bottom), top)
+_SIGNS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
 
 
 class Reader:
@@ -252,39 +307,31 @@ class Reader:
             case ast.Constant(value=int(number)):
                 return self.kind(number)
             case ast.Constant(value=float(number)):
-                return Real(number, self.kind(1))
+                return number
             case ast.Name(id=name):
                 return self.kind.of_atom(name)
             case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return -_whole(self._read(operand), ast.unparse(node))
+                value = self._read(operand)
+                return combined("*", -1.0, value) if isinstance(value, Real | float) else -value
             case ast.BinOp(left=left, op=op, right=right):
                 return self._operation(self._read(left), op, self._read(right), ast.unparse(node))
             case ast.Call(func=ast.Name(id="max" | "min" as function), args=[_, _, *_] as items, keywords=[]):
                 return self.kind.extreme(function, [_whole(self._read(item), ast.unparse(item)) for item in items])
-            case ast.Call(func=ast.Name(id="int" | "floor"), args=[of], keywords=[]):
-                return Real.of_size(self._read(of)).truncated()
-            case ast.Call(func=ast.Name(id="ceil"), args=[of], keywords=[]):
-                return Real.of_size(self._read(of)).ceiling()
+            case ast.Call(func=ast.Name(id="float32"), args=[of], keywords=[]):
+                return rounded32(self._read(of))
+            case ast.Call(func=ast.Name(id="int" | "floor" | "ceil" | "round" as function), args=[of], keywords=[]):
+                return self.kind.rounded(function, self._read(of))
         raise _no_formula(ast.unparse(node))
 
     def _operation(self, left: Any, op: ast.operator, right: Any, text: str) -> Any:
         match op:
-            case ast.Mult() if isinstance(left, Real) or isinstance(right, Real):
-                return Real.of_size(left).times(Real.of_size(right))
-            case ast.Div():
-                divisor = _whole(right, text).constant
-                if divisor is None:
-                    raise _no_formula(text)
-                return Real.of_size(left).times(Real(Fraction(1, divisor), self.kind(1)))
-            case ast.Sub() if isinstance(right, Real) and right.of.constant == 1:  # 1 - 0.7
-                first = float(left.factor) if isinstance(left, Real) else left.constant
-                if first is None:
-                    raise _no_formula(text)
-                return Real(first - float(right.factor), self.kind(1))
-            case ast.Add():
-                return _sum([left, right], text)
+            case ast.Div() | ast.Mult() | ast.Add() | ast.Sub() | ast.Pow():
+                if isinstance(op, ast.Div) or isinstance(left, Real | float) or isinstance(right, Real | float):
+                    return combined(_SIGNS[type(op)], left, right)
         left, right = _whole(left, text), _whole(right, text)
         match op:
+            case ast.Add():
+                return left + right
             case ast.Sub():
                 return left - right
             case ast.Mult():

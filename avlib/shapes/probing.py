@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import builtins
 import collections
 import contextlib
-import linecache
-import re
+import itertools
+import math
 import sys
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from statistics import median
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import torch
@@ -19,20 +20,27 @@ from torch import Tensor
 from . import fake
 from .fake import Guard
 from .formula import Formula
-from .recorder import Event, at_line, error_text, raised_at, raising
+from .keeping import called, functions_in, rewritten, shims
+from .recorder import Event, Limit, Stopped, at_line, bytes_of, calling_line, error_text, raised_at, raising
 from .rows import COMPARISONS
 from .running import Model, Run, Slot, event_key
 
 MOST_RUNS = 200  # at other sizes
-SECONDS, REAL_SECONDS = 10.0, 2.0  # the most time for runs, without values and with them
+SECONDS, REAL_SECONDS = 8.0, 4.0  # the most time for runs, without values and with them
+FIRST = 2.0  # expected of the first run, which loads parts of torch
+SYMBOLIC_SECONDS = 8.0  # for all symbolic runs
+REAL_BYTES = 2**27  # a run with values may have larger outputs only if the given one has
 SLOW = 1.0  # seconds; a run that would take longer is left out
 LEAP = 128  # the largest factor by which a size may exceed all sizes before it
+MOST_BOUNDS = 16  # sizes of one name at which a comparison changes
+MOST_QUESTIONS = 8  # of a model about values, that are answered otherwise
 MOST_GUARDS = 12  # comparisons of a model that are also tried with the other answer
 MOST_TRIED = 5000  # consecutive sizes among which one may meet a condition, such as a multiple of 8
 POWERS = (2, 4, 8, 16, 32, 64)  # steps that show a multiple, since all smaller ones failed
 LATE = "The run with symbols took too long: formulas of its later sizes are fitted to runs, or unknown."
 FEW = 41  # the most steps of a name that adds rows: a loop over it is as long
 
+Agrees = Callable[[Mapping[str, int], Run], bool]  # True if a run has the sizes that are expected
 Overrides = Mapping[tuple, Mapping[tuple[str, int], Formula]]  # of rows: by path and axis of an output
 
 
@@ -85,6 +93,10 @@ def divided(guard: Guard) -> tuple[Formula, int] | None:
     return None
 
 
+class Unlike(Exception):
+    """A run without values raised, and the same with values did not."""
+
+
 class Probes:
     """The runs of a model at other sizes than those of `base`.
 
@@ -92,6 +104,8 @@ class Probes:
         runs: by sizes, in the order of their names.
         steps: the smallest change of each name at which the model still runs.
         fixed: names that cannot change, and a run that shows it.
+        stopped: names that cannot change by 1, and a run that shows it.
+        tied: names that change only with another one.
         guards: comparisons of sizes in the last symbolic run.
         real: run with values, since the model needs them, as `notes` says.
     """
@@ -102,6 +116,8 @@ class Probes:
         self.runs: dict[tuple[int, ...], Run] = {}
         self.steps: dict[str, int] = {}
         self.fixed: dict[str, Run] = {}
+        self.stopped: dict[str, Run] = {}
+        self.tied: dict[str, str] = {}
         self.guards: list[Guard] = []
         self.real = not fake.AVAILABLE or not model.inputs.are_strided()
         self.notes: list[str] = []
@@ -110,19 +126,30 @@ class Probes:
         # Globals of modules in which `int` and such must keep symbols: at first, of those that called operations.
         files = {event.place[0] for event in base.events if event.place is not None}
         modules = [module for module in list(sys.modules.values()) if getattr(module, "__file__", None) in files]
-        self._scopes = {id(vars(module)): vars(module) for module in modules if _makes_numbers(module.__file__)}
+        self._scopes = {id(vars(module)): vars(module) for module in modules}
+        for function in called(model.fn):
+            self._scopes[id(function.__globals__)] = function.__globals__
+        self._functions: list[FunctionType] = []
+        self._find_functions()
         self._spent: dict[tuple[int, ...], float] = {}  # seconds of each run
-        self._most = MOST_RUNS
+        self._began = time.process_time()
+        self._symbolic = 0.0  # seconds of symbolic runs
+        self._repeated: dict[tuple[int, ...], Run | None] = {}  # runs with values
+        self.limits: dict[str, tuple[float, float]] = {}  # sizes between which the formulas hold
+        self._crossed: set[tuple[str, int]] = set()
+        self._largest = max((bytes_of(event.outputs) for event in base.events), default=0)
+        self._bytes = max(REAL_BYTES, 2 * self._largest)
 
     def at(self, sizes: Mapping[str, int]) -> Run | None:
         """Return the run at these sizes; None if too long."""
         point = tuple(sizes[name] for name in self.sizes)
         if point in self.runs:
-            return self.runs[point]
-        if len(self.runs) >= self._most:
+            return self._whole(point)
+        left = (REAL_SECONDS if self.real else SECONDS) + self._symbolic - (time.process_time() - self._began)
+        if len(self.runs) >= MOST_RUNS or (left < 0 and self.runs):
             self.exhausted = True
             return None
-        if self.real and any(size > self.limit(name) for name, size in sizes.items()):
+        if self.real and not self._affordable(sizes):
             return None
         for i, name in enumerate(self.sizes):
             largest = max((other[i] for other in self.runs), default=sizes[name]) or 1
@@ -133,20 +160,38 @@ class Probes:
         if self._would_take(point) > SLOW:
             return None
         self.runs[point] = self._timed(point, sizes)
-        if self._would_take(point, 1.0) > 0:  # it took longer than others, perhaps by chance
+        if point in self._spent and self._would_take(point, 1.0) > 0:  # it took longer than others, perhaps by chance
             first = self._spent[point]
             self._timed(point, sizes)
             self._spent[point] = min(first, self._spent[point])
-        usual = max(median(self._spent.values()), 1e-3)
-        self._most = min(MOST_RUNS, max(12, int((REAL_SECONDS if self.real else SECONDS) / usual)))
-        return self.runs[point]
+        return self._whole(point)
+
+    def _whole(self, point: tuple[int, ...]) -> Run | None:
+        run = self.runs[point]
+        if isinstance(run.error, Stopped):
+            self.exhausted = True
+            return None
+        return run
 
     def _timed(self, point: tuple[int, ...], sizes: Mapping[str, int]) -> Run:
-        begun = time.process_time()
-        with _shims(self._scopes.values()):
-            run = self.model.at(sizes, real=self.real)
-        self._spent[point] = time.process_time() - begun
+        real = self.real or self._is_cheap(sizes)
+        with contextlib.nullcontext() if real else shims(self._functions):
+            run = self.model.at(sizes, real=real, limit=self._limit(real))
+        if real is self.real:
+            self._spent[point] = run.seconds
         return run
+
+    def _is_cheap(self, sizes: Mapping[str, int]) -> bool:
+        """Return True if a run with values takes less time than one without."""
+        whole = isinstance(self.model.fn, torch.nn.Module) and self.base.real  # a function may train, say
+        if not whole or not self.runs or not self._affordable(sizes):
+            return False
+        grown = math.prod(max(1.0, size / max(1, self.sizes[name])) for name, size in sizes.items())
+        return self.base.seconds * grown**1.5 < min(next(iter(self.runs.values())).seconds, SLOW)
+
+    def _limit(self, real: bool) -> Limit:
+        usual = median(self._spent.values()) if self._spent else FIRST
+        return Limit(time.process_time() + SLOW + 4 * usual, self._bytes if real else 0)
 
     def _would_take(self, point: tuple[int, ...], same: float = 0.0) -> float:
         """The extra seconds of a run, from smaller ones that took longer."""
@@ -166,7 +211,9 @@ class Probes:
 
     def _sizes_of(self, steps: int) -> dict[str, int]:
         sizes = dict(self.sizes)
-        for i, (name, step) in enumerate(self.steps.items()):
+        order = list(self.steps)
+        for name, step in self.steps.items():
+            i = order.index(self.tied.get(name, name))
             away = steps % FEW if name in self._grows else steps
             sizes[name] = max(self.sizes[name] + (away + 2 * i) * step, self.sizes[name] % step or step)
         return sizes
@@ -185,15 +232,18 @@ class Probes:
         return found
 
     def points(self) -> Iterator[tuple[dict[str, int], Run]]:
-        """Yield all runs with their sizes, the given run first."""
+        """Yield all runs with their sizes, the given run first, within the limits of the formulas."""
         yield self.sizes, self.base
-        for point, run in self.runs.items():
-            yield dict(zip(self.sizes, point, strict=True)), run
+        for point, run in list(self.runs.items()):
+            sizes = dict(zip(self.sizes, point, strict=True))
+            if all(low <= sizes[name] <= high for name, (low, high) in self.limits.items()):
+                yield sizes, run
 
     def alone(self, name: str) -> Iterator[tuple[dict[str, int], Run]]:
         """Yield the runs in which only this name changed."""
         for sizes, run in self.points():
-            if sizes[name] != self.sizes[name] and all(sizes[n] == self.sizes[n] for n in sizes if n != name):
+            changed = {self.tied.get(n, n) for n in sizes if sizes[n] != self.sizes[n]}
+            if changed == {self.tied.get(name, name)}:
                 yield sizes, run
 
     def reached(self, name: str) -> set[Slot]:
@@ -204,7 +254,7 @@ class Probes:
         start = self.at(self.sizes)
         for name, size in self.sizes.items():
             for step in (1, *POWERS, size or 128):
-                run = self.at({**self.sizes, name: size + step})
+                run = self.confirmed({**self.sizes, name: size + step})
                 if run is not None and run.error is None:
                     self.steps[name] = step
                     if start is not None and len(run.events) != len(start.events):
@@ -217,11 +267,41 @@ class Probes:
                 if run is not None and run.error is None:
                     self.steps[name] = step
                     break
-            if name in self.steps:
-                self.fixed.pop(name, None)
+            if name in self.steps and name in self.fixed:
+                self.stopped[name] = self.fixed.pop(name)
+        for name, other in itertools.combinations(self.fixed, 2):  # a square picture, two streams of one length
+            if self.sizes[name] == self.sizes[other] and other not in self.steps:
+                for step in (1, 2, 4, 8, 16, 32, 64, self.sizes[name]):
+                    run = self.at({**self.sizes, name: self.sizes[name] + step, other: self.sizes[other] + step})
+                    if run is not None and run.error is None:
+                        self.steps |= {name: step, other: step}
+                        self.tied[other] = name
+                        break
 
-    def explore(self) -> None:
-        """Run at varied sizes, and at other answers to comparisons."""
+    def confirmed(self, sizes: Mapping[str, int]) -> Run | None:
+        """The run at these sizes. One that raises is repeated with values, lest the world without them is at fault."""
+        run = self.at(sizes)
+        trains = self.model.known and not isinstance(self.model.fn, torch.nn.Module)
+        if run is None or run.error is None or run.real or not self.base.real or trains:
+            return run
+        point = tuple(sizes.values())
+        if point not in self._repeated:
+            self._repeated[point] = self._real_run(sizes) if self._affordable(sizes) else None
+        real = self._repeated[point]
+        if real is not None and real.error is None:
+            raise Unlike(run.error)
+        return run
+
+    def _real_run(self, sizes: Mapping[str, int]) -> Run:
+        return self.model.at(sizes, real=True, limit=Limit(time.process_time() + REAL_SECONDS, self._bytes))
+
+    def _affordable(self, sizes: Mapping[str, int]) -> bool:
+        grown = math.prod(max(1.0, size / max(1, self.sizes[name])) for name, size in sizes.items())
+        within = all(size <= self.limit(name) for name, size in sizes.items())
+        return grown * self._largest <= self._bytes and within
+
+    def explore(self, agrees: Agrees) -> None:
+        """Run at varied sizes, on both sides of bounds, and at other answers to comparisons."""
         for name, step in self.steps.items():
             multiples = {modulus(guard, name) for guard in self.guards}
             for multiple in sorted(m for m in multiples if 0 < m < step):
@@ -229,15 +309,59 @@ class Probes:
                 if run is not None and run.error is None:
                     self.steps[name] = multiple
                     break
-        for name, step in self.steps.items() if len(self.steps) < 3 else ():
-            for away in (self.sizes[name] // (2 * step) | 1, -(self.sizes[name] // (3 * step) | 1)):
-                if self.sizes[name] + away * step > 0:
-                    self.at({**self.sizes, name: self.sizes[name] + away * step})
+        shares = (1.5, 0.65, 0.35, 0.18, 0.06, 0.0)
+        self._spread({name: [int(self.sizes[name] * share) for share in shares] for name in self.steps}, agrees)
         half = min((self.sizes[name] // (4 * step) for name, step in self.steps.items()), default=0)
         few, more, _ = self.moved(7), self.moved(12), self.moved(-half)
         if few is not None and more is not None and len(few.events) == len(more.events):
             self._grows.clear()  # rows differ only at the size that the model was built for
         self._answer_otherwise()
+        self.cross_bounds(agrees)
+
+    def _spread(self, wanted: Mapping[str, list[int]], agrees: Agrees) -> None:
+        """Run at sizes of all names together; at those of each name alone where something is not as expected."""
+        names = [name for name in wanted if name not in self.tied]
+        for values in itertools.zip_longest(*(wanted[name] for name in names)):
+            alone = [self.moved_alone(name, size) for name, size in zip(names, values, strict=True) if size is not None]
+            together = {n: next((s[n] for s in alone if s[n] != size), size) for n, size in self.sizes.items()}
+            run = self.at(together) if len(alone) > 1 else None
+            if run is None or run.error is not None or not agrees(together, run):
+                for sizes in alone:
+                    self.at(sizes)
+
+    def moved_alone(self, name: str, size: int) -> dict[str, int]:
+        """Return sizes of which only one name, and those tied to it, is about this large."""
+        step, start = self.steps[name], self.sizes[name]
+        near = max(start + (size - start) // step * step, start % step or step)
+        leader = self.tied.get(name, name)
+        tied = {name, leader, *(other for other, to in self.tied.items() if to == leader)}
+        return {**self.sizes, **dict.fromkeys(tied, near)}
+
+    def cross_bounds(self, agrees: Agrees) -> None:
+        """Run at both sides of the sizes at which a comparison of the last symbolic run changes."""
+        bounds = {name: set() for name in self.steps}
+        for _, need in self.relations():
+            for name in need.names & bounds.keys() if " % " not in need.text else ():
+                bounds[name].update(self._changes(need, name))
+        wanted = {}
+        for name, found in bounds.items():
+            size, step = self.sizes[name], self.steps[name]
+            new = [bound for bound in found if (name, bound) not in self._crossed]
+            new.sort(key=lambda bound, size=size: abs(math.log(bound / max(size, 1))))
+            self._crossed.update((name, bound) for bound in new[:MOST_BOUNDS])
+            wanted[name] = [bound + more * step for bound in new[:MOST_BOUNDS] for more in (0, 1, 2)]
+        self._spread(wanted, agrees)
+
+    def _changes(self, need: Relation, name: str) -> Iterator[int]:
+        """The sizes of a name after which a relation changes."""
+
+        def holds(size: int) -> bool:
+            return need.holds({**self.sizes, name: size})
+
+        grid = sorted({*(2**i for i in range(24)), max(1, self.sizes[name])})
+        for low, high in itertools.pairwise(grid):
+            if holds(low) != holds(high):
+                yield low + bisect_left(range(low + 1, high + 1), True, key=lambda n: holds(n) != holds(low))
 
     @property
     def multiples(self) -> dict[str, int]:
@@ -274,32 +398,42 @@ class Probes:
                 if (other := next(away, None)) is not None:
                     self.at({**self.sizes, name: other})
 
-    def symbolic(self, overrides: Overrides | None = None) -> tuple[Run, bool]:
-        """Run with symbols, with formulas in place of some sizes.
+    def symbolic(self, overrides: Overrides | None = None, sizes: Mapping[str, int] | None = None) -> tuple[Run, bool]:
+        """Run with symbols, with formulas in place of some sizes; the model decides as at `sizes`.
 
         Returns the run, and whether another would find more: it replaces `int` and such where this one met them.
         """
         world = self.model.enter_fake()
         world.env.begin(self.multiples)
-        symbols = {name: world.env.symbol(name, hint) for name, hint in self._generic().items()}
+        hints = sizes or self._generic()
+        symbols = {name: world.env.symbol(name, hint) for name, hint in hints.items()}
         counts: collections.Counter[tuple] = collections.Counter()
 
         def replace(event: Event, output: Any) -> Any:
             changed = (overrides or {}).get(event_key(event, counts))
             return _replaced(event, output, changed, symbols, world) if changed else output
 
-        with _shims(self._scopes.values()):
-            run = self.model.at(symbols, replace=replace)
+        with shims(self._functions):
+            begun = time.process_time()
+            run = self.model.at(symbols, replace=replace, limit=Limit(begun + SYMBOLIC_SECONDS - self._symbolic, 0))
+        self._symbolic += time.process_time() - begun
         self.guards = list(world.env.assumed)
         if world.env.late and LATE not in self.notes:
             self.notes.append(LATE)
-        places = [(guard.file, guard.line, guard.scope) for guard in self.guards]
+        scopes = [guard.scope for guard in self.guards]
         if run.error is not None and (part := raising(run.error.__traceback__)) is not None:
-            places.append((part.tb_frame.f_code.co_filename, part.tb_lineno, part.tb_frame.f_globals))
-        scopes = {id(scope): scope for file, line, scope in places if _makes_numbers(file, line)}
-        new = scopes.keys() - self._scopes.keys()
-        self._scopes |= scopes
-        return run, bool(new)
+            scopes.append(part.tb_frame.f_globals)
+        known = len(self._functions), len(self._scopes)
+        self._scopes.update((id(scope), scope) for scope in scopes)
+        if len(self._scopes) > known[1]:
+            self._find_functions()
+        return run, len(self._functions) > known[0]
+
+    def _find_functions(self) -> None:
+        values = [value for scope in self._scopes.values() for value in list(scope.values())]
+        values += [kind for module in self.model.known for kind in type(module).__mro__]
+        found = functions_in([*called(self.model.fn), *values], self._scopes.keys(), set())
+        self._functions = [function for function in found if rewritten(function.__code__) is not function.__code__]
 
     def _generic(self) -> dict[str, int]:
         """The values of symbols where a model must decide something."""
@@ -311,18 +445,46 @@ class Probes:
             return self._sizes_of(max(ran, key=lambda steps: len(runs[steps].events)))
         return {name: size if size > 1 else 3 for name, size in self.sizes.items()}
 
+    def other_side(self, sizes: Mapping[str, int], agrees: Agrees) -> Run:
+        """Run with symbols where the model decides as at these sizes, and cross the bounds of that run."""
+        before = self.guards
+        run, _ = self.symbolic(sizes=sizes)
+        self.cross_bounds(agrees)
+        self.guards = before
+        return run
+
     def fall_back(self, error: BaseException) -> None:
         self.real = True
-        self.runs.clear()
+        for known in (self.runs, self.steps, self.fixed, self.stopped, self.tied, self._spent):
+            known.clear()
+        self._began = time.process_time() - self._symbolic
         where = f"{at_line(raised_at(error.__traceback__))} ({error_text(error)[:160]})"
         self.notes.append(f"The model looks at values{where}, so runs at other sizes had real ones.")
 
-    def by_values(self) -> set[Slot]:
-        """Return the sizes that depend on the values of the inputs."""
-        run = self.model.at(self.sizes, real=True, other_values=True)
-        if run.error is not None:
-            return set()
-        return {slot for slot, size in self.base.sizes.items() if run.sizes.get(slot, size) != size}
+    def by_values(self) -> dict[Slot, str]:
+        """Return the sizes that depend on the values of the inputs, with the reason."""
+        questions: dict[tuple, Any] = {}
+
+        def asked(name: str, answer: Any) -> Any:
+            questions.setdefault((name, calling_line(3)), answer)
+            return answer
+
+        def otherwise(place: tuple) -> Callable[[str, Any], Any]:
+            return lambda name, answer: _other(answer) if (name, calling_line(3)) == place else answer
+
+        found: dict[Slot, str] = {}
+        self._compare(found, "given values", answer=asked)
+        self._compare(found, "the values of the inputs", other_values=True)
+        for place in list(questions)[:MOST_QUESTIONS]:
+            self._compare(found, f"a question about values{at_line(place[1])}", answer=otherwise(place))
+        return found
+
+    def _compare(self, found: dict[Slot, str], reason: str, **options: Any) -> None:
+        """Add the sizes that differ in a run with values."""
+        run = self.model.at(self.sizes, real=True, limit=self._limit(True), **options)
+        for slot, size in self.base.sizes.items() if run.error is None else ():
+            if run.sizes.get(slot, size) != size:
+                found.setdefault(slot, reason)
 
 
 def _replaced(event: Event, output: Any, changed: Mapping[tuple[str, int], Formula], symbols: dict, world: Any) -> Any:
@@ -336,66 +498,8 @@ def _replaced(event: Event, output: Any, changed: Mapping[tuple[str, int], Formu
     return new
 
 
-def _keeping(plain: type, convert: Callable) -> type:
-    """A class that behaves as `int` or `float`, but keeps symbols."""
-
-    class Meta(type):
-        def __instancecheck__(cls, value: Any) -> bool:
-            return isinstance(value, plain)
-
-        def __subclasscheck__(cls, kind: type) -> bool:
-            return issubclass(kind, plain)
-
-        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-            if len(args) == 1 and isinstance(args[0], torch.SymInt | torch.SymFloat):
-                return convert(args[0])
-            return plain(*args, **kwargs)
-
-    return Meta(plain.__name__, (plain,), {})
-
-
-def _len(value: Any) -> Any:
-    if isinstance(value, Tensor) and value.dim() and isinstance(value.shape[0], torch.SymInt):
-        return value.shape[0]
-    return builtins.len(value)
-
-
-def _extreme(symbolic: Callable, plain: Callable) -> Callable:
-    def either(*args: Any, **kwargs: Any) -> Any:
-        if len(args) == 2 and any(isinstance(value, torch.SymInt) for value in args) and not kwargs:
-            return symbolic(*args)
-        return plain(*args, **kwargs)
-
-    return either
-
-
-SHIMS = {
-    "len": _len,
-    "int": _keeping(int, torch.sym_int),
-    "float": _keeping(float, torch.sym_float),
-    "max": _extreme(torch.sym_max, max),
-    "min": _extreme(torch.sym_min, min),
-}
-_CALLS = re.compile(rf"\b({'|'.join(SHIMS)})\(")
-
-
-def _makes_numbers(file: str, line: int | None = None) -> bool:
-    """True if a line, or a file, calls one of these functions."""
-    lines = linecache.getlines(file) if line is None else [linecache.getline(file, line)]
-    return any(_CALLS.search(code) for code in lines)
-
-
-@contextlib.contextmanager
-def _shims(scopes: Any) -> Iterator[None]:
-    """Put these functions into modules, given by their globals."""
-    changed = []
-    try:
-        for scope in list(scopes):
-            for name, shim in SHIMS.items():
-                if name not in scope:
-                    scope[name] = shim
-                    changed.append((scope, name))
-        yield
-    finally:
-        for scope, name in changed:
-            scope.pop(name, None)
+def _other(answer: Any) -> Any:
+    """Another answer to a question about values."""
+    if isinstance(answer, bool):
+        return not answer
+    return -1e4 if isinstance(answer, float) and answer > -1e3 else 1e4 if isinstance(answer, float) else answer

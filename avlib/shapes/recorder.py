@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import linecache
+import math
 import os
 import re
 import sys
@@ -14,6 +15,7 @@ import weakref
 from collections import Counter, namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import Any
@@ -24,7 +26,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 
 from . import fake
-from .measuring import Work, no_work, statistics_of, work_of
+from .measuring import Work, no_work, repeated, statistics_of, work_of
 from .rows import Source, relative
 from .shortcuts import shortcut
 
@@ -35,12 +37,33 @@ Leaf = namedtuple("Leaf", "path shape dtype device statistics identity")
 
 DEPTH = 6  # how deep an object of an unknown class is searched for tensors
 VIEWS = {"T", "H", "mT", "mH", "real", "imag"}  # attributes that are operations
+QUESTIONS = {"__bool__", "equal", "allclose", "is_nonzero", "__contains__", "item", "__float__"}  # about values
 SILENT = {"requires_grad_", "_set_grad_enabled", "register_hook", "retain_grad"}
 _nothing = nullcontext()
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, slice, type(...))
 _TORCHS = (torch.dtype, torch.device, torch.Size, torch.SymInt, torch.SymFloat, torch.SymBool, torch.Generator)
 ATOMS = (*_PLAIN, *_TORCHS)  # classes that hold no tensors
 _CLOSED = (*ATOMS, nn.Module, type)  # classes whose attributes are not searched
+
+
+class Stopped(Exception):
+    """A run took more time or memory than it may."""
+
+
+class Limit(namedtuple("Limit", "until bytes")):
+    """The process time at which a run ends, and the most bytes of one output."""
+
+    def check(self, outputs: Sequence[Leaf]) -> None:
+        if time.process_time() > self.until:
+            raise Stopped("it took too long")
+        if self.bytes and bytes_of(outputs) > self.bytes:
+            raise Stopped("it took too much memory")
+
+
+def bytes_of(leaves: Sequence[Leaf]) -> int:
+    """Return the bytes of the largest of some tensors."""
+    whole = [leaf for leaf in leaves if all(isinstance(size, int) for size in leaf.shape)]
+    return max((math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in whole), default=0)
 
 
 class Event:
@@ -132,9 +155,12 @@ class Recorder:
         timed: bool = False,
         replace: Callable[[Event, Any], Any] | None = None,
         world: fake.Fake | None = None,
+        limit: Limit | None = None,
+        answer: Callable[[str, Any], Any] | None = None,
     ):
         self.events: list[Event] = []
-        self.stats, self.timed, self.replace, self.world = stats, timed, replace, world
+        self.stats, self.timed, self.replace, self.world, self.limit = stats, timed, replace, world, limit
+        self.answer = answer  # takes a name and a number or truth that is read from values
         self.paths: dict[int, str] = {}
         self.held: list[nn.Module] = []  # kept alive, so that no id is used twice
         self._calls: Counter[int] = Counter()
@@ -276,13 +302,16 @@ class Recorder:
                 event.error = error_text(error)
             raise
         if not isinstance(output, Tensor | tuple | list) and name != "__setitem__":
-            return output  # a size, a flag, a number
+            read = self.answer is not None and (name in QUESTIONS and isinstance(output, bool | float))
+            return self.answer(name, output) if read else output  # a size, a flag, a number
         with fake.unseen():
             outputs = self._leaves((("", output),))
             if not outputs and name != "__setitem__":
                 return output
             event = self._operation(function, name, args, kwargs)
             event.outputs = outputs
+            if self.limit is not None:
+                self.limit.check(outputs)
             event.fresh = self._is_fresh(output, args, kwargs)
             if started is not None:
                 event.started = started
@@ -300,6 +329,9 @@ class Recorder:
         event.inputs = self._leaves((*((f"[{i}]", value) for i, value in enumerate(args)), *kwargs.items()))
         event.work = work_of(function, name, args, kwargs, [leaf.path for leaf in event.inputs])
         event.weights = [value for value in (*args, *kwargs.values()) if isinstance(value, nn.Parameter)]
+        if hidden := fake.hidden_axes((*args, *kwargs.values())):
+            event.inputs.append(Leaf("vmap", hidden, torch.int64, torch.device("cpu"), None, None))
+            event.work = partial(repeated, event.work)
         return event
 
     def _begun(self, kind: str, path: str, call: int, name: str) -> Event:
@@ -322,7 +354,7 @@ class Recorder:
             self._numbered += 1
             known = self._tensors[id(tensor)] = weakref.ref(tensor), self._numbered
         statistics = statistics_of(tensor) if self.stats else None
-        return Leaf(path, tuple(tensor.shape), tensor.dtype, tensor.device, statistics, known[1])
+        return Leaf(path, fake.shape_of(tensor), tensor.dtype, tensor.device, statistics, known[1])
 
     @staticmethod
     def _is_fresh(output: Any, args: tuple, kwargs: dict[str, Any]) -> bool:

@@ -412,7 +412,7 @@ class Recording:
         """Return the same table at other sizes, from the formulas.
 
         Raises:
-            ParameterError: an unknown name, or a size that is not a positive whole number.
+            ParameterError: an unknown name, a size that is not a positive whole number, or one that the model refuses.
         """
         for name, size in dims.items():
             if name not in self.dims:
@@ -420,6 +420,8 @@ class Recording:
             if not isinstance(size, int) or size < 1:
                 raise ParameterError(name, repr(size), "a whole number, 1 or more")
         sizes = {**self.dims, **dims}
+        if broken := [str(need) for need in self.requires if not need.holds(sizes)]:
+            raise ParameterError("sizes", ", ".join(f"{n} = {size}" for n, size in sizes.items()), "; ".join(broken))
         other = copy.copy(self)
         other.__dict__.pop("_modules", None)
         other.dims, other.output = sizes, _mapped(self.output, lambda info: info.at(sizes))
@@ -429,8 +431,6 @@ class Recording:
             other.rows.append(replace(row, inputs=inputs, outputs=outputs, seconds=None))
             other.rows[-1].measure()
         total(other.rows)
-        broken = [str(need) for need in self.requires if not need.holds(sizes)]
-        other.notes = self.notes + [f"These sizes break what the formulas require: {need}" for need in broken]
         return other
 
 

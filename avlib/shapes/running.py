@@ -9,6 +9,7 @@ import inspect
 import operator
 import random
 import sys
+import time
 import types
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ParameterError
+from . import fake
 from .fake import Fake
 from .formula import Formula, sizes
 from .recorder import Event, Place, Recorder, is_own, own_frame, parts_of, raised_at, tensors_in
@@ -85,8 +87,8 @@ class Inputs:
         for path, axis, formula, size in derived:  # what follows from names, now that all are known
             if len(free := set(formula.names) - self.sizes.keys()) == 1:  # "8*H" names H
                 (name,) = free
-                self.sizes[name] = 1 + bisect_left(
-                    range(1, size + 1), size, key=lambda n: formula.value({**self.sizes, name: n})
+                self.sizes[name] = bisect_left(
+                    range(size + 1), size, key=lambda n: _at(formula, {**self.sizes, name: n})
                 )
             if formula.evaluate(**self.sizes) != size:
                 found = f"axis {axis} of {path!r} has size {size}"
@@ -117,8 +119,8 @@ class Inputs:
         if tensor is None:
             return self._number_named(path, text)
         derived, named = [], self.axes.setdefault(id(tensor), {})
-        for axis, formula in _axes(text, path, tuple(tensor.shape)).items():
-            size = tensor.shape[axis]
+        for axis, formula in _axes(text, path, fake.shape_of(tensor)).items():
+            size = fake.shape_of(tensor)[axis]
             if formula.is_name:
                 self._take(str(formula), path, size)
             else:
@@ -175,6 +177,11 @@ def _axes(text: str, path: str, shape: tuple) -> dict[int, Formula]:
     return {axis: formula for axis, formula in found.items() if formula is not None}
 
 
+def _at(formula: Formula, sizes: Mapping[str, int]) -> float:
+    value = formula.value_at(sizes)
+    return -1 if value is None else value
+
+
 def _modules_in(value: Any) -> Iterator[nn.Module]:
     if isinstance(value, nn.Module):
         yield value
@@ -218,6 +225,8 @@ class Run:
     modules: list[nn.Module] = field(default_factory=list)
     output: Any = None
     error: BaseException | None = None
+    seconds: float = 0.0  # of the processor
+    real: bool = False  # with values
 
     @functools.cached_property
     def keys(self) -> list[tuple]:
@@ -298,8 +307,8 @@ class Model:
         self,
         sizes: Sizes,
         real: bool = False,
-        replace: Callable[[Event, Any], Any] | None = None,
         other_values: bool = False,
+        **options: Any,
     ) -> Run:
         """Run at other sizes or with symbols; restore the model."""
         symbolic = any(not isinstance(size, int) for size in sizes.values())
@@ -308,14 +317,14 @@ class Model:
             args, kwargs = self.inputs.made(sizes, (revalued if other_values else resized) if real else fake.like)
             quiet = self.without_grad and torch.is_grad_enabled() and not real
             with nullcontext() if real else fake.running(symbolic), torch.no_grad() if quiet else nullcontext():
-                run = self._recorded(args, kwargs, Recorder(self.modules, replace=replace, world=fake))
+                run = self._recorded(args, kwargs, Recorder(self.modules, world=fake, **options))
         if quiet and not symbolic and self.given and sizes == self.inputs.sizes and run.keys != self.given.keys:
             self.without_grad = False  # it takes another path, or fails
-            return self.at(sizes, real, replace, other_values)
+            return self.at(sizes, real, other_values, **options)
         return run
 
     def _recorded(self, args: tuple, kwargs: Mapping[str, Any], recorder: Recorder) -> Run:
-        run = Run(recorder.events)
+        run, begun = Run(recorder.events, real=recorder.world is None), time.process_time()
         with recorder.running():
             try:
                 if isinstance(self.fn, nn.Module):
@@ -326,7 +335,7 @@ class Model:
                     run.output = recorder.call(self.name, lambda: _drawn(call()), [*inputs, *kwargs.items()])
             except Exception as error:
                 run.error = error
-        run.modules = recorder.held
+        run.modules, run.seconds = recorder.held, time.process_time() - begun
         known = set(map(id, self.known))
         self.known += [module for module in recorder.held if id(module) not in known]
         return run

@@ -10,6 +10,7 @@ import operator
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from torch.fx.experimental.symbolic_shapes import (
 from ..errors import ParameterError
 from .dividing import reduced
 from .formula import Formula
-from .notation import Real
+from .notation import combined
 
 SEVERAL = 7  # the value assumed for a number that depends on data
 BUDGET = 5.0  # seconds of a run; sizes that are made later have no formula from it
@@ -151,6 +152,8 @@ class Env(ShapeEnv):
         relation = node.what
         if isinstance(relation, Formula):
             relation = Relation("==", relation, Formula(node.value))
+        for part in node.parts if node.backed else ():
+            part.decided()
         key = None if not isinstance(relation, Relation) else (relation.sign, relation.left._key, relation.right._key)
         if node.backed:
             if key is not None and key not in self.answered and (user := self.user_frame(sys._getframe(1))):
@@ -172,7 +175,7 @@ class Node(SymNode):
 
     Args:
         value: at the hints; several is assumed for what depends on data.
-        what: the `Formula` of a size, the `Real` of a float, the `Relation` of a truth value, or None.
+        what: the `Formula` of a size; `Real`, formula or number of a float; `Relation` of a truth value; or None.
         backed: its value is known, and does not depend on data.
     """
 
@@ -180,13 +183,12 @@ class Node(SymNode):
         self.shape_env, self.value, self.what, self.backed = env, value, what, backed
         self.pytype = type(value)
         self.fx_node = None
+        self.parts: tuple[Node, ...] = ()  # of what joins several truth values
         self._symbol = symbol
         self.constant = None
         if isinstance(what, bool):
             self.value = self.constant = what
-        elif isinstance(what, Formula):
-            self.constant = what.constant
-        elif isinstance(what, Real) and what.of.constant is not None:
+        elif isinstance(what, float) or (isinstance(what, Formula) and what.constant is not None):
             self.constant = value
 
     @property
@@ -232,7 +234,8 @@ class Node(SymNode):
         return self.value  # it is asked by torch alone, where the answer changes no shape
 
     def round(self, ndigits: int | None = None) -> Node:
-        return Node(self.shape_env, round(self.value, ndigits), None, self.backed)
+        what = Formula.rounded("round", self.what) if ndigits is None and self.what is not None else None
+        return Node(self.shape_env, round(self.value, ndigits), what, self.backed)
 
     def sym_sum(self, args: list[Node]) -> Node:
         total = args[0]
@@ -244,7 +247,7 @@ class Node(SymNode):
 def _constant(number: Any) -> Any:
     if isinstance(number, bool):
         return number
-    return Formula(number) if isinstance(number, int) else Real(number, Formula(1))
+    return Formula(number) if isinstance(number, int) else number
 
 
 def _power(of: Formula, power: Formula) -> Formula | None:
@@ -255,13 +258,28 @@ def _absolute(of: Formula) -> Formula | None:
     return of if of.least is not None and of.least >= 0 else None
 
 
-_ROUNDED = dict.fromkeys(("floor", "trunc", "sym_int"), lambda a: a.truncated() if isinstance(a, Real) else a)
+def _arithmetic(sign: str, operate: Callable) -> Callable:
+    """Sizes are computed as formulas; floats in their order, since each operation rounds."""
+
+    def apply(a: Any, b: Any) -> Any:
+        return operate(a, b) if isinstance(a, Formula) and isinstance(b, Formula) else combined(sign, a, b)
+
+    return apply
+
+
+def _quotient(a: Any, b: Any) -> Any:
+    return combined("/", a, Formula(int(b)) if isinstance(b, float) and b.is_integer() else b)
+
+
+_ROUNDED = {"floor": "floor", "trunc": "int", "sym_int": "int", "ceil": "ceil"}
 _RULES: dict[str, Callable] = {
-    **{name: getattr(operator, name) for name in ("add", "sub", "mul", "mod", "neg", "pos")},
+    **{name: _arithmetic(sign, getattr(operator, name)) for name, sign in (("add", "+"), ("sub", "-"), ("mul", "*"))},
+    **{"mod": operator.mod, "pos": operator.pos, "neg": lambda a: _arithmetic("*", operator.mul)(Formula(-1), a)},
+    **{name: partial(Formula.rounded, function) for name, function in _ROUNDED.items()},
     **{"int_floordiv": operator.floordiv, "pow_by_natural": _power, "abs": _absolute, "sym_not": Relation.negated},
     **{"sym_max": lambda a, b: Formula.extreme("max", [a, b]), "sym_min": lambda a, b: Formula.extreme("min", [a, b])},
-    **{"int_truediv": Real.quotient, "float_truediv": Real.quotient, "sym_float": Real.of_size, **_ROUNDED},
-    "ceil": lambda a: a.ceiling() if isinstance(a, Real) else a,
+    **{"int_truediv": _quotient, "float_truediv": _quotient, "float_pow": partial(combined, "**")},
+    "sym_float": lambda a: a,
 }
 
 
@@ -298,7 +316,10 @@ def _operation(method: str, operate: Callable) -> Callable:
             if env.steps and isinstance(what, Formula) and method != "mod":  # the model asks whether a rest is 0
                 what = reduced(what, env.steps)
             env.results[key] = what
-        return Node(env, value, what, all(node.backed for node in nodes))
+        made = Node(env, value, what, all(node.backed for node in nodes))
+        if made.pytype is bool and what is None and nodes[0].pytype is bool:
+            made.parts = nodes
+        return made
 
     return apply
 

@@ -592,8 +592,10 @@ def test_a_model_that_branches_on_a_size_is_refused_where_no_formula_holds():
         return x.repeat(1, 2) if x.shape[1] > 300 else x[:, ::3]
 
     trace = shapes.trace(forward, torch.randn(2, 100), dims="B T")
-    assert trace.rows[0].outputs[0].formula == "(B, ?)" and trace.at(T=400).output_shape == (2, None)
-    assert any("depends on T" in note for note in trace.notes)
+    assert trace.rows[0].outputs[0].formula == "(B, (T - 1)//3 + 1)" and trace.at(T=300).output_shape == (2, 100)
+    assert [need.formula for need in trace.requires] == ["T <= 300"]
+    with pytest.raises(ParameterError, match="T <= 300"):
+        trace.at(T=400)
 
 
 # many rows, threads, traces in traces

