@@ -424,7 +424,8 @@ class Derivation:
         def far(sizes: Mapping[str, int]) -> float:
             return sum(abs(math.log((size + 1) / (self.sizes[name] + 1))) for name, size in sizes.items())
 
-        for sizes in sorted((sizes for sizes, _ in self.probes.points()), key=far):
+        points = [sizes for sizes, _ in self.probes.points()] + list(self.probes.edges(need))
+        for sizes in sorted(points, key=far):
             others = all(sizes[name] == size for name, size in self.sizes.items() if name not in need.names)
             if others and not need.holds(sizes) and all(other.holds(sizes) for other in kept):
                 try:

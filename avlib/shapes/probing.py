@@ -149,7 +149,7 @@ class Probes:
         if len(self.runs) >= MOST_RUNS or (left < 0 and self.runs):
             self.exhausted = True
             return None
-        if self.real and not self._affordable(sizes):
+        if not self.model.inputs.possible(sizes) or (self.real and not self._affordable(sizes)):
             return None
         for i, name in enumerate(self.sizes):
             largest = max((other[i] for other in self.runs), default=sizes[name]) or 1
@@ -362,6 +362,12 @@ class Probes:
         for low, high in itertools.pairwise(grid):
             if holds(low) != holds(high):
                 yield low + bisect_left(range(low + 1, high + 1), True, key=lambda n: holds(n) != holds(low))
+
+    def edges(self, need: Relation) -> Iterator[dict[str, int]]:
+        """Yield the sizes of one name on both sides of the places where a relation changes."""
+        for name in need.names & self.steps.keys():
+            for size in self._changes(need, name):
+                yield from (self.moved_alone(name, size + more * self.steps[name]) for more in (0, 1))
 
     @property
     def multiples(self) -> dict[str, int]:

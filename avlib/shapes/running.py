@@ -151,6 +151,10 @@ class Inputs:
         tensors = [tensor for tensor in self._tensors.values() if not named or self.axes.get(id(tensor))]
         return all(tensor.layout is torch.strided and not tensor.is_nested for tensor in tensors)
 
+    def possible(self, new: Mapping[str, int]) -> bool:
+        """Return True if no axis has a negative size."""
+        return all(_at(formula, new) >= 0 for axes in self.axes.values() for formula in axes.values())
+
     def made(self, new: Sizes, make: Callable[[Tensor, dict[int, Any]], Tensor]) -> tuple[tuple, dict[str, Any]]:
         """Return the arguments at other sizes, with tensors by `make`."""
         memo: dict[int, Any] = {}
