@@ -359,8 +359,7 @@ class Derivation:
             minor = minor or "min(" in need.text or "max(" in need.text
             if minor or any(need.text == other.text for other in kept):
                 continue  # torch's kernels compare sizes often, mostly without consequences
-            broken = self._broken(need, kept)
-            if broken is not None and broken.error is not None:
+            if (broken := self._broken(need, kept)) is not None:
                 kept.append(need)
                 self._require(need.text, (guard.file, guard.line), broken)
         for name, step in self.probes.multiples.items():  # formulas were reduced for them
@@ -377,11 +376,7 @@ class Derivation:
                 self._require(f"{name} == {self.sizes[name]}", run.raised_at, run)
         for name, run in self.probes.stopped.items():
             size, step = self.sizes[name], self.probes.steps[name]
-            if (
-                all(need.holds({**self.sizes, name: size + 1}) for need in kept)
-                and step < size
-                and run.error is not None
-            ):
+            if 1 < step < size and run.error is not None and all(n.holds({**self.sizes, name: size + 1}) for n in kept):
                 self._require(f"{name} % {step} == {size % step}", run.raised_at, run)
         for name in self.probes.steps:
             for way in (-1, 1):
@@ -407,11 +402,7 @@ class Derivation:
             if run is None or middle[name] in (within, outside):
                 return
             within, outside = (within, middle[name]) if run.error is not None else (middle[name], outside)
-        try:
-            run = self.probes.confirmed(self.probes.moved_alone(name, outside))
-        except Unlike:
-            return
-        if run is not None and run.error is not None:
+        if (run := self._evidence(self.probes.moved_alone(name, outside))) is not None:
             self._require(f"{name} {'>=' if way < 0 else '<='} {within}", run.raised_at, run)
 
     def _require(self, text: str, place: Place, broken: Run) -> None:
@@ -428,11 +419,16 @@ class Derivation:
         for sizes in sorted(points, key=far):
             others = all(sizes[name] == size for name, size in self.sizes.items() if name not in need.names)
             if others and not need.holds(sizes) and all(other.holds(sizes) for other in kept):
-                try:
-                    return self.probes.confirmed(sizes)
-                except Unlike:
-                    return None
+                return self._evidence(sizes)
         return None
+
+    def _evidence(self, sizes: Mapping[str, int]) -> Run | None:
+        """A run that raises at these sizes, whatever the values of the inputs."""
+        try:
+            run = self.probes.confirmed(sizes)
+        except Unlike:
+            return None
+        return run if run is not None and run.error is not None and not self.probes.ran_otherwise(sizes) else None
 
     def _note_other_paths(self) -> None:
         start = self.probes.at(self.sizes)  # without values a model may take another path than with them

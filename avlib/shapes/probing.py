@@ -292,8 +292,14 @@ class Probes:
             raise Unlike(run.error)
         return run
 
-    def _real_run(self, sizes: Mapping[str, int]) -> Run:
-        return self.model.at(sizes, real=True, limit=Limit(time.process_time() + REAL_SECONDS, self._bytes))
+    def ran_otherwise(self, sizes: Mapping[str, int]) -> bool:
+        """Return True if the model runs at these sizes with other numbers, such as smaller lengths, in its inputs."""
+        counts = self.model.inputs.hold_numbers() and self.base.real and self._affordable(sizes)
+        return counts and self._real_run(sizes, other_values=True).error is None
+
+    def _real_run(self, sizes: Mapping[str, int], **options: Any) -> Run:
+        limit = Limit(time.process_time() + REAL_SECONDS, self._bytes)
+        return self.model.at(sizes, real=True, limit=limit, **options)
 
     def _affordable(self, sizes: Mapping[str, int]) -> bool:
         grown = math.prod(max(1.0, size / max(1, self.sizes[name])) for name, size in sizes.items())

@@ -151,6 +151,11 @@ class Inputs:
         tensors = [tensor for tensor in self._tensors.values() if not named or self.axes.get(id(tensor))]
         return all(tensor.layout is torch.strided and not tensor.is_nested for tensor in tensors)
 
+    def hold_numbers(self) -> bool:
+        """Return True if an input holds whole numbers, as lengths are."""
+        kinds = {tensor.dtype for tensor in self._tensors.values()}
+        return any(not (kind.is_floating_point or kind.is_complex or kind is torch.bool) for kind in kinds)
+
     def possible(self, new: Mapping[str, int]) -> bool:
         """Return True if no axis has a negative size."""
         return all(_at(formula, new) >= 0 for axes in self.axes.values() for formula in axes.values())
@@ -181,7 +186,7 @@ def _axes(text: str, path: str, shape: tuple) -> dict[int, Formula]:
     return {axis: formula for axis, formula in found.items() if formula is not None}
 
 
-def _at(formula: Formula, sizes: Mapping[str, int]) -> float:
+def _at(formula: Formula, sizes: Mapping[str, int]) -> int:
     value = formula.value_at(sizes)
     return -1 if value is None else value
 
@@ -213,11 +218,11 @@ def revalued(tensor: Tensor, axes: dict[int, int]) -> Tensor:
         if tensor.layout is not torch.strided or tensor.is_nested:
             new = tensor.detach().clone()
         elif tensor.dtype is torch.bool:
-            new = ~tensor
+            new = ~resized(tensor, axes)
         elif tensor.is_floating_point() or tensor.is_complex():
-            new = torch.randn_like(tensor)
+            new = torch.randn_like(resized(tensor, axes))
         else:
-            new = (tensor + 1) // 2
+            new = (resized(tensor, axes) + 1) // 2
     return new.requires_grad_(tensor.requires_grad)
 
 

@@ -417,7 +417,7 @@ case(
     dims={"waveform": "B T"},
     sizes={"B": 2, "T": 44100},
     draw=drawn(B=(1, 4), T=(900, 90_000)),
-    output="(B, (160*T - 1)//441 + 1)",
+    output="(B, ceil(float32((160*T)/441)))",  # beyond T = 180,696 this is not ceil(160*T/441)
 )
 
 
@@ -703,7 +703,7 @@ case(
     dims={"wav": "B 1 T"},
     sizes={"B": 2, "T": 100},
     draw=drawn(B=(1, 3), T=(20, 900)),
-    output=("(B, (T - 3)//3 + 1, 12)", "(B, 4, max(T//6, 3))"),
+    output=("(B, (T - 3)//3 + 1, 12)", "(B, 4, min(T//3, max(T//6, 3)))"),
 )
 
 
