@@ -30,15 +30,14 @@ SECONDS, REAL_SECONDS = 8.0, 4.0  # the most time for runs, without values and w
 FIRST = 2.0  # expected of the first run, which loads parts of torch
 SYMBOLIC_SECONDS = 8.0  # for all symbolic runs
 REAL_BYTES = 2**27  # a run with values may have larger outputs only if the given one has
-SLOW = 1.0  # seconds; a run that would take longer is left out
-LEAP = 128  # the largest factor by which a size may exceed all sizes before it
+SLOW = 1.0  # seconds; a run that takes much longer than others is stopped
 MOST_BOUNDS = 16  # sizes of one name at which a comparison changes
 MOST_QUESTIONS = 8  # of a model about values, that are answered otherwise
 MOST_GUARDS = 12  # comparisons of a model that are also tried with the other answer
 MOST_TRIED = 5000  # consecutive sizes among which one may meet a condition, such as a multiple of 8
 POWERS = (2, 4, 8, 16, 32, 64)  # steps that show a multiple, since all smaller ones failed
 LATE = "The run with symbols took too long: formulas of its later sizes are fitted to runs, or unknown."
-FEW = 41  # the most steps of a name that adds rows: a loop over it is as long
+FEW, MOST_ADDED = 41, 64  # the most steps of a name that adds rows: a loop over it is as long
 
 Agrees = Callable[[Mapping[str, int], Run], bool]  # True if a run has the sizes that are expected
 Overrides = Mapping[tuple, Mapping[tuple[str, int], Formula]]  # of rows: by path and axis of an output
@@ -151,19 +150,11 @@ class Probes:
             return None
         if not self.model.inputs.possible(sizes) or (self.real and not self._affordable(sizes)):
             return None
-        for i, name in enumerate(self.sizes):
-            largest = max((other[i] for other in self.runs), default=sizes[name]) or 1
-            if sizes[name] > LEAP * largest:  # a nearer size first, which shows whether time grows with size
-                step = self.steps.get(name, 1)
-                nearer = self.sizes[name] + (sizes[name] - self.sizes[name]) // (LEAP // 2 * step) * step
-                self.at({**sizes, name: nearer})
-        if self._would_take(point) > SLOW:
+        if any(isinstance(run.error, Stopped) and _within(other, point) for other, run in self.runs.items()):
+            return None  # a smaller run took too long
+        if any(sizes[name] - self.sizes[name] > MOST_ADDED * self.steps.get(name, 1) for name in self._grows):
             return None
         self.runs[point] = self._timed(point, sizes)
-        if point in self._spent and self._would_take(point, 1.0) > 0:  # it took longer than others, perhaps by chance
-            first = self._spent[point]
-            self._timed(point, sizes)
-            self._spent[point] = min(first, self._spent[point])
         return self._whole(point)
 
     def _whole(self, point: tuple[int, ...]) -> Run | None:
@@ -192,18 +183,6 @@ class Probes:
     def _limit(self, real: bool) -> Limit:
         usual = median(self._spent.values()) if self._spent else FIRST
         return Limit(time.process_time() + SLOW + 4 * usual, self._bytes if real else 0)
-
-    def _would_take(self, point: tuple[int, ...], same: float = 0.0) -> float:
-        """The extra seconds of a run, from smaller ones that took longer."""
-        usual = median(self._spent.values()) if len(self._spent) > 3 else float("inf")
-        longest = 0.0
-        for other, spent in self._spent.items():
-            if all(a < 8 * b for a, b in zip(other, self.sizes.values(), strict=True)):
-                continue  # at so near a size a longer time is chance
-            larger = [a / max(b, 1) for a, b in zip(point, other, strict=True) if a > b]
-            if spent > 1.5 * usual + 0.03:
-                longest = max(longest, (spent - usual) * max(larger, default=same if point == other else 0.0))
-        return longest
 
     def moved(self, steps: int) -> Run | None:
         """Return the run with every name moved by so many steps."""
@@ -508,6 +487,10 @@ def _replaced(event: Event, output: Any, changed: Mapping[tuple[str, int], Formu
         new = world.like(output, axes)
     event.outputs = [leaf._replace(shape=tuple(new.shape)) if leaf.path == "" else leaf for leaf in event.outputs]
     return new
+
+
+def _within(point: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    return all(a <= b for a, b in zip(point, other, strict=True))
 
 
 def _other(answer: Any) -> Any:

@@ -1,11 +1,12 @@
 // Formulas at any size: those of a trace, or several lengths side by side.
 const sizes = {}, read = reader(), panel = make("div", { className: "av-tree" });
+const steps = { "+": (a, b) => a + b, "-": (a, b) => a - b, "*": (a, b) => a * b, "/": (a, b) => a / b, "**": (a, b) => a ** b, float32: a => Math.fround(a) };
+const one = item => (Array.isArray(item) ? value(item) : typeof item === "number" ? item : steps[item.sign](...item.sides.map(one)));
+const even = number => (Math.abs(number % 1) === 0.5 ? 2 * Math.round(number / 2) : Math.round(number));
 const call = ([name, first, ...rest]) => {
-  const one = item => (Array.isArray(item) ? value(item) : item);
-  const others = rest.map(one);
-  if (name === "floor") return Math.floor(one(first) / others[0]);
-  if (name === "int") return Math.trunc(one(first) * others[0]);
-  return Math[name](one(first), ...others);
+  if (name === "floor" && rest.length) return Math.floor(one(first) / one(rest[0]));
+  if (name === "round") return even(one(first));
+  return Math[name === "int" ? "trunc" : name](...[first, ...rest].map(one));
 };
 const value = terms => terms.reduce((sum, [factor, atoms]) => sum
   + atoms.reduce((product, atom) => product * (Array.isArray(atom) ? call(atom) : sizes[atom]), factor), 0);

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import ParameterError, check_choice, check_whole
 from .formula import Formula
+from .notation import Real
 from .outline import Node, shortened
 from .rows import Recording, Row, count
 from .widget import Widget, widget
@@ -59,9 +60,11 @@ def steer(
 
 
 def nested(formula: Any) -> Any:
-    """Return a formula as lists: its terms, each a factor and its atoms."""
+    """Return a formula as lists: its terms, each a factor and its atoms; floating-point steps have a sign."""
+    if isinstance(formula, Real):
+        return {"sign": formula.sign, "sides": [nested(formula.left), nested(formula.right)]}
     if not isinstance(formula, Formula):
-        return formula  # the factor of an int()
+        return formula
     calls = [
         [a if isinstance(a, str) else [a.function, *map(nested, a.arguments)] for a in term] for term in formula.terms
     ]
