@@ -17,8 +17,6 @@ STILL_LACKS = """
 
 01 links summary reading cells
 
-15 links formula summary reading exercises cells
-
 23 links formula summary reading exercises cells
 
 24 links formula summary reading exercises cells
