@@ -13,7 +13,7 @@ from .data import Card, Parts, fitted, parts
 from .evaluation import assess, calibration, class_figures, cross_validated, describe_sample, evaluate, figures
 from .evaluation import fold_figures, group_figures, temperature, thresholds
 from .inference import Classifier
-from .learning import augmented, build, contrast_of, loss_weights, plan, sampler_of, step, trained, validation
+from .learning import augmented, build, contrast_of, loss_weights, plan, sampler_of, shapes, step, trained, validation
 from .predicting import Prediction, baseline_predictions, conditions_of, joined, predict, predict_windows
 from .settings import ALIASES, LOSSES, Augment, Settings, choices, full, tiny
 
