@@ -44,13 +44,12 @@ VERDICTS = {
     "24": "holds when, does not hold, does not hold, holds, does not hold",
     "25": """holds when, does not hold, does not hold, holds, does not hold, holds when, does not hold,
     does not hold""",
-    "35": "holds when, holds, does not hold, holds",
     "31": """holds, holds when, holds when, holds, holds when, holds when, holds when, holds, does not hold, holds when,
     holds when, holds, holds when, holds, holds when, holds, holds when, holds""",
     "32": "holds, holds, holds when, holds when, holds, holds when, does not hold",
-    "33": """holds, does not hold, does not hold, holds, holds, holds when, does not hold, holds when, holds,
-    holds when""",
+    "33": "holds, does not hold, holds, holds when, holds, holds when, holds when, holds when",
     "34": "holds when, does not hold, holds when, does not hold, holds when, does not hold",
+    "35": "holds when, holds, holds",
     "41": "holds, holds, holds when",
     "42": "holds, holds, holds, holds, holds, holds when, does not hold, holds when",
     "43": "holds when, does not hold, does not hold, holds, holds, does not hold, holds when, holds when",
@@ -69,9 +68,8 @@ VERDICTS = {
 LEARNED = {
     "14": slice(3, 5),
     "23": slice(1, 2),
-    "33": slice(1, 3),
     "34": slice(5, 6),
-    "35": slice(3, 4),
+    "35": slice(2, 3),
     "54": slice(0, 1),
 }
 # Trainings of a few steps on a few clips, which the notebooks of a row share through the cache of the session. In full

@@ -27,11 +27,7 @@ STILL_LACKS = """
 
 32 links formula summary reading exercises cells
 
-33 links formula summary reading exercises cells
-
 34 links formula summary reading exercises cells
-
-35 links formula summary reading exercises cells
 
 41 summary cells
 
