@@ -167,6 +167,9 @@ class _Renderer(IPythonRenderer):
     def inline_html(self, html: str) -> str:
         return _offline(super().inline_html(html))
 
+    def _html_embed_images(self, html: str) -> str:  # which closes what a piece leaves open, such as <details>
+        return super()._html_embed_images(html) if "<img" in html.lower() else html
+
     def image(self, text: str, url: str, title: str | None = None) -> str:
         remote = re.match(r"(https?:)?//", url)
         return self.link(text or url, url) if remote else super().image(text, url, title)

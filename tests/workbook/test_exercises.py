@@ -6,6 +6,7 @@ from small_notebooks import CHECK, write
 
 from avlib import workbook
 from avlib.errors import ParameterError
+from avlib.workbook import report
 
 HINTS = {
     "It is an even number.": lambda answer: answer % 2 == 0,
@@ -83,6 +84,14 @@ def test_a_run_fills_the_solution_in_and_the_page_folds_it(tmp_path):
     page = (tmp_path / "o/00_a.html").read_text()
     assert "<summary>Solution, as code</summary>" in page and "<details><summary>Solution</summary>" in page
     assert "A &lt;b&gt;question&lt;/b&gt;?" in page and "So &amp; so." in page
+
+
+def test_a_folded_answer_stays_folded_in_a_page():
+    folded = "**Predict.** What?\n\n<details><summary>Answer</summary>\n\nIt is *so*.\n\n</details>\n\nThe end."
+    page = report.markdown(folded, attachments={}, embed_images=True, path="")
+    parts = ("</summary>", "It is <em>so</em>.", "</details>", "The end.")
+    places = [page.index(part) for part in parts]
+    assert places == sorted(places) and page.count("</details>") == 1
 
 
 @pytest.mark.parametrize(
