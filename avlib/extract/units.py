@@ -29,6 +29,7 @@ from .. import checkpoints
 from ..errors import CheckpointError, ParameterError, ShapeError, TooShortError, check_choice, check_number, check_whole
 from ..features import check_sound
 from ..features.singing import UNIT_HOP, UNIT_SAMPLE_RATE
+from ..features.spectrograms import exact_product
 from ..media import read_audio
 from ..models import quiet
 
@@ -322,7 +323,7 @@ def kmeans_mel(sound: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch un
     framed = {"hop_length": UNIT_HOP, "window": window, "center": False, "return_complex": True}
     spectrum = torch.stft(F.pad(sound, (edge, edge)), KMEANS_N_FFT, **framed)
     filters = melscale_fbanks(KMEANS_N_FFT // 2 + 1, 40.0, 8000.0, KMEANS_MELS, UNIT_SAMPLE_RATE, "slaney", "slaney")
-    return (spectrum.abs().transpose(1, 2) @ filters.to(sound.device)).clamp(min=1e-5).log()
+    return exact_product(spectrum.abs().transpose(1, 2), filters.to(sound.device)).clamp(min=1e-5).log()
 
 
 def fit_kmeans(

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ParameterError, ShapeError, check_whole
-from .spectrograms import _exact, mirrored_magnitude
+from .spectrograms import _exact, exact_product, mirrored_magnitude
 
 SVC_SAMPLE_RATE = 44100  # Hz
 SVC_HOP = 512
@@ -50,7 +50,7 @@ def svc_log_mel(waveform: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*ba
         TooShortError: 768 samples or less, which cannot be mirrored.
     """
     magnitude = mirrored_magnitude(_exact(waveform), SVC_N_FFT, SVC_HOP)  # (..., 1025, frames)
-    mel = (torch.from_numpy(_filters()).to(magnitude) @ magnitude).mT  # (..., frames, 128)
+    mel = exact_product(torch.from_numpy(_filters()).to(magnitude), magnitude).mT  # (..., frames, 128)
     return (mel.clamp(min=SVC_POWER_FLOOR).log() * LOG10_OF_E).to(waveform.dtype)
 
 

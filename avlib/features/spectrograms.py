@@ -62,6 +62,14 @@ def _exact(waveform: Tensor, loudest: float = 10.0) -> Tensor:
     return waveform.to(torch.promote_types(waveform.dtype, torch.float32))
 
 
+def exact_product(a: Tensor, b: Tensor) -> Tensor:
+    """Return `a @ b` as without autocast, in which powers on the scale of 16 bits overflow and others lose digits."""
+    if a.is_meta:  # which has no autocast
+        return a @ b
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b
+
+
 def frame_geometry(sample_rate: int) -> tuple[int, int, int]:
     """Kaldi's window, hop and FFT length in samples: 400, 160, 512 at 16 kHz."""
     window, hop = sample_rate * 25 // 1000, sample_rate // 100  # 25 ms every 10 ms
@@ -146,7 +154,7 @@ def kaldi_fbank(
     frames = cut_frames(exact, length, hop)  # (..., frames, 400)
     frames = preemphasize(remove_mean(frames)) * shape
     power = power_spectrum(frames, n_fft)  # (..., frames, 257)
-    return floored_log(power @ filters.T).to(waveform.dtype)  # (..., frames, 128)
+    return floored_log(exact_product(power, filters.T)).to(waveform.dtype)  # (..., frames, 128)
 
 
 def cav_mae_fbank(
@@ -255,14 +263,13 @@ def mirrored_magnitude(waveform: Waveform, n_fft: int, hop_length: int) -> Float
 def vocoder_log_mel(waveform: Waveform) -> LogMel:
     """The published mel of the unit vocoder's loss: ln of `mirrored_magnitude` in 80 mel bins, no less than ln 1e-5.
 
-    Windows of 1,024 samples every 256; Slaney's scale and norm, 0 to 8 kHz. In float32 under autocast too. More than
-    384 samples at 16 kHz give `(..., 80, samples // 256)`: 35 frames of 8,960.
+    Windows of 1,024 samples every 256; Slaney's scale and norm, 0 to 8 kHz. More than 384 samples at
+    16 kHz give `(..., 80, samples // 256)`: 35 frames of 8,960.
     """
     exact = _exact(waveform)
-    with torch.autocast(exact.device.type, enabled=False):
-        filters = torch.from_numpy(_filters("whisper", VOCODER_MELS, VOCODER_N_FFT)).to(exact)
-        mel = filters @ mirrored_magnitude(exact, VOCODER_N_FFT, VOCODER_HOP)
-        return mel.clamp(min=1e-5).log().to(waveform.dtype)
+    filters = torch.from_numpy(_filters("whisper", VOCODER_MELS, VOCODER_N_FFT)).to(exact)
+    mel = exact_product(filters, mirrored_magnitude(exact, VOCODER_N_FFT, VOCODER_HOP))
+    return mel.clamp(min=1e-5).log().to(waveform.dtype)
 
 
 def speaker_mel(waveform: Float[Tensor, " samples"]) -> Float[Tensor, "frames mels"]:
@@ -275,7 +282,7 @@ def speaker_mel(waveform: Float[Tensor, " samples"]) -> Float[Tensor, "frames me
     window = torch.hann_window(WHISPER_N_FFT, dtype=exact.dtype, device=exact.device)
     spectrum = torch.stft(exact, WHISPER_N_FFT, WHISPER_HOP, window=window, return_complex=True)
     filters = torch.from_numpy(_filters("whisper", SPEAKER_MELS, WHISPER_N_FFT)).to(exact)
-    return (filters @ spectrum.abs().square()).T
+    return exact_product(filters, spectrum.abs().square()).T
 
 
 def resnet_hop_length(samples: int, columns: int = RESNET_SIZE) -> int:
@@ -333,6 +340,6 @@ def _log_mel(kind: str, waveform: Tensor, n_mels: int, n_fft: int, hop: int, end
     power = power if end is None else power[..., :end]
     if not power.shape[-1]:
         raise TooShortError("waveform", f"{samples} samples", f"at least a hop, {hop}")
-    log = (filters.to(power) @ power).clamp(min=1e-10).log10()
+    log = exact_product(filters.to(power), power).clamp(min=1e-10).log10()
     log = log.maximum(log.amax(dim=(-2, -1), keepdim=True) - 8)
     return ((log + 4) / 4).to(waveform.dtype)

@@ -87,5 +87,7 @@ class LipSync(nn.Module):
 
 def sync_loss(cosine: Float[Tensor, " batch"], together: Float[Tensor, " batch"] | float | int) -> Float[Tensor, ""]:
     """Return the binary cross-entropy of cosines against 1 for what belongs together and 0 for what does not."""
+    cosine = cosine.to(torch.promote_types(cosine.dtype, torch.float32)).clamp(0, 1)
     target = torch.as_tensor(together, dtype=cosine.dtype, device=cosine.device).expand_as(cosine)
-    return F.binary_cross_entropy(cosine.clamp(0, 1), target)
+    with torch.autocast(cosine.device.type, enabled=False):  # of CUDA, it refuses the logarithm of probabilities
+        return F.binary_cross_entropy(cosine, target)

@@ -169,13 +169,14 @@ class UnitSource(UnitSpeech):
         at = at.expand(len(x), -1).clamp(min=0).minimum(torch.as_tensor(last, device=x.device) - 1)
         gains = gains.gather(2, at[:, None].expand(-1, gains.shape[1], -1)).unflatten(1, (2, -1))
         gains = torch.einsum("bgkt,kf->bgft", gains, self.bands.to(gains)).exp()  # (B, 2, 161, frames)
-        noise = self._noise(start, count).to(x)[None] if noise is None else noise
-        sources = torch.stack([pulses(hertz, hop, phase).to(x), noise.expand(len(x), -1)], 1)  # (B, 2, 320 N)
+        exact = torch.promote_types(x.dtype, torch.float32)  # a GPU transforms no 320 values in half precision
+        noise = (self._noise(start, count)[None] if noise is None else noise).to(x.device, exact)
+        sources = torch.stack([pulses(hertz, hop, phase).to(exact), noise.expand(len(x), -1)], 1)  # (B, 2, 320 N)
         if mask is not None:
             sources = sources * mask.repeat_interleave(hop, dim=2)
-        spectra = F.pad(sources, (FRAME, FRAME)).unfold(2, FRAME, HOP) * self.window.to(x)  # (B, 2, frames, 320)
+        spectra = F.pad(sources, (FRAME, FRAME)).unfold(2, FRAME, HOP) * self.window.to(exact)  # (B, 2, frames, 320)
         spectrum = (torch.fft.rfft(spectra).transpose(2, 3) * gains).sum(1)  # (B, 161, frames)
-        pieces = torch.fft.irfft(spectrum, dim=1) * (self.window.to(x)[:, None] / 1.5)  # Hann squared sums to 1.5
+        pieces = torch.fft.irfft(spectrum, dim=1) * (self.window.to(exact)[:, None] / 1.5)  # Hann squared sums to 1.5
         size = (1, (count * hop) + 2 * FRAME)
         waveform = F.fold(pieces, size, (1, FRAME), stride=(1, HOP))[:, 0, :, FRAME:-FRAME].tanh()
         return waveform if mask is None else waveform * mask.repeat_interleave(hop, dim=2)

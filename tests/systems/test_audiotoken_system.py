@@ -9,6 +9,7 @@ import diffusers
 import pytest
 import torch
 from making import published_files, published_folder
+from small_rows import AUDIOTOKEN as SMALL
 from torch.nn import functional as F
 
 from avlib import clips, training
@@ -22,11 +23,6 @@ from avlib.systems import audiotoken
 from avlib.systems.audiotoken import changed
 
 # A few steps of smaller models, on few clips.
-SMALL = {
-    "clips": 16, "held_out": 8, "steps": 2, "batch_size": 8, "warmup": 1, "encoder_embed_dim": 16,
-    "encoder_ffn_embed_dim": 16, "encoder_attention_heads": 2, "embed_dim": 16, "channels": [16, 16],
-    "text_width": 16, "text_layers": 1, "width": 4, "embedding": 8, "inference_steps": 2, "save_every": 0,
-}  # fmt: skip
 small = changed(audiotoken.tiny, SMALL)
 
 

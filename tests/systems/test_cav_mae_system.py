@@ -15,6 +15,7 @@ import torch
 from conftest import ROOT
 from making import mae_weights
 from safetensors.torch import load_file
+from small_rows import CAV_MAE as SMALL
 from torch.nn import functional as F
 
 from avlib import clips, training
@@ -26,10 +27,6 @@ from avlib.systems import cav_mae
 from avlib.systems.cav_mae.stages import items_of
 
 # A few steps of a smaller model, on few clips.
-SMALL = {
-    "width": 32, "decoder_width": 32, "modality_depth": 1, "clips": 16, "held_out": 64, "frames": 2,
-    "training_frames": 2, "batch_size": 8, "steps": 3, "warmup": 1, "labelled": 16,
-}  # fmt: skip
 small = cav_mae.changed(cav_mae.tiny, SMALL)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from small_rows import CLASSIFICATION as SMALL
 from torch.nn import functional as F
 
 from avlib import metrics, training
@@ -30,10 +31,6 @@ from avlib.systems import classification
 from avlib.systems.classification import ALIASES, LOSSES, changed
 
 # A few steps on few clips, of which a quarter is abnormal.
-SMALL = {
-    "speakers": 8, "takes": 2, "num_words": 4, "steps": 3, "batch_size": 16, "snr": [20, 20], "test_size": 0.25,
-    "valid_size": 0.25, "seed": 7,
-}  # fmt: skip
 small = changed(classification.tiny, SMALL)
 uneven = changed(small, {"abnormal": 0.25, "takes": 4, "speakers": 4})
 

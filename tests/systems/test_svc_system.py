@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from small_rows import SVC as SMALL
 from torch.nn import functional as F
 
 from avlib import checkpoints, training
@@ -20,10 +21,6 @@ from avlib.systems.svc.stages import harmonic_table
 from avlib.training import recognition
 
 # A few steps of smaller models, on few phrases.
-SMALL = {
-    "voices": 1, "recognizer.phrases": 4, "data.phrases": 2, "held_out": 1, "steps": 2, "batch_size": 4, "warmup": 1,
-    "channels": 8, "layers": 2, "width": 8, "condition_size": 16, "save_every": 0,
-}  # fmt: skip
 small = changed(svc.tiny, SMALL)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small_rows import UNIT2AV as SMALL
 from torch import nn
 from torch.nn import functional as F
 
@@ -37,12 +38,6 @@ from avlib.systems.unit2av.evaluation import duration_errors, griffin_lim, perio
 from avlib.systems.unit2av.stages import validation
 
 # A few steps of smaller models, on few talks.
-SMALL = {
-    "data.talks": 6, "held_out": 3, "data.speakers": 2, "recognizer.talks": 4, "voices": 2, "recognizer.width": 8,
-    "recognizer.layers": 1, "clusters": 12, "steps": 2, "batch_size": 4, "warmup": 1, "save_every": 0,
-    "upsample_initial_channel": 32, "embedding_dim": 8, "model_in_dim": 16, "encoder_embed_dim": 8,
-    "pitch.network.width": 16, "pitch.network.layers": 1, "pitch_width": 8,
-}  # fmt: skip
 RANDOM = {"adversarial.begin": "random"}
 small = changed(unit2av.tiny, SMALL)
 
