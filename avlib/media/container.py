@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -212,10 +213,14 @@ def _missing(container: InputContainer, path: str | Path, kind: str) -> MediaErr
 
 @dataclass
 class Span:
-    """Times of one stream's packets, and the end of the last."""
+    """Times of one stream's packets, and the end of the last.
+
+    packets: of video, in the order of the file: time in ticks, None if it has none or is hidden, and `starts_anew`.
+    """
 
     times: list[float] = field(default_factory=list)
     end: float = 0.0
+    packets: list[tuple[int | None, bool]] = field(default_factory=list)
 
     @property
     def start(self) -> float:
@@ -242,6 +247,8 @@ def scan(container: InputContainer, streams: list, seconds: float | None = None)
             time = len(spans[index].times) / frame_rate_of(packet.stream)
         else:
             time = spans[index].end
+        if packet.stream.type == "video":
+            spans[index].packets.append((None if packet.is_discard else packet.pts, starts_anew(packet)))
         if time < limit and not packet.is_discard:
             spans[index].times.append(time)
             duration = packet.duration or 0  # that of some vorbis is negative, but without the sign
@@ -251,6 +258,25 @@ def scan(container: InputContainer, streams: list, seconds: float | None = None)
             if not running:
                 break
     return spans
+
+
+def starts_anew(packet: av.Packet) -> bool:
+    """Return True if what is shown from this picture on needs none before it.
+
+    In H.264 a key frame may also begin a gradual refresh: only an IDR picture (NAL unit of type 5) forgets all.
+    """
+    context = packet.stream.codec_context
+    if not packet.is_keyframe or context is None or context.name != "h264":
+        return packet.is_keyframe
+    data, header = bytes(packet), context.extradata or b""
+    if header[:1] != b"\1":  # units after start codes, not after their sizes
+        return re.search(rb"\x00\x00\x01[\x25\x45\x65]", data) is not None
+    at, width = 0, (header[4] & 3) + 1
+    while at + width < len(data):
+        if data[at + width] & 31 == 5:
+            return True
+        at += width + int.from_bytes(data[at : at + width], "big")
+    return False
 
 
 def check_complete(path: str | Path, stream: av.stream.Stream, end: float, seconds: float | None) -> None:

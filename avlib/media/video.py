@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import av
@@ -96,18 +97,19 @@ def read_clip(
         frame_rate, frame_count = frame_rate_of(video), len(spans[video.index].times)
         zero, video_start = zero_of(container), spans[video.index].start
         indices = list(frame_rule(frame_count, frame_rate))
+        packets = spans[video.index].packets
 
     # Opened again rather than wound back: winding back to zero would skip what lies before, which decoders warm up on.
     with opened(path) as container:
         video = require_stream(container, path, "video")
-        pictures = _Pictures(video, indices)
+        pictures = _Pictures(video, indices, packets)
         sound = SoundReader(container, path, sample_rate, channel, 0.0, seconds, align) if track else None
         samples: list[np.ndarray] = []
         for packet in container.demux([video, sound.stream] if sound else [video]):
             if packet.stream is not video:
                 samples += sound.decode(packet)
             elif not pictures.complete:
-                pictures.take(packet.decode())
+                pictures.take(pictures.decode(packet))
             if pictures.complete and (sound is None or sound.complete):
                 break
         if sound:
@@ -152,18 +154,19 @@ def read_frames(
     """
     if (indices is None) == (times is None):
         raise ParameterError("indices, times", "neither or both are given", "one of them")
+    packets = []
     if callable(indices):
         with opened(path) as container:
             stream = require_stream(container, path, "video")
             span = scan(container, [stream])[stream.index]
             check_complete(path, stream, span.end, None)
-            indices = indices(len(span.times), frame_rate_of(stream))
+            indices, packets = indices(len(span.times), frame_rate_of(stream)), span.packets
     wanted = list(times if indices is None else indices)
     if not wanted or not min(wanted) >= 0:
         name = "times" if indices is None else "indices"
         raise ParameterError(name, str(wanted), "one or more numbers from 0 up")
     if times is None:
-        return _collect(path, _Pictures, wanted).stacked(path)
+        return _collect(path, partial(_Pictures, packets=packets), wanted).stacked(path)
     if min(wanted) > COUNTED:
         pictures = _collect(path, _TimedPictures, wanted, start=min(wanted) - PREROLL)
         if pictures.first <= min(wanted):  # else the seek went too far
@@ -180,10 +183,14 @@ def iterate_frames(path: str | Path) -> Iterator[tuple[float, UInt8[Tensor, "3 h
 
 
 class _Pictures:
-    """Collects the pictures at wanted indices from frames that come in order; the others are never converted."""
+    """Collects the pictures at wanted indices from frames that come in order; the others are never converted.
 
-    def __init__(self, stream: av.VideoStream, wanted: list[int]):
+    With the `packets` of a scan, those that no wanted picture needs are not decoded.
+    """
+
+    def __init__(self, stream: av.VideoStream, wanted: list[int], packets: Sequence[tuple[int | None, bool]] = ()):
         self.stream, self.wanted = stream, wanted
+        self.plan = _Plan.of(stream, wanted, packets)
         self.position = 0  # the index of the next frame
         self.found: dict[int, np.ndarray] = {}
         self.times: dict[int, float] = {}
@@ -193,8 +200,13 @@ class _Pictures:
     def complete(self) -> bool:
         return not self._missing
 
+    def decode(self, packet: av.Packet) -> list[av.VideoFrame]:
+        return self.plan.decode(packet) if self.plan else decode(packet)
+
     def take(self, frames: list[av.VideoFrame]) -> None:
         for frame in frames:
+            if self.plan:
+                self.position = self.plan.numbers.get(frame.pts, self.position)
             if self.position in self._missing:
                 self._missing.discard(self.position)
                 self.found[self.position] = upright(frame)
@@ -205,6 +217,46 @@ class _Pictures:
         if self._missing:
             raise MediaError(path, f"only {self.position} frames", f"frames up to {max(self.wanted)}, counted from 0")
         return _stack(path, [self.found[index] for index in self.wanted])
+
+
+class _Plan:
+    """Packets that wanted pictures need: from the last fresh start before each, and none that only others need.
+
+    numbers: the index of each picture by its time in ticks.
+    """
+
+    def __init__(self, stream: av.VideoStream, wanted: list[int], packets: Sequence[tuple[int, bool]]):
+        self.stream, self.position = stream, 0
+        shown = sorted(ticks for ticks, _ in packets)
+        self.numbers = {ticks: number for number, ticks in enumerate(shown)}
+        self.wanted, self.needed = {shown[index] for index in wanted}, set()
+        starts = [(place, ticks) for place, (ticks, fresh) in enumerate(packets) if fresh]
+        for place, (ticks, _) in enumerate(packets):
+            if ticks in self.wanted:
+                begin = max((at for at, first in starts if at <= place and first <= ticks), default=0)
+                self.needed.update(range(begin, place + 1))
+
+    @classmethod
+    def of(cls, stream: av.VideoStream, wanted: list[int], packets: Sequence[tuple[int | None, bool]]) -> _Plan | None:
+        """Return a plan, or None where packets and pictures may not go together: then all is decoded and counted."""
+        times = {ticks for ticks, _ in packets}
+        known = stream.codec_context.name in ("h264", "hevc") and None not in times and len(times) == len(packets)
+        return cls(stream, wanted, packets) if known and max(wanted, default=0) < len(packets) else None
+
+    def decode(self, packet: av.Packet) -> list[av.VideoFrame]:
+        """Decode the next packet if it is needed; at the end of a stretch, return all that the decoder holds back."""
+        context, place = self.stream.codec_context, self.position
+        self.position += 1
+        if place not in self.needed:
+            return []
+        context.skip_frame = "DEFAULT" if packet.pts in self.wanted else "NONREF"
+        frames = decode(packet)
+        if place + 1 not in self.needed:
+            frames += context.decode(None)
+            context.flush_buffers()
+        for frame in frames:
+            frame.time_base = self.stream.time_base
+        return frames
 
 
 class _TimedPictures:
@@ -222,6 +274,8 @@ class _TimedPictures:
     @property
     def complete(self) -> bool:
         return not self._waiting
+
+    decode = staticmethod(decode)
 
     def take(self, frames: list[av.VideoFrame]) -> None:
         for frame in frames:
@@ -244,14 +298,15 @@ class _TimedPictures:
             self.found[self._waiting.pop()] = upright(self._shown)
 
 
-def _collect(path: str | Path, kind: type, wanted: list, start: float = 0.0) -> _Pictures | _TimedPictures:
+def _collect(path: str | Path, kind: Callable, wanted: list, start: float = 0.0) -> _Pictures | _TimedPictures:
     with opened(path) as container:
         stream = require_stream(container, path, "video")
         pictures = kind(stream, wanted)
         if start:
             container.seek(int((start + zero_of(container)) * av.time_base))
         for packet in container.demux(stream):
-            pictures.take(decode(packet, lenient=bool(start) and not pictures.position))
+            lenient = bool(start) and not pictures.position
+            pictures.take(decode(packet, lenient=True) if lenient else pictures.decode(packet))
             if pictures.complete:
                 break
     return pictures
