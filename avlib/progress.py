@@ -8,7 +8,9 @@ import sys
 
 from tqdm import tqdm
 
-_TEXT = "{desc}{n_fmt} of {total_fmt}, {elapsed}, {remaining} left, {rate_fmt}{postfix}"
+_MEASURED = 5  # steps after which the rest is estimated
+_TEXT = "{desc}{n_fmt} of {total_fmt}, {elapsed}{left}, {rate_fmt}{postfix}"
+_LINE = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{left}, {rate_fmt}{postfix}]"
 
 
 class Bar(tqdm):
@@ -19,7 +21,17 @@ class Bar(tqdm):
         self.in_kernel, self.handle = hasattr(ipython and ipython.get_ipython(), "kernel"), None
         if self.in_kernel:
             how |= {"file": io.StringIO(), "mininterval": 0.5}
-        super().__init__(*things, **how)
+        super().__init__(*things, **{"bar_format": _LINE} | how)
+
+    @property
+    def format_dict(self) -> dict:
+        """What a bar shows; `left` is the time that the rest will take, measured on this machine after five steps."""
+        found, done, left = super().format_dict, self.n - self.initial, ""
+        if self.total and self.n < self.total:
+            left = ", measuring"
+            if done >= _MEASURED:
+                left = f", about {spoken((self.total - self.n) * found['elapsed'] / done)} left, measured"
+        return found | {"left": left}
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Show the present state, in place of the one before."""
@@ -35,3 +47,10 @@ class Bar(tqdm):
             self.handle = display(shown, display_id=True)
         else:
             self.handle.update(shown)
+
+
+def spoken(seconds: float | int) -> str:
+    """Return a time as one says it: "40 s", "3 min", "1.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -9,7 +9,7 @@ process, whatever it is asked for.)
 """
 
 from .history import History
-from .loop import chosen_device, evaluating, fit, normal, uniform
+from .loop import bf16_cost, chosen_device, evaluating, fit, normal, uniform
 from .settings import OPTIMIZERS, SCHEDULES, Settings, build_optimizer, parameter_groups
 from .sharpness import perturbed
 from .stopping import average, saved

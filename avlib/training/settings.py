@@ -38,6 +38,8 @@ class Settings:
         i / W as elsewhere: there the first step would change nothing.
     accumulate: parts in which a process works through its share of a batch, one after another, to save memory. The
         average over items is the same; contrastive losses see the items of one part.
+    precision: "auto" is "bf16" where a matrix product in it is no slower than in float32, which is measured (see
+        `avlib.training.bf16_cost`), else "no": the weights then depend on the machine.
     group_rates: factors of the learning rate by prefix of parameter names: {"mlp_head": 100}. Of several networks, a
         prefix is the name of one: {"discriminator": 0.5}.
     ema: decay of an exponential moving average of the trained weights, which evaluations see and the model ends with;
@@ -65,7 +67,7 @@ class Settings:
     gamma: Positive = 0.5
     clip: NonNegative = 1.0  # largest norm of the gradient; 0 does not clip
     accumulate: Count = 1
-    precision: Literal["no", "bf16", "fp16"] = "no"  # "fp16" with scaled losses, on GPUs
+    precision: Literal["no", "bf16", "fp16", "auto"] = "no"  # "fp16" with scaled losses, on GPUs; see above for "auto"
     group_rates: Mapping[str, Positive] = field(default_factory=dict)
     ema: BelowOne = 0.0
     seed: Natural = 0  # of the order of items and of all random numbers of the training
