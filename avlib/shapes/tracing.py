@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import cache
 from types import FunctionType
 from typing import Any
@@ -37,6 +38,7 @@ def trace(
     kwargs: Mapping[str, Any] | None = None,
     seconds: bool = False,
     stats: bool = False,
+    replace: Mapping[str, Callable[[Any], Any]] | None = None,
     **model_kwargs: Any,
 ) -> Trace:
     """Call a module or function as given, and record all shapes.
@@ -51,9 +53,11 @@ def trace(
         fake: run without values: next to no memory and time, at any size, but without statistics.
         kwargs: arguments by name whose names are options here.
         stats: range, mean, deviation and the first value that is not finite, of each tensor.
+        replace: functions from an activation to another, by the name of the submodule that gives it:
+            `{"blocks.3": torch.zeros_like}` shows, with `stats`, what follows from a block that is switched off.
 
     Raises:
-        ParameterError: `dims` does not fit the inputs.
+        ParameterError: `dims` does not fit the inputs, or `replace` names no submodule.
         Exception: any exception of `fn`, with the shapes up to there as its note, and as its attribute `trace`.
     """
     both = {**model_kwargs, **(kwargs or {})}
@@ -61,8 +65,27 @@ def trace(
         raise ParameterError("fn", f"a {type(fn).__name__}", "a module or a function", "Its inputs follow it.")
     if twice := model_kwargs.keys() & (kwargs or {}).keys():
         raise ParameterError("kwargs", f"{', '.join(sorted(twice))} given twice", "once")
-    model = Model(fn, Inputs(fn, args, both, dims))
-    return _traced(model, fake, stats, seconds)
+    with _replaced(fn, replace or {}):
+        return _traced(Model(fn, Inputs(fn, args, both, dims)), fake, stats, seconds)
+
+
+@contextmanager
+def _replaced(fn: Callable, changes: Mapping[str, Callable[[Any], Any]]) -> Iterator[None]:
+    """Give the outputs of submodules to functions, and go on with what these return."""
+    modules = dict(fn.named_modules()) if isinstance(fn, nn.Module) else {}
+    for name in changes:
+        if name not in modules:
+            near = ", ".join(get_close_matches(name, modules, 3)) or ", ".join(list(modules)[1:4])
+            raise ParameterError("replace", f"there is no submodule {name!r}", near or "a module with submodules")
+    handles = [
+        modules[name].register_forward_hook(lambda module, args, output, change=change: change(output))
+        for name, change in changes.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def trace_build(
