@@ -28,26 +28,6 @@ STILL_LACKS = """
 32 links formula summary reading exercises cells
 
 34 links formula summary reading exercises cells
-
-41 summary cells
-
-42 summary cells
-
-43 formula summary cells
-
-44 summary cells
-
-45 summary reading exercises cells
-
-51 summary cells
-
-52 summary cells
-
-53 summary exercises cells
-
-54 summary reading exercises cells
-
-55 formula summary reading exercises
 """
 VERSIONS = "from avlib import workbook\n\nworkbook.versions()"
 END = "#md\n## Exercises\n\n1. Why?\n\nNext: [12](12_b.ipynb)"
