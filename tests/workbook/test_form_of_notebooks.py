@@ -1,4 +1,6 @@
+import itertools
 import json
+import re
 import subprocess
 
 import nbformat
@@ -9,14 +11,11 @@ from small_notebooks import CHECK, write
 from avlib import workbook
 from avlib.errors import NotebookError
 from avlib.workbook import discover
+from avlib.workbook.notebooks import Notebook
 
 # The parts of a lesson (the names in `verify_lesson`) that a notebook still lacks: take out what you have mended.
 # The blank lines let two people change neighbours at the same time.
 STILL_LACKS = """
-00 links formula summary reading
-
-01 links summary reading cells
-
 23 links formula summary reading exercises cells
 
 24 links formula summary reading exercises cells
@@ -28,6 +27,26 @@ STILL_LACKS = """
 32 links formula summary reading exercises cells
 
 34 links formula summary reading exercises cells
+"""
+# Cells that state results in prose, by their ids: likewise.
+STILL_TYPED = """
+11 steps-text steps-seen broken-published
+
+13 data-seen
+
+14 norm-text
+
+15 b1a5c010
+
+21 heard-seen map-seen
+
+23 curves-seen
+
+24 strikes-seen
+
+25 defaults-text
+
+33 folds-seen
 """
 VERSIONS = "from avlib import workbook\n\nworkbook.versions()"
 END = "#md\n## Exercises\n\n1. Why?\n\nNext: [12](12_b.ipynb)"
@@ -58,6 +77,54 @@ def test_a_notebook_is_a_lesson(notebook):
     lacks, listed = workbook.verify_lesson(notebook.path), listed_in(STILL_LACKS).get(notebook.number, [])
     assert {name: lacks[name] for name in lacks if name not in listed} == {}
     assert [name for name in listed if name not in lacks] == [], "mended: take it out of STILL_LACKS"
+
+
+# What is no statement about a run, to the figures and words in prose behind a result.
+NO_PROSE = re.compile(
+    r"<details>.*?</details>|```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\[[^\]]*\]\([^)]*\)|https?://\S+|[Ss]ection [\d.]+",
+    re.DOTALL,
+)
+TYPED = re.compile(
+    r"(?<![\w.])\d*\.\d+(?![\w.]|\s*(?:k?Hz|ms|s|[MG]i?B|million|billion)\b)|\b(?:a little|slightly|rather(?! than))\b"
+)
+
+
+def typed_results(notebook):
+    """Ids of the cells that follow a code cell and state decimals, "a little", "slightly" or "rather" in prose.
+
+    What follows **Predict** or a heading is about what comes next.
+    """
+    return [
+        cell["id"]
+        for before, cell in itertools.pairwise(notebook.cells)
+        if (before["cell_type"], cell["cell_type"]) == ("code", "markdown")
+        and TYPED.search(NO_PROSE.sub("", re.split(r"\*\*Predict|^#", cell["source"], flags=re.MULTILINE)[0]))
+    ]
+
+
+@pytest.mark.parametrize("notebook", discover(), ids=lambda notebook: notebook.name)
+def test_results_are_not_typed(notebook):
+    found, listed = typed_results(notebook), listed_in(STILL_TYPED).get(notebook.number, [])
+    assert [cell for cell in found if cell not in listed] == [], "write it with workbook.finding, from measured values"
+    assert [cell for cell in listed if cell not in found] == [], "mended: take it out of STILL_TYPED"
+
+
+@pytest.mark.parametrize(
+    ("prose", "found"),
+    [
+        ("It falls to 0.93.", True),
+        ("This helps a little.", True),
+        ("Rather than that, 1024 frames at 44.1 kHz, of 2.5 s.", False),
+        ("`0.5` and $0.5$ of [v1.5](a_1.5.md).", False),
+        ("**Predict** whether it is above 0.5.", False),
+        ("Version 2.2.1 has it.", False),
+    ],
+)
+def test_typed_results_are_found(tmp_path, prose, found):
+    path = write(tmp_path / "11_a.ipynb", "x = 1", f"#md\n{prose}")
+    assert bool(typed_results(Notebook(path))) == found
+    path = write(tmp_path / "11_b.ipynb", "#md\nA text.", f"#md\n{prose}", "x = 1")
+    assert typed_results(Notebook(path)) == []
 
 
 def lesson(path):
