@@ -30,23 +30,27 @@ STILL_LACKS = """
 """
 # Cells that state results in prose, by their ids: likewise.
 STILL_TYPED = """
-11 steps-text steps-seen broken-published
+11 steps-text steps-seen log-text broken-published
 
-13 data-seen
+13 data-seen b1a3c005 b1a3c015
 
 14 norm-text
 
 15 b1a5c010
 
-21 heard-seen map-seen
+21 heard-seen window-seen map-seen
 
-23 curves-seen
+23 before-text curves-seen
 
 24 strikes-seen
 
-25 defaults-text
+25 sweep-text defaults-text
 
-33 folds-seen
+33 noise-seen folds-seen sharp-text
+
+42 gather-text
+
+55 whisper-text variable-text
 """
 VERSIONS = "from avlib import workbook\n\nworkbook.versions()"
 END = "#md\n## Exercises\n\n1. Why?\n\nNext: [12](12_b.ipynb)"
@@ -81,11 +85,13 @@ def test_a_notebook_is_a_lesson(notebook):
 
 # What is no statement about a run, to the figures and words in prose behind a result.
 NO_PROSE = re.compile(
-    r"<details>.*?</details>|```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\[[^\]]*\]\([^)]*\)|https?://\S+|[Ss]ection [\d.]+",
+    r"<details>.*?</details>|```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\[[^\]]*\]\([^)]*\)|https?://\S+"
+    r"|[Ss]ection [\d.]+",
     re.DOTALL,
 )
 TYPED = re.compile(
-    r"(?<![\w.])\d*\.\d+(?![\w.]|\s*(?:k?Hz|ms|s|[MG]i?B|million|billion)\b)|\b(?:a little|slightly|rather(?! than))\b"
+    r"(?<![\w.])\d*\.\d+(?!\w|\.\d|\s*(?:k?Hz|ms|s|[MG]i?B|million|billion)\b)"
+    r"|\b(?:a little|slightly|rather(?! than))\b"
 )
 
 
