@@ -112,7 +112,7 @@ def run_with(parameters, number, folder):
     if isinstance(how := parameters.get("settings"), dict):
         (folder / "short.json").write_text(json.dumps(how))
         parameters = parameters | {"settings": str(folder / "short.json")}
-    result = workbook.run_one(NOTEBOOKS[number], parameters, folder / f"{number}.ipynb")
+    result = workbook.run_one(with_wrong_answers(number, folder), parameters, folder / f"{number}.ipynb")
     assert result.state == "passed", f"{result.message}\n{result.source}\n{result.traceback}"
     verdicts = [claim["verdict"] for claim in result.claims]
     expected = known(number)
@@ -122,6 +122,29 @@ def run_with(parameters, number, folder):
     for verdict, start in zip(verdicts, expected, strict=True):
         assert verdict.startswith(start), verdicts
     return result
+
+
+# After the last cell: wrong answers to every exercise, of wrong types and of wrong values.
+WRONG = """
+from avlib.workbook.exercises import Exercise
+asked = [each for each in globals().copy().values() if isinstance(each, Exercise)]
+wrong_answers = None, "no such word", -1e9, 10**9, [], (-7, -7), {}
+for each in asked:
+    messages = [each.problem(wrong) for wrong in wrong_answers]
+    assert all(messages), (each.question, messages)
+    assert any("does not fit the question" not in message for message in messages), (each.question, messages)
+print(f"{len({id(each) for each in asked})} exercises explain wrong answers")
+"""
+
+
+def with_wrong_answers(number, folder):
+    """A copy of a notebook that at its end answers every exercise wrongly."""
+    content = nbformat.read(NOTEBOOKS[number], as_version=4)
+    content.cells.append(nbformat.v4.new_code_cell(WRONG))
+    copied = folder / "asked" / NOTEBOOKS[number].relative_to(ROOT / "notebooks")
+    copied.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(content, copied)
+    return copied
 
 
 def known(number):
@@ -172,7 +195,10 @@ def test_form(number):
 def test_runs_on_the_built_in_clips(number, tmp_path):
     result = run(number, tmp_path, out_dir=str(tmp_path / "files"))
     assert_as_in_answers(not_learned(number, result.claims) if number in SHORT else result.claims)
-    assert "Warning" not in (tmp_path / f"{number}.ipynb").read_text(), "a reader would see a warning"
+    text = (tmp_path / f"{number}.ipynb").read_text()
+    assert "Warning" not in text, "a reader would see a warning"
+    exercises = sum("exercise" in cell.metadata.get("tags", []) for cell in nbformat.reads(text, 4).cells)
+    assert f"{exercises} exercises explain wrong answers" in text
     if number == "01":
         assert_same_drawing(tmp_path / "files/overview.svg", ROOT / "notebooks/overview.svg")
 

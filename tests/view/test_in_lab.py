@@ -15,9 +15,19 @@ from browsing import launched, opened, told_at
 from nbformat.sign import NotebookNotary
 
 from avlib import view
+from avlib.workbook import exercises
 
 browser = launched
 RAMP = torch.arange(2 * 3 * 4).reshape(2, 3, 4)
+
+
+def answered():
+    """Markup of an exercise that got a wrong answer, as a notebook keeps it."""
+    shown = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exercises, "show", lambda kind, record, text, markup: shown.append(markup))
+        exercises.exercise("How many frames?", answer=301, check={"Count whole windows only.": lambda n: n == 298})
+    return shown[0]
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +39,9 @@ def lab(browser, tmp_path_factory):
     (home / "data").mkdir()
     data = {"text/html": view.inspect(RAMP, "head query key", "scores").markup, "text/plain": "scores"}
     output = nbformat.v4.new_output("execute_result", data, execution_count=1)
+    asked = nbformat.v4.new_output("display_data", {"text/html": answered()})
     for name in ("trusted", "untrusted"):  # of different contents, since a signature is that of the contents
-        cell = nbformat.v4.new_code_cell(f"'{name}'", outputs=[output], execution_count=1)
+        cell = nbformat.v4.new_code_cell(f"'{name}'", outputs=[output, asked], execution_count=1)
         nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / f"{name}.ipynb")
     environment = os.environ | {"HOME": str(home), "JUPYTER_PREFER_ENV_PATH": "0"}
     environment |= {f"JUPYTER_{kind}_DIR": str(home / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
@@ -72,6 +83,7 @@ def test_a_trusted_notebook_is_alive_without_a_kernel(browser, lab):
         expected = "head 0, query 2, key 3: 11"
         assert told_at(page, box, 0.9, 0.9, expected) == expected
         assert not page.locator(".av-hint").is_visible()
+        assert page.get_by_text("Not yet. Count whole windows only.").is_visible()
 
 
 def test_an_untrusted_notebook_shows_a_picture_and_says_why(browser, lab):
@@ -81,5 +93,6 @@ def test_an_untrusted_notebook_shows_a_picture_and_says_why(browser, lab):
         hint = page.get_by_text("this notebook is not trusted")
         hint.wait_for(timeout=40_000)
         assert hint.is_visible() and page.locator(".av-picture").count() == 0
+        assert page.get_by_text("Not yet. Count whole windows only.").is_visible()
         still = page.locator("img[alt='the tensor as a picture']")
         assert still.evaluate("picture => picture.complete && picture.naturalWidth") == 4
