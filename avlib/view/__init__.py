@@ -277,12 +277,13 @@ def play_video(path: str | Path, *, seconds: float = 10.0, embed_limit: int = 1_
     return Player("video", "video/mp4", content, f"video {path.name}")
 
 
-def steer(draw: Callable[..., Figure], saved: int = 7, **sliders: Sequence) -> Widget:
+def steer(draw: Callable[..., Figure], saved: int = 7, budget: int = 1_500_000, **sliders: Sequence) -> Widget:
     """Show a figure with sliders; figures drawn ahead need no kernel.
 
     `draw` takes a value for each slider, by name, and returns a figure. A slider is `(low, high)` or `(low, high,
     start)` in whole numbers, or texts to choose from. Drawn ahead are `saved` values of the first slider with each
-    choice of text; of other numbers only the start. `.live()` of what is returned draws any value, with a kernel.
+    choice of text; of other numbers only the start. Of what takes more than `budget` characters every second value
+    is kept. `.live()` of what is returned draws any value, with a kernel.
     """
     check_whole("saved", saved, 2)
     values, start = {}, {}
@@ -295,6 +296,10 @@ def steer(draw: Callable[..., Figure], saved: int = 7, **sliders: Sequence) -> W
         if not texts and len(values) == 1:
             values[name] = sorted({start[name], *map(round, np.linspace(*given[:2], saved).tolist())})
     frames = {chosen: _frame(draw(**dict(zip(values, chosen, strict=True)))) for chosen in product(*values.values())}
+    first = next(iter(values), "")
+    while sum(map(len, frames.values())) > budget and len(values[first]) > 2 and not isinstance(start[first], str):
+        values[first] = values[first][values[first].index(start[first]) % 2 :: 2]  # the start stays
+        frames = {chosen: frame for chosen, frame in frames.items() if chosen[0] in values[first]}
     data = {"names": list(values), "values": list(values.values()), "frames": list(frames.values())}
     data["start"] = [values[name].index(start[name]) for name in values]
     text = f"{len(frames)} figures, by {' and '.join(values)}"

@@ -136,13 +136,14 @@ def tokens(
 
 def attend(
     weights: Tensor, grids: Grids, pictures: Mapping[str, Tensor] | None = None, heads: str | int = "mean",
-    limits: Limits | None = None,
+    limits: Limits | None = None, budget: int = 500_000,
 ) -> Widget:  # fmt: skip
     """Show attention: a click on a token shows where it looks, with shift who looks at it.
 
     `weights` is `(query, key)` or `(head, query, key)`, over the tokens of all `grids`, one after the other; a grid
     without one of the `pictures` is grey. `heads` is "mean", "all" for a choice in the output, or a number; `limits`
-    are the ends of the colours, by default 0 and the largest weight.
+    are the ends of the colours, by default 0 and the largest weight. What takes more than `budget` characters is
+    rounded to fewer levels, and refused where that is not enough.
     """
     values = _values(weights, "weights")
     values = values[None] if values.ndim == 2 else values
@@ -156,9 +157,16 @@ def attend(
     most = float(values[np.isfinite(values)].max(initial=0)) or 1.0
     scale, table = _scale(values, limits or (0, most), exact=False)
     levels = _levels(np.sqrt(np.clip(_within(values, scale), 0, 1)), {"low": 0, "high": 1})
-    levels = np.where(levels < LEVELS, np.round(levels / 4) * 4, LEVELS).astype(np.uint8)  # a smaller PNG
-    data = {"maps": maps, "heads": len(values), "power": 2, "weights": _png(levels.reshape(-1, count), table)}
-    return widget("maps", scale | data, text=text, still=_note(text) + still)
+    for step in (4, 8, 16, 32):  # the fewer levels, the smaller the PNG
+        rounded = np.where(levels < LEVELS, np.minimum(np.round(levels / step) * step, LEVELS - 1), levels)
+        picture = _png(rounded.astype(np.uint8).reshape(-1, count), table)
+        data = {"maps": maps, "heads": len(values), "power": 2, "weights": picture}
+        said = text if step == 4 else f"{text}, in {LEVELS // step} levels"
+        found = widget("maps", scale | data, text=said, still=_note(said) + still)
+        if len(found.markup) <= budget:
+            return found
+    needed = f"{len(found.markup):,} characters for {text}"
+    raise ParameterError("budget", needed, f"{budget:,} at most", 'Fewer tokens, or heads="mean".')
 
 
 def _values(tensor: Tensor, subject: str) -> np.ndarray:

@@ -160,6 +160,17 @@ def test_a_click_shows_where_a_token_looks(browser, tmp_path):
         )
 
 
+def test_attention_keeps_its_budget():
+    weights = torch.rand(2, 256, 256, generator=torch.Generator().manual_seed(0))
+    every = view.attend(weights, {"v": (16, 16)}, heads="all")
+    assert repr(every) == "attention over 256 tokens, 2 heads"
+    coarse = view.attend(weights, {"v": (16, 16)}, heads="all", budget=len(every.markup) - 1)
+    assert repr(coarse) == "attention over 256 tokens, 2 heads, in 31 levels"
+    assert len(coarse.markup) < len(every.markup)
+    with pytest.raises(ParameterError, match=r"budget: .* characters for attention over 256 tokens"):
+        view.attend(weights, {"v": (16, 16)}, heads="all", budget=20_000)
+
+
 def test_attention_is_averaged_and_has_eight_bits(browser, tmp_path):
     torch.manual_seed(0)
     weights = torch.randn(4, 9, 9).softmax(-1)

@@ -141,6 +141,14 @@ def test_figures_drawn_ahead_need_no_kernel(browser, tmp_path):
         assert picture.get_attribute("src") == before
 
 
+def test_figures_keep_their_budget_and_the_start():
+    every = view.steer(drawn, ratio=(0, 12, 5), mode=("time", "freq"), saved=7)
+    assert repr(every) == "16 figures, by ratio and mode"  # 0, 2, 4, 5, 6, 8, 10, 12
+    half = view.steer(drawn, ratio=(0, 12, 5), mode=("time", "freq"), saved=7, budget=len(every.markup) // 2)
+    assert repr(half) == "8 figures, by ratio and mode" and '"values":[[2,5,8,12]' in half.markup
+    assert '"start":[1,0]' in half.markup
+
+
 def test_a_live_one_draws_any_value():
     made = view.steer(drawn, ratio=(0, 10, 5), mode=("time", "freq"), saved=2).live()
     slider, menu, _ = made.children
