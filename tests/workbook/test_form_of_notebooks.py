@@ -47,10 +47,6 @@ STILL_TYPED = """
 25 sweep-text defaults-text
 
 33 noise-seen folds-seen sharp-text
-
-42 gather-text
-
-55 whisper-text variable-text
 """
 VERSIONS = "from avlib import workbook\n\nworkbook.versions()"
 END = "#md\n## Exercises\n\n1. Why?\n\nNext: [12](12_b.ipynb)"
