@@ -93,12 +93,11 @@ def _sections(page: Path, title: str) -> list[tuple[str, str, str, str]]:
     """The page, anchor, title and text of each section of a page."""
     text = page.read_text(encoding="utf-8")
     text = text[text.index("<main>") :]
-    found = [(text.index(f'id="{html.escape(anchor)}"'), anchor, heading) for _, anchor, heading in headings(text)]
-    starts = [(text.rindex("<", 0, place), anchor, heading) for place, anchor, heading in found]
-    ends = [start for start, _, _ in starts[1:]] + [len(text)]
+    starts = [match.start() for match in re.finditer(r'<h[1-3][^>]*? id="[^"]', text)]
+    parts = zip(headings(text), starts, [*starts[1:], len(text)], strict=True)
     return [
         (page.name, anchor, f"{title}: {heading}" if place else title, _words(text[start:end]))
-        for place, ((start, anchor, heading), end) in enumerate(zip(starts, ends, strict=True))
+        for place, ((_, anchor, heading), start, end) in enumerate(parts)
     ]
 
 

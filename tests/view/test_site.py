@@ -25,6 +25,10 @@ See [the next](12_b.ipynb), [one that was not run](../2_x/21_x.ipynb#part), [ans
 
 The hop length is {} samples.<br>
 
+### Whisper's "mel"
+
+It has 80 bins.
+
 ## Exercises
 
 Why?"""
@@ -78,11 +82,15 @@ def test_search_finds_a_section_and_leads_there(browser, built):
         assert Path(page.url.partition("#")[0]).name == "12_b.html"
         assert page.evaluate("document.querySelector(':target').textContent").startswith("Hop & window")
         page.locator("summary", has_text="Contents").click()
+        page.get_by_role("link", name="Whisper's").click()
+        assert page.evaluate("document.querySelector(':target').textContent").startswith('Whisper\'s "mel"')
         page.get_by_role("link", name="Exercises").click()
         assert page.url.endswith("#Exercises")
         box = page.locator(".av-picture")  # alive under the page's policy
         box.hover(position={"x": 2, "y": 2})
         assert page.locator(".av-read").inner_text().endswith("0")
+    with opened(browser, (built / "search.html").as_uri() + "?q=80 bins") as page:
+        page.get_by_role("link", name="11 A title: Whisper's").wait_for()
     with opened(browser, (built / "search.html").as_uri() + "?q=zebra") as page:
         assert page.get_by_role("status").inner_text() == "0 sections"
 
