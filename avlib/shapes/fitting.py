@@ -191,7 +191,7 @@ def _stretched(formula: Formula, line: Formula, step: int) -> Formula:
     """A formula of `j = line/step`: `(p*j + c)//s` is `(p*line + c*step)//(s*step)`."""
 
     def change(atom: Any) -> Formula:
-        if not isinstance(atom, str) and atom.function != "floor":
+        if not isinstance(atom, str) and not atom.hop:
             return atom.rebuilt(lambda argument: _stretched(argument, line, step))
         top, bottom = (Formula("j"), Formula(1)) if isinstance(atom, str) else atom.arguments
         slope, start = top.terms.get(("j",), 0), top.terms.get((), 0)

@@ -149,7 +149,7 @@ def _bracketed(formula: Any) -> str:
 def _atom_written(atom: Any) -> str:
     if isinstance(atom, str):
         return atom
-    if atom.function == "floor":
+    if atom.function == "floor" and not atom.rounds:
         if atom.hop:
             return _floor_written(atom.arguments[0], atom.hop, 1, 0, alone=True)[0]
         return f"{_bracketed(atom.arguments[0])}//{_bracketed(atom.arguments[1])}"
