@@ -15,7 +15,7 @@ from avlib.errors import ParameterError
 LENGTHS = [{"T": size} for size in (1, 3, 16, 33, 99, 128, 320, 513, 1000)] + [{"B": 1}, {"B": 3, "T": 333}]
 GRIDS = [{"H": 7}, {"H": 65}, {"W": 1}, {"W": 47}, {"W": 100}, {"B": 1, "H": 80, "W": 30}, {"B": 3, "H": 33, "W": 77}]
 TWO = [{"T": 7}, {"U": 9}, {"T": 300, "U": 200}, {"B": 1}, {"T": 80, "U": 80}]
-QUICK = ("timm resnet18", "timm vit_tiny_patch16_224", "torchvision squeezenet1_1")
+QUICK = ("torchvision squeezenet1_1",)
 
 
 def short(function, make, dims: dict, sizes: dict, others: list) -> Known:
@@ -43,7 +43,7 @@ SHORT |= {
     f"pair {name}": short(function, pair, {"x": "B T", "y": "B U"}, {"B": 2, "T": 50, "U": 80}, TWO)
     for name, function in PAIRS.items()
 }
-SLOW = {"split3", "loop", "tobytes", "stk", "splr"}
+SLOW = {"split3", "loop", "tobytes", "stk", "splr", "picture aff", "vw", "mha"}
 CASES = KNOWN | SHORT
 FEW = {*list(SHORT)[::5], *(name for name in QUICK if name in KNOWN)} - SLOW
 
