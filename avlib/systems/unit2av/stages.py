@@ -186,7 +186,11 @@ def _begun(settings: Settings, vocabulary: int) -> UnitVocoder:
 
 
 def vocoder_step(model: UnitVocoder, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the mel loss plus the duration loss, and both."""
+    """Return the mel loss plus the duration loss, and both.
+
+    The duration loss is a mean over runs of units, of which items have different numbers: where a batch is shared out
+    over parts or processes, it is that of each, weighted by items, which differs a little from that of the whole batch.
+    """
     return _reconstruction(model(batch.units, batch.speaker), batch, settings)
 
 
