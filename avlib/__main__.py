@@ -22,7 +22,7 @@ from pathlib import Path
 
 from . import __version__, cache
 from .errors import AvlibError, CacheError, ParameterError, plain
-from .workbook import answers
+from .workbook import answers, sweep
 from .workbook.notebooks import FAILED, INTERRUPTED, NOT_RUN, PASSED, Notebook, Result, choose
 from .workbook.parameters import read_settings, writable_folder
 
@@ -77,7 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
         options.numbers, rest = options.numbers + rest, []  # argparse takes numbers in one place only
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    commands = {"list": _list, "run": _run, "train": _train, "site": _site, "cache": _cache, "answers": answers.command}
+    commands = {"list": _list, "run": _run, "train": _train, "sweep": _sweep, "site": _site, "cache": _cache}
+    commands["answers"] = answers.command
     if options.command is None:
         parser.print_help()
         return 0
@@ -167,6 +168,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_values(train, "a setting; may be repeated")
     train.add_argument("--data", metavar="PATH", help="a folder of clips, or a table that lists them")
     train.add_argument("--out", metavar="DIR", help="an empty or new folder for the trained model")
+
+    sweep.add_command(commands)
 
     site = commands.add_parser("site", help="turn an executed run into a static site")
     site.add_argument(
@@ -277,12 +280,7 @@ def _run(options: argparse.Namespace) -> int:
         "cell_timeout": options.cell_timeout,
     } | report.machine()
     folder = _output_folder(options.out)
-    # A batch system's SIGTERM and a closed terminal are to leave a report as Ctrl-C does.
-    stopping = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which nohup sets
-        stopping.append(signal.SIGHUP)
-    for number in stopping:
-        signal.signal(number, signal.default_int_handler)
+    stopping = _interruptible()
     began = time.monotonic()
     progress = _Progress(len(notebooks))
 
@@ -307,6 +305,21 @@ def _run(options: argparse.Namespace) -> int:
     return {PASSED: 0, FAILED: 1, INTERRUPTED: 130}[facts["state"]]
 
 
+def _sweep(options: argparse.Namespace) -> int:
+    _interruptible()
+    return sweep.command(options)
+
+
+def _interruptible() -> list[int]:
+    """Make a batch system's SIGTERM and a closed terminal leave a report as Ctrl-C does; return the signals."""
+    stopping = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which nohup sets
+        stopping.append(signal.SIGHUP)
+    for number in stopping:
+        signal.signal(number, signal.default_int_handler)
+    return stopping
+
+
 def _site(options: argparse.Namespace) -> int:
     from .workbook import site
 
@@ -315,28 +328,20 @@ def _site(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from . import systems  # no torch yet: what is wrong is said at once
+    from . import systems
 
-    known = systems.names()
-    if options.system not in known:
-        raise ParameterError("SYSTEM", f"{options.system!r} is unknown", f"one of {', '.join(known)}")
-    sources = [read_settings(options.settings) if options.settings else {}, _given(options.parameters)]
+    given = _given(options.parameters)
     if options.data:
-        if "data" in sources[1]:
-            raise ParameterError("data", f"{options.data} by --data, {sources[1]['data']} by -p", "one of the two")
-        sources[1]["data"] = options.data
-    of_run = {"size": "tiny", "device": None}
-    of_run |= {name: values.pop(name) for values in sources for name in of_run if name in values}
-    size, device = of_run.values()
-    if size not in ("tiny", "full"):
-        raise ParameterError("size", f"{size!r}", '"tiny" or "full"')
+        if "data" in given:
+            raise ParameterError("data", f"{options.data} by --data, {given['data']} by -p", "one of the two")
+        given["data"] = options.data
+    sources = [read_settings(options.settings) if options.settings else {}, given]
+    system, settings, size, device = systems.chosen(options.system, *sources)
     first = systems.is_first()
     out = _empty_folder(options.out) if options.out and first else None
 
     from . import training
 
-    system = importlib.import_module(f".systems.{options.system}", __package__)
-    settings = systems.changed(getattr(system, size), *sources)
     if hasattr(system, "fitted"):
         settings = system.fitted(settings, *sources)
     device = training.chosen_device(device)

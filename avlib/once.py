@@ -83,17 +83,24 @@ def source_mark(modules: tuple[str, ...]) -> str:
 @functools.cache
 def _code(path: Path, module: str) -> tuple[str, list[str]]:
     """The code of a module without docstrings, and the modules of avlib that it may import."""
-    tree, imported = ast.parse(path.read_text(encoding="utf-8")), []
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = imports(tree, module if path.name == "__init__.py" else module.rpartition(".")[0])
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, False):
+            node.body = node.body[1:]
+    return ast.dump(tree), names
+
+
+def imports(tree: ast.AST, package: str) -> list[str]:
+    """Return the modules of avlib that code in a package may import; a name in a module is listed as one."""
+    found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-            imported += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
-            imported += [alias.name for alias in node.names]
-        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, False):
-            node.body = node.body[1:]
-    return ast.dump(tree), [name for name in imported if name.startswith("avlib.")]
+            found += [alias.name for alias in node.names]
+    return [name for name in found if name.startswith("avlib.")]
 
 
 def _file(module: str) -> Path | None:

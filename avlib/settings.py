@@ -205,13 +205,18 @@ def _lower(value: Any) -> str:
 
 def _leaves(settings: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Path and annotated type of each field that is no dataclass itself."""
-    types_of = get_type_hints(type(settings), include_extras=True)
+    types_of = _types(type(settings))
     for field in fields(settings):
         value, path = getattr(settings, field.name), (*above, field.name)
         if is_dataclass(value):
             yield from _leaves(value, path)
         else:
             yield path, types_of[field.name]
+
+
+@functools.cache
+def _types(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls, include_extras=True)
 
 
 def names_in(*sources: Mapping[str, Any]) -> set[str]:

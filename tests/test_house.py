@@ -17,9 +17,9 @@ from avlib import systems
 # The house, from the ground up: a part may import from the parts before it, and from third parties.
 # fmt: off
 HOUSE = [
-    "errors", "settings", "cache", "once", "progress", "workers", "tables", "shapes", "media", "features", "masking",
-    "losses", "checkpoints", "models", "extract", "clips", "datasets", "metrics", "training", "systems", "view",
-    "workbook", "__main__",
+    "errors", "settings", "cache", "once", "progress", "workers", "cluster", "tables", "shapes", "media", "features",
+    "masking", "losses", "checkpoints", "models", "extract", "clips", "datasets", "metrics", "training", "systems",
+    "view", "workbook", "__main__",
 ]
 # fmt: on
 APART = {"models": {"media", "clips", "datasets"}, "shapes": set(HOUSE) - {"errors", "shapes"}}
@@ -28,6 +28,7 @@ LAZY = {
     "cache",
     "once",
     "workers",
+    "cluster",
     "tables",
     "clips",
     "workbook",
@@ -96,7 +97,7 @@ def test_names_are_reached_from_the_top():
 
 # Small, in plain English, without circles
 
-MOST_LINES, MOST_FILES, LONGEST_FILE = 37_160, 182, 500  # with five rows, of which the design asks for 30,000
+MOST_LINES, MOST_FILES, LONGEST_FILE = 38_160, 185, 500  # with five rows, of which the design asks for 30,000
 RIDDLES = {"What", "Whether", "Of", "By", "How", "Where", "Who", "Which"}
 
 

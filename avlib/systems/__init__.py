@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import json
 import pkgutil
 import sys
@@ -63,6 +64,24 @@ def commands() -> dict[str, tuple[str, str]]:
     may return the arguments of another command, which is run.
     """
     return {name: (system, text) for system in names() for name, text in described(system)["COMMANDS"].items()}
+
+
+def chosen(name: str, *sources: Mapping[str, Any]) -> tuple[Any, Any, str, str | None]:
+    """Return a system, the settings that values choose, and the values of `size` and `device`.
+
+    Raises:
+        ParameterError: an unknown system or setting, or a value that is refused.
+    """
+    if name not in names():
+        raise ParameterError("SYSTEM", f"{name!r} is unknown", f"one of {', '.join(names())}")
+    of_run = {"size": "tiny", "device": None}
+    for values in sources:
+        of_run |= {key: value for key, value in values.items() if key in of_run}
+    if of_run["size"] not in ("tiny", "full"):
+        raise ParameterError("size", f"{of_run['size']!r}", '"tiny" or "full"')
+    system = importlib.import_module(f"{__name__}.{name}")
+    own = [{key: value for key, value in values.items() if key not in of_run} for values in sources]
+    return system, changed(getattr(system, of_run["size"]), *own), of_run["size"], of_run["device"]
 
 
 class Figure(NamedTuple):

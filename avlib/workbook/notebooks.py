@@ -68,14 +68,14 @@ class Notebook:
         text = re.sub(r"[*`]", "", heading[1].rstrip("# \t")) if heading else self.name
         return re.sub(rf"^{re.escape(self.number)}\W+", "", text)
 
-    @property
+    @functools.cached_property
     def parameters(self) -> dict[str, Parameter]:
         tagged = [cell["source"] for cell in self.cells if "parameters" in cell["metadata"].get("tags", [])]
         if len(tagged) != 1:
             raise NotebookError(self.path, f"{len(tagged)} cells have the tag `parameters`", "exactly one")
         return parse(tagged[0], self.path)
 
-    @property
+    @functools.cached_property
     def system(self) -> str:
         """The system in its `workbook.check(globals(), system=...)`, if any."""
         sources = (cell["source"] for cell in self.cells if cell["cell_type"] == "code")

@@ -7,9 +7,11 @@ whatever a notebook or a user's file has printed.
 
 from __future__ import annotations
 
+import base64
 import copy
 import dataclasses
 import functools
+import hashlib
 import html
 import importlib.metadata
 import json
@@ -121,6 +123,13 @@ def write(path: Path, text: str) -> None:
     """Write a file whole or not at all; halves of characters, which UTF-8 lacks, are written out."""
     with publishing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def script(name: str) -> dict[str, Markup]:
+    """Return a script of the templates as `script`, and what allows it in a page's policy as `scripts`."""
+    text = (resources.files(__package__) / "templates" / name).read_text(encoding="utf-8")
+    allowed = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return {"script": Markup(text), "scripts": Markup(f"'sha256-{allowed}'")}  # noqa: S704  ours
 
 
 def machine() -> dict[str, object]:

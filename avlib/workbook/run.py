@@ -28,7 +28,7 @@ from .kernel import MEDIA_TYPE, SIGNS
 from .notebooks import FAILED, INTERRUPTED, PASSED, Notebook, Result
 from .parameters import own_names, refuse_unknown, resolve, writable_folder
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREADS = ("OMP_NUMTHREADS", "MKL_NUMTHREADS", "OPENBLAS_NUMTHREADS")
 CELL_TIMEOUT = 1800  # seconds: a cell may train several models, on a machine that has other work to do
 # ipykernel's own launcher. The queue of outputs has no limit, and each output has its number as its last buffer.
 _KERNEL = """
@@ -195,7 +195,7 @@ def run_many(
     results = {notebook: _blank(notebook, folder / notebook.path.name) for notebook in notebooks}
     jobs = min(jobs, len(notebooks)) or 1
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    kernels = Kernels(dict.fromkeys(_THREADS, threads) if jobs > 1 else None)
+    kernels = Kernels(dict.fromkeys(THREADS, threads) if jobs > 1 else None)
 
     def execute(notebook: Notebook) -> Result:
         report, output = functools.partial(progress, notebook), folder / notebook.path.name
