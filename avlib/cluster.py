@@ -146,7 +146,8 @@ def batch_system(file: str) -> Any:
         name = options.pop("class").removesuffix("Cluster").lower()
         if name not in known:
             raise ParameterError("class", repr(name), f"one of {', '.join(known)}", did_you_mean(name, known))
-        return known[name](**options)
+        at = {"dashboard_address": ":0"} | options.pop("scheduler_options", {})  # any port that is free
+        return known[name](**options, scheduler_options=at)
     except Exception as error:  # of the file, of YAML, of the class for its options
         found = f"{file}: {type(error).__name__}: {' '.join(str(error).split())}"
         raise ParameterError("--cluster", found, "YAML with `class`, and options of that class") from None
@@ -158,10 +159,11 @@ def _submit(cluster: Any, jobs: int, file: str) -> None:
     try:
         if command and not shutil.which(command.split()[0]):
             raise OSError(f"no command {command} on this machine")
-        cluster.scale(jobs=1)
+        cluster.worker_spec.update(cluster.new_worker_spec())  # `scale` would only log what goes wrong
         cluster.sync(cluster._correct_state)
         cluster.adapt(minimum_jobs=1, maximum_jobs=jobs)  # replaces jobs that ended, by their time limit for example
     except Exception as error:
+        cluster._created.clear()  # closing would fail for a job that was never accepted
         raise ParameterError("--cluster", f"{file}: {' '.join(str(error).split())}", "jobs that are accepted") from None
 
 
