@@ -46,7 +46,7 @@ STILL_TYPED = """
 
 25 sweep-text defaults-text
 
-33 noise-seen folds-seen sharp-text
+33 folds-seen sharp-text
 """
 VERSIONS = "from avlib import workbook\n\nworkbook.versions()"
 END = "#md\n## Exercises\n\n1. Why?\n\nNext: [12](12_b.ipynb)"
