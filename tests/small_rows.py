@@ -15,6 +15,7 @@ AUDIOTOKEN = {
     "clips": 16, "held_out": 8, "steps": 2, "batch_size": 8, "warmup": 1, "encoder_embed_dim": 16,
     "encoder_ffn_embed_dim": 16, "encoder_attention_heads": 2, "embed_dim": 16, "channels": [16, 16],
     "text_width": 16, "text_layers": 1, "width": 4, "embedding": 8, "inference_steps": 2, "save_every": 0,
+    "image_size": [32, 32], "patch": 4, "latent_channels": 12,
 }
 CLASSIFICATION = {
     "speakers": 8, "takes": 2, "num_words": 4, "steps": 3, "batch_size": 16, "snr": [20, 20], "test_size": 0.25,

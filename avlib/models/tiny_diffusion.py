@@ -143,7 +143,7 @@ class Judge(nn.Module):
         super().__init__()
         self.settings = {"classes": dict(classes), "width": width, "embedding": embedding}
         self.image_encoder = nn.Sequential(
-            _block(3, width, 1), _block(width, 2 * width, 2), _block(2 * width, 4 * width, 2),
+            nn.AdaptiveAvgPool2d(32), _block(3, width, 1), _block(width, 2 * width, 2), _block(2 * width, 4 * width, 2),
             _block(4 * width, 4 * width, 2), nn.AdaptiveAvgPool2d(4), nn.Flatten(),
             nn.Linear(64 * width, 4 * width), nn.ReLU(),
         )  # fmt: skip

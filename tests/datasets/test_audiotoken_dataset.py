@@ -4,6 +4,7 @@ import csv
 import gc
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -630,6 +631,18 @@ def test_captions_name_what_a_frame_shows():
     colours = [audiotoken.attributes(Scene("bell", hue=float(hue)).truth)["colour"] for hue in hues]
     assert [colours[index] for index in (0, 20, 40, 60, 80)] == list(audiotoken.COLOURS)  # where the ramp has them
     assert list(dict.fromkeys(colours)) == list(audiotoken.COLOURS)  # and in its order
+
+
+def test_scenes_are_drawn_in_one_place_before_one_backdrop():
+    scenes = [clip.scene for clip in scene_clips(17)]
+    size = (32, 32)
+    left, right = (replace(scenes[0], position=place) for place in (0.1, 0.9))
+    assert np.array_equal(left.frame(0.0, size), right.frame(0.0, size))  # what a mono sound cannot tell
+    ball, other = scenes[0].frame(0.0, size), scenes[16].frame(0.0, size)  # balls of two colours
+    assert np.array_equal(ball[:, :4], other[:, :4]) and not np.array_equal(ball, other)
+    small, large = (replace(scenes[0], size=value).frame(0.0, size) for value in (0.0, 1.0))
+    assert not np.array_equal(small, large)
+    assert np.array_equal(scenes[1].sound(16000), Scene(scenes[1].kind, 1).sound(16000))
 
 
 def test_every_caption_is_of_the_vocabulary():

@@ -10,7 +10,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import numpy as np
+from jaxtyping import UInt8
+
 from ... import cache, clips, media
+from ...clips.backdrop import Backdrop
 from ...errors import AvlibError, CacheError, DatasetError
 from ...workers import describe
 from ..items import each_usable
@@ -59,6 +63,24 @@ class Clip:
         if self.path is None and self.wav is None:
             raise DatasetError(self, "neither a video nor a sound", "at least one of them")
         return FileReader(self.path, self.wav, align)
+
+
+@dataclass(frozen=True)
+class PlainScene(clips.Scene):
+    """A scene drawn in the middle of one plain backdrop, since a mono sound tells neither place nor backdrop."""
+
+    def frame(self, time: float | int, size: tuple[int, int] = (256, 256)) -> UInt8[np.ndarray, "height width 3"]:
+        return super(PlainScene, self._middle).frame(time, size)
+
+    @cached_property
+    def _middle(self) -> PlainScene:
+        return replace(self, position=0.5)
+
+    @cached_property
+    def _backdrop(self) -> Backdrop:
+        backdrop = Backdrop(np.random.default_rng(1))
+        backdrop.moving = []
+        return backdrop
 
 
 @dataclass(frozen=True)
@@ -118,7 +140,7 @@ def scene_clips(count: int, seed: int = 0, seconds: float | int = 10.0, split: s
     """Return built-in scenes with labels and captions; see `avlib.clips.scenes`."""
     return [
         SceneClip(f"{scene.kind} {scene.seed}", None, None, scene.kind, split, caption(scene.truth), scene=scene)
-        for scene in clips.scenes(count, seed, seconds)
+        for scene in (PlainScene(each.kind, each.seed, seconds) for each in clips.scenes(count, seed, seconds))
     ]
 
 

@@ -128,9 +128,9 @@ full = Settings(
     ),
 )  # fmt: skip
 
-# What two CPU cores learn in five minutes: sounds of two seconds, pictures of 32 x 32.
+# What two CPU cores learn in five minutes: sounds of two seconds, pictures of 64 x 64.
 tiny = Settings(
-    data=Data(seconds=1.94, image_size=(32, 32)),
+    data=Data(seconds=1.94, image_size=(64, 64)),
     classifier=ClassifierStage(
         network=Config(
             encoder_layers=3, encoder_embed_dim=64, encoder_ffn_embed_dim=128, encoder_attention_heads=4, conv_pos=16,
@@ -143,6 +143,8 @@ tiny = Settings(
         training=training.Settings(steps=250, batch_size=64, learning_rate=3e-3, warmup=30, weight_decay=0.05),
     ),
     diffusion=DiffusionStage(
+        patch=8,
+        latent_channels=32,
         channels=(64, 128),
         training=training.Settings(
             steps=800, batch_size=32, learning_rate=3e-3, betas=(0.9, 0.99), warmup=50, save_every=200
@@ -155,7 +157,7 @@ tiny = Settings(
             steps=250, batch_size=32, learning_rate=3e-3, betas=(0.9, 0.999), warmup=20, save_every=100
         ),
     ),
-    sampling=Sampling(inference_steps=15, guidance=2.0),
+    sampling=Sampling(inference_steps=15, guidance=4.0),
 )  # fmt: skip
 
 # For `changed`: where `tiny` departs from the published loss.
