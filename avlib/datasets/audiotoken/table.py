@@ -69,18 +69,11 @@ class Clip:
 class PlainScene(clips.Scene):
     """A scene drawn in the middle of one plain backdrop, since a mono sound tells neither place nor backdrop."""
 
+    _backdrop = Backdrop(np.random.default_rng(1))
+    _backdrop.moving.clear()
+
     def frame(self, time: float | int, size: tuple[int, int] = (256, 256)) -> UInt8[np.ndarray, "height width 3"]:
-        return super(PlainScene, self._middle).frame(time, size)
-
-    @cached_property
-    def _middle(self) -> PlainScene:
-        return replace(self, position=0.5)
-
-    @cached_property
-    def _backdrop(self) -> Backdrop:
-        backdrop = Backdrop(np.random.default_rng(1))
-        backdrop.moving = []
-        return backdrop
+        return super(PlainScene, replace(self, position=0.5)).frame(time, size)
 
 
 @dataclass(frozen=True)
