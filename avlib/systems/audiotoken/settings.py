@@ -157,7 +157,7 @@ tiny = Settings(
             steps=250, batch_size=32, learning_rate=3e-3, betas=(0.9, 0.999), warmup=20, save_every=100
         ),
     ),
-    sampling=Sampling(inference_steps=15, guidance=4.0),
+    sampling=Sampling(inference_steps=15, guidance=2.0),
 )  # fmt: skip
 
 # For `changed`: where `tiny` departs from the published loss.
