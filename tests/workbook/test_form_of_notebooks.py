@@ -34,10 +34,6 @@ STILL_TYPED = """
 
 21 heard-seen window-seen map-seen
 
-23 before-text curves-seen
-
-24 strikes-seen
-
 25 sweep-text defaults-text
 
 33 folds-seen sharp-text
