@@ -69,6 +69,18 @@ class Pretending(TorchDispatchMode):
         super().__init__()
         self.waits, self.patches = set(), contextlib.ExitStack()
 
+    @staticmethod
+    @contextlib.contextmanager
+    def allowed():
+        """Allow autocast of CUDA, for tensors of another mode."""
+        before = torch.cuda.amp.common.amp_definitely_not_available, torch.cuda.is_bf16_supported
+        torch.cuda.amp.common.amp_definitely_not_available = lambda: False
+        torch.cuda.is_bf16_supported = lambda *_: True
+        try:
+            yield
+        finally:
+            torch.cuda.amp.common.amp_definitely_not_available, torch.cuda.is_bf16_supported = before
+
     def __enter__(self):
         torch._C._ensureCUDADeviceGuardSet()
         self.patches.callback(torch._C._set_only_lift_cpu_tensors, torch._C._only_lift_cpu_tensors())
