@@ -65,7 +65,7 @@ class Point:
     message: str = ""
     seconds: float = 0.0
     memory: float = 0.0
-    figures: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, float | int] = field(default_factory=dict)
     page: str = ""
 
     def __str__(self) -> str:

@@ -2,7 +2,10 @@
 
 import argparse
 import csv
+import itertools
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -279,6 +282,26 @@ def test_a_sweep_of_a_notebook_with_a_worker_killed(tmp_path, capsys):
     # Again: what passed is not run again, and a grid of the same parameters may grow.
     again = ("sweep", *words[:-1], "name=a,bad,c", "--out", str(tmp_path / "out"), "--dry-run")
     assert main(list(again)) == 0 and "3 points, of which 1 are done" in capsys.readouterr().err
+
+
+def test_the_page_has_means_and_ranges_over_seeds(tmp_path):
+    made = []
+    for seed, rate, name in itertools.product(range(3), range(1, 11), "ab"):
+        values, value = (
+            {"seed": f"{seed}", "rate": f"0.{rate:02}", "name": name},
+            rate * 10 + seed**2 + 100 * (name == "b"),
+        )
+        made.append(sweep.Point(values, f"{seed}{rate}{name}", [], "passed", figures={"loss": value, "odd": math.nan}))
+    made.append(sweep.Point({"seed": "3", "rate": "0.01", "name": "a"}, "x", [], "failed", "<b>lost</b>"))
+    page = sweep._report(tmp_path, "11", made).read_text()
+    assert "60 passed, 1 failed" in page and "&lt;b&gt;lost&lt;/b&gt;" in page and "<b>lost" not in page
+    told = re.findall(r"<title>(.*?)</title>", page.replace("\n", ""))[1:]
+    assert len(told) == 10 * 2 + 2 * 10  # by rate a line for each name, by name one for each rate
+    assert "rate = 0.02, name = a: mean 21.67, 20 to 24, 3 points" in told  # of 20, 21 and 24
+    assert "name = b, rate = 0.09: mean 191.7, 190 to 194, 3 points" in told
+    assert "odd by rate" not in page and page.count("<svg") == 2
+    (row,) = [each for each in table(tmp_path) if each["folder"] == "points/29b"]
+    assert row["loss"] == "194" and row["odd"] == "nan"
 
 
 def square(number: int) -> tuple[int, int, int]:

@@ -10,19 +10,22 @@ from __future__ import annotations
 
 # isort: off
 import argparse
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ... import metrics, training
+from ... import cluster, metrics, training
 from ...datasets.cav_mae import CAVMAEDataset, Data, LabelTable, Sample, extract, read_items
+from ...datasets.cav_mae.items import Reading
 from ...losses import normalize_patches
 from ...models.cav_mae import OBJECTIVES, CAVMAEClassifier
 from ...models.patches import patchify
 from ...workers import POLICIES
 from .. import Figure, Report, Trained, changed, device_of
+from .extracting import extract_many
 from .stages import PUBLISHED, Settings, batches, build, classifier, data, fine_tuning_step, fitted, full, galleries
 from .stages import held_out, inputs_of, items_of, means, patch_counts, stages, step, tiny, trained
 
@@ -31,6 +34,10 @@ ROW = 1
 HELP = "stage=pretraining or fine_tuning"
 COMMANDS = {"extract": "write sound and pictures of clips to disk, as CAV-MAE trains on them"}
 
+_EXTRACT = """\
+Write sound and pictures of clips to disk, once. CLIPS may be millions: they are listed on disk and extracted in chunks
+by Dask's workers. The same command again does what is missing.
+"""
 _MODALITIES = {"audio": "a", "image": "v"}
 
 
@@ -182,22 +189,32 @@ def _picture(name: str, tensor: Tensor) -> Tensor:
 
 def extract_command(arguments: list[str]) -> int:
     """Run `avlib extract`."""
-    parser = argparse.ArgumentParser("avlib extract", description="Write sound and pictures of clips to disk, once.")
-    parser.add_argument("--data", required=True, metavar="PATH", help="a folder of clips, or a table that lists them")
+    parser = argparse.ArgumentParser("avlib extract", description=_EXTRACT)
+    parser.add_argument("clips", nargs="*", metavar="cav_mae CLIPS", help="a folder of clips, or a list of their paths")
+    parser.add_argument("--data", metavar="PATH", help="the same, or a table, in one process and those it starts")
     parser.add_argument("--folder", default="", metavar="DIR", help="where the paths of the table begin")
     parser.add_argument("--labels", default="", metavar="CSV", help="the table of the classes")
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to write to")
     parser.add_argument("--name", default="data", help="of the table that is written (default: data)")
     parser.add_argument("--channel", type=int, help="of the sound; without it all are averaged")
     parser.add_argument("--unaligned", dest="align", action="store_false", help="sound begins with its first sample")
-    parser.add_argument("--jobs", type=int, help="processes at a time (default: one for each core)")
     parser.add_argument("--on-error", choices=POLICIES, default="raise", help="what to do with unusable clips")
-    options = vars(parser.parse_args(arguments))
-    items = read_items(options.pop("data"), options.pop("folder"))
-    labels = options.pop("labels")
-    made = extract(items, options.pop("out"), LabelTable.read(labels) if labels else None, **options)
-    dataset = CAVMAEDataset(read_items(made.table), LabelTable.read(made.labels))
-    mean, std = dataset.statistics(options["jobs"])
-    print(made.report)
-    print(f"avlib train cav_mae --data {made.table} -p labels={made.labels} -p mean={mean:.4f} -p std={std:.4f}")
+    cluster.add_options(parser)
+    options = parser.parse_args(arguments)
+    if (len(options.clips) == 2) == bool(options.data) or options.clips[:1] not in ([], ["cav_mae"]):
+        parser.error("give cav_mae and CLIPS, or --data PATH")
+    table, how = LabelTable.read(options.labels) if options.labels else None, {}
+    if options.data:
+        how = {name: getattr(options, name) for name in ("name", "channel", "align", "jobs", "on_error")}
+        made = extract(read_items(options.data, options.folder), options.out, table, **how)
+        dataset = CAVMAEDataset(read_items(made.table))
+        report, (mean, std), path = made.report, dataset.statistics(options.jobs), made.table
+    else:
+        reading, path = Reading(channel=options.channel, align=options.align), Path(options.out).absolute()
+        report, mean, std = extract_many(Path(options.clips[1]), path, table, reading, options)
+        path = path / f"{options.name}.json"
+    print(report)
+    classes = path.with_name(f"{path.stem}_labels.csv")
+    labels = f" -p labels={classes}" * (classes.read_text(encoding="utf-8").count("\n") > 1)
+    print(f"avlib train cav_mae --data {path}{labels} -p mean={mean:.4f} -p std={std:.4f}")
     return 0
