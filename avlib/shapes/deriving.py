@@ -44,6 +44,7 @@ class Derivation:
         self._outputs = {s for s in base.sizes if s[:2] == (base.keys[0], 1)}
         self._sides: list[dict[Slot, Formula | None]] = []  # formulas where the model decides otherwise
         self._looked: set[tuple[int, ...]] = set()
+        self._refuted: set[Slot] = set()  # of the candidates that the search for bounds starts with
         self._by_values: dict[Slot, str] = {}
         self._values: dict[str, dict[tuple, int | None]] = {}  # of each formula in each run
         try:
@@ -77,7 +78,7 @@ class Derivation:
         while again and passes < MOST_PASSES:
             (symbolic, again), passes = probes.symbolic(), passes + 1
         candidates = self._read(symbolic) if symbolic is not None else {}
-        probes.explore(lambda sizes, run: self._agrees(candidates, sizes, run))
+        probes.explore(lambda sizes, run: self._agrees([candidates], sizes, run))
         self._by_values = probes.by_values() if probes.real else {}
         for reason in dict.fromkeys(self._by_values.values()):
             slots = [slot for slot, other in self._by_values.items() if other == reason]
@@ -113,18 +114,20 @@ class Derivation:
             changed.update(name for name, size in sizes.items() if size != self.sizes[name])
         return changed >= self.sizes.keys()  # a number is one only if no name changes it
 
-    def _agrees(self, candidates: dict[Slot, Formula | None], sizes: Mapping[str, int], run: Run) -> bool:
-        """Return True if a run has the sizes that all candidates give."""
-        point = tuple(sizes.values())
-        for slot, formula in candidates.items():
-            if formula is None or not self._is_of_names(formula):
-                continue
-            values = self._values.setdefault(formula._key, {})
-            if point not in values:
-                values[point] = formula.value_at(sizes)
-            if self._size(run, slot) not in (None, values[point]):
-                return False
-        return bool(candidates)
+    def _agrees(self, known: list[dict[Slot, Formula | None]], sizes: Mapping[str, int], run: Run) -> bool:
+        """Return True if a run has the sizes that known formulas give, unless they were refuted before."""
+        point, refuted = tuple(sizes.values()), len(self._refuted)
+        for slot in known[0].keys() - self._refuted:
+            seen, told = self._size(run, slot), set()
+            for formula in (side.get(slot) for side in known) if seen is not None else ():
+                if formula is not None and self._is_of_names(formula):
+                    values = self._values.setdefault(formula._key, {})
+                    if point not in values:
+                        values[point] = formula.value_at(sizes)
+                    told.add(values[point])
+            if told and seen not in told:
+                self._refuted.add(slot)
+        return bool(known[0]) and len(self._refuted) == refuted
 
     def _size(self, run: Run, slot: Slot) -> Any:
         """The size in a run; None if there is no such tensor, -1 if it has another number of axes."""
@@ -224,7 +227,8 @@ class Derivation:
         return self._holds(slot, formula)
 
     def _look_beyond(self, wrong: set[Slot], candidates: dict[Slot, Formula | None]) -> None:
-        """Run with symbols at sizes where the model decides otherwise."""
+        """Run with symbols at sizes where the model decides otherwise, and at both sides of the bounds there."""
+        self._refuted.clear()
         for _ in range(MOST_SIDES - len(self._sides)):
             known = [candidates, *self._sides]
             for sizes, run in itertools.islice(self.probes.points(), 1, None):
@@ -239,7 +243,11 @@ class Derivation:
                     )
                 ):
                     self._looked.add(point)
-                    self._sides.append(self._read(self.probes.other_side(sizes, lambda *_: False)))
+                    guards = self.probes.guards
+                    self._sides.append(self._read(self.probes.symbolic(sizes=sizes)[0]))
+                    known = [candidates, *self._sides]
+                    self.probes.cross_bounds(lambda sizes, run, known=known: self._agrees(known, sizes, run))
+                    self.probes.guards = guards
                     break
             else:
                 return

@@ -42,6 +42,7 @@ def fit(
         alone = (known or {}).get(name)
         if alone is None:
             alone = fit_one(along, (far or {}).get(name, FAR))
+            alone = _squared(along) if alone is None else alone
             if alone is None:
                 return None
             alone = _stretched(alone, Formula(name) - base[name], step)
@@ -81,6 +82,16 @@ def fit_one(seen: Seen, far: Sequence[int] = FAR, deeper: bool = True) -> Formul
     if not limits and len(set(values.values())) == 1:
         return Formula(values[0])
     return _two_floors(seen, far) if deeper and not limits else None
+
+
+def _squared(seen: Seen) -> Formula | None:
+    """`(a*j*j + b*j)//2 + c` through the values; it is compared with others later."""
+    values = [seen(j) for j in range(4)]
+    if None in values:
+        return None
+    first = [b - a for a, b in itertools.pairwise(values)]
+    a, j = first[1] - first[0], Formula("j")
+    return None if a != first[2] - first[1] else (a * j * j + (2 * first[0] - a) * j) // 2 + values[0]
 
 
 def _limited(found: Formula | None, values: Mapping[int, int], limits: Mapping[int, int]) -> Formula | None:

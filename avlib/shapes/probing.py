@@ -31,7 +31,7 @@ FIRST = 2.0  # expected of the first run, which loads parts of torch
 SYMBOLIC_SECONDS = 8.0  # for all symbolic runs
 REAL_BYTES = 2**27  # a run with values may have larger outputs only if the given one has
 SLOW = 1.0  # seconds; a run that takes much longer than others is stopped
-MOST_BOUNDS = 16  # sizes of one name at which a comparison changes
+MOST_BOUNDS = 10  # sizes of one name at which a comparison changes
 MOST_QUESTIONS = 8  # of a model about values, that are answered otherwise
 MOST_GUARDS = 12  # comparisons of a model that are also tried with the other answer
 MOST_TRIED = 5000  # consecutive sizes among which one may meet a condition, such as a multiple of 8
@@ -334,7 +334,7 @@ class Probes:
             new = [bound for bound in found if (name, bound) not in self._crossed]
             new.sort(key=lambda bound, size=size: abs(math.log(bound / max(size, 1))))
             self._crossed.update((name, bound) for bound in new[:MOST_BOUNDS])
-            wanted[name] = [bound + more * step for bound in new[:MOST_BOUNDS] for more in (0, 1, 2)]
+            wanted[name] = [bound + more * step for bound in new[:MOST_BOUNDS] for more in (0, 1)]
         self._spread(wanted, agrees)
 
     def _changes(self, need: Relation, name: str) -> Iterator[int]:
@@ -435,14 +435,6 @@ class Probes:
         if ran:
             return self._sizes_of(max(ran, key=lambda steps: len(runs[steps].events)))
         return {name: size if size > 1 else 3 for name, size in self.sizes.items()}
-
-    def other_side(self, sizes: Mapping[str, int], agrees: Agrees) -> Run:
-        """Run with symbols where the model decides as at these sizes, and cross the bounds of that run."""
-        before = self.guards
-        run, _ = self.symbolic(sizes=sizes)
-        self.cross_bounds(agrees)
-        self.guards = before
-        return run
 
     def fall_back(self, error: BaseException) -> None:
         self.real = True

@@ -234,7 +234,7 @@ class Node(SymNode):
         return self.value  # it is asked by torch alone, where the answer changes no shape
 
     def round(self, ndigits: int | None = None) -> Node:
-        what = Formula.rounded("round", self.what) if ndigits is None and self.what is not None else None
+        what = Formula.rounded("round", self.what) if not ndigits and self.what is not None else None
         return Node(self.shape_env, round(self.value, ndigits), what, self.backed)
 
     def sym_sum(self, args: list[Node]) -> Node:
@@ -254,8 +254,8 @@ def _power(of: Formula, power: Formula) -> Formula | None:
     return of**power.constant if power.constant is not None and 0 <= power.constant <= 16 else None
 
 
-def _absolute(of: Formula) -> Formula | None:
-    return of if of.least is not None and of.least >= 0 else None
+def _absolute(of: Formula) -> Formula:
+    return of if of.least is not None and of.least >= 0 else Formula.extreme("max", [of, -of])
 
 
 def _arithmetic(sign: str, operate: Callable) -> Callable:

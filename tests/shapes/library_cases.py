@@ -109,7 +109,7 @@ TIMM = {
     "res2net50_14w_8s": {},
     "hrnet_w18_small": {},
     "visformer_tiny": {},
-    "caformer_s18": {"depths": (1, 1, 1, 1)},
+    "caformer_s18": {},
     "coat_lite_tiny": {},
     "crossvit_tiny_240": {},
     "vit_tiny_patch16_224": {"depth": 1, "dynamic_img_size": True},
