@@ -6,6 +6,7 @@ import collections
 import copy
 import functools
 import inspect
+import math
 import operator
 import random
 import sys
@@ -157,8 +158,10 @@ class Inputs:
         return any(not (kind.is_floating_point or kind.is_complex or kind is torch.bool) for kind in kinds)
 
     def possible(self, new: Mapping[str, int]) -> bool:
-        """Return True if no axis has a negative size."""
-        return all(_at(formula, new) >= 0 for axes in self.axes.values() for formula in axes.values())
+        """Return True if no axis has a negative size, and no tensor more elements than torch can count."""
+        lengths = {key: [_at(formula, new) for formula in axes.values()] for key, axes in self.axes.items()}
+        found = [(tensor, lengths.get(id(tensor), ())) for tensor in self._tensors.values()]
+        return all(min(new, default=0) >= 0 and math.prod(new) * max(1, t.numel()) < 2**58 for t, new in found)
 
     def made(self, new: Sizes, make: Callable[[Tensor, dict[int, Any]], Tensor]) -> tuple[tuple, dict[str, Any]]:
         """Return the arguments at other sizes, with tensors by `make`."""
