@@ -28,7 +28,7 @@ def test_the_workbook_is_installed_where_it_is_missing(monkeypatch, capsys, addr
     assert source.count('REPOSITORY = ""') == 1
     exec(source.replace('REPOSITORY = ""', f"REPOSITORY = {address!r}"), {})
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    (extra,) = project["optional-dependencies"]
-    package = f"{project['name']}[{extra}] @ git+{address}"
+    assert "jupyterlab" in project["optional-dependencies"]["notebooks"][0]
+    package = f"{project['name']}[notebooks] @ git+{address}"
     assert asked == [([sys.executable, "-m", "pip", "install", "-q", package], True)] * runs
     assert "torch" in capsys.readouterr().out  # the versions
