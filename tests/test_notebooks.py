@@ -29,7 +29,7 @@ NOTEBOOKS = {notebook.number: notebook.path for notebook in workbook.discover()}
 # What the claims of each notebook come to, in order. A change here is a finding: say why in the commit.
 VERDICTS = {
     "00": "holds",
-    "01": "holds when, holds, does not hold, holds when",
+    "01": "holds when, holds, holds when, holds when",
     "11": """does not hold, holds, holds, does not hold, holds, holds, does not hold, holds, holds when, holds, holds,
     holds, holds, holds, holds when""",
     "12": """holds, holds, does not hold, does not hold, holds, holds, holds, holds, holds, holds when, holds, holds,
@@ -50,11 +50,11 @@ VERDICTS = {
     "34": "holds when, does not hold, holds when",
     "35": "holds when, holds, holds",
     "41": "holds, holds, holds when",
-    "42": "holds, holds, holds, holds, holds, holds when, does not hold, holds when",
-    "43": "holds when, does not hold, does not hold, holds, holds, does not hold, holds when, holds when",
+    "42": "holds, holds, holds, holds, holds, holds when, holds when",
+    "43": "holds when, does not hold, holds, holds, does not hold, holds when, holds when",
     "44": """does not hold, holds, holds, holds, holds when, holds, holds, does not hold, holds, does not hold,
     holds when, does not hold, does not hold, holds, holds, holds, does not hold, does not hold, does not hold,
-    holds when, does not hold, does not hold, holds when""",
+    holds when, does not hold, holds when""",
     "45": "holds when, holds, holds",
     "51": "holds, holds, holds",
     "52": "holds, holds when, holds, holds, holds, holds when, holds, holds, holds when",
