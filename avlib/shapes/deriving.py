@@ -415,7 +415,8 @@ class Derivation:
 
     def _require(self, text: str, place: Place, broken: Run) -> None:
         file, line = place or ("", 0)
-        self.requires.append(Requirement(text, file_name(file), line, error_text(broken.error)[:160]))
+        if all(text != need.formula for need in self.requires):
+            self.requires.append(Requirement(text, file_name(file), line, error_text(broken.error)[:160]))
 
     def _broken(self, need: Relation, kept: list[Relation]) -> Run | None:
         """The run nearest to the given sizes that breaks only this relation."""
