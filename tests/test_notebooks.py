@@ -376,7 +376,7 @@ def test_13_learns_from_your_own_clips_by_settings_and_hands_its_model_on(folder
     (tmp_path / "more.yaml").write_text("mask_ratio_audio: 0.75\n")
     own = {"data": str(folder_of_clips), "out_dir": str(tmp_path / "made")}
     run("13", tmp_path, settings=str(tmp_path / "more.yaml"), **own, **FEW_STEPS)
-    assert "hidden: 75% of the sound, 50% of the picture" in (tmp_path / "13.ipynb").read_text()
+    assert "hidden: 75% of the audio, 50% of the image" in (tmp_path / "13.ipynb").read_text()
     assert (tmp_path / "made/history.csv").read_text().count("\n") == 4
     for number, make in (("14", silent), ("15", short)):
         make(tmp_path / "종 100%d.mp4")
