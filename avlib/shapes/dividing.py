@@ -65,18 +65,18 @@ def _between(inside: Any, divisor: Any) -> bool:
 
 def _floor_by_formula(top: Any, bottom: Any) -> Any:
     """`top // bottom` for a positive divisor that depends on sizes."""
-    outside, top = _divided(top, bottom)
+    outside, top = divided(top, bottom)
     if not top.terms:
         return outside
     if (shared := _shared(top, bottom)).terms.keys() != {()} or shared.constant != 1:
-        return outside + _divided(top, shared)[0] // _divided(bottom, shared)[0]
+        return outside + divided(top, shared)[0] // divided(bottom, shared)[0]
     if (low := top.least) is not None and low >= 0 and (gap := (bottom - 1 - top).least) is not None and gap >= 0:
         return outside
     return outside + top.of_call("floor", top, bottom)
 
 
-def _divided(top: Any, bottom: Any) -> tuple[Any, Any]:
-    """Quotient and rest of a division of polynomials; the rest is 0, or cannot be divided further."""
+def divided(top: Any, bottom: Any) -> tuple[Any, Any]:
+    """Return quotient and rest of a division of polynomials; the rest is 0, or cannot be divided further."""
     lead = max(bottom.terms, key=lambda atoms: (len(atoms), [order(atom) for atom in atoms]))
     quotient, rest = top.of_terms({}), top
     for _ in range(len(top.terms) + 1):

@@ -7,7 +7,7 @@ are named on the arrows, and drawn as blocks where streams meet.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import ParameterError
 from . import layout
@@ -16,6 +16,9 @@ from .outline import kinds_of, outline
 from .rows import Recording, Row, TensorInfo, count, together
 
 STAGES = 60  # the most blocks of a picture
+WIDEST = 2 * layout.WIDTH  # of a picture; a wider one is shown less deep
+LABEL = 56  # letters of a name; of a longer one the end is shown
+PERIOD = 32  # the most blocks of one turn of a loop
 
 _AUDIO = re.compile(r"wav|audio|sound|speech|mel|fbank|spec|pitch|f0|voice|input_values|input_features", re.IGNORECASE)
 _IMAGE = re.compile(r"image|img|pixel|frame|video|face|picture", re.IGNORECASE)
@@ -34,12 +37,15 @@ def svg(trace: Recording, depth: int = 1) -> str:
     """
     if depth < 0:
         raise ParameterError("depth", str(depth), "0 or more")
-    graph = _Graph(trace, depth)
-    while sum(box.kind in ("stage", "join") for box in graph.boxes) > STAGES and depth > 0:
-        depth -= 1
-        graph = _Graph(trace, depth)
-    boxes = graph.boxes or [Box("output", [("nothing was called", "name")])]
-    return layout.svg(trace.name or "a trace", boxes, graph.arrows)
+    for level in range(depth, -1, -1):
+        graph = _Graph(trace, level)
+        if level and sum(box.kind in ("stage", "join") for box in graph.boxes) > STAGES:
+            continue
+        boxes = graph.boxes or [Box("output", [("nothing was called", "name")])]
+        text, width = layout.svg(trace.name or "a trace", boxes, graph.arrows)
+        if width <= WIDEST:
+            break
+    return text
 
 
 class _Graph:
@@ -72,10 +78,13 @@ class _Graph:
                 self.inside(root, depth, ops_alone)
         for name, info in together(roots[-1].outputs):
             box = Box("output", [(_called(name, "output"), "name")])
-            self.takes(box, [info])
+            self.takes(box, [other for other in roots[-1].outputs if other.kind == info.kind])
             self.boxes += [box] * bool(box.above)
+        self.repeat()
         self.contract()
         for box in self.boxes:  # each box comes after those above it
+            (label, style), *facts = box.lines
+            box.lines = [(label if len(label) <= LABEL else f"…{label[1 - LABEL :]}", style), *facts]
             box.streams = box.streams.union(*(above.streams for above in box.above))
 
     def inside(self, row: Row, depth: int, ops_alone: bool) -> None:
@@ -147,41 +156,84 @@ class _Graph:
         arrow.start.below.append(arrow.end)
         arrow.end.above.append(arrow.start)
 
+    def repeat(self) -> None:
+        """Let the turns of a loop, or blocks of several stages each, share the blocks of the first."""
+        boxes = [box for box in self.boxes if box.kind in ("stage", "join")]
+        keys = [
+            (box.kind, re.sub(r"\d+", "#", b.path), b.name, *(i.shape for i in b.outputs))
+            for box, b in ((box, box.row) for box in boxes)
+        ]
+        into: dict[Box, Box] = {}
+        start = 0
+        while start < len(boxes):
+            best, most = 1, 1
+            for period in range(2, min(PERIOD, (len(boxes) - start) // 3) + 1):
+                end = start + period
+                while end < len(boxes) and keys[end] == keys[end - period]:
+                    end += 1
+                turns = (end - start) // period
+                if turns > 2 and turns * period > best * most and len(set(keys[start : start + period])) > 1:
+                    best, most = period, turns
+            for place in range(start + best, start + best * most):
+                into[boxes[place]] = boxes[start + (place - start) % best]
+            start += best * most
+        for box in dict.fromkeys(into.values()):
+            self.share(box, [box, *(other for other, first in into.items() if first is box)])
+        self.merge(into)
+
     def contract(self) -> None:
         """Let equal stages that follow one another directly share a block."""
         into: dict[Box, Box] = {}
         for box in self.boxes:
             if box.kind != "stage" or box in into:
                 continue
-            last = box
+            chain = [box]
             while True:
-                below = {other for other in last.below if other.kind != "output"}
+                below = {other for other in chain[-1].below if other.kind != "output"}
                 following = [o for o in below if o.kind == "stage" and o.alike == box.alike and o not in into]
                 if len(following) != 1:
                     break
                 (other,) = following
                 # Their other inputs and outputs are the same, as those of the steps of a loop
-                if not (
-                    below - {other} <= set(box.below) and {a for a in other.above if a is not last} <= set(box.above)
-                ):
+                above = {a for a in other.above if a is not chain[-1]}
+                if not (below - {other} <= set(box.below) and above <= set(box.above)):
                     break
                 into[other] = box
-                box.times += 1
-                box.parameters += other.parameters
-                last = other
-            if last is not box:
-                facts = [f"{box.times} × {box.row.name}", *_parameters(box.parameters)]
-                failed = [line for line in last.lines if line[1] == "failed"]
-                name = f"{box.lines[0][0]} … {last.lines[0][0]}"
-                box.lines = [(name, "name"), (" · ".join(facts), "kind"), *failed]
+                chain.append(other)
+            if len(chain) > 1:
+                self.share(box, chain)
+        self.merge(into)
+
+    def share(self, box: Box, boxes: list[Box]) -> None:
+        """Let a box stand for several."""
+        box.times, box.parameters = sum(b.times for b in boxes), sum(b.parameters for b in boxes)
+        (first, style), last = box.lines[0], boxes[-1].lines[0][0]
+        name = f"{first} … {last}"
+        if len(name) > LABEL:  # layers.0 … 11.mlp
+            head = _alike(first, last).rstrip("0123456789")
+            tail = _alike(first[::-1][: -len(head) or None], last[::-1])[::-1].lstrip("0123456789")
+            name = f"{first.removesuffix(tail)} … {last.removeprefix(head)}"
+        facts = " · ".join([f"{box.times} × {box.row.name}", *_parameters(box.parameters)])
+        failed = [line for line in boxes[-1].lines if line[1] == "failed"]
+        name = first if first == last.partition(" #")[0] or box.kind == "join" else name
+        box.lines = [(name, style), *([] if box.kind == "join" else [(facts, "kind")]), *failed]
+
+    def merge(self, into: Mapping[Box, Box]) -> None:
+        """Draw the arrows of boxes that share one from and to that one, those back to an earlier turn left out."""
         arrows, self.arrows, self.known = self.arrows, [], set()
         self.boxes = [box for box in self.boxes if box not in into]
+        place = {box: i for i, box in enumerate(self.boxes)}
         for box in self.boxes:
             box.above, box.below = [], []
         for arrow in arrows:
-            if arrow.end not in into:  # arrows between stages that share a block go
-                arrow.start = into.get(arrow.start, arrow.start)
+            arrow.start, arrow.end = into.get(arrow.start, arrow.start), into.get(arrow.end, arrow.end)
+            if place[arrow.start] < place[arrow.end]:
                 self.connect(arrow)
+
+
+def _alike(one: str, other: str) -> str:
+    """The beginning that two texts share."""
+    return one[: next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)]
 
 
 def _parameters(number: int) -> list[str]:

@@ -16,7 +16,8 @@ from .palette import AUDIO, IMAGE, INK, JOINT, OTHER, PAPER
 from .rendering import template
 from .rows import Row, TensorInfo
 
-WIDTH = 864  # 9 inches; a wider picture is scaled down
+WIDTH = 864  # 9 inches; a wider picture is scaled down, as far as its text can be read
+SMALLEST = 0.75  # scale
 SANS, MONO = "Helvetica,Arial,'DejaVu Sans',sans-serif", "Menlo,Consolas,'DejaVu Sans Mono',monospace"
 SOFT = "#5b6570"
 LINE = 16  # height of a line of text
@@ -270,15 +271,15 @@ _STYLES = {
 }
 
 
-def svg(name: str, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> str:
-    """Return a picture; a box must come after those above it."""
+def svg(name: str, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> tuple[str, float]:
+    """Return a picture and its width; a box must come after those above it."""
     texts = (f"{a.start.lines[0][0]} to {a.end.lines[0][0]}: {a.info.size} {a.info.formula}" for a in arrows)
     described = "; ".join(texts)
     boxes = [box for layer in _laid_out(boxes, arrows) for box in layer]
     width = max((box.x + box.width / 2 for box in boxes), default=240) + MARGIN
     height = max((box.y + box.height for box in boxes), default=20) + MARGIN
-    scale = min(1.0, WIDTH / width)
-    return template("flow.svg.j2").render(
+    scale = max(SMALLEST, min(1.0, WIDTH / width))
+    text = template("flow.svg.j2").render(
         name=name,
         described=described,
         width=round(width),
@@ -289,6 +290,7 @@ def svg(name: str, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> str:
         styles=_STYLES,
         sans=SANS,
     )
+    return text, width * scale
 
 
 def _edge(box: Box) -> str:

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import NamedTuple
 
-from .rows import Recording, Row, TensorInfo, count, memory, plural, seconds, together, total
+from .dividing import divided
+from .formula import Formula
+from .rows import Recording, Row, TensorInfo, bracketed, count, memory, plural, seconds, together, total
 
 PERIOD = 8  # the most siblings that repeat as one group
+LONG = 8  # letters of a formula that may get a name
+SHARED, SHARE = 5, 0.1  # rows, and part of all rows, that have such a formula
 MOST = 12  # groups of outputs of one row that are listed
 
 
@@ -32,6 +37,7 @@ class Node:
     hidden: int = 0  # rows inside that are not shown
     skipped: int = 0  # siblings before it that are not shown
     parameters: int = 0  # of the module and everything inside that was not counted before
+    names: dict[str, Formula] = field(default_factory=dict)  # of formulas that many rows share
 
     @property
     def label(self) -> str:
@@ -64,6 +70,7 @@ def outline(trace: Recording, depth: int | None = None, ops: bool = False, fold:
     """
     nodes: dict[int, Node] = {}
     roots: list[Node] = []
+    names = shared_formulas(trace)
     for row in trace.rows:
         parent = None if row.parent is None else trace.rows[row.parent]
         hidden = (depth is not None and row.depth > depth) or (row.kind == "op" and not ops and row.parent is not None)
@@ -74,7 +81,7 @@ def outline(trace: Recording, depth: int | None = None, ops: bool = False, fold:
             if outer.index in nodes:
                 nodes[outer.index].hidden += 1
             continue
-        node = nodes[row.index] = Node(row, row.inside(parent))
+        node = nodes[row.index] = Node(row, row.inside(parent), names=names)
         outer = None if parent is None else nodes.get(parent.index)
         (roots if outer is None else outer.inner).append(node)
     counts = [row.parameters for row in trace.rows]
@@ -202,11 +209,61 @@ def _outputs(node: Node) -> list[str]:
     return lines + [f"and {more} more"] * (more > 0)
 
 
-def _each(text: Callable[[TensorInfo], str]) -> Callable[[Node], list[str]]:
+def shared_formulas(trace: Recording) -> dict[str, Formula]:
+    """Return short names for the formulas that many rows share: F for `(T - 400)//320 + 1`."""
+    uses: Counter[str] = Counter()
+    known: dict[str, Formula] = {}
+    for row in trace.rows:
+        found = {f._key: f for info in row.outputs for f in info.formulas or () if f is not None and f.names}
+        known |= found
+        uses.update(found.keys())
+    letters = [letter for letter in "FNLMKPQ" if letter not in trace.dims]
+    names: dict[str, Formula] = {}
+    for key, times in uses.most_common():
+        many = times >= max(SHARED, SHARE * len(trace.rows)) and letters
+        if many and len(str(known[key])) >= LONG and brief(known[key], names) == str(known[key]):
+            letter = letters[0] if known[key].window or "N" not in letters else "N"
+            letters.remove(letter)
+            names[letter] = known[key]
+    return names
+
+
+def brief(formula: Formula | None, names: Mapping[str, Formula]) -> str:
+    """Write a formula with names for what it shares: `B*F`, `N + 1`."""
+    for name, shared in names.items() if formula is not None and len(str(formula)) >= LONG else ():
+        for more in (0, 1, -1, 2):
+            quotient, rest = divided(formula - more, shared)
+            if not rest.terms and quotient.terms:
+                return str(quotient * Formula(name) + more)
+    return "?" if formula is None else str(formula)
+
+
+def meanings(trace: Recording) -> list[str]:
+    """Return a sentence on each named formula: its size here, its hop and its field."""
+    found = []
+    for name, formula in shared_formulas(trace).items():
+        window, here = formula.window, formula.value_at(trace.dims)
+        text = f"{name} = {formula} = {here}"
+        if window is not None and window.hop > 1:
+            rate, lengths = trace.rates.get(window.name), {"hop": window.hop, "field": window.length}
+            parts = (f"{title} {Fraction(n, window.factor)}" for title, n in lengths.items() if n > 0)
+            if rate:
+                parts = (f"{title} {1000 * n / window.factor / rate:.4g} ms" for title, n in lengths.items() if n > 0)
+            text += f": {', '.join(parts)}" + ("" if rate else f" of {window.name}")
+        found.append(text)
+    return found
+
+
+def formulas_of(info: TensorInfo, names: Mapping[str, Formula]) -> str:
+    """The formulas of a tensor with their short names; its sizes if it has none."""
+    return info.size if info.formulas is None else bracketed(brief(formula, names) for formula in info.formulas)
+
+
+def _each(text: Callable[[TensorInfo, Mapping[str, Formula]], str]) -> Callable[[Node], list[str]]:
     """A line for each output; one line if all are the same."""
 
     def lines(node: Node) -> list[str]:
-        found = [text(info) for _, info in node.outputs]
+        found = [text(info, node.names) for _, info in node.outputs]
         return found[:1] if len(set(found)) == 1 else found
 
     return lines
@@ -221,15 +278,15 @@ def _parameters(node: Node) -> str:
 
 COLUMNS = {
     "output": Column("output", _outputs, 20),
-    "formula": Column("formula", _each(lambda info: info.formula), 30),
-    "dtype": Column("dtype", _each(lambda info: info.dtype), 7),
-    "device": Column("device", _each(lambda info: info.device), 6),
+    "formula": Column("formula", _each(formulas_of), 30),
+    "dtype": Column("dtype", _each(lambda info, _: info.dtype), 7),
+    "device": Column("device", _each(lambda info, _: info.device), 6),
     "parameters": Column("params", lambda node: [_parameters(node)]),
     "flops": Column("FLOPs", lambda node: [node.row.flops_text]),
     "memory": Column("memory", lambda node: [memory(node.row.bytes)]),
     "seconds": Column("time", lambda node: [seconds(node.row.seconds)]),
-    "range": Column("range", _each(lambda info: info.statistics.range if info.statistics else ""), 12),
-    "bad": Column("NaN, Inf", _each(lambda info: info.statistics.bad if info.statistics else ""), 8),
+    "range": Column("range", _each(lambda info, _: info.statistics.range if info.statistics else ""), 12),
+    "bad": Column("NaN, Inf", _each(lambda info, _: info.statistics.bad if info.statistics else ""), 8),
     "source": Column("source", lambda node: [node.row.source.short if node.row.source else ""], 12, cut_left=True),
 }
 
@@ -270,6 +327,7 @@ def headline(trace: Recording) -> str:
 def facts(trace: Recording) -> list[tuple[str, str]]:
     """Return titles and texts on sizes, conditions and notes."""
     found = [("sizes", ", ".join(f"{name} = {size}" for name, size in trace.dims.items()))] if trace.dims else []
+    found += [("with", meaning) for meaning in meanings(trace)]
     if trace.checked:
         texts = (f"{name} = {', '.join(map(str, sizes))}" for name, sizes in trace.checked.items())
         found.append(("formulas checked at", "; ".join(texts)))

@@ -22,7 +22,20 @@ from typing import Any
 import jinja2
 
 from ..errors import CacheError, ParameterError
-from .outline import COLUMNS, Column, Node, facts, headline, hidden_in, shortened, troubles, useful_columns
+from .outline import (
+    COLUMNS,
+    Column,
+    Node,
+    facts,
+    formulas_of,
+    headline,
+    hidden_in,
+    meanings,
+    shared_formulas,
+    shortened,
+    troubles,
+    useful_columns,
+)
 from .palette import PAPER
 from .rows import Nest, Recording, Row, TensorInfo, plural, together, width
 
@@ -194,8 +207,8 @@ def html(trace: Recording) -> str:
         left_out.append(f"Not shown: {plural(hidden, 'row')}; to_json() and table(depth=...) have them.")
     return report(
         trace.name or "trace",
-        [headline(trace)],
-        facts=facts(trace),
+        [headline(trace), *meanings(trace)],
+        facts=[(title, text) for title, text in facts(trace) if title != "with"],
         troubles=troubles(trace),
         tree=tree.entries,
         head=[_cell(COLUMNS[name].title, "h" if COLUMNS[name].least is None else "") for name in tree.columns],
@@ -211,7 +224,7 @@ class _Tree:
     """The entries of a page as data for the template."""
 
     def __init__(self, trace: Recording, nodes: list[Node]):
-        self.bad = trace.first_bad
+        self.bad, self.names = trace.first_bad, shared_formulas(trace)
         outputs = [info for row in trace.rows for info in row.outputs]
         self.mixed = [name for name in ("dtype", "device") if len({getattr(info, name) for info in outputs}) > 1]
         sizes = {  # widths in em, such that most texts fit on one line
@@ -293,7 +306,7 @@ class _Tree:
             return [_cell(info.size)]
         pairs = zip(info.formulas or (), info.shape, strict=False)
         words = {f"{f}: {f.meaning() or f'{size} here'}": 0 for f, size in pairs if f and f.names}
-        return [_cell(info.size), _cell(info.formula, title="; ".join(words))]
+        return [_cell(info.size), _cell(formulas_of(info, self.names), title="; ".join(words))]
 
     def parts(self, node: Node) -> list[tuple[str, str, str]]:
         """The further facts of a row: text before, tag, text."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -19,6 +20,9 @@ from .fake import Fake, is_script
 from .recorder import DEPTH, Event, Leaf, Place, Recorder, at_line, fields_of, parts_of, raised_at, source_of
 from .rows import Nest, Recording, Row, TensorInfo, total
 from .running import Inputs, Model, Run, named_path, parameter_names
+
+
+SOUND = re.compile(r"wav|audio|sound|speech|input_values", re.IGNORECASE)  # inputs whose last axis is time
 
 
 class Trace(Recording):
@@ -180,8 +184,24 @@ def _traced(model: Model, fake: bool, stats: bool, timed: bool) -> Trace:
         found.requires, found.checked, found.unknown = tuple(derived.requires), derived.checked, derived.unknown
         found.notes += derived.notes
         formulas = derived.formulas
+        found.rates = _rates(model, base.modules)
     _fill(found, base, roots, formulas)
     return found
+
+
+def _rates(model: Model, modules: list[nn.Module]) -> dict[str, int]:
+    """Samples per second of the named sizes of sound, if a module or its settings say so."""
+    holders = [holder for module in modules for holder in (module, getattr(module, "config", None))]
+    said = {getattr(holder, name, None) for holder in holders for name in ("sample_rate", "sampling_rate")}
+    rates = {rate for rate in said if isinstance(rate, int) and rate > 1}
+    if len(rates) != 1:
+        return {}
+    lasts = [
+        model.inputs.axes.get(id(t), {}).get(t.dim() - 1)
+        for path, t in model.inputs._tensors.items()
+        if SOUND.search(path)
+    ]
+    return {str(last): min(rates) for last in lasts if last is not None and last.is_name}
 
 
 def _annotate(error: BaseException, found: Trace) -> None:
