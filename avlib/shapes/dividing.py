@@ -161,21 +161,24 @@ def _polynomial_least(terms: Mapping[tuple, int]) -> int | None:
 
 
 def reduced(formula: Any, steps: Mapping[str, int]) -> Any:
-    """Return the shorter form of a formula for sizes that are multiples: `8*(H//8)` is H where H is one of 8."""
-    for name, step in steps.items():
-        if name not in formula.names or all(isinstance(atom, str) for atom in formula._atoms):
-            continue
-        unit, size = formula.of_atom(f"{name}/{step}"), formula.of_atom(name)
-        (key,) = unit._atoms
-        total = formula.of_terms({})
-        for atoms, factor in formula.substitute(**{name: step * unit}).terms.items():
-            term = formula.of_terms({(): 1})
-            for atom in atoms:
-                if atom == key and factor % step == 0:
-                    factor, part = factor // step, size
-                else:
-                    part = formula.of_atom(atom).substitute(**{key: size // step})
-                term = term * part
-            total = total + factor * term
-        formula = total if len(total._key) < len(formula._key) else formula
-    return formula
+    """Return a formula for sizes that are multiples: `8*(H//8)` is H where H is one of 8, `(H - 1)//2 + 1` is H//2."""
+    units = {f"{name}/{step}": (name, step) for name, step in steps.items() if name in formula.names}
+    if not units or all(isinstance(atom, str) for atom in formula._atoms):
+        return formula
+    total = formula.of_terms({})
+    for atoms, factor in formula.substitute(
+        **{name: step * formula.of_atom(unit) for unit, (name, step) in units.items()}
+    ).terms.items():
+        term, left = formula.of_terms({(): 1}), [atom for atom in atoms if atom in units]
+        for atom in atoms:
+            if atom in units:  # a factor is shared evenly: 4096*h*w is (H//4)*(W//4) for multiples of 256
+                name, step = units[atom]
+                most = round(abs(factor) ** (1 / len(left))) if len(left) > 1 else step
+                part = max(d for d in range(1, step + 1) if step % d == 0 and factor % d == 0 and d <= max(most, 1))
+                left.pop()
+                factor, term = factor // part, term * (formula.of_atom(name) // (step // part))
+            else:
+                whole = {unit: formula.of_atom(name) // step for unit, (name, step) in units.items()}
+                term = term * formula.of_atom(atom).substitute(**whole)
+        total = total + factor * term
+    return total

@@ -35,7 +35,8 @@ MOST_BOUNDS = 10  # sizes of one name at which a comparison changes
 MOST_QUESTIONS = 8  # of a model about values, that are answered otherwise
 MOST_GUARDS = 12  # comparisons of a model that are also tried with the other answer
 MOST_TRIED = 5000  # consecutive sizes among which one may meet a condition, such as a multiple of 8
-POWERS = (2, 4, 8, 16, 32, 64)  # steps that show a multiple, since all smaller ones failed
+MOST_ELEMENTS = 2**52  # torch counts bytes in 64 bits
+POWERS = (2, 4, 8, 16, 32, 64, 128, 256)  # steps that show a multiple, since all smaller ones failed
 LATE = "The run with symbols took too long: formulas of its later sizes are fitted to runs, or unknown."
 FEW, MOST_ADDED = 41, 64  # the most steps of a name that adds rows: a loop over it is as long
 
@@ -148,7 +149,11 @@ class Probes:
         if len(self.runs) >= MOST_RUNS or (left < 0 and self.runs):
             self.exhausted = True
             return None
-        if not self.model.inputs.possible(sizes) or (self.real and not self._affordable(sizes)):
+        if (
+            math.prod(point) > MOST_ELEMENTS
+            or not self.model.inputs.possible(sizes)
+            or (self.real and not self._affordable(sizes))
+        ):
             return None
         if any(isinstance(run.error, Stopped) and _within(other, point) for other, run in self.runs.items()):
             return None  # a smaller run took too long
@@ -357,7 +362,18 @@ class Probes:
     @property
     def multiples(self) -> dict[str, int]:
         """The numbers of which names must be multiples, as far as sizes between failed."""
-        return {name: step for name, step in self.steps.items() if step in POWERS and self.sizes[name] % step == 0}
+        for name, step in self.steps.items() if not self.real else ():
+            for prime in (2, 3, 5, 7, 11, 13) if step not in (1, *POWERS) else ():
+                while step % prime == 0 and (run := self.at({**self.sizes, name: self.sizes[name] + step // prime})):
+                    if run.error is not None:
+                        break
+                    self.steps[name] = step = step // prime
+        found = {name: step for name, step in self.steps.items() if step > 1 and self.sizes[name] % step == 0}
+        for point, run in self.runs.items():
+            sizes = dict(zip(self.sizes, point, strict=True))
+            if run.error is not None and any(sizes[name] % step for name, step in found.items()):
+                run.forget_rows()  # formulas need not hold where no run does
+        return found
 
     def relations(self) -> Iterator[tuple[Guard, Relation]]:
         """Yield the guards that are relations of named sizes alone."""

@@ -270,6 +270,11 @@ class Run:
                     shape = tuple(a if a is b or a == b else None for a, b in zip(leaf.shape, seen, strict=True))
                     leaves[i] = leaf._replace(shape=shape)
 
+    def forget_rows(self) -> None:
+        self.events = []
+        for name in ("keys", "sizes", "ranks"):
+            self.__dict__.pop(name, None)
+
     @property
     def raised_at(self) -> Place:
         return None if self.error is None else raised_at(self.error.__traceback__)

@@ -313,7 +313,8 @@ def _operation(method: str, operate: Callable) -> Callable:
         if what is None:
             env.late = env.late or time.process_time() > env.until
             what = None if env.late else _made(method, nodes)
-            if env.steps and isinstance(what, Formula) and method != "mod":  # the model asks whether a rest is 0
+            asked = method == "mod" and nodes[0].what.is_name  # does the model demand multiples
+            if env.steps and isinstance(what, Formula) and not asked:
                 what = reduced(what, env.steps)
             env.results[key] = what
         made = Node(env, value, what, all(node.backed for node in nodes))

@@ -21,7 +21,6 @@ from .recorder import DEPTH, Event, Leaf, Place, Recorder, at_line, fields_of, p
 from .rows import Nest, Recording, Row, TensorInfo, total
 from .running import Inputs, Model, Run, named_path, parameter_names
 
-
 SOUND = re.compile(r"wav|audio|sound|speech|input_values", re.IGNORECASE)  # inputs whose last axis is time
 
 
