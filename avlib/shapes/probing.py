@@ -134,8 +134,9 @@ class Probes:
         self._spent: dict[tuple[int, ...], float] = {}  # seconds of each run
         self._began = time.process_time()
         self._symbolic = 0.0  # seconds of symbolic runs
-        self._repeated: dict[tuple[int, ...], Run | None] = {}  # runs with values
+        self._repeated: dict[tuple, Run | None] = {}  # runs with values, by what a run without them raised
         self.limits: dict[str, tuple[float, float]] = {}  # sizes between which the formulas hold
+        self._listed: tuple = (None, [])  # the runs, and the state in which they were listed
         self._crossed: set[tuple[str, int]] = set()
         self._largest = max((bytes_of(event.outputs) for event in base.events), default=0)
         self._bytes = max(REAL_BYTES, 2 * self._largest)
@@ -215,13 +216,14 @@ class Probes:
             found[name] = tuple(sorted({most, most // 2, min(most, 48)}, reverse=True))
         return found
 
-    def points(self) -> Iterator[tuple[dict[str, int], Run]]:
-        """Yield all runs with their sizes, the given run first, within the limits of the formulas."""
-        yield self.sizes, self.base
-        for point, run in list(self.runs.items()):
-            sizes = dict(zip(self.sizes, point, strict=True))
-            if all(low <= sizes[name] <= high for name, (low, high) in self.limits.items()):
-                yield sizes, run
+    def points(self) -> list[tuple[dict[str, int], Run]]:
+        """Return all runs with their sizes, the given run first, within the limits of the formulas."""
+        if (state := (len(self.runs), *self.limits.items())) != self._listed[0]:
+            runs = [(dict(zip(self.sizes, point, strict=True)), run) for point, run in self.runs.items()]
+            limits = self.limits.items()
+            within = [(s, r) for s, r in runs if all(low <= s[name] <= high for name, (low, high) in limits)]
+            self._listed = state, [(self.sizes, self.base), *within]
+        return self._listed[1]
 
     def alone(self, name: str) -> Iterator[tuple[dict[str, int], Run]]:
         """Yield the runs in which only this name changed."""
@@ -237,15 +239,21 @@ class Probes:
     def find_steps(self) -> None:
         start = self.at(self.sizes)
         for name, size in self.sizes.items():
-            for step in (1, *POWERS, size or 128):
+
+            def runs(step: int, name: str = name, size: int = size) -> bool:
                 run = self.confirmed({**self.sizes, name: size + step})
                 if run is not None and run.error is None:
                     self.steps[name] = step
                     if start is not None and len(run.events) != len(start.events):
                         self._grows.add(name)  # until a run shows that it does not
-                    break
-                if run is not None:
+                elif run is not None:
                     self.fixed.setdefault(name, run)
+                return run is not None and run.error is None
+
+            if not runs(1) and (first := bisect_left(POWERS, True, key=runs)) < len(POWERS):
+                self.steps[name] = POWERS[first]
+            elif name not in self.steps:
+                any(map(runs, (*POWERS, size or 128)))
             for step in (1, 2, 16, size // 2) if name not in self.steps else ():  # it may be the largest possible size
                 run = self.at({**self.sizes, name: size - step}) if size > step > 0 else None
                 if run is not None and run.error is None:
@@ -268,10 +276,10 @@ class Probes:
         trains = self.model.known and not isinstance(self.model.fn, torch.nn.Module)
         if run is None or run.error is None or run.real or not self.base.real or trains:
             return run
-        point = tuple(sizes.values())
-        if point not in self._repeated:
-            self._repeated[point] = self._real_run(sizes) if self._affordable(sizes) else None
-        real = self._repeated[point]
+        place = type(run.error), run.raised_at
+        if place not in self._repeated:
+            self._repeated[place] = self._real_run(sizes) if self._affordable(sizes) else None
+        real = self._repeated[place]
         if real is not None and real.error is None:
             raise Unlike(run.error)
         return run
