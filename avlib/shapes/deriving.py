@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import ParameterError
-from .fitting import fit
+from .fitting import Relation, fit
 from .formula import Formula
-from .probing import Probes, Relation, Unlike
+from .probing import Probes, Unlike
 from .recorder import Place, at_line, error_text, file_name, raised_at
 from .rows import Requirement, plural
 from .running import Model, Run, Slot

@@ -12,23 +12,24 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from statistics import median
 from types import FunctionType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import fake
 from .fake import Guard
+from .fitting import Relation, divided, modulus, relation_of
 from .formula import Formula
 from .keeping import called, functions_in, rewritten, shims
 from .recorder import Event, Limit, Stopped, at_line, bytes_of, calling_line, error_text, raised_at, raising
-from .rows import COMPARISONS
 from .running import Model, Run, Slot, event_key
 
 MOST_RUNS = 200  # at other sizes
-SECONDS, REAL_SECONDS = 8.0, 4.0  # the most time for runs, without values and with them
+SECONDS, REAL_SECONDS = 6.0, 4.0  # the most time for runs, without values and with them
+BOUNDS_SECONDS = 2.0  # for the sides of the bounds that one symbolic run shows, the nearest first
 FIRST = 2.0  # expected of the first run, which loads parts of torch
-SYMBOLIC_SECONDS = 8.0  # for all symbolic runs
+SYMBOLIC_SECONDS = 5.0  # for all symbolic runs
 REAL_BYTES = 2**27  # a run with values may have larger outputs only if the given one has
 SLOW = 1.0  # seconds; a run that takes much longer than others is stopped
 MOST_BOUNDS = 10  # sizes of one name at which a comparison changes
@@ -42,55 +43,6 @@ FEW, MOST_ADDED = 41, 64  # the most steps of a name that adds rows: a loop over
 
 Agrees = Callable[[Mapping[str, int], Run], bool]  # True if a run has the sizes that are expected
 Overrides = Mapping[tuple, Mapping[tuple[str, int], Formula]]  # of rows: by path and axis of an output
-
-
-class Relation(NamedTuple):
-    """A comparison as text, `T % 16 == 0`, with a test of it."""
-
-    text: str
-    names: frozenset[str]
-    holds: Callable[[Mapping[str, int]], bool]
-
-
-def relation_of(guard: Guard) -> Relation:
-    """Return a guard as a relation of sizes."""
-    sign, left, right = guard.relation
-    if left.constant is not None:
-        left, right, sign = right, left, sign.translate(str.maketrans("<>", "><"))
-    text = f"{left} {sign} {right}"
-    multiple = modulus(guard, left.names[0]) if len(left.names) == 1 else 0
-    if multiple:
-        text = f"{left.names[0]} % {multiple} {sign} 0"
-
-    def holds(sizes: Mapping[str, int]) -> bool:
-        a, b = left.value_at(sizes), right.value_at(sizes)
-        return a is None or b is None or COMPARISONS[sign](a, b)
-
-    return Relation(text, frozenset((*left.names, *right.names)), holds)
-
-
-def modulus(guard: Guard, name: str) -> int:
-    """Return m of a guard `name % m == 0` or `!= 0`, otherwise 0."""
-    found = divided(guard)
-    return found[1] if found is not None and found[0] == Formula(name) else 0
-
-
-def divided(guard: Guard) -> tuple[Formula, int] | None:
-    """Return x and m of a guard `x % m == 0` or `!= 0`, otherwise None."""
-    sign, left, right = guard.relation
-    if sign not in ("==", "!="):
-        return None
-    gap = left - right
-    for atoms, factor in gap.terms.items():
-        hop = atoms[0].hop if len(atoms) == 1 and not isinstance(atoms[0], str) else 0
-        number = abs(factor)
-        if not hop or hop % number:
-            continue
-        floor = Formula.of_atom(atoms[0])
-        whole = gap + number * floor if factor < 0 else number * floor - gap
-        if whole // number == floor:  # gap is whole - number*(whole//number)
-            return whole, number
-    return None
 
 
 class Unlike(Exception):
@@ -318,8 +270,10 @@ class Probes:
 
     def _spread(self, wanted: Mapping[str, list[int]], agrees: Agrees) -> None:
         """Run at sizes of all names together; at those of each name alone where something is not as expected."""
-        names = [name for name in wanted if name not in self.tied]
+        names, until = [name for name in wanted if name not in self.tied], time.process_time() + BOUNDS_SECONDS
         for values in itertools.zip_longest(*(wanted[name] for name in names)):
+            if time.process_time() > until:
+                break
             alone = [self.moved_alone(name, size) for name, size in zip(names, values, strict=True) if size is not None]
             together = {n: next((s[n] for s in alone if s[n] != size), size) for n, size in self.sizes.items()}
             run = self.at(together) if len(alone) > 1 else None

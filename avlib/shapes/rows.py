@@ -321,7 +321,6 @@ class Recording:
     rows: list[Row] = field(default_factory=list)
     name: str = ""  # of the class or function
     dims: dict[str, int] = field(default_factory=dict)  # the named sizes, as they were, or those given to `at`
-    rates: dict[str, int] = field(default_factory=dict)  # how many of a named size make a second, if a model says so
     requires: tuple[Requirement, ...] = ()  # why a size is fixed, or for which sizes the formulas hold
     notes: list[str] = field(default_factory=list)  # a fallback, a limit, an unknown
     checked: dict[str, tuple[int, ...]] = field(default_factory=dict)  # sizes at which the formulas were compared
@@ -330,6 +329,7 @@ class Recording:
     fake: bool = False  # run without values
     parameters: int = 0  # of the whole model, each counted once, called or not
     error: str | None = None
+    rates: dict[str, int] = field(default_factory=dict)  # how many of a named size make a second, if a model says so
 
     def __getitem__(self, key: int | str | tuple[str, int]) -> Row:
         if isinstance(key, int):

@@ -49,6 +49,7 @@ def shortcut(world: Any, name: str, args: tuple, kwargs: Mapping[str, Any]) -> C
         return None
     if found is None or isinstance(found, Tensor):
         return None if found is None else lambda *_, **__: found
+    first = args[1] if known is _embedded else first
     if found and isinstance(found[0], tuple):  # several outputs
         return lambda *_, **__: tuple(_made(world.mode, first, shape) for shape in found)
     return lambda *_, **__: _made(world.mode, first, found)
@@ -90,7 +91,7 @@ def _axis(x: Tensor, dim: Any, more: int = 0) -> int | None:
 
 
 def _same(x: Tensor, *rest: Any, inplace: bool = False, dtype: Any = None, **options: Any) -> Any:
-    harmless = options.keys() <= {"dim", "approximate", "negative_slope", "_stacklevel"}
+    harmless = options.keys() <= {"dim", "approximate", "negative_slope", "alpha", "beta", "threshold", "_stacklevel"}
     known = harmless and dtype is None and not any(v is True or isinstance(v, Tensor | torch.dtype) for v in rest)
     return None if not known else x if inplace else x.shape
 
@@ -132,7 +133,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Any = None) -> Any:
 def _product(x: Tensor, other: Any) -> Any:
     if not isinstance(other, Tensor) or min(x.dim(), other.dim()) < 2 or not alike(x.shape[-1], other.shape[-2]):
         return None
-    batch = _broadcast(x.shape[:-2], other.shape[:-2]) if max(x.dim(), other.dim()) > 2 else []
+    batch = _broadcast(x.shape[:-2], other.shape[:-2])
     return None if batch is None else (*batch, x.shape[-2], other.shape[-1])
 
 
@@ -180,6 +181,16 @@ def _reduced(x: Tensor, dim: Any, keepdim: bool = False) -> Any:
     if None in axes or not axes:
         return None
     return [1 if i in axes else size for i, size in enumerate(x.shape) if keepdim or i not in axes]
+
+
+def _embedded(ids: Tensor, weight: Tensor, *rest: Any, max_norm: Any = None, **options: Any) -> Any:
+    return (*ids.shape, weight.shape[1]) if weight.dim() == 2 and max_norm is None and not any(rest[1:]) else None
+
+
+def _distances(x: Tensor, other: Tensor, *rest: Any, **options: Any) -> Any:
+    fits = x.dim() == other.dim() > 1 and alike(x.shape[-1], other.shape[-1])
+    batch = _broadcast(x.shape[:-2], other.shape[:-2]) if fits else None
+    return None if batch is None else (*batch, x.shape[-2], other.shape[-2])
 
 
 def _padded(x: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> Any:
@@ -298,12 +309,17 @@ _MAKING: dict[str, Callable] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution),
     **dict.fromkeys(("matmul", "__matmul__", "bmm"), _product),
     **{"mean": _reduced, "sum": _reduced, "scaled_dot_product_attention": _attention, "pad": _padded},
-    **{"masked_fill": _filled, "roll": lambda x, shifts, dims=None: x.shape},
+    **{"cdist": _distances, "masked_fill": _filled, "roll": lambda x, shifts, dims=None: x.shape},
 }
 _VIEWS: dict[str, Callable] = {
     **{"dropout": _dropout, "contiguous": _itself, "to": _itself, "float": lambda x: _itself(x, torch.float32)},
     **{"view": _viewed, "reshape": _viewed, "flatten": _flattened, "permute": _permuted, "transpose": _transposed},
     **{"unsqueeze": _unsqueezed, "unbind": _unbound, "chunk": _chunked, "__getitem__": _indexed},
-    **{"cat": _joined, "concat": _joined},
+    **{"cat": _joined, "concat": _joined, "embedding": _embedded},
 }
-_OTHERS = {_attention: torch.bool, _filled: torch.bool, _indexed: torch.int64}  # dtypes of what is no first input
+_OTHERS = {
+    _attention: torch.bool,
+    _filled: torch.bool,
+    _indexed: torch.int64,
+    _embedded: torch.float32,
+}  # dtypes of what is no first input
