@@ -160,10 +160,19 @@ def _polynomial_least(terms: Mapping[tuple, int]) -> int | None:
     return constant if all(factor >= 0 for factor in shifted.values()) else None
 
 
+def _simple(atom: Any, factor: int, steps: Mapping[str, int]) -> bool:
+    """True for a name, or a floor that says what it is: the patches of `8*(T//16)`, but not `16*(T//16)`."""
+    if isinstance(atom, str) or not atom.hop:
+        return isinstance(atom, str)
+    ((name, *more), slope), *others = atom.arguments[0].terms.items()
+    whole = not others and not more and slope == 1 and steps.get(name, 1) % atom.hop == 0
+    return whole and factor % atom.hop != 0
+
+
 def reduced(formula: Any, steps: Mapping[str, int]) -> Any:
     """Return a formula for sizes that are multiples: `8*(H//8)` is H where H is one of 8, `(H - 1)//2 + 1` is H//2."""
     units = {f"{name}/{step}": (name, step) for name, step in steps.items() if name in formula.names}
-    if not units or all(isinstance(atom, str) for atom in formula._atoms):
+    if not units or all(_simple(atom, factor, steps) for term, factor in formula.terms.items() for atom in term):
         return formula
     total = formula.of_terms({})
     for atoms, factor in formula.substitute(
