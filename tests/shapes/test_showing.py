@@ -106,7 +106,8 @@ def test_alike_siblings_share_a_line():
     text = rendering.table(encoder())
     assert "layers.0 … layers.11 (12 alike)" in text and "layers.3" not in text
     assert "the figures of one of them" in text and "valid when T >= 400 @ net.py:11" in text
-    assert "(B, (T - 400)//320 + 1, 768)" in text and "net.py:20" in text and "float32" in text.splitlines()[0]
+    assert "(B, F, 768)" in text and "net.py:20" in text and "float32" in text.splitlines()[0]
+    assert "with F = (T - 400)//320 + 1 = " in text and "hop 320, field 400 of T" in text
     assert "≥ 6,200" in text  # gelu is unknown
 
 
