@@ -172,7 +172,9 @@ def _simple(atom: Any, factor: int, steps: Mapping[str, int]) -> bool:
 def reduced(formula: Any, steps: Mapping[str, int]) -> Any:
     """Return a formula for sizes that are multiples: `8*(H//8)` is H where H is one of 8, `(H - 1)//2 + 1` is H//2."""
     units = {f"{name}/{step}": (name, step) for name, step in steps.items() if name in formula.names}
-    if not units or all(_simple(atom, factor, steps) for term, factor in formula.terms.items() for atom in term):
+    names = [n for term in formula.terms for a in term if not isinstance(a, str) for n in formula.of_atom(a).names]
+    simple = all(_simple(atom, factor, steps) for term, factor in formula.terms.items() for atom in term)
+    if not units or (simple and len(set(names)) == len(names)):  # H//4 - 8*(H//32) is reduced
         return formula
     total = formula.of_terms({})
     for atoms, factor in formula.substitute(
