@@ -115,8 +115,8 @@ class Derivation:
         return changed >= self.sizes.keys()  # a number is one only if no name changes it
 
     def _agrees(self, known: list[dict[Slot, Formula | None]], sizes: Mapping[str, int], run: Run) -> bool:
-        """Return True if a run has the sizes that known formulas give, unless they were refuted before."""
-        point, refuted = tuple(sizes.values()), len(self._refuted)
+        """Return True if no run so far refutes the known formulas."""
+        point = tuple(sizes.values())
         for slot in known[0].keys() - self._refuted:
             seen, told = self._size(run, slot), set()
             for formula in (side.get(slot) for side in known) if seen is not None else ():
@@ -127,7 +127,7 @@ class Derivation:
                     told.add(values[point])
             if told and seen not in told:
                 self._refuted.add(slot)
-        return bool(known[0]) and len(self._refuted) == refuted
+        return bool(known[0]) and not self._refuted
 
     def _size(self, run: Run, slot: Slot) -> Any:
         """The size in a run; None if there is no such tensor, -1 if it has another number of axes."""
