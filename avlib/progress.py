@@ -25,7 +25,7 @@ class Bar(tqdm):
 
     @property
     def format_dict(self) -> dict:
-        """What a bar shows; `left` is the time that the rest will take, measured on this machine after five steps."""
+        """State of a bar; `left` is the time that the rest will take, measured on this machine after five steps."""
         found, done, left = super().format_dict, self.n - self.initial, ""
         if self.total and self.n < self.total:
             left = ", measuring"

@@ -370,7 +370,7 @@ class Derivation:
             if (broken := self._broken(need, kept)) is not None:
                 kept.append(need)
                 self._require(need.text, (guard.file, guard.line), broken)
-        for name, step in self.probes.multiples.items():  # formulas were reduced for them
+        for name, step in self.probes.find_multiples().items():  # formulas were reduced for them
             between = {**self.sizes, name: self.sizes[name] + step // 2}
             run = self.probes.at(between) if all(need.holds(between) for need in kept) else None
             if run is not None and run.raised_at is not None:

@@ -160,7 +160,7 @@ _OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": ope
 
 
 class Real(NamedTuple):
-    """What Python computes in floating point, in this order: `T/16000*50`. Sides are formulas, numbers or such."""
+    """Float arithmetic in the order that Python computes it: `T/16000*50`. Sides are formulas, numbers or such."""
 
     sign: str
     left: Any

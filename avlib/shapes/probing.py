@@ -321,9 +321,8 @@ class Probes:
             for size in self._changes(need, name):
                 yield from (self.moved_alone(name, size + more * self.steps[name]) for more in (0, 1))
 
-    @property
-    def multiples(self) -> dict[str, int]:
-        """The numbers of which names must be multiples, as far as sizes between failed."""
+    def find_multiples(self) -> dict[str, int]:
+        """Return the numbers of which names must be multiples, running the model at sizes between."""
         for name, step in self.steps.items() if not self.real else ():
             for prime in (2, 3, 5, 7, 11, 13) if step not in (1, *POWERS) else ():
                 while step % prime == 0 and (run := self.at({**self.sizes, name: self.sizes[name] + step // prime})):
@@ -373,7 +372,7 @@ class Probes:
         Returns the run, and whether another would find more: it replaces `int` and such where this one met them.
         """
         world = self.model.enter_fake()
-        world.env.begin(self.multiples)
+        world.env.begin(self.find_multiples())
         hints = sizes or self._generic()
         symbols = {name: world.env.symbol(name, hint) for name, hint in hints.items()}
         counts: collections.Counter[tuple] = collections.Counter()

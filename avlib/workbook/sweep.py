@@ -299,7 +299,7 @@ def _points(options: argparse.Namespace) -> tuple[str, dict[str, Point]]:
 
 
 def _notebook(notebook: Notebook, code: list[str], timeout: float, values: Mapping[str, str]) -> tuple[object, list]:
-    """What a point of a notebook follows from, and its command."""
+    """Return the inputs of a notebook's point, and its command."""
     (passed,) = check_parameters([notebook], values).values()
     limit = timeout if timeout < math.inf else CELL_TIMEOUT
     words = ["run", str(notebook.path), "--jobs", "1", "--cell-timeout", f"{limit:g}"]
@@ -307,7 +307,7 @@ def _notebook(notebook: Notebook, code: list[str], timeout: float, values: Mappi
 
 
 def _training(name: str, values: dict[str, str]) -> tuple[object, list]:
-    """What a point of a training follows from, and its command."""
+    """Return the inputs of a training's point, and its command."""
     given = dict(values)
     file = given.pop("settings", "")
     system, settings, _, device = systems.chosen(name, read_settings(file) if file else {}, given)
