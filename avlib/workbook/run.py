@@ -28,7 +28,7 @@ from .kernel import MEDIA_TYPE, SIGNS
 from .notebooks import FAILED, INTERRUPTED, PASSED, Notebook, Result
 from .parameters import own_names, refuse_unknown, resolve, writable_folder
 
-THREADS = ("OMP_NUMTHREADS", "MKL_NUMTHREADS", "OPENBLAS_NUMTHREADS")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 CELL_TIMEOUT = 1800  # seconds: a cell may train several models, on a machine that has other work to do
 # ipykernel's own launcher. The queue of outputs has no limit, and each output has its number as its last buffer.
 _KERNEL = """
