@@ -23,7 +23,6 @@ Logits = Float[Tensor, "batch classes"]
 Numbers = Int[Tensor, " batch"]  # of labels or words
 Flags = Bool[Tensor, " batch"]
 Loss = Float[Tensor, ""]
-Losses = Float[Tensor, "*batch"]  # a number, or one for each item with the reduction "none"
 
 FOCAL_FORMS = ("softmax", "sigmoid")
 CLASS_BALANCED_FORMS = ("softmax", "sigmoid", "focal")
@@ -195,27 +194,29 @@ class _GatherRows(torch.autograd.Function):
 
 
 def cross_entropy_loss(
-    logits: Logits, target: Tensor, weights: Tensor | None = None, label_smoothing: float | int = 0.0,
-    reduction: str = "mean",
-) -> Losses:  # fmt: skip
+    logits: Logits, target: Tensor, weights: Tensor | None = None, label_smoothing: float | int = 0.0
+) -> Loss:
     """Cross entropy times the weight of each item.
 
     `F.cross_entropy` with class weights divides by their sum over the batch; this divides by the number of items.
 
     Args:
-        target: `(batch,)`, class indices; or `(batch, classes)`, probabilities.
+        target: `(batch,)`, class indices.
         weights: `(batch,)`, such as `class_balanced_weights(counts)[target]`.
         label_smoothing: this share of the target is spread over all classes.
-        reduction: "mean" or "sum" over the batch, or "none", `(batch,)`.
     """
     losses = F.cross_entropy(*_checked(logits, target), reduction="none", label_smoothing=label_smoothing)
-    return _reduced(losses, weights, reduction)
+    if weights is None:
+        return losses.mean()
+    if weights.shape != losses.shape:
+        raise ParameterError("weights", f"{tuple(weights.shape)}", f"{tuple(losses.shape)}, one for each item")
+    return (losses * weights.to(losses)).mean()
 
 
 def focal_loss(
-    logits: Float[Tensor, "batch ..."], target: Tensor, gamma: float | int = 2.0,
-    alpha: float | int | Sequence[float | int] | Tensor | None = None, form: str = "softmax", reduction: str = "mean",
-) -> Losses:  # fmt: skip
+    logits: Logits, target: Tensor, gamma: float | int = 2.0,
+    alpha: float | int | Sequence[float | int] | Tensor | None = None, form: str = "softmax",
+) -> Loss:  # fmt: skip
     """Cross entropy that counts confidently correct items less.
 
     With "softmax", (1 - p_y)^gamma times -log p_y. With "sigmoid", the sum over classes, each a question of its own,
@@ -223,26 +224,26 @@ def focal_loss(
     Object Detection", arXiv:1708.02002, equation 5; published with gamma 2 and alpha 0.25.
 
     Args:
-        logits: `(batch, classes)`; with "sigmoid" also `(batch,)`, one question.
-        target: `(batch,)`, class indices; or of the shape of the logits: probabilities, with "sigmoid" of each yes.
+        target: `(batch,)`, class indices.
         gamma: 0 is cross entropy.
         alpha: None weighs all alike. With "softmax" a weight for each class; of two, a number weighs the second, and 1
             minus it the first. With "sigmoid" a number: a is alpha where the answer is yes, else 1 - alpha.
-        reduction: see `cross_entropy_loss`. The mean with "sigmoid" is over the answers that are yes, as published.
     """
     check_choice("form", form, FOCAL_FORMS)
     if not gamma >= 0:
         raise ParameterError("gamma", f"{gamma}", "0 or more")
-    if form == "sigmoid":
-        losses, positives = _sigmoid_focal(logits, target, gamma, alpha)
-        return _reduced(losses, None, reduction, positives.clamp(min=1))
     logits, target = _checked(logits, target)
-    log_p = logits.log_softmax(dim=-1)
-    if target.ndim == 1:
-        target = F.one_hot(target, logits.shape[1])
+    if form == "sigmoid":
+        return _sigmoid_focal(logits, target, gamma, alpha).mean()
+    weights = logits.new_ones(logits.shape[1]) if alpha is None else torch.as_tensor(alpha).to(logits)
+    if weights.ndim == 0 and logits.shape[1] == 2:
+        weights = torch.stack([1 - weights, weights])
+    if weights.shape != logits.shape[1:]:
+        found = f"of shape {tuple(weights.shape)}" if weights.ndim else f"{float(weights)}"
+        raise ParameterError("alpha", found, f"a weight for each of {logits.shape[1]} classes")
+    log_p = -F.cross_entropy(logits, target, reduction="none")
     wrong = (-log_p.expm1()).clamp(min=_TINY)
-    terms = target * wrong**gamma * -log_p * _class_weights(alpha, logits)
-    return _reduced(terms.sum(dim=-1), None, reduction)
+    return (weights[target] * wrong**gamma * -log_p).mean()
 
 
 def class_balanced_loss(
@@ -260,69 +261,35 @@ def class_balanced_loss(
     if weights.shape != logits.shape[1:]:
         raise ParameterError("weights", f"{len(weights)}", f"one for each of {logits.shape[1]} classes")
     if form == "softmax":
-        losses = cross_entropy_loss(logits, target, reduction="none")
-    else:
-        losses = focal_loss(logits, target, gamma if form == "focal" else 0.0, form="sigmoid", reduction="none")
-    return _reduced(losses, weights.to(losses)[target.long()], "mean")
+        return cross_entropy_loss(logits, target, weights.to(target.device)[target.long()])
+    logits, target = _checked(logits, target)
+    losses = _sigmoid_focal(logits, target, gamma if form == "focal" else 0.0)
+    return (losses * weights.to(losses)[target]).mean()
 
 
 def _checked(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits in float32 at least; targets as int64 class indices, or probabilities in the dtype of the logits."""
+    """Logits in float32 at least; targets as int64 class indices."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if logits.ndim != 2 or target.shape not in (logits.shape, logits.shape[:1]):
-        found = f"{tuple(target.shape)} for logits {tuple(logits.shape)}"
-        raise ParameterError("target", found, "(batch,) or (batch, classes), for logits (batch, classes)")
-    if target.ndim == 2:
-        return logits, target.to(logits)
-    if target.is_floating_point():
-        raise ParameterError("target", f"{target.dtype}", "whole numbers of classes, or (batch, classes)")
+    if logits.ndim != 2 or target.shape != logits.shape[:1] or target.is_floating_point():
+        found = f"{tuple(target.shape)}, {target.dtype}, for logits {tuple(logits.shape)}"
+        raise ParameterError("target", found, "whole numbers of classes (batch,), for logits (batch, classes)")
     if not target.is_cuda and len(target) and not 0 <= int(target.min()) <= int(target.max()) < logits.shape[1]:
         # On a GPU this would wait for the device; there torch itself stops.
         raise ParameterError("target", f"{int(target.min())} to {int(target.max())}", f"0 to {logits.shape[1] - 1}")
     return logits, target.long()
 
 
-def _sigmoid_focal(logits: Tensor, target: Tensor, gamma: float, alpha: object) -> tuple[Tensor, Tensor]:
-    """The loss of each item, and the number of answers that are yes."""
+def _sigmoid_focal(logits: Tensor, target: Tensor, gamma: float, alpha: object = None) -> Float[Tensor, " batch"]:
     if alpha is not None and not (isinstance(alpha, float | int) and 0 <= alpha <= 1):
         advice = 'Weights of classes go with form="softmax", or with class_balanced_loss.'
         raise ParameterError("alpha", f"{alpha}", 'a number from 0 to 1 in the form "sigmoid"', advice)
-    if target.shape == logits.shape:
-        answers = target
-    elif logits.shape[1:] == (1,) and target.shape == logits.shape[:1]:
-        answers = target[:, None]  # one question: the class is its answer
-    else:
-        answers = F.one_hot(_checked(logits, target)[1], logits.shape[1])
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    answers = answers.to(logits)
+    answers = F.one_hot(target, logits.shape[1]).to(logits)
     # torchvision.ops.sigmoid_focal_loss has the same formula, but takes the power of 1 - pt, which rounds to 0.
-    wrong = (logits.sigmoid() * (1 - answers) + (-logits).sigmoid() * answers).clamp(min=_TINY)
+    wrong = (logits * (1 - 2 * answers)).sigmoid().clamp(min=_TINY)
     losses = wrong**gamma * F.binary_cross_entropy_with_logits(logits, answers, reduction="none")
     if alpha is not None:
         losses = losses * (alpha * answers + (1 - alpha) * (1 - answers))
-    return losses.flatten(1).sum(dim=1) if losses.ndim > 1 else losses, answers.sum()
-
-
-def _class_weights(alpha: object, logits: Tensor) -> Tensor:
-    classes = logits.shape[1]
-    weights = logits.new_ones(classes) if alpha is None else torch.as_tensor(alpha).to(logits)
-    if weights.ndim == 0 and classes == 2:
-        weights = torch.stack([1 - weights, weights])
-    if weights.shape != (classes,):
-        found = f"of shape {tuple(weights.shape)}" if weights.ndim else f"{float(weights)}"
-        raise ParameterError("alpha", found, f"a weight for each of {classes} classes")
-    return weights
-
-
-def _reduced(losses: Tensor, weights: Tensor | None, reduction: str, count: Tensor | None = None) -> Tensor:
-    check_choice("reduction", reduction, ("mean", "sum", "none"))
-    if weights is not None:
-        if weights.shape != losses.shape:
-            raise ParameterError("weights", f"{tuple(weights.shape)}", f"{tuple(losses.shape)}, one for each item")
-        losses = losses * weights.to(losses)
-    if reduction == "none":
-        return losses
-    return losses.sum() if reduction == "sum" else losses.sum() / (len(losses) if count is None else count)
+    return losses.sum(dim=1)
 
 
 def class_balanced_weights(counts: Tensor | Sequence[int], beta: float | int = 0.999) -> Float[Tensor, " classes"]:

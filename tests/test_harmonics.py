@@ -8,7 +8,7 @@ import torch
 from scipy.signal import find_peaks
 
 from avlib.errors import ParameterError
-from avlib.features import harmonics, turns
+from avlib.features.harmonics import harmonics, turns
 
 RATE, HOP = 16000, 64
 

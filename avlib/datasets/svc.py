@@ -29,7 +29,7 @@ from ..clips import song
 from ..errors import AvlibError, DatasetError, MediaError, TooShortError
 from ..extract.slicing import slices
 from ..extract.units import ContentEncoder
-from ..features import SVC_FLOOR, SVC_HOP, SVC_MELS, SVC_SAMPLE_RATE, mel2ph, svc_log_mel
+from ..features.singing import SVC_FLOOR, SVC_HOP, SVC_MELS, SVC_SAMPLE_RATE, mel2ph, svc_log_mel
 from ..once import done_once
 from ..settings import Count, Natural, Positive, settings
 from ..workers import describe

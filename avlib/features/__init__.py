@@ -21,21 +21,62 @@ Kaldi's `compute-fbank-feats` as torchaudio reproduces it; Radford et al., "Robu
 Weak Supervision", ICML 2023, as transformers' WhisperFeatureExtractor has its features.
 """
 
-# isort: off
-from .augmentation import add_noise, mask_bands, mix, mix_waveforms, random_band, roll_time, soft_labels
-from .faces import FACE_SIDE, Place, check_boxes, crop_face, face_places, paste_face, ping_pong
-from .harmonics import harmonics, turns
-from .lengths import Moments, all_hold, check_finite, check_lengths, check_sound, valid_mask, without_padding
-from .pictures import IMAGE_MEAN, IMAGE_STD, cav_mae_frame_indices, cav_mae_image, crop_pictures, denormalize_pictures
-from .pictures import normalize_pictures
-from .singing import SVC_FLOOR, SVC_HOP, SVC_MELS, SVC_N_FFT, SVC_SAMPLE_RATE, compare_ranges
-from .singing import log10_to_ln, mel2ph, mel2ph_nearest, spectrogram_range, svc_frames, svc_log_mel, svc_units
-from .spectrograms import BEATS_MEAN, BEATS_MELS, BEATS_SAMPLE_RATE, BEATS_SCALE, BEATS_SHORTEST, BEATS_STD
-from .spectrograms import CAV_MAE_FRAMES, CAV_MAE_MEAN, CAV_MAE_MELS, CAV_MAE_STD, LOG_FLOOR, RESNET_N_FFT
-from .spectrograms import RESNET_SIZE, SAMPLE_RATE, SPEAKER_MELS, VOCODER_HOP, VOCODER_MELS, VOCODER_N_FFT
-from .spectrograms import WHISPER_HOP, WHISPER_MELS, WHISPER_N_FFT, WHISPER_SAMPLE_RATE, beats_fbank, cav_mae_fbank
-from .spectrograms import cut_frames, empty_filters, floored_log, frame_geometry, kaldi_fbank, mel_filters
-from .spectrograms import power_spectrum, preemphasize, remove_mean, resnet_hop_length, resnet_log_mel, speaker_mel
-from .spectrograms import spectrogram_filters, vocoder_log_mel, whisper_log_mel, window_function
-from .units import UNIT_RATE, check_units, deduplicate, run_lengths
+from .augmentation import add_noise, mask_bands, mix, mix_waveforms, roll_time, soft_labels
+from .faces import check_boxes, crop_face, face_places, paste_face, ping_pong
+from .harmonics import harmonics
+from .lengths import Moments, check_sound, valid_mask, without_padding
+from .pictures import (
+    IMAGE_MEAN,
+    IMAGE_STD,
+    cav_mae_frame_indices,
+    cav_mae_image,
+    crop_pictures,
+    denormalize_pictures,
+    normalize_pictures,
+)
+from .singing import (
+    SVC_FLOOR,
+    SVC_HOP,
+    SVC_SAMPLE_RATE,
+    compare_ranges,
+    log10_to_ln,
+    mel2ph,
+    mel2ph_nearest,
+    spectrogram_range,
+    svc_frames,
+    svc_log_mel,
+    svc_units,
+)
+from .spectrograms import (
+    BEATS_MEAN,
+    BEATS_SAMPLE_RATE,
+    CAV_MAE_FRAMES,
+    CAV_MAE_MEAN,
+    CAV_MAE_MELS,
+    CAV_MAE_STD,
+    LOG_FLOOR,
+    SAMPLE_RATE,
+    WHISPER_HOP,
+    WHISPER_N_FFT,
+    WHISPER_SAMPLE_RATE,
+    beats_fbank,
+    cav_mae_fbank,
+    cut_frames,
+    empty_filters,
+    floored_log,
+    frame_geometry,
+    kaldi_fbank,
+    mel_filters,
+    power_spectrum,
+    preemphasize,
+    remove_mean,
+    resnet_hop_length,
+    resnet_log_mel,
+    speaker_mel,
+    spectrogram_filters,
+    vocoder_log_mel,
+    whisper_log_mel,
+    window_function,
+)
+from .units import check_units, deduplicate, run_lengths
 from .words import word_difficulty

@@ -31,7 +31,8 @@ from torch.nn import functional as F
 
 from .. import checkpoints
 from ..errors import CheckpointError, ParameterError, ShapeError, check_choice, check_number
-from ..features import FACE_SIDE, Place, check_boxes, check_units, crop_face, face_places, paste_face, ping_pong
+from ..features import check_units
+from ..features.faces import FACE_SIDE, Place, check_boxes, crop_face, face_places, paste_face, ping_pong
 from ..settings import Count, settings
 from . import sizes_that_fit
 

@@ -23,7 +23,8 @@ from torch.nn import functional as F
 
 from .. import checkpoints
 from ..errors import CheckpointError, ShapeError
-from ..features import FACE_SIDE, check_units
+from ..features import check_units
+from ..features.faces import FACE_SIDE
 from ..settings import Count, settings
 
 FRAMES, UNITS = 5, 10  # of a window of 0.2 s

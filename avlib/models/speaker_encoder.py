@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 from .. import checkpoints
 from ..errors import CheckpointError, ParameterError, ShapeError
-from ..features import SPEAKER_MELS, WHISPER_HOP, check_sound, speaker_mel
+from ..features import check_sound
+from ..features.spectrograms import SPEAKER_MELS, WHISPER_HOP, speaker_mel
 
 QUIETEST = -30.0  # dB of the mean square
 PARTIAL, STEP = 160, 80  # frames of a partial, and from one to the next

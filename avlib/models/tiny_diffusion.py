@@ -19,7 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from .. import checkpoints
 from ..errors import CheckpointError, ParameterError
-from ..features import BEATS_MELS, beats_fbank
+from ..features.spectrograms import BEATS_MELS, beats_fbank
 from .patches import patch_grid, patchify, unpatchify
 
 Latents = Float[Tensor, "batch latents height width"]

@@ -18,7 +18,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from .. import checkpoints
 from ..errors import ParameterError, ShapeError
-from ..features import all_hold, check_units, valid_mask
+from ..features import check_units
+from ..features.lengths import all_hold, valid_mask
 from .durations import process_duration, scale_durations
 
 LONGEST = 3000  # units that one is repeated, a minute: a predictor that asks for more is none

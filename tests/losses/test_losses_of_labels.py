@@ -31,7 +31,6 @@ def test_cross_entropy_with_weights_is_over_items():
     weights = torch.tensor([0.5, 2.0, 1, 1, 3, 0, 1])
     slow = sum(float(w) * -math.log(probabilities(row)[y]) for row, y, w in zip(logits, target, weights, strict=True))
     assert losses.cross_entropy_loss(logits, target, weights).item() == pytest.approx(slow / 7, rel=1e-5)
-    assert losses.cross_entropy_loss(logits, target, weights, reduction="sum").item() == pytest.approx(slow, rel=1e-5)
     torch.testing.assert_close(losses.cross_entropy_loss(logits, target), F.cross_entropy(logits, target))
     torch.testing.assert_close(
         losses.cross_entropy_loss(logits, target, label_smoothing=0.2),
@@ -58,11 +57,9 @@ def test_softmax_focal(gamma, alpha):
     for row, y in zip(logits, target.tolist(), strict=True):
         p = probabilities(row)[y]
         slow.append((alpha[y] if alpha else 1) * (1 - p) ** gamma * -math.log(p))
-    found = losses.focal_loss(logits, target, gamma, alpha, reduction="none")
-    assert found.tolist() == pytest.approx(slow, rel=1e-4, abs=1e-6)
+    found = [losses.focal_loss(row[None], y[None], gamma, alpha).item() for row, y in zip(logits, target, strict=True)]
+    assert found == pytest.approx(slow, rel=1e-4, abs=1e-6)
     assert losses.focal_loss(logits, target, gamma, alpha).item() == pytest.approx(sum(slow) / 7, rel=1e-4)
-    one_hot = F.one_hot(target, 4).float()
-    torch.testing.assert_close(losses.focal_loss(logits, one_hot, gamma, alpha, reduction="none"), found)
 
 
 def test_a_number_for_two_classes_is_the_weight_of_the_second():
@@ -71,29 +68,16 @@ def test_a_number_for_two_classes_is_the_weight_of_the_second():
         losses.focal_loss(logits, target, alpha=0.25), losses.focal_loss(logits, target, alpha=[0.75, 0.25])
     )
     # two logits are one question, whose logit is their difference
-    binary = losses.focal_loss(logits[:, 1] - logits[:, 0], target, alpha=0.25, form="sigmoid", reduction="none")
-    torch.testing.assert_close(losses.focal_loss(logits, target, alpha=0.25, reduction="none"), binary)
+    binary = sigmoid_focal_loss(logits[:, 1] - logits[:, 0], target.float(), 0.25, 2.0)
+    torch.testing.assert_close(losses.focal_loss(logits, target, alpha=0.25), binary.mean())
 
 
 @pytest.mark.parametrize("alpha", [None, 0.25, 0.9])
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0])
 def test_sigmoid_focal_is_that_of_torchvision(gamma, alpha):
     logits, target = some()
-    answers = (torch.rand(7, 4, generator=torch.Generator().manual_seed(1)) < 0.4).float()
-    theirs = sigmoid_focal_loss(logits, answers, -1 if alpha is None else alpha, gamma)
-    found = losses.focal_loss(logits, answers, gamma, alpha, "sigmoid", "none")
-    torch.testing.assert_close(found, theirs.sum(1))
-    mean = losses.focal_loss(logits, answers, gamma, alpha, "sigmoid")
-    torch.testing.assert_close(mean, theirs.sum() / answers.sum())
-    torch.testing.assert_close(losses.focal_loss(logits, answers.bool(), gamma, alpha, "sigmoid"), mean)
-    classes = losses.focal_loss(logits, target, gamma, alpha, "sigmoid", "none")
-    torch.testing.assert_close(
-        classes, losses.focal_loss(logits, F.one_hot(target, 4), gamma, alpha, "sigmoid", "none")
-    )
-    column = losses.focal_loss(logits[:, :1], answers[:, 0].long(), gamma, alpha, "sigmoid", "none")
-    torch.testing.assert_close(column, theirs[:, 0])
-    nothing = losses.focal_loss(logits, torch.zeros(7, 4), gamma, alpha, "sigmoid")
-    assert nothing.isfinite() and nothing > 0
+    theirs = sigmoid_focal_loss(logits, F.one_hot(target, 4).float(), -1 if alpha is None else alpha, gamma)
+    torch.testing.assert_close(losses.focal_loss(logits, target, gamma, alpha, "sigmoid"), theirs.sum(1).mean())
 
 
 @pytest.mark.parametrize("form", ["softmax", "sigmoid"])
@@ -115,15 +99,13 @@ def test_half_precision_is_computed_in_float32():
     ("wrong", "message"),
     [
         ({"form": "both"}, "form: 'both'"),
-        ({"reduction": "max"}, "reduction: 'max'"),
         ({"gamma": -1.0}, "gamma: -1"),
         ({"alpha": 0.25}, "alpha: 0.25; expected a weight for each of 4 classes"),
         ({"alpha": [1, 2]}, r"alpha: of shape \(2,\)"),
         ({"alpha": [0.25] * 4, "form": "sigmoid"}, "alpha.*a number from 0 to 1"),
         ({"alpha": 2.0, "form": "sigmoid"}, "alpha: 2.0"),
         ({"target": torch.tensor([0, 4])}, "target: 0 to 4; expected 0 to 3"),
-        ({"target": torch.tensor([0.0, 1.0])}, "target: torch.float32"),
-        ({"target": torch.zeros(2, 3)}, r"target: \(2, 3\) for logits \(2, 4\)"),
+        ({"target": torch.tensor([0.0, 1.0])}, r"target: \(2,\), torch.float32"),
         ({"target": torch.zeros(3, dtype=torch.long), "form": "sigmoid"}, r"target: \(3,\)"),
     ],
 )

@@ -28,7 +28,8 @@ from avlib.errors import CacheError, CheckpointError, DatasetError, ParameterErr
 from avlib.features import word_difficulty
 from avlib.models.classifiers import Features
 from avlib.systems import classification
-from avlib.systems.classification import ALIASES, LOSSES, changed
+from avlib.systems.classification import LOSSES, changed
+from avlib.systems.classification.settings import ALIASES
 
 # A few steps on few clips, of which a quarter is abnormal.
 small = changed(classification.tiny, SMALL)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...errors import ParameterError, TooShortError
-from ...features import BEATS_MELS, BEATS_SHORTEST, beats_fbank
+from ...features.spectrograms import BEATS_MELS, BEATS_SHORTEST, beats_fbank
 from ...settings import Count, Positive, settings
 from ..items import ItemDataset
 from ..sources import SAMPLE_RATE, FileReader, read_window

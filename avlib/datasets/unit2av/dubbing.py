@@ -12,7 +12,8 @@ from torch import Tensor
 from ... import media
 from ...cache import publishing
 from ...errors import ParameterError
-from ...features import UNIT_RATE, check_boxes, face_places, ping_pong
+from ...features import check_boxes, face_places, ping_pong
+from ...features.units import UNIT_RATE
 from ...models.face_renderer import FaceRenderer, Reference, render_frames
 from .boxes import Track
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from ... import media
 from ...clips.heads import SAMPLE_RATE, Talk
 from ...errors import AvlibError, DatasetError, check_choice
-from ...features import FACE_SIDE, check_boxes, crop_face, face_places
+from ...features.faces import FACE_SIDE, check_boxes, crop_face, face_places
 from ...models.face_renderer import FRAMES, ROW
 from ...workers import describe
 from ..items import ItemDataset, each_usable

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ...errors import ParameterError, check_choice
-from ...features import BEATS_MELS, RESNET_N_FFT, RESNET_SIZE, SAMPLE_RATE, resnet_hop_length
-from ...features.spectrograms import WHISPER_HOP, WHISPER_MELS, WHISPER_N_FFT
+from ...features import SAMPLE_RATE, WHISPER_HOP, WHISPER_N_FFT, resnet_hop_length
+from ...features.spectrograms import BEATS_MELS, RESNET_N_FFT, RESNET_SIZE, WHISPER_MELS
 from ...settings import BelowOne, Count, Number, Positive, settings
 
 SMALL_LAYERS = 2  # of a small transformer

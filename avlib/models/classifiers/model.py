@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ... import checkpoints
 from ...errors import CheckpointError, ParameterError
-from ...features import Moments, all_hold, check_lengths, check_sound, valid_mask, without_padding
+from ...features.lengths import Moments, all_hold, check_lengths, check_sound, valid_mask, without_padding
 from .backbones import FAMILIES, Features
 from .config import ResolvedConfig
 from .published import load_backbone

@@ -7,15 +7,23 @@ cross_validated(changed(settings, {"k_fold": 5})).table
 Classifier.load(folder).predict(["clip.wav"]).labels
 """
 
-# isort: off
 from ...settings import changed
-from .data import Card, Parts, fitted, parts
-from .evaluation import assess, calibration, class_figures, cross_validated, describe_sample, evaluate, figures
-from .evaluation import fold_figures, group_figures, temperature, thresholds
+from .data import fitted, parts
+from .evaluation import (
+    assess,
+    calibration,
+    cross_validated,
+    describe_sample,
+    evaluate,
+    figures,
+    group_figures,
+    temperature,
+    thresholds,
+)
 from .inference import Classifier
 from .learning import augmented, build, contrast_of, loss_weights, plan, sampler_of, shapes, step, trained, validation
-from .predicting import Prediction, baseline_predictions, conditions_of, joined, predict, predict_windows
-from .settings import ALIASES, LOSSES, Augment, Settings, choices, full, tiny
+from .predicting import baseline_predictions, conditions_of, predict, predict_windows
+from .settings import LOSSES, Augment, Settings, choices, full, tiny
 
 TITLE = "Classification"
 ROW = 3

@@ -23,7 +23,8 @@ from ... import losses, metrics, training
 from ...datasets.classification import UNKNOWN, ClassificationDataset, Example, statistics
 from ...datasets.sampling import WordLabelSampler
 from ...errors import CacheError, ParameterError
-from ...features import random_band, valid_mask, word_difficulty
+from ...features import valid_mask, word_difficulty
+from ...features.augmentation import random_band
 from ...models.classifiers import BACKBONES, AudioClassifier, Features, Output
 from ...settings import recipe
 from .. import Stage, Trained, device_of, is_first, trained_by, written

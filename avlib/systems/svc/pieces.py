@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ...errors import ParameterError
-from ...features import SVC_HOP, SVC_MELS, log10_to_ln
+from ...features.singing import SVC_HOP, SVC_MELS, log10_to_ln
 from ...models.nsf_hifigan import SINES, NSFHiFiGAN
 
 FADE = 16  # frames

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from ... import cache, checkpoints, training
 from ...errors import CheckpointError, ParameterError, check_choice, did_you_mean
 from ...extract.units import ContentEncoder, content_encoder, recognizer_encoder
-from ...features import SVC_HOP, SVC_MELS, SVC_SAMPLE_RATE
-from ...features.singing import SVC_HERTZ, SVC_N_FFT
+from ...features.singing import SVC_HERTZ, SVC_HOP, SVC_MELS, SVC_N_FFT, SVC_SAMPLE_RATE
 from ...models.diffusion_svc import DiffusionSVC
 from ...models.nsf_hifigan import NSFHiFiGAN
 from ...models.recognizer import Recognizer

@@ -17,7 +17,7 @@ from ...datasets.unit2av.dataset import talks as talks_of
 from ...datasets.voices import UNKNOWN, Voices
 from ...extract import pitch
 from ...extract.discrete import UnitExtractor
-from ...features import SAMPLE_RATE, VOCODER_HOP, VOCODER_N_FFT, spectrogram_filters, vocoder_log_mel
+from ...features.spectrograms import SAMPLE_RATE, VOCODER_HOP, VOCODER_N_FFT, spectrogram_filters, vocoder_log_mel
 from ...features.units import deduplicate, run_lengths
 from ...models.durations import kept_runs
 from ...models.face_renderer import FaceRenderer

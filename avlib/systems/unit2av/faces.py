@@ -20,7 +20,7 @@ from ... import training
 from ...clips.heads import SAMPLE_RATE, Talk, mouth_opening
 from ...datasets.unit2av.dataset import Extract, talks
 from ...datasets.unit2av.faces import FaceBatch, FaceDataset, face_files, faces_in, faces_of, network_input
-from ...features import FACE_SIDE, check_boxes, crop_face, face_places, ping_pong
+from ...features.faces import FACE_SIDE, check_boxes, crop_face, face_places, ping_pong
 from ...models import lip_sync
 from ...models.face_renderer import FRAMES, FaceRenderer, Reference, render
 from ...models.lip_sync import LipSync, sync_loss

@@ -27,7 +27,8 @@ from ...datasets.unit2av.preview import preview as write_preview
 from ...errors import CacheError, CheckpointError, DatasetError, ParameterError, check_choice, check_whole
 from ...extract import speakers
 from ...extract.discrete import UnitExtractor
-from ...features import SAMPLE_RATE, UNIT_RATE, check_units, deduplicate, face_places, run_lengths
+from ...features import SAMPLE_RATE, face_places
+from ...features.units import UNIT_RATE, check_units, deduplicate, run_lengths
 from ...models.face_renderer import FaceRenderer
 from ...models.speaker_encoder import SpeakerEncoder
 from ...models.unit_source import UnitSource
