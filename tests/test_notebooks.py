@@ -30,8 +30,8 @@ NOTEBOOKS = {notebook.number: notebook.path for notebook in workbook.discover()}
 VERDICTS = {
     "00": "holds",
     "01": "holds when, holds, holds when, holds when",
-    "11": """does not hold, holds, holds, does not hold, holds, holds, does not hold, holds, holds when, holds, holds,
-    holds, holds, holds, holds when""",
+    "11": """does not hold, holds, holds, holds when, holds, holds when, holds, does not hold, holds, holds when, holds,
+    holds, holds, holds, holds""",
     "12": """holds, holds, does not hold, does not hold, holds, holds, holds, holds, holds, holds when, holds, holds,
     holds when, holds, holds, holds, holds, holds""",
     "13": """holds, holds, holds, holds, holds, holds when, holds when, holds when, does not hold, holds, holds, holds,

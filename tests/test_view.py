@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from IPython.core.formatters import DisplayFormatter
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex, to_rgb
 
@@ -68,13 +69,13 @@ def test_cover_hides_the_top_of_a_picture():
     assert np.allclose(seen(48, 48), 1) and np.allclose(seen(16, 16), 1)
 
 
-def test_similarity_has_sounds_downwards():
+def test_similarity_has_audio_downwards():
     _, axes = view.figure()
     view.plot_similarity(axes, torch.tensor([[1.0, -1.0], [-1.0, -1.0]]))
     seen = pixels(axes)
     red, blue = seen(0, 0), seen(1, 1)
     assert red[0] > red[2] and blue[2] > blue[0] and np.allclose(seen(0, 1), blue)
-    assert (axes.get_ylabel(), axes.get_xlabel()) == ("sound", "picture")
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("audio", "image")
 
 
 def test_letters_that_the_default_font_lacks_are_drawn_or_missed_once(monkeypatch, capsys, tmp_path):
@@ -94,3 +95,13 @@ def test_letters_that_the_default_font_lacks_are_drawn_or_missed_once(monkeypatc
     figure.savefig(tmp_path / "letters.png")
     boxes, letters = (plt.imread(tmp_path / f"{name}.png") for name in ("boxes", "letters"))
     assert not capsys.readouterr().out and np.abs(letters - boxes).max() > 0.5
+
+
+def test_a_figure_has_a_text_for_screen_readers():
+    figure, axes = view.figure(1, 2)
+    axes[0].plot([1, 2], label="trained")
+    axes[0].set(title="loss", xlabel="step", ylabel="nats")
+    view.plot_spectrogram(axes[1], torch.zeros(64, 32))
+    _, metadata = DisplayFormatter().format(figure)
+    assert metadata["image/png"]["alt"] == "loss: nats over step: trained; mel bin; log energy"
+    plt.close(figure)

@@ -39,7 +39,6 @@ from torch.nn import functional as F
 
 from .. import media
 from ..errors import ParameterError, check_whole
-from ..progress import Bar
 from ..shapes import palette
 from ..shapes.widget import Widget, embedded, widget
 from .inspectors import attend, inspect, spectrogram, tokens
@@ -66,9 +65,21 @@ def figure(rows: int = 1, columns: int = 1, *, height: float = 2.2, **options) -
     plt.rcParams.update(_STYLE)  # for good, since later drawing into the figure looks up its style then
     plt.rcParams["font.family"] = ["DejaVu Sans", *_asian_fonts()]
     warnings.filterwarnings("ignore", "Glyph .* missing from")  # one for each letter; `_say_missing` says it once
-    made = plt.subplots(rows, columns, figsize=(9, height * rows), **options)
+    made = plt.subplots(rows, columns, figsize=(9, height * rows), FigureClass=_Described, **options)
     made[0].canvas.mpl_connect("draw_event", _say_missing)
     return made
+
+
+class _Described(Figure):
+    """A figure that names its panels, axes and legends for screen readers."""
+
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict, dict]:
+        texts = {}
+        for axes in self.axes:
+            over = " over ".join(filter(None, (axes.get_ylabel(), axes.get_xlabel())))
+            parts = axes.get_title("left"), over, ", ".join(axes.get_legend_handles_labels()[1])
+            texts[": ".join(filter(None, parts))] = None
+        return {}, {"image/png": {"alt": "; ".join(filter(None, texts))}}
 
 
 @functools.cache
@@ -135,12 +146,6 @@ def plot_spectrogram(
     return image
 
 
-def plot_curve(axes: Axes, values: Float[Tensor, " points"], *, color: str = palette.AUDIO, label: str = "") -> None:
-    """Plot one value per index."""
-    axes.plot(values.detach().cpu().float().numpy(), color=color, linewidth=1.0, label=label)
-    axes.set_xlim(0, len(values) - 1)
-
-
 def plot_picture(axes: Axes, picture: Float[Tensor, "3 height width"]) -> None:
     """Plot a picture, its pixels in [0, 1], without axes."""
     height, width = picture.shape[-2:]
@@ -151,8 +156,8 @@ def plot_picture(axes: Axes, picture: Float[Tensor, "3 height width"]) -> None:
 def plot_similarity(
     axes: Axes,
     values: Float[Tensor, "rows columns"],
-    rows: str = "sound",
-    columns: str = "picture",
+    rows: str = "audio",
+    columns: str = "image",
     *,
     limits: tuple[float, float] = (-1, 1),
     label: str = "cosine similarity",
@@ -315,11 +320,6 @@ def _live(draw: Callable[..., Figure], sliders: dict[str, Sequence], start: dict
         if not isinstance(value, str):
             made[name] = ipywidgets.IntSlider(value, *sliders[name][:2], continuous_update=False)
     return ipywidgets.interactive(lambda **chosen: show(draw(**chosen)), **made)
-
-
-def progress(things: Iterable, doing: str = "") -> Iterable:
-    """Return things under a bar whose last state a saved notebook keeps."""
-    return Bar(things, desc=doing)
 
 
 def _frame(drawn: Figure) -> str:

@@ -159,7 +159,3 @@ def test_a_live_one_draws_any_value():
 def test_sliders_that_are_none_are_named(given):
     with pytest.raises(ParameterError, match="ratio: "):
         view.steer(drawn, ratio=given)
-
-
-def test_progress_keeps_its_last_state(capsys):
-    assert list(view.progress([3, 4], "counting")) == [3, 4]
