@@ -7,18 +7,18 @@ are named on the arrows, and drawn as blocks where streams meet.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from ..errors import ParameterError
 from . import layout
 from .layout import Arrow, Box
-from .outline import kinds_of, outline
+from .outline import outline, parameters_of
 from .rows import Recording, Row, TensorInfo, count, together
 
 STAGES = 60  # the most blocks of a picture
 WIDEST = 2 * layout.WIDTH  # of a picture; a wider one is shown less deep
 LABEL = 56  # letters of a name; of a longer one the end is shown
-PERIOD = 32  # the most blocks of one turn of a loop
+PERIOD = 100  # the most blocks of one turn of a loop
 
 _AUDIO = re.compile(r"wav|audio|sound|speech|mel|fbank|spec|pitch|f0|voice|input_values|input_features", re.IGNORECASE)
 _IMAGE = re.compile(r"image|img|pixel|frame|video|face|picture", re.IGNORECASE)
@@ -29,7 +29,7 @@ def svg(trace: Recording, depth: int = 1) -> str:
     """Return the flow of a trace as SVG.
 
     Sound is blue, pictures are vermilion, and what comes of both is green, by the names of the inputs. Equal stages in
-    a row share one block.
+    a row, and the turns of a loop, share one block.
 
     Args:
         depth: how deep modules are taken apart; 1 shows those directly inside the whole. A function without modules is
@@ -56,11 +56,14 @@ class _Graph:
         self.arrows: list[Arrow] = []
         self.known: set[tuple] = set()
         self.made: dict[int, list[tuple[Box, tuple[str, ...]]]] = {}  # origins of a tensor, with the operations since
-        self.trace = trace
-        if not trace.rows:
-            return
-        self.nodes = {node.row.index: node for root in outline(trace, depth, fold=False) for node in root.walk()}
-        self.kinds = kinds_of(trace)
+        self.trace, self.parameters = trace, parameters_of(trace)
+        self.first: dict[int, int] = {}  # of each row, the one whose block it shares
+        self.drawn: dict[int, Box] = {}  # the block of that one
+        for node in (node for root in outline(trace, depth, ops=True, period=PERIOD) for node in root.walk()):
+            rows = [node.row, *trace.within(node.row)]
+            for other in node.alike[1:]:
+                pairs = zip([other, *trace.within(other)], rows, strict=True)
+                self.first |= {one.index: first.index for one, first in pairs}
         roots = [row for row in trace.rows if row.parent is None]  # explain may see several
         ops_alone = depth > 0 and not any(row.kind == "module" and row.parent is not None for row in trace.rows)
         for root in roots:
@@ -69,22 +72,19 @@ class _Graph:
                 continue
             for info in root.inputs:
                 if info.identity not in self.made:
-                    box = Box("input", [(_called(info.path, "input"), "name")], streams=_streams(info))
-                    self.boxes.append(box)
+                    box = self.add(Box("input", [(_called(info.path, "input"), "name")], streams=_streams(info)))
                     self.makes(box, [info])
             if depth == 0 or not trace.children(root):
                 self.stage(root)
             else:
                 self.inside(root, depth, ops_alone)
-        for name, info in together(roots[-1].outputs):
+        for name, info in together(roots[-1].outputs, short=True) if roots else ():
             box = Box("output", [(_called(name, "output"), "name")])
             self.takes(box, [other for other in roots[-1].outputs if other.kind == info.kind])
-            self.boxes += [box] * bool(box.above)
-        self.repeat()
-        self.contract()
+            if box.above:
+                self.add(box)
         for box in self.boxes:  # each box comes after those above it
-            (label, style), *facts = box.lines
-            box.lines = [(label if len(label) <= LABEL else f"…{label[1 - LABEL :]}", style), *facts]
+            box.lines = box.lines or _described(box)
             box.streams = box.streams.union(*(above.streams for above in box.above))
 
     def inside(self, row: Row, depth: int, ops_alone: bool) -> None:
@@ -99,16 +99,16 @@ class _Graph:
             else:
                 self.stage(inner)
 
-    def stage(self, row: Row) -> None:
-        box = Box("stage", row=row, alike=(re.sub(r"\d+", "#", row.path), self.kinds[row.index]))
-        label = row.path if row.kind == "module" and row.path else row.name
-        box.parameters = self.nodes[row.index].parameters if row.index in self.nodes else 0
-        facts = [row.name] * (label != row.name) + _parameters(box.parameters)
-        label += f" #{row.call}" if row.kind == "module" and row.call > 1 else ""
-        box.lines = [(label, "name")] + [(" · ".join(facts), "kind")] * bool(facts)
-        if row.open:
-            box.lines.append(("failed", "failed"))
-        self.boxes.append(box)
+    def stage(self, row: Row, kind: str = "stage") -> None:
+        """Add a block, or let the row share that of an equal one before it."""
+        index = row.index
+        while index in self.first:
+            index = self.first[index]
+        if index not in self.drawn:
+            self.drawn[index] = self.add(Box(kind))
+        box = self.drawn[index]
+        box.rows.append(row)
+        box.parameters += self.parameters[row.index]
         self.takes(box, row.inputs)
         self.makes(box, row.outputs)
 
@@ -125,15 +125,17 @@ class _Graph:
         if row.open or (alone and (changes or len(sources) > 1)):
             self.stage(row)
         elif len(sources) > 1:
-            box = Box("join", [(_NAMES.get(row.name, row.name), "join")], row)
-            self.boxes.append(box)
-            self.takes(box, row.inputs)
-            self.makes(box, row.outputs)
+            self.stage(row, "join")
         else:
             for info in row.outputs:
                 if info.identity is not None and sources:
                     name = _NAMES.get(row.name, row.name)
                     self.made[info.identity] = [(box, (*trail, name)) for box, trail in sources.items()]
+
+    def add(self, box: Box) -> Box:
+        box.place = len(self.boxes)
+        self.boxes.append(box)
+        return box
 
     def makes(self, box: Box, infos: Iterable[TensorInfo]) -> None:
         for info in infos:
@@ -141,103 +143,36 @@ class _Graph:
                 self.made[info.identity] = [(box, ())]
 
     def takes(self, box: Box, infos: Sequence[TensorInfo]) -> None:
+        """Draw arrows to a block, without those back to an earlier turn of a loop."""
         for info in infos:
             for source, trail in self.made.get(info.identity, ()):
-                self.connect(Arrow(source, box, info, trail))
-
-    def connect(self, arrow: Arrow) -> None:
-        if arrow.start is arrow.end:
-            return
-        key = arrow.start, arrow.end, tuple(arrow.lines)
-        if key in self.known:
-            return
-        self.known.add(key)
-        self.arrows.append(arrow)
-        arrow.start.below.append(arrow.end)
-        arrow.end.above.append(arrow.start)
-
-    def repeat(self) -> None:
-        """Let the turns of a loop, or blocks of several stages each, share the blocks of the first."""
-        boxes = [box for box in self.boxes if box.kind in ("stage", "join")]
-        keys = [
-            (box.kind, re.sub(r"\d+", "#", b.path), b.name, *(i.shape for i in b.outputs))
-            for box, b in ((box, box.row) for box in boxes)
-        ]
-        into: dict[Box, Box] = {}
-        start = 0
-        while start < len(boxes):
-            best, most = 1, 1
-            for period in range(2, min(PERIOD, (len(boxes) - start) // 3) + 1):
-                end = start + period
-                while end < len(boxes) and keys[end] == keys[end - period]:
-                    end += 1
-                turns = (end - start) // period
-                if turns > 2 and turns * period > best * most and len(set(keys[start : start + period])) > 1:
-                    best, most = period, turns
-            for place in range(start + best, start + best * most):
-                into[boxes[place]] = boxes[start + (place - start) % best]
-            start += best * most
-        for box in dict.fromkeys(into.values()):
-            self.share(box, [box, *(other for other, first in into.items() if first is box)])
-        self.merge(into)
-
-    def contract(self) -> None:
-        """Let equal stages that follow one another directly share a block."""
-        into: dict[Box, Box] = {}
-        for box in self.boxes:
-            if box.kind != "stage" or box in into:
-                continue
-            chain = [box]
-            while True:
-                below = {other for other in chain[-1].below if other.kind != "output"}
-                following = [o for o in below if o.kind == "stage" and o.alike == box.alike and o not in into]
-                if len(following) != 1:
-                    break
-                (other,) = following
-                # Their other inputs and outputs are the same, as those of the steps of a loop
-                above = {a for a in other.above if a is not chain[-1]}
-                if not (below - {other} <= set(box.below) and above <= set(box.above)):
-                    break
-                into[other] = box
-                chain.append(other)
-            if len(chain) > 1:
-                self.share(box, chain)
-        self.merge(into)
-
-    def share(self, box: Box, boxes: list[Box]) -> None:
-        """Let a box stand for several."""
-        box.times, box.parameters = sum(b.times for b in boxes), sum(b.parameters for b in boxes)
-        (first, style), last = box.lines[0], boxes[-1].lines[0][0]
-        name = f"{first} … {last}"
-        if len(name) > LABEL:  # layers.0 … 11.mlp
-            head = _alike(first, last).rstrip("0123456789")
-            tail = _alike(first[::-1][: -len(head) or None], last[::-1])[::-1].lstrip("0123456789")
-            name = f"{first.removesuffix(tail)} … {last.removeprefix(head)}"
-        facts = " · ".join([f"{box.times} × {box.row.name}", *_parameters(box.parameters)])
-        failed = [line for line in boxes[-1].lines if line[1] == "failed"]
-        name = first if first == last.partition(" #")[0] or box.kind == "join" else name
-        box.lines = [(name, style), *([] if box.kind == "join" else [(facts, "kind")]), *failed]
-
-    def merge(self, into: Mapping[Box, Box]) -> None:
-        """Draw the arrows of boxes that share one from and to that one, those back to an earlier turn left out."""
-        arrows, self.arrows, self.known = self.arrows, [], set()
-        self.boxes = [box for box in self.boxes if box not in into]
-        place = {box: i for i, box in enumerate(self.boxes)}
-        for box in self.boxes:
-            box.above, box.below = [], []
-        for arrow in arrows:
-            arrow.start, arrow.end = into.get(arrow.start, arrow.start), into.get(arrow.end, arrow.end)
-            if place[arrow.start] < place[arrow.end]:
-                self.connect(arrow)
+                arrow = Arrow(source, box, info, trail)
+                key = source, box, tuple(arrow.lines)
+                if (box.kind == "output" or source.place < box.place) and key not in self.known:
+                    self.known.add(key)
+                    self.arrows.append(arrow)
+                    source.below.append(box)
+                    box.above.append(source)
 
 
-def _alike(one: str, other: str) -> str:
-    """The beginning that two texts share."""
-    return one[: next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)]
-
-
-def _parameters(number: int) -> list[str]:
-    return [f"{count(number)} parameters"] if number else []
+def _described(box: Box) -> list[tuple[str, str]]:
+    """The lines of a block: its name, its class and parameters."""
+    first, last = box.rows[0], box.rows[-1]
+    if box.kind == "join":
+        return [(_NAMES.get(first.name, first.name), "join")]
+    label = last.path if last.kind == "module" and last.path else last.name
+    facts = [last.name] * (label != last.name)
+    if first is not last:
+        facts = [f"{len(box.rows)} × {last.name}"]
+        label = label if first.path == last.path else f"{first.path} … {label}"
+    elif first.call > 1 and first.kind == "module":
+        label += f" #{first.call}"
+    if len(label) > LABEL and first is not last:  # layers.0…11.mlp
+        ends = iter(re.findall(r"\d+", last.path))
+        label = re.sub(r"\d+", lambda n: n[0] if n[0] == (end := next(ends)) else f"{n[0]}…{end}", first.path)
+    facts += [f"{count(box.parameters)} parameters"] * (box.parameters > 0)
+    lines = [(label if len(label) <= LABEL else f"…{label[1 - LABEL :]}", "name")]
+    return lines + [(" · ".join(facts), "kind")] * bool(facts) + [("failed", "failed")] * last.open
 
 
 def _called(path: str, what: str) -> str:

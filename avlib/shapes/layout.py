@@ -9,22 +9,21 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
+from statistics import fmean
 
 from .palette import AUDIO, IMAGE, INK, JOINT, OTHER, PAPER
 from .rendering import template
 from .rows import Row, TensorInfo
 
-WIDTH = 864  # 9 inches; a wider picture is scaled down, as far as its text can be read
-SMALLEST = 0.75  # scale
+WIDTH = 864  # 9 inches, as wide as a page
 SANS, MONO = "Helvetica,Arial,'DejaVu Sans',sans-serif", "Menlo,Consolas,'DejaVu Sans Mono',monospace"
 SOFT = "#5b6570"
 LINE = 16  # height of a line of text
 GAP = 28  # between neighbours
 MARGIN = 14
 STACK = 6  # offset of the last block of a stack behind the first
-ROUNDS = 150  # of moving boxes towards their neighbours above and below
+ROUNDS = 100  # of moving boxes towards their neighbours above and below
 
 # Advances of DejaVu Sans, the widest of the usual fonts, in thousandths of its size; bold ones are at most 1.12 of it.
 _ADVANCES = {
@@ -54,18 +53,28 @@ class Box:
 
     kind: str  # "stage", "input", "output", "join" where streams meet; "label", "passing"
     lines: list[tuple[str, str]] = field(default_factory=list)  # text and style
-    row: Row | None = None
-    alike: object = None  # a key, the same for equal stages
-    times: int = 1
+    rows: list[Row] = field(default_factory=list)  # that it stands for
+    place: int = 0  # among the boxes of a picture
     parameters: int = 0
     streams: frozenset[str] = frozenset()
     above: list[Box] = field(default_factory=list)
     below: list[Box] = field(default_factory=list)
+    line: list[Box] = field(default_factory=list)  # boxes that stand straight below one another
     layer: int = 0
     x: float = 0.0  # of the middle
     y: float = 0.0  # of the top
     width: float = 0.0
     height: float = 0.0
+    colour: str = ""
+
+    @property
+    def stack(self) -> int:
+        """The space for the blocks behind it, if it stands for several stages."""
+        return STACK * (self.kind == "stage" and len(self.rows) > 1)
+
+    @property
+    def failed(self) -> bool:
+        return any(row.open for row in self.rows)
 
 
 @dataclass(slots=True)
@@ -142,21 +151,29 @@ def _join(above: Box, below: Box) -> None:
     below.above.append(above)
 
 
-_SIZES = {"name": 13, "kind": 11, "failed": 11, "join": 12, "size": 12, "formula": 12, "way": 11}
+_STYLES = {  # of a text: its size, and how it is drawn
+    "name": (13, f'font-weight="600" fill="{INK}"'),
+    "kind": (11, f'fill="{SOFT}"'),
+    "failed": (11, f'fill="{IMAGE}"'),
+    "join": (12, f'fill="{SOFT}"'),
+    "size": (12, f'font-family="{MONO}" fill="{INK}"'),
+    "formula": (12, f'font-family="{MONO}" fill="{SOFT}"'),
+    "way": (11, f'font-style="italic" fill="{SOFT}"'),
+}
 
 
 def _measure(box: Box) -> None:
     widths = [
-        text_width(text, _SIZES[style], mono=style in ("size", "formula"), bold=style == "name")
+        text_width(text, _STYLES[style][0], mono=style in ("size", "formula"), bold=style == "name")
         for text, style in box.lines
     ]
     wide = {"stage": 28, "input": 32, "output": 32, "join": 20, "label": 8}.get(box.kind, 0)
     box.width = max(widths, default=0) + wide
     if box.kind == "stage":
         box.width = max(box.width, 120)
-    box.width += STACK * (box.times > 1)
+    box.width += box.stack
     tall = {"stage": 16, "input": 10, "output": 10, "join": 8, "label": 4}.get(box.kind, 0)
-    box.height = LINE * len(box.lines) + tall + STACK * (box.times > 1)
+    box.height = LINE * len(box.lines) + tall + box.stack
 
 
 def _order(layers: list[list[Box]]) -> None:
@@ -182,26 +199,15 @@ def _order(layers: list[list[Box]]) -> None:
 
 def _place(layers: list[list[Box]]) -> None:
     """Set the coordinates, as near to neighbours above and below as possible."""
-    lines, bounds = _lines(layers)
-    number = {box: i for i, line in enumerate(lines) for box in line}
-    tied = [
-        [number[other] for box in line for other in (*box.above, *box.below) if number[other] != i]
-        for i, line in enumerate(lines)
-    ]
-    mass = [len(line) for line in lines]
-    places = [0.0] * len(lines)
-    _keep_apart(places, mass, bounds, exactly=True)
-    for _ in range(ROUNDS):
-        wanted = [
-            sum(places[j] for j in others) / len(others) if others else x
-            for x, others in zip(places, tied, strict=True)
-        ]
-        places = [x + (want - x) / 2 for x, want in zip(places, wanted, strict=True)]
-        for _ in range(3):
-            _keep_apart(places, mass, bounds)
-    _keep_apart(places, mass, bounds, exactly=True)
-    for box, line in number.items():
-        box.x = places[line]
+    for box in (box for layer in layers for box in layer):  # what follows one box alone stays below it
+        alone = len(box.above) == 1 == len(box.above[0].below)
+        box.line = box.above[0].line if alone else []
+        box.line.append(box)
+    for turn in range(ROUNDS):
+        for layer in layers[:: -1 if turn % 2 else 1]:
+            ends = turn < ROUNDS / 2  # then each line is made straight
+            near = ([*box.line, *(box.line[0].above + box.line[-1].below) * ends] for box in layer)
+            _spread(layer, [fmean(box.x for box in boxes) for boxes in near])
     left = min((box.x - box.width / 2 for layer in layers for box in layer), default=0)
     for box in (box for layer in layers for box in layer):
         box.x += MARGIN - left
@@ -209,66 +215,25 @@ def _place(layers: list[list[Box]]) -> None:
     for number, layer in enumerate(layers):
         height = max((box.height for box in layer), default=0)
         for box in layer:
-            box.y = y + (0 if box.kind == "passing" else (height - box.height) / 2)
-            if box.kind == "passing":
-                box.height = height
-        y += height
-        if number + 1 < len(layers):
-            bend = max((abs(below.x - box.x) for box in layer for below in box.below), default=0)
-            y += min(44, 14 + bend * 0.15) + (6 if number % 2 else 0)  # above a block there is an arrowhead, too
+            box.height = height if box.kind == "passing" else box.height
+            box.y = y + (height - box.height) / 2
+        bend = max((abs(below.x - box.x) for box in layer for below in box.below), default=0)
+        y += height + min(44, 14 + bend * 0.15) + (6 if number % 2 else 0)  # above a block there is an arrowhead, too
 
 
-def _lines(layers: list[list[Box]]) -> tuple[list[list[Box]], list[tuple[int, int, float]]]:
-    """Straight lines of boxes, and the least distances of neighbours."""
-    lines: list[list[Box]] = []
-    of: dict[Box, list[Box]] = {}
-    for box in (box for layer in layers for box in layer):
-        if len(box.above) == 1 == len(box.above[0].below):
-            of[box] = of[box.above[0]]
-        else:
-            of[box] = []
-            lines.append(of[box])
-        of[box].append(box)
-    while True:
-        number = {box: i for i, line in enumerate(lines) for box in line}
-        bounds = [
-            (number[left], number[right], (left.width + right.width) / 2 + GAP)
-            for layer in layers
-            for left, right in pairwise(layer)
-        ]
-        after: dict[int, list[int]] = {i: [] for i in range(len(lines))}
-        for left, right, _ in bounds:
-            after[right].append(left)
-        try:
-            rank = {line: i for i, line in enumerate(TopologicalSorter(after).static_order())}
-            return lines, sorted(bounds, key=lambda bound: rank[bound[0]])
-        except CycleError as error:  # some lines are both left and right of another
-            longest = max(error.args[1], key=lambda i: len(lines[i]))
-        half = len(lines[longest]) // 2
-        lines.append(lines[longest][half:])
-        del lines[longest][half:]
-
-
-def _keep_apart(
-    places: list[float], mass: Sequence[int], bounds: Sequence[tuple[int, int, float]], exactly: bool = False
-) -> None:
-    """Move apart neighbours; `exactly` moves only the right one."""
-    for left, right, distance in bounds:
-        lacks = distance - (places[right] - places[left])
-        if lacks > 0:
-            share = 1.0 if exactly else mass[left] / (mass[left] + mass[right])
-            places[right] += lacks * share
-            places[left] -= lacks * (1 - share)
-
-
-_STYLES = {
-    "name": f'font-weight="600" fill="{INK}"',
-    "size": f'font-family="{MONO}" fill="{INK}"',
-    "formula": f'font-family="{MONO}" fill="{SOFT}"',
-    "way": f'font-style="italic" fill="{SOFT}"',
-    "failed": f'fill="{IMAGE}"',
-    **dict.fromkeys(("kind", "join"), f'fill="{SOFT}"'),
-}
+def _spread(layer: list[Box], wanted: Sequence[float]) -> None:
+    """Move boxes to the places nearest to the wanted ones at which neighbours keep their distance."""
+    starts, groups = [0.0], []  # boxes that touch move together: the sum of their wanted shifts, their mass and number
+    for left, right in pairwise(layer):
+        starts.append(starts[-1] + (left.width + right.width) / 2 + GAP)
+    for box, start, want in zip(layer, starts, wanted, strict=True):
+        mass = len(box.line)
+        groups.append((mass * (want - start), mass, 1))
+        while len(groups) > 1 and groups[-2][0] / groups[-2][1] > groups[-1][0] / groups[-1][1]:
+            groups.append(tuple(map(sum, zip(groups.pop(), groups.pop(), strict=True))))
+    shifts = [shift / mass for shift, mass, boxes in groups for _ in range(boxes)]
+    for box, start, shift in zip(layer, starts, shifts, strict=True):
+        box.x = start + shift
 
 
 def svg(name: str, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> tuple[str, float]:
@@ -278,39 +243,39 @@ def svg(name: str, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> tuple[str, 
     boxes = [box for layer in _laid_out(boxes, arrows) for box in layer]
     width = max((box.x + box.width / 2 for box in boxes), default=240) + MARGIN
     height = max((box.y + box.height for box in boxes), default=20) + MARGIN
-    scale = max(SMALLEST, min(1.0, WIDTH / width))
+    for box in boxes:
+        box.colour = _edge(box)
     text = template("flow.svg.j2").render(
-        name=name,
-        described=described,
-        width=round(width),
-        height=round(height),
-        shown=(round(width * scale), round(height * scale)),
-        lines=[line for box in boxes for line in _lines_below(box)],
-        blocks=[_block(box) for box in boxes if box.kind != "passing"],
-        styles=_STYLES,
-        sans=SANS,
+        **{"name": name, "described": described, "width": round(width), "height": round(height), "boxes": boxes},
+        **{"curves": [curve for box in boxes for curve in _curves(box)], "tint": _tint, "styles": _STYLES},
+        **{"sans": SANS, "step": LINE},
     )
-    return text, width * scale
+    return text, width
 
 
 def _edge(box: Box) -> str:
     """The colour of a block, and of the arrows from it."""
     while box.kind in ("label", "passing"):
         box = box.above[0]
-    if box.row is not None and box.row.open:
+    if box.failed:
         return IMAGE
     if len(box.streams) > 1:
         return JOINT
     return {"audio": AUDIO, "image": IMAGE}.get(next(iter(box.streams), ""), OTHER)
 
 
-def _lines_below(box: Box) -> Iterator[dict]:
-    """The line through a passing box, and lines to boxes below."""
-    colour = _edge(box)
+def _tint(colour: str) -> str:
+    """A colour that is mostly paper."""
+    pairs = zip(bytes.fromhex(colour[1:]), bytes.fromhex(PAPER[1:]), strict=True)
+    return "#" + "".join(f"{round(a * 0.13 + b * 0.87):02x}" for a, b in pairs)
+
+
+def _curves(box: Box) -> Iterator[tuple[str, str, str]]:
+    """The line through a passing box, and lines to boxes below: path, colour and points of the arrowhead."""
     if box.kind == "passing":
-        yield {"path": f"M{box.x:.1f} {box.y:.1f}V{box.y + box.height:.1f}", "colour": colour}
+        yield f"M{box.x:.1f} {box.y:.1f}V{box.y + box.height:.1f}", box.colour, ""
     for below in box.below:
-        head = 7 if below.kind not in ("label", "passing") else 0
+        head = 0 if below.kind in ("label", "passing") else 7
         entries = sorted(below.above, key=lambda other: other.x)
         step = min(22.0, below.width / (len(entries) + 1))
         end = below.x + (entries.index(box) - (len(entries) - 1) / 2) * step if head else below.x
@@ -318,34 +283,5 @@ def _lines_below(box: Box) -> Iterator[dict]:
         middle = (top + bottom - head) / 2
         curve = f"C{box.x:.1f} {middle:.1f} {end:.1f} {middle:.1f} {end:.1f} {bottom - head:.1f}"
         path = f"V{bottom - head:.1f}" if abs(end - box.x) < 0.5 else curve
-        points = (end, bottom), (end - 4.5, bottom - 8), (end + 4.5, bottom - 8)
-        yield {
-            "path": f"M{box.x:.1f} {top:.1f}{path}",
-            "colour": colour,
-            "head": " ".join(f"{x:.1f},{y:.1f}" for x, y in points) if head else "",
-        }
-
-
-def _block(box: Box) -> dict:
-    edge = _edge(box)
-    failed = box.row is not None and box.row.open
-    stack = STACK * (box.times > 1)
-    height = box.height - stack
-    pairs = zip(bytes.fromhex(edge[1:]), bytes.fromhex(PAPER[1:]), strict=True)
-    y = box.y + (height - LINE * len(box.lines)) / 2 - 4
-    return {
-        "edge": edge,
-        "inside": PAPER if failed else "#" + "".join(f"{round(a * 0.13 + b * 0.87):02x}" for a, b in pairs),
-        "failed": failed,
-        "shifts": () if box.kind == "label" else (stack, stack / 2, 0) if stack else (0,),
-        "left": box.x - box.width / 2,
-        "top": box.y,
-        "width": f"{box.width - stack:.1f}",
-        "height": f"{height:.1f}",
-        "radius": f"{5 if box.kind == 'stage' else height / 2:g}",
-        "middle": f"{box.x - stack / 2:.1f}",
-        "texts": [
-            {"text": text, "style": style, "size": _SIZES[style], "y": f"{y + LINE * (i + 1):.1f}"}
-            for i, (text, style) in enumerate(box.lines)
-        ],
-    }
+        points = f"{end:.1f},{bottom:.1f} {end - 4.5:.1f},{bottom - 8:.1f} {end + 4.5:.1f},{bottom - 8:.1f}"
+        yield f"M{box.x:.1f} {top:.1f}{path}", box.colour, points if head else ""

@@ -62,11 +62,13 @@ class Node:
             yield from node.walk()
 
 
-def outline(trace: Recording, depth: int | None = None, ops: bool = False, fold: bool = True) -> list[Node]:
+def outline(
+    trace: Recording, depth: int | None = None, ops: bool = False, fold: bool = True, period: int = PERIOD
+) -> list[Node]:
     """Return the outermost rows, each with the rows inside it.
 
     `depth` is the deepest level; `ops` adds operations (a failed one is always there); `fold` lets equal siblings share
-    an entry.
+    an entry, also if up to `period` of them repeat in turn.
     """
     nodes: dict[int, Node] = {}
     roots: list[Node] = []
@@ -84,18 +86,24 @@ def outline(trace: Recording, depth: int | None = None, ops: bool = False, fold:
         node = nodes[row.index] = Node(row, row.inside(parent), names=names)
         outer = None if parent is None else nodes.get(parent.index)
         (roots if outer is None else outer.inner).append(node)
-    counts = [row.parameters for row in trace.rows]
-    for row in reversed(trace.rows):
-        if row.parent is not None:
-            counts[row.parent] += counts[row.index]
+    counts = parameters_of(trace)
     for index, node in nodes.items():
         node.parameters = counts[index]
     if not fold:
         return roots
     kinds = kinds_of(trace)
     for node in reversed(nodes.values()):
-        node.inner = _folded(node.inner, kinds)
-    return _folded(roots, kinds)
+        node.inner = _folded(node.inner, kinds, period)
+    return _folded(roots, kinds, period)
+
+
+def parameters_of(trace: Recording) -> list[int]:
+    """Return the parameters of each row with everything inside."""
+    counts = [row.parameters for row in trace.rows]
+    for row in reversed(trace.rows):
+        if row.parent is not None:
+            counts[row.parent] += counts[row.index]
+    return counts
 
 
 def shortened(
@@ -138,14 +146,14 @@ def _size(nodes: list[Node]) -> int:
     return sum(node.times * (1 + _size(node.inner)) for node in nodes)
 
 
-def _folded(nodes: list[Node], kinds: dict[int, int]) -> list[Node]:
+def _folded(nodes: list[Node], kinds: dict[int, int], longest: int) -> list[Node]:
     found: list[Node] = []
     names = (re.sub(r"\d+", "#", node.name.partition(" #")[0]) for node in nodes)
     keys = [(kinds[node.row.index], name, bool(node.inner)) for node, name in zip(nodes, names, strict=True)]
     start = 0
     while start < len(nodes):
         period, times, most = 1, 1, 0
-        for step in range(1, min(PERIOD, (len(nodes) - start) // 2) + 1):
+        for step in range(1, min(longest, (len(nodes) - start) // 2) + 1):
             end = start + step
             while end < len(nodes) and keys[end] == keys[end - step]:
                 end += 1

@@ -289,7 +289,9 @@ def test_skips_and_loops_are_followed():
     check_layout(text)
     found = {arrow.partition(":")[0] for arrow in arrows(text)}
     assert {"down to mid", "down to add", "mid to add", "add to cat", "down to cat", "cat to up"} <= found
-    assert {"up to cell", "up to cell #2 … cell #6", "cell to cell #2 … cell #6", "cell to stack"} <= found
+    assert {"up to cell", "cell to cell", "cell to stack"} <= found and not any(
+        arrow.startswith("stack to c") for arrow in found
+    )
     assert "5 × GRUCell" in text
 
 
