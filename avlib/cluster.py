@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import itertools
 import logging
+import multiprocessing
 import os
 import platform
 import shutil
@@ -61,6 +62,7 @@ def connected(options: argparse.Namespace, folder: Path) -> Iterator[tuple[Calla
             cluster = stack.enter_context(batch_system(options.cluster))
             _submit(cluster, jobs, options.cluster)
         elif not cluster:
+            stack.enter_context(_patience(distributed.utils.get_mp_context))
             alone = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": None}
             how = {"n_workers": jobs, "silence_logs": logging.CRITICAL, **alone}
             cluster, here = stack.enter_context(distributed.LocalCluster(**how)), jobs
@@ -76,6 +78,25 @@ def connected(options: argparse.Namespace, folder: Path) -> Iterator[tuple[Calla
             if not client.run(_check, _version(), places):
                 print("waiting for workers", file=sys.stderr)
         yield functools.partial(_completed, client, places), here
+
+
+@contextmanager
+def _patience(get_mp_context: Callable[[], Any]) -> Iterator[None]:
+    """Let killed workers of this machine start again, in whatever time that takes where its cores are busy.
+
+    By default one that is not back within 15 s is given up for good. They are copies of a process that has imported
+    the modules of avlib that this one has.
+    """
+    import dask
+
+    ours = {"distributed.deploy.lost-worker-timeout": "1 hour", "distributed.comm.timeouts.connect": "10 minutes"}
+    if forks := "forkserver" in multiprocessing.get_all_start_methods():
+        ours["distributed.worker.multiprocessing-method"] = "forkserver"
+    with dask.config.set(ours):
+        if forks:
+            modules = [name for name in sys.modules if name.startswith("avlib.")]
+            get_mp_context().set_forkserver_preload(["distributed", *modules])
+        yield
 
 
 def _completed(
