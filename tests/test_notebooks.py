@@ -15,6 +15,7 @@ import pytest
 import torch
 from conftest import ROOT, recording
 from making import numbered, published_files, tone, write_clip
+from notebook_form import verify_form
 from PIL import Image
 from toned import write_tones
 
@@ -185,7 +186,7 @@ def test_all_are_there():
 
 @pytest.mark.parametrize("number", NOTEBOOKS)
 def test_form(number):
-    assert workbook.verify_form(NOTEBOOKS[number]) == []
+    assert verify_form(NOTEBOOKS[number]) == []
 
 
 @pytest.mark.parametrize("number", NOTEBOOKS)

@@ -1,8 +1,8 @@
 """Read, check and run the notebooks, and show their claims.
 
 A notebook calls `versions`, `check`, `claim`, `finding`, `versus`, `measured`, `refused` and `exercise`. Tests and
-runners call `discover`, `verify_form` and `run_one`; `table` is the workbook at a glance. Each name loads its module
-when it is first used, so that a kernel pays for the standard library alone.
+runners call `discover` and `run_one`; `table` is the workbook at a glance. Each name loads its module when it is first
+used, so that a kernel pays for the standard library alone.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ _HOMES = {
     "discover": "notebooks",
     "table": "notebooks",
     "run_one": "run",
-    "verify_form": "form",
-    "verify_lesson": "form",
 }
 
 __all__ = list(_HOMES)

@@ -2,6 +2,7 @@ import json
 
 import nbformat
 import pytest
+from notebook_form import verify_form
 from small_notebooks import CHECK, write
 
 from avlib import workbook
@@ -105,11 +106,11 @@ def test_a_folded_answer_stays_folded_in_a_page():
     ],
 )
 def test_the_form_of_an_exercise(tmp_path, changes, problem):
-    found = [line for line in workbook.verify_form(exercise(tmp_path / "00_a.ipynb", **changes)) if "exercise" in line]
+    found = [line for line in verify_form(exercise(tmp_path / "00_a.ipynb", **changes)) if "exercise" in line]
     assert len(found) == bool(problem) and all(problem in line for line in found)
 
 
 def test_a_solution_without_an_exercise_is_a_departure(tmp_path):
     path = exercise(tmp_path / "00_a.ipynb")
     path.write_text(path.read_text().replace('"exercise"', '"else"'))
-    assert any("does not follow a cell with the tag exercise" in line for line in workbook.verify_form(path))
+    assert any("does not follow a cell with the tag exercise" in line for line in verify_form(path))

@@ -6,9 +6,9 @@ import subprocess
 import nbformat
 import pytest
 from conftest import ROOT
+from notebook_form import verify_form, verify_lesson
 from small_notebooks import CHECK, write
 
-from avlib import workbook
 from avlib.errors import NotebookError
 from avlib.workbook import discover
 from avlib.workbook.notebooks import Notebook
@@ -47,7 +47,7 @@ def in_form(path):
 
 @pytest.mark.parametrize("notebook", discover(), ids=lambda notebook: notebook.name)
 def test_the_workbook_is_in_form(notebook):
-    problems = workbook.verify_form(notebook.path)
+    problems = verify_form(notebook.path)
     assert [each for each in problems if "keeps an output" not in each] == []  # a reader may have executed it
 
 
@@ -57,7 +57,7 @@ def listed_in(text):
 
 @pytest.mark.parametrize("notebook", discover(), ids=lambda notebook: notebook.name)
 def test_a_notebook_is_a_lesson(notebook):
-    lacks, listed = workbook.verify_lesson(notebook.path), listed_in(STILL_LACKS).get(notebook.number, [])
+    lacks, listed = verify_lesson(notebook.path), listed_in(STILL_LACKS).get(notebook.number, [])
     assert {name: lacks[name] for name in lacks if name not in listed} == {}
     assert [name for name in listed if name not in lacks] == [], "mended: take it out of STILL_LACKS"
 
@@ -124,7 +124,7 @@ def lesson(path):
 
 
 def test_a_lesson_has_all_its_parts(tmp_path):
-    assert workbook.verify_lesson(lesson(tmp_path / "11_a.ipynb")) == {}
+    assert verify_lesson(lesson(tmp_path / "11_a.ipynb")) == {}
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_each_part_that_a_lesson_lacks_is_found(tmp_path, change, part):
     content = json.loads(path.read_text())
     change(content["cells"])
     path.write_text(json.dumps(content))
-    assert list(workbook.verify_lesson(path)) == [part]
+    assert list(verify_lesson(path)) == [part]
 
 
 def test_folded_cells_do_not_count_in_the_median(tmp_path):
@@ -154,7 +154,7 @@ def test_folded_cells_do_not_count_in_the_median(tmp_path):
         cell.update(source="a\n" * 9)
         cell["metadata"]["jupyter"] = {"source_hidden": True}
     path.write_text(json.dumps(content))
-    assert workbook.verify_lesson(path) == {}
+    assert verify_lesson(path) == {}
 
 
 def test_git_has_the_notebooks_without_outputs(tmp_path):
@@ -164,11 +164,11 @@ def test_git_has_the_notebooks_without_outputs(tmp_path):
         name = notebook.path.relative_to(ROOT).as_posix()
         stored = subprocess.run(["git", "show", f":{name}"], cwd=ROOT, capture_output=True, check=True).stdout
         (tmp_path / notebook.path.name).write_bytes(stored)
-        assert not [each for each in workbook.verify_form(tmp_path / notebook.path.name) if "keeps an output" in each]
+        assert not [each for each in verify_form(tmp_path / notebook.path.name) if "keeps an output" in each]
 
 
 def test_a_notebook_in_form(tmp_path):
-    assert workbook.verify_form(in_form(tmp_path / "11_a.ipynb")) == []
+    assert verify_form(in_form(tmp_path / "11_a.ipynb")) == []
 
 
 def test_a_folded_cell_may_be_long(tmp_path):
@@ -176,7 +176,7 @@ def test_a_folded_cell_may_be_long(tmp_path):
     content = json.loads(path.read_text())
     content["cells"][5].update(source="x = 1\n" * 31, metadata={"jupyter": {"source_hidden": True}})
     path.write_text(json.dumps(content))
-    assert workbook.verify_form(path) == []
+    assert verify_form(path) == []
 
 
 @pytest.mark.parametrize(
@@ -206,26 +206,26 @@ def test_each_departure_is_found(tmp_path, change, problem):
     content = json.loads(path.read_text())
     change(content["cells"])
     path.write_text(json.dumps(content))
-    assert any(problem in departure for departure in workbook.verify_form(path))
+    assert any(problem in departure for departure in verify_form(path))
 
 
 def test_the_declared_system_is_that_of_the_folder(tmp_path):
     path = tmp_path / "1_cav_mae/13_a.ipynb"
     write(path, CHECK.replace("globals()", 'globals(), system="audiotoken"'), END)
-    assert "declares the system audiotoken; its folder is 1_cav_mae" in workbook.verify_form(path)
+    assert "declares the system audiotoken; its folder is 1_cav_mae" in verify_form(path)
 
 
 def test_kernel_name_and_front_notebooks(tmp_path):
     path = write(tmp_path / "00_start.ipynb", CHECK, END)
-    assert not any("code cells" in departure for departure in workbook.verify_form(path))
+    assert not any("code cells" in departure for departure in verify_form(path))
     path.write_text(path.read_text().replace('"python3"', '"myenv"'))
-    assert "the kernel is myenv; python3" in workbook.verify_form(path)
+    assert "the kernel is myenv; python3" in verify_form(path)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"cells": [1]}', "\x00"])
 def test_what_is_no_notebook(tmp_path, text):
     (tmp_path / "11_a.ipynb").write_text(text)
     with pytest.raises(NotebookError, match="not a notebook"):
-        workbook.verify_form(tmp_path / "11_a.ipynb")
+        verify_form(tmp_path / "11_a.ipynb")
     with pytest.raises(NotebookError, match="No such file"):
-        workbook.verify_form(tmp_path / "12_b.ipynb")
+        verify_form(tmp_path / "12_b.ipynb")

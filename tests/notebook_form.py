@@ -9,8 +9,8 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import NotebookError
-from .notebooks import FRONT, Notebook, table_rows
+from avlib.errors import NotebookError
+from avlib.workbook.notebooks import FRONT, Notebook, table_rows
 
 MOST_PARAMETERS = 12
 LONGEST_CELL = 25
