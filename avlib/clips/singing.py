@@ -117,7 +117,7 @@ def sing(tracks: Tracks, singer: Singer, stream: np.random.Generator) -> Float64
     """Synthesise tracks of `frames` frames at 44.1 kHz, with noise from `stream`: float64 (frames * 128,)."""
     import torch
 
-    from ..features import harmonics, turns
+    from ..features.harmonics import harmonics, turns
 
     frames, lead = len(tracks.hertz), _PIECE // 2
     total = np.zeros(lead + frames * HOP + 2 * _PIECE)
