@@ -39,7 +39,7 @@ FACES = {
 # fmt: on
 STAGES = {
     "cav_mae": ("pretraining", "fine_tuning"),
-    "audiotoken": ("classifier", "judge", "diffusion", "embedder"),
+    "audiotoken": ("classifier", "image_classifier", "diffusion", "embedder"),
     "classification": ("classification",),
     "svc": ("recognizer", "diffusion"),
     "unit2av": ("recognizer", "vocoder", "adversarial", "pitch", "sync", "face"),

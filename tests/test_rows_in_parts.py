@@ -20,7 +20,7 @@ RUN = Path(__file__).with_name("training_rows.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 NAMES = [f"{row}-{stage}" for row, stage in ALL]
 QUICK = [
-    "audiotoken-judge",
+    "audiotoken-image_classifier",
     "classification-classification",
     "svc-diffusion",
     "unit2av-adversarial",

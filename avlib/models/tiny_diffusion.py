@@ -1,4 +1,4 @@
-"""Parts of a tiny text-to-image model, and a judge of its images."""
+"""Parts of a tiny text-to-image model, and a classifier of its images."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def small_text_encoder(
     return model
 
 
-class Judge(nn.Module):
+class ImageClassifier(nn.Module):
     """A classifier of images, with joint embeddings of images and audio.
 
     Published figures use a classifier, and CLIP with Wav2CLIP, trained on photographs. This one takes their place for
@@ -175,12 +175,12 @@ class Judge(nn.Module):
         checkpoints.save(Path(path), self.state_dict(), {"model": type(self).__name__, "settings": self.settings})
 
     @classmethod
-    def from_checkpoint(cls, path: Path | str) -> Judge:
+    def from_checkpoint(cls, path: Path | str) -> ImageClassifier:
         """Build a model from a folder that `save` wrote."""
         tensors, config = checkpoints.read(path)
         settings = config.get("settings")
         if config.get("model") != cls.__name__ or not isinstance(settings, Mapping):
-            raise CheckpointError(path, "is not a judge of pictures", "a folder that Judge.save wrote")
+            raise CheckpointError(path, "is not an image classifier", "a folder that ImageClassifier.save wrote")
         model = cls(**settings)
         checkpoints.load(model, path, tensors)
         return model

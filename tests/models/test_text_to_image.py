@@ -1,11 +1,11 @@
-"""The small parts of a text-to-image model: components of patches, words, and a judge of pictures."""
+"""The small parts of a text-to-image model: components of patches, words, and a classifier of pictures."""
 
 import pytest
 import torch
 from sklearn.decomposition import PCA
 
 from avlib.errors import CheckpointError, ParameterError
-from avlib.models.tiny_diffusion import Judge, PatchPCA, small_text_encoder, small_tokenizer
+from avlib.models.tiny_diffusion import ImageClassifier, PatchPCA, small_text_encoder, small_tokenizer
 
 
 def pictures(count=40, size=16):
@@ -98,16 +98,16 @@ def test_a_tokenizer_is_the_same_each_time():
     assert all(each == numbers[0] for each in numbers), "models begin with the same words, in every process"
 
 
-def test_a_judge_is_saved_and_read(tmp_path):
-    judge = Judge({"kind": 8, "size": 2}, width=4, embedding=6).eval()
-    judge.save(tmp_path / "judge")
-    again = Judge.from_checkpoint(tmp_path / "judge").eval()
+def test_an_image_classifier_is_saved_and_read(tmp_path):
+    classifier = ImageClassifier({"kind": 8, "size": 2}, width=4, embedding=6).eval()
+    classifier.save(tmp_path / "classifier")
+    again = ImageClassifier.from_checkpoint(tmp_path / "classifier").eval()
     images, sounds = torch.rand(3, 3, 32, 32), 0.1 * torch.randn(3, 4000)
-    assert {name: tuple(rows.shape) for name, rows in judge(images).items()} == {"kind": (3, 8), "size": (3, 2)}
-    assert torch.equal(again.embed_images(images), judge.embed_images(images))
-    assert torch.equal(again.embed_audio(sounds), judge.embed_audio(sounds))
-    for vectors in (judge.embed_images(images), judge.embed_audio(sounds)):
+    assert {name: tuple(rows.shape) for name, rows in classifier(images).items()} == {"kind": (3, 8), "size": (3, 2)}
+    assert torch.equal(again.embed_images(images), classifier.embed_images(images))
+    assert torch.equal(again.embed_audio(sounds), classifier.embed_audio(sounds))
+    for vectors in (classifier.embed_images(images), classifier.embed_audio(sounds)):
         assert torch.allclose(vectors.norm(dim=1), torch.ones(3), atol=1e-5)
     PatchPCA().save_pretrained(tmp_path / "other")
     with pytest.raises(CheckpointError):
-        Judge.from_checkpoint(tmp_path / "other")
+        ImageClassifier.from_checkpoint(tmp_path / "other")

@@ -71,7 +71,8 @@ def figures_of(row, stage, model, settings):
     return {name: figure.value for name, figure in found.items()}
 
 
-QUICK = {("cav_mae", "fine_tuning"), ("audiotoken", "judge"), ("svc", "recognizer"), ("unit2av", "recognizer")}
+QUICK = {("cav_mae", "fine_tuning"), ("audiotoken", "image_classifier")}
+QUICK |= {("svc", "recognizer"), ("unit2av", "recognizer")}
 FIGURES = [
     pytest.param(row, stage, id=f"{row}-{stage}", marks=[] if (row, stage) in QUICK else [pytest.mark.long])
     for row, stage in ALL

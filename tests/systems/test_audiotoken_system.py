@@ -245,16 +245,16 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tmp_path, whole):
 def test_figures_of_every_stage(whole):
     three = [f"{name} right" for name in ("kind", "size", "colour")]
     expected = {
-        "classifier": ["sound's kind right"],
-        "judge": [*(f"true picture's {name}" for name in three), "R@10 sound -> picture"],
-        "diffusion": ["true picture's kind right", *(f"caption's {name}" for name in three)],
+        "classifier": ["kind right, audio"],
+        "image_classifier": [*(f"{name}, true image" for name in three), "R@10 audio -> image"],
+        "diffusion": ["kind right, true image", *(f"{name}, from captions" for name in three)],
         "embedder": [
-            "true picture's kind right",
-            *(f"caption's {name}" for name in three),
-            *(f"sound's {name}" for name in three),
+            "kind right, true image",
+            *(f"{name}, from captions" for name in three),
+            *(f"{name}, from audio" for name in three),
             "AIS",
             "IIS",
-            *(f"shuffled sound's {name}" for name in three),
+            *(f"{name}, from other audio" for name in three),
         ],
     }
     for stage, names in expected.items():
@@ -264,7 +264,7 @@ def test_figures_of_every_stage(whole):
         shares = [figure for figure in figures.values() if figure.low is not None]
         assert len(shares) + 2 * (stage == "embedder") == len(figures)
         assert all(0 <= figure.value <= 1 and figure.low <= figure.value for figure in shares)
-    assert figures["sound's kind right"].reference == 0.125
+    assert figures["kind right, from audio"].reference == 0.125
 
 
 def test_the_users_clips_are_trained_on(tmp_path, whole):
@@ -280,7 +280,7 @@ def test_the_users_clips_are_trained_on(tmp_path, whole):
     figures = audiotoken.evaluate(model, settings, progress=False)
     assert model.training and model.embedder.training and not model.beats.training  # as before
     assert list(figures) == ["error"] and figures["error"].value > 0
-    assert figures["error"].meaning == "with the sound of another clip"
+    assert figures["error"].meaning == "with the audio of another clip"
     alone = changed(settings, {"data": str(next((tmp_path / "bell").iterdir())), "cosine_loss": False})
     assert [len(made(alone)) for made in (audiotoken.data, audiotoken.held_out)] == [1, 1]
     figures = audiotoken.evaluate(model, alone, progress=False)
@@ -290,7 +290,7 @@ def test_the_users_clips_are_trained_on(tmp_path, whole):
 
 
 def test_settings_that_change_no_weights_train_nothing_anew(whole):
-    free = {"held_out": 9, "workers": 0, "log_every": 2, "inference_steps": 3, "judge.width": 5}
+    free = {"held_out": 9, "workers": 0, "log_every": 2, "inference_steps": 3, "image_classifier.width": 5}
     assert audiotoken.trained(changed(small, free), progress=False).folder == whole.folder
     chosen = {"best": True, "monitor": "held-out loss", "evaluate_every": 1}
     recipes = [audiotoken.stages["embedder"].recipe(changed(small, {"held_out": n} | chosen)) for n in (8, 9)]
@@ -313,9 +313,9 @@ def test_the_command_trains_the_row(whole, tmp_path, capsys):
     given = [word for name, value in SMALL.items() for word in ("-p", f"{name}={value}")]
     assert main(["train", "audiotoken", *given, "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
-    assert "audiotoken, tiny, embedder: 2 steps" in said and "shuffled sound's kind right" in said
+    assert "audiotoken, tiny, embedder: 2 steps" in said and "kind right, from other audio" in said
     facts = json.loads((tmp_path / "out" / "figures.json").read_text())
-    assert facts["sound's kind right"]["reference"] == 0.125
+    assert facts["kind right, from audio"]["reference"] == 0.125
     assert (tmp_path / "out" / "embedder" / "model.safetensors").exists()
 
 

@@ -190,19 +190,19 @@ class Perfect(torch.nn.Module):
 
 def test_retrieval_of_a_perfect_and_of_a_blind_model(searched):
     figures = cav_mae.retrieval(Perfect(), searched)
-    assert figures["R@1 sound -> picture"].value == figures["R@1 picture -> sound"].value == 1
-    assert figures["R@1 sound -> picture"].reference == 0.125 and figures["kind right"].value == 1
+    assert figures["R@1 audio -> image"].value == figures["R@1 image -> audio"].value == 1
+    assert figures["R@1 audio -> image"].reference == 0.125 and figures["kind right"].value == 1
     assert figures["kind right"].reference == 0.125 and 0.9 < figures["kind right"].low < 1
     blind = Perfect()
     blind.encode = lambda audio, image: (torch.ones(len(audio), 1, 2), torch.ones(len(image), 1, 2))
-    assert cav_mae.retrieval(blind, searched)["R@1 sound -> picture"].value == pytest.approx(1 / 64)
+    assert cav_mae.retrieval(blind, searched)["R@1 audio -> image"].value == pytest.approx(1 / 64)
 
 
 def test_retrieval_without_labels_is_compared_with_chance(searched):
     unlabelled = [batch._replace(labels=batch.labels[:, :0]) for batch in searched]
     figures = cav_mae.retrieval(Perfect(), unlabelled)
-    assert figures["R@1 sound -> picture"].value == 1 and "kind right" not in figures
-    assert figures["R@1 sound -> picture"][1:3] == (pytest.approx(1 / 64), "chance")
+    assert figures["R@1 audio -> image"].value == 1 and "kind right" not in figures
+    assert figures["R@1 audio -> image"][1:3] == (pytest.approx(1 / 64), "chance")
 
 
 def test_a_ratio_of_0_is_not_taken_for_none(searched, model):
@@ -331,7 +331,7 @@ def test_the_users_clips_are_trained_on_and_a_changed_file_is_noticed(tmp_path):
     assert len(cav_mae.data(settings, progress=False)) == 8
     first = cav_mae.trained(settings, progress=False)
     figures = cav_mae.evaluate(first.model, settings, progress=False)
-    assert figures["R@1 sound -> picture"].reference == 1  # one of each kind: to know the kind is enough
+    assert figures["R@1 audio -> image"].reference == 1  # one of each kind: to know the kind is enough
     assert cav_mae.trained(settings, progress=False).folder == first.folder
     next(tmp_path.rglob("*.mp4")).touch()
     assert cav_mae.trained(settings, progress=False).folder != first.folder
@@ -431,7 +431,7 @@ def test_the_command_trains_and_two_processes_give_what_one_gives(tmp_path):
         out, err = finish(
             command("--out", f"out{processes}", cache=tmp_path / f"{processes}", cwd=tmp_path, processes=processes)
         )
-        assert out.count("R@1 sound -> picture") == 1, "one process prints"
+        assert out.count("R@1 audio -> image") == 1, "one process prints"
         folder = tmp_path / f"out{processes}"
         assert {path.name for path in folder.iterdir()} >= {
             "model.safetensors",

@@ -4,7 +4,7 @@ settings = changed(tiny, {"embedder.steps": 300})
 model, history, folder = trained(settings)                    # a BEATs, a text-to-image model, and then the embedder
 tokens = model.token(waveform)                                # (B, samples) -> (B, width)
 model.pictures("a photo of <*>", tokens)                      # (B, 3, H, W) in [0, 1]
-evaluate(model, settings)["sound's kind right"]
+evaluate(model, settings)["kind right, from audio"]
 assembled(checkpoint="BEATs.pt", embedder="embedder.bin", diffusion="stable-diffusion-v1-4/")     # the published ones
 """
 
@@ -23,17 +23,17 @@ from ...datasets.audiotoken import CLASSES, AudioTokenDataset, Batch, Data, extr
 from ...features import beats_fbank
 from ...models.beats import BEATs
 from ...models.text_to_image import TextToImage
-from ...models.tiny_diffusion import Judge
+from ...models.tiny_diffusion import ImageClassifier
 from ...workers import POLICIES
 from .. import Figure, Report, Trained, changed, device_of
 from .model import AudioToken, feature_layers, windows
 from .settings import PUBLISHED, STAGES, Settings, full, tiny
-from .stages import assembled, build, data, denoising_error, fitted, held_out, judge, stages, step, text_to_image
-from .stages import trained
+from .stages import assembled, build, data, denoising_error, fitted, held_out, image_classifier, stages, step
+from .stages import text_to_image, trained
 
 TITLE = "AudioToken"
 ROW = 2
-HELP = "stage=classifier, judge, diffusion or embedder"
+HELP = "stage=classifier, image_classifier, diffusion or embedder"
 COMMANDS = {"extract_audio": "write the sound of videos to wav files, as AudioToken trains on them"}
 
 _AT_ONCE = 64  # pictures
@@ -49,17 +49,17 @@ def evaluate(
 ) -> dict[str, Figure]:
     """Return all figures of a trained model, by name.
 
-    - a BEATs: the share of right kinds of sounds;
-    - a Judge: the shares of right kinds, sizes and colours of true pictures, and of sounds that find their picture;
-    - a TextToImage: the shares of pictures from captions in which the judge sees the right kind, size and colour;
-    - an AudioToken: the same also for pictures from sounds, and from the sounds of other scenes; AIS and IIS (see
-      `avlib.metrics`), by the judge's vectors.
+    - a BEATs: the fraction of right kinds;
+    - an ImageClassifier: the fractions of right kinds, sizes and colours of true images; recall of images from audio;
+    - a TextToImage: the fractions of right kinds, sizes and colours that are predicted from images of captions;
+    - an AudioToken: the same for images from audio, and from the audio of other scenes; AIS and IIS (see
+      `avlib.metrics`), by the image classifier's embeddings.
 
-    With the user's own clips, which no judge knows, the loss alone, with each clip's own sound and with another's; of
-    one clip alone, with silence.
+    With the user's own clips, which the image classifier does not know, the loss alone, with each clip's own audio and
+    with another's; of one clip alone, with silence.
 
     Args:
-        device: for a judge, if it is not trained yet.
+        device: for the image classifier, if it is not trained yet.
     """
     dataset = held_out(settings, seed, progress=progress)
     if not dataset.moments:  # the user's clips
@@ -67,29 +67,29 @@ def evaluate(
     batch = dataset.batch()
     if isinstance(model, BEATs):
         logits = _in_parts(model.logits, model, batch.fbank)
-        return _shares("sound", {"kind": metrics.correct(logits, batch.classes[:, 0])}, batch)
-    looking = model if isinstance(model, Judge) else judge(settings, device=device, progress=progress)
-    truth = judged(looking, batch.image, batch)
-    if isinstance(model, Judge):
-        sounds, pictures = (
-            _in_parts(embed, model, tensor)
-            for embed, tensor in ((model.embed_fbank, batch.fbank), (model.embed_images, batch.image))
-        )
-        hits = metrics.retrieval(sounds, pictures).of_images.hits(10)
-        found = Figure.of_share(hits, min(1.0, 10 / len(hits)), "chance")
-        return _shares("true picture", truth, batch) | {"R@10 sound -> picture": found}
-    figures = _shares("true picture", {"kind": truth["kind"]}, batch)
+        return _shares("audio", {"kind": metrics.correct(logits, batch.classes[:, 0])}, batch)
+    classifier = model if isinstance(model, ImageClassifier) else None
+    classifier = classifier or image_classifier(settings, device=device, progress=progress)
+
+    def right(what: str, images: Tensor) -> dict[str, Figure]:
+        return _shares(what, correct_attributes(classifier, images, batch), batch)
+
+    truth = right("true image", batch.image)
+    if isinstance(model, ImageClassifier):
+        audio = _in_parts(model.embed_fbank, model, batch.fbank)
+        hits = metrics.retrieval(audio, _in_parts(model.embed_images, model, batch.image)).of_images.hits(10)
+        return truth | {"R@10 audio -> image": Figure.of_share(hits, min(1.0, 10 / len(hits)), "chance")}
+    figures = dict(list(truth.items())[:1])  # the kind
     painter = model if isinstance(model, TextToImage) else model.painter
     hidden = _in_parts(painter.encode_prompts, painter, batch.prompt)
-    figures |= _shares("caption", judged(looking, generate(painter, hidden, settings), batch), batch)
+    figures |= right("from captions", generate(painter, hidden, settings))
     if isinstance(model, TextToImage):
         return figures
     hidden = encode_prompts(model, batch.waveform, settings)
     drawn = generate(model.painter, hidden, settings)
-    figures |= _shares("sound", judged(looking, drawn, batch), batch) | _similarities(looking, drawn, batch)
+    figures |= right("from audio", drawn) | _similarities(classifier, drawn, batch)
     other = torch.randperm(len(hidden), generator=torch.Generator().manual_seed(seed))
-    wrong = judged(looking, generate(model.painter, hidden[other], settings), batch)
-    return figures | _shares("shuffled sound", wrong, batch)
+    return figures | right("from other audio", generate(model.painter, hidden[other], settings))
 
 
 def assess(
@@ -124,10 +124,10 @@ def generate(
     return torch.cat(parts) * 2 - 1
 
 
-def judged(
-    model: Judge, images: Float[Tensor, "clips 3 height width"], batch: Batch
+def correct_attributes(
+    model: ImageClassifier, images: Float[Tensor, "clips 3 height width"], batch: Batch
 ) -> dict[str, Float[Tensor, " clips"]]:
-    """Return 1 for each attribute that the judge sees in a picture, else 0."""
+    """Return 1 for each attribute that is predicted right from an image, else 0."""
     logits = _in_parts(lambda part: torch.cat(list(model(part).values()), dim=1), model, images)
     split = logits.split([len(values) for values in CLASSES.values()], dim=1)
     return {
@@ -136,16 +136,16 @@ def judged(
     }
 
 
-def _similarities(model: Judge, images: Tensor, batch: Batch) -> dict[str, Figure]:
-    """AIS and IIS, by the judge: cosines of sounds and true pictures with the pictures that were drawn."""
+def _similarities(model: ImageClassifier, images: Tensor, batch: Batch) -> dict[str, Figure]:
+    """AIS and IIS: cosines of audio and of true images with the images that were generated."""
 
-    def encode(pictures: Tensor) -> Tensor:
-        return _in_parts(model.embed_images, model, pictures * 2 - 1)
+    def encode(pixels: Tensor) -> Tensor:
+        return _in_parts(model.embed_images, model, pixels * 2 - 1)
 
     drawn, true = (((each + 1) / 2).clamp(0, 1) for each in (images, batch.image))
-    sounds = _in_parts(model.embed_fbank, model, batch.fbank)
+    audio = _in_parts(model.embed_fbank, model, batch.fbank)
     found = {
-        "AIS": metrics.audio_image_similarity(sounds, encode(drawn)),
+        "AIS": metrics.audio_image_similarity(audio, encode(drawn)),
         "IIS": metrics.image_image_similarity(drawn, true, encode),
     }
     return {name: Figure(each.mean, each.baseline, "of wrong pairs") for name, each in found.items()}
@@ -156,7 +156,7 @@ def _shares(what: str, hits: dict[str, Tensor], batch: Batch) -> dict[str, Figur
     figures = {}
     for name, right in hits.items():
         often = float(batch.classes[:, list(CLASSES).index(name)].bincount().max()) / len(right)
-        figures[f"{what}'s {name} right"] = Figure.of_share(right, often, "always the commonest")
+        figures[f"{name} right, {what}"] = Figure.of_share(right, often, "always the commonest")
     return figures
 
 
@@ -180,7 +180,7 @@ def _losses(model: AudioToken, settings: Settings, dataset: AudioTokenDataset) -
                 torch.manual_seed(first)  # the same noise for both
                 loss = step(model, send_to_device(batch, model.device), settings)[1]["error"]
                 errors[shift] += len(indices) / count * float(loss)
-    return {"error": Figure(*errors, "with the sound of another clip" if count > 1 else "with silence")}
+    return {"error": Figure(*errors, "with the audio of another clip" if count > 1 else "with silence")}
 
 
 @torch.no_grad()

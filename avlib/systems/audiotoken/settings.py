@@ -15,7 +15,7 @@ from ...models.beats import Config
 from ...settings import Count, Natural, NonNegative, Number, Positive, Share, settings
 from .model import Sampling
 
-STAGES = ("classifier", "judge", "diffusion", "embedder")
+STAGES = ("classifier", "image_classifier", "diffusion", "embedder")
 NOISE_STEPS = 1000  # of Stable Diffusion's training
 
 
@@ -33,8 +33,8 @@ class ClassifierStage:
 
 
 @settings
-class JudgeStage:
-    """The judge of pictures, used for figures alone. See `avlib.models.tiny_diffusion.Judge`.
+class ImageClassifierStage:
+    """The image classifier, used for figures alone. See `avlib.models.tiny_diffusion.ImageClassifier`.
 
     width: channels of its first layer.
     embedding: width of the vectors in which pictures and sounds are compared.
@@ -105,13 +105,13 @@ class Settings:
     stage: Literal[STAGES] = "embedder"
     data: Data = field(default_factory=Data)
     classifier: ClassifierStage = field(default_factory=ClassifierStage)
-    judge: JudgeStage = field(default_factory=JudgeStage)
+    image_classifier: ImageClassifierStage = field(default_factory=ImageClassifierStage)
     diffusion: DiffusionStage = field(default_factory=DiffusionStage)
     embedder: EmbedderStage = field(default_factory=EmbedderStage)
     sampling: Sampling = field(default_factory=Sampling)
 
     @property
-    def now(self) -> ClassifierStage | JudgeStage | DiffusionStage | EmbedderStage:
+    def now(self) -> ClassifierStage | ImageClassifierStage | DiffusionStage | EmbedderStage:
         return getattr(self, self.stage)
 
 
@@ -139,7 +139,7 @@ tiny = Settings(
         ),
         training=training.Settings(steps=250, batch_size=32, learning_rate=2e-3, warmup=30, save_every=100),
     ),
-    judge=JudgeStage(
+    image_classifier=ImageClassifierStage(
         training=training.Settings(steps=250, batch_size=64, learning_rate=3e-3, warmup=30, weight_decay=0.05),
     ),
     diffusion=DiffusionStage(

@@ -23,7 +23,7 @@ from ...losses import contrastive_loss
 from ...models.audiotoken import PLACEHOLDER, AudioTokenEmbedder, token_width
 from ...models.beats import BEATs
 from ...models.text_to_image import TextToImage, load_lora, lora_parameters, save_lora
-from ...models.tiny_diffusion import Judge, PatchPCA, small_text_encoder, small_tokenizer
+from ...models.tiny_diffusion import ImageClassifier, PatchPCA, small_text_encoder, small_tokenizer
 from ...settings import recipe
 from .. import Stage, device_of, fitted_to, trained_by, written
 from .model import AudioToken, Sampling, require_fit
@@ -120,9 +120,9 @@ def build(settings: Settings, **how: Any) -> nn.Module:
                 found = f"none is given, and a BEATs of {found} classes is not trained here"
                 raise ParameterError("checkpoint", found, "the file of a published BEATs", "Or take size=tiny.")
             return BEATs(settings.classifier.network)
-        if settings.stage == "judge":
+        if settings.stage == "image_classifier":
             classes = {name: len(values) for name, values in CLASSES.items()}
-            return Judge(classes, settings.judge.width, settings.judge.embedding)
+            return ImageClassifier(classes, settings.image_classifier.width, settings.image_classifier.embedding)
     if settings.stage == "diffusion":
         return _painter(settings, how.get("progress", True))
     beats, painter = trained_beats(settings, **how), text_to_image(settings, **how)
@@ -172,8 +172,8 @@ def classifier_step(model: BEATs, batch: Batch, settings: Settings = tiny) -> tu
     return F.cross_entropy(logits, kinds), {"right": (logits.argmax(dim=1) == kinds).float().mean()}
 
 
-def judge_step(model: Judge, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the loss of the judge: attributes of pictures, and their sounds in the batch."""
+def image_step(model: ImageClassifier, batch: Batch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the loss of the image classifier: attributes, and the contrast with audio."""
     shape, device = batch.image.shape, batch.image.device
     strength = 0.1 * training.uniform(len(batch.image), 1, 1, 1, device=device)
     noisy = batch.image + strength * training.normal(*shape, device=device)
@@ -320,7 +320,7 @@ def _stage(
 
 stages: Mapping[str, Stage] = {
     "classifier": _stage(classifier_step, lambda folder, settings, **how: BEATs.from_checkpoint(folder)),
-    "judge": _stage(judge_step, lambda folder, settings, **how: Judge.from_checkpoint(folder)),
+    "image_classifier": _stage(image_step, lambda folder, settings, **how: ImageClassifier.from_checkpoint(folder)),
     "diffusion": _stage(
         diffusion_step,
         lambda folder, settings, **how: TextToImage.from_pretrained(folder),
@@ -347,9 +347,9 @@ def text_to_image(settings: Settings, given: TextToImage | None = None, **how: A
     return trained(replace(settings, stage="diffusion"), **how).model
 
 
-def judge(settings: Settings, **how: Any) -> Judge:
-    """Return the trained stage "judge", which looks at pictures."""
-    return trained(replace(settings, stage="judge"), **how).model
+def image_classifier(settings: Settings, **how: Any) -> ImageClassifier:
+    """Return the trained image classifier."""
+    return trained(replace(settings, stage="image_classifier"), **how).model
 
 
 def assembled(

@@ -3,7 +3,7 @@
 settings = changed(tiny, {"steps": 300, "fine_tuning.labelled": 128})
 model, history, folder = trained(settings)                                  # pretraining
 tuned = trained(changed(settings, {"stage": "fine_tuning"})).model          # which begins with that model
-evaluate(model, settings)["R@1 sound -> picture"]
+evaluate(model, settings)["R@1 audio -> image"]
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def assess(
 
 @torch.no_grad()
 def embeddings(model: nn.Module, batch: Sample) -> tuple[Float[Tensor, "clips width"], Float[Tensor, "clips width"]]:
-    """One vector of length 1 for each sound and each picture: the mean of its tokens, nothing hidden."""
+    """One vector of length 1 for each audio and each image: the mean of its tokens, nothing hidden."""
     with training.evaluating(model):
         tokens = model.encode(*(part.to(device_of(model)) for part in batch[:2]))
     audio, image = (F.normalize(each.mean(dim=1), dim=-1).float().cpu() for each in tokens)
@@ -78,7 +78,7 @@ def embeddings(model: nn.Module, batch: Sample) -> tuple[Float[Tensor, "clips wi
 
 
 def retrieval(model: nn.Module, searched: list[Sample]) -> dict[str, Figure]:
-    """Return recalls and ranks of own pictures and sounds in their galleries.
+    """Return recalls and ranks of own images and own audio in their galleries.
 
     Where each clip has classes, "kind right" is how often the nearest one shares a class.
     """
@@ -88,7 +88,7 @@ def retrieval(model: nn.Module, searched: list[Sample]) -> dict[str, Figure]:
     blind = [1 / same.sum(dim=1) if labelled else torch.full((len(same),), 1 / len(same)) for same in alike]
     simple = float(torch.cat(blind).mean()), "knowing the kind alone" if labelled else "chance"
     figures, right = {}, []
-    for way, name in {"sound -> picture": "of_images", "picture -> sound": "of_audio"}.items():
+    for way, name in {"audio -> image": "of_images", "image -> audio": "of_audio"}.items():
         found = metrics.Ranking(*map(torch.cat, zip(*(getattr(result, name) for result in results), strict=True)))
         figures[f"R@1 {way}"] = Figure.of_share(found.hits(), *simple)
         figures |= {
