@@ -16,7 +16,19 @@ from typing import NamedTuple
 
 from .dividing import divided
 from .formula import Formula
-from .rows import Recording, Row, TensorInfo, bracketed, count, memory, plural, seconds, together, total
+from .rows import (
+    Recording,
+    Row,
+    TensorInfo,
+    bracketed,
+    count,
+    memory,
+    plural,
+    seconds,
+    together,
+    total,
+    without_folders,
+)
 
 PERIOD = 8  # the most siblings that repeat as one group
 LONG = 8  # letters of a formula that may get a name
@@ -318,12 +330,18 @@ def useful_columns(trace: Recording) -> list[str]:
     return [name for name, use in useful.items() if use]
 
 
+def summed(rows: list[Row]) -> Row:
+    """Return one row with the FLOPs and bytes of several."""
+    whole = Row(0, "", 1, "module", "", None, 0)
+    total([whole, *(replace(row, parent=0) for row in rows)])
+    return whole
+
+
 def headline(trace: Recording) -> str:
     """Return one line on the whole run: parameters, FLOPs, bytes, operations."""
     ops = sum(row.kind == "op" for row in trace.rows)
     parts = [f"{count(trace.parameters)} parameters"] if trace.parameters else []
-    whole = Row(0, "", 1, "module", "", None, 0)  # explain may record several outermost rows
-    total([whole, *(replace(row, parent=0) for row in trace.rows if row.parent is None)])
+    whole = summed([row for row in trace.rows if row.parent is None])  # explain may record several
     parts += [f"{whole.flops_text} FLOPs"] if whole.flops != 0 else []
     parts += [f"{memory(whole.bytes)} of activations"] if whole.bytes != 0 else []
     counts = f"{plural(len(trace.rows) - ops, 'module call')}, {plural(ops, 'operation')}"
@@ -342,7 +360,7 @@ def facts(trace: Recording) -> list[tuple[str, str]]:
     found += [("valid when", need.short) for need in trace.requires]
     found += [(f"{name} is", meaning) for name, meaning in trace.unknown.items()]
     found += [("note", note) for note in trace.notes]
-    return [(title, " ".join(text.split())) for title, text in found]
+    return [(title, without_folders(" ".join(text.split()))) for title, text in found]
 
 
 def troubles(trace: Recording) -> list[str]:
@@ -360,4 +378,4 @@ def troubles(trace: Recording) -> list[str]:
         at = f", {bad.source.short}" if bad.source else ""
         kinds = f"{values.nan:,} NaN, {values.inf:,} infinite"
         found.append(f"first value that is not finite: {bad.where}{at}, at {values.first_bad} ({kinds})")
-    return found
+    return list(map(without_folders, found))

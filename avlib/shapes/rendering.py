@@ -13,9 +13,11 @@ import math
 import re
 import textwrap
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import groupby, zip_longest
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +29,28 @@ from .outline import (
     Column,
     Node,
     facts,
-    formulas_of,
     headline,
     hidden_in,
     meanings,
-    shared_formulas,
     shortened,
+    summed,
     troubles,
     useful_columns,
 )
 from .palette import PAPER
-from .rows import Nest, Recording, Row, TensorInfo, plural, together, width
+from .rows import (
+    Nest,
+    Recording,
+    Requirement,
+    Row,
+    Source,
+    TensorInfo,
+    plural,
+    relative,
+    together,
+    width,
+    without_folders,
+)
 
 WIDTH = 120  # columns of a terminal
 LINES = 90  # the most rows of a table if no depth is given
@@ -45,6 +58,7 @@ ENTRIES = 1500  # the most rows of a page
 OPEN = 30  # the most rows that are seen at first
 MEANINGS = 60  # the most formulas that are explained
 OUTPUTS = 8  # the most tensors that a row lists
+ASIDE = ("dtype", "device", "range", "bad")  # columns of the table that a page has in the rows
 
 NAME = Column("", lambda node: [], 24)
 
@@ -121,11 +135,8 @@ def _grid(flat: list[Node], columns: list[Column]) -> list[str]:
     for node, row in zip(flat, cells, strict=True):
         if node.skipped:
             lines.append(f"{'  ' * (node.row.depth - first)}… {plural(node.skipped, 'row')} …")
-        for texts in zip_longest(*row):  # the k-th output of each column starts on the same line
-            parts = [
-                [] if text is None else _fitted(text, size, column)
-                for text, size, column in zip(texts, widths, columns, strict=True)
-            ]
+        for texts in zip_longest(*row, fillvalue=""):  # the k-th output of each column starts on the same line
+            parts = map(_fitted, texts, widths, columns)
             lines += [joined(line) for line in zip_longest(*parts, fillvalue="")]
     return lines
 
@@ -148,33 +159,14 @@ def _fitted(text: str, size: int, column: Column) -> list[str]:
         if width(name) > size:
             name = f"{name[: keep - keep // 2]}…{name[len(name) - keep // 2 :]}"
         return [name, f"{space}({alike}"] if bracket else [name]
-    lines, line = [], ""
-    for part in _parts(text, size):
-        if line and width(line + part.rstrip()) > size:
-            lines.append(line.rstrip())
-            line = " "
-        line += part
-    return [cut(line, size) for line in [*lines, line.rstrip()]]
+    glued = re.sub(r" ([-+]) ", " \\1\u00a0", text)  # an operator begins a line
+    lines = textwrap.wrap(glued, size, subsequent_indent=" ")
+    return [cut(line.replace("\u00a0", " "), size) for line in lines]
 
 
 def cut(text: str, size: int = WIDTH) -> str:
     """Cut a text to a width, with … at its end."""
     return text if width(text) <= size else f"{text[: size - 1]}…"
-
-
-def _parts(text: str, size: int) -> list[str]:
-    """A text in parts: after commas, before `+` and `-` outside brackets."""
-    for deepest in (1, len(text)):
-        parts, depth = [""], 0
-        for word in re.split(r"(?<= )", text):
-            operator = word in ("+ ", "- ") and depth <= deepest
-            if operator or parts[-1].endswith(", "):
-                parts.append("")
-            parts[-1] += word
-            depth += word.count("(") - word.count(")")
-        if max(map(len, parts)) < size:
-            break
-    return parts
 
 
 @cache
@@ -199,138 +191,71 @@ def html(trace: Recording) -> str:
     # Rows with statistics are shown one by one, unless that is too much
     values = any(info.statistics for row in trace.rows for info in row.outputs)
     nodes, _ = shortened(trace, ENTRIES, ops=True, fold=not values or len(trace.rows) > ENTRIES)
-    tree = _Tree(trace, nodes)
-    left_out = []
-    if any(inner.alike for node in nodes for inner in node.walk()):
-        left_out.append("Rows that are alike share one line, with the figures of one of them.")
-    if hidden := hidden_in(nodes):
-        left_out.append(f"Not shown: {plural(hidden, 'row')}; to_json() and table(depth=...) have them.")
+    flat = [inner for node in nodes for inner in node.walk()]
+    columns = [COLUMNS[name] for name in useful_columns(trace) if name not in ASIDE]
+    longest = (max((len(line) for node in flat for line in column.lines(node)), default=0) for column in columns)
+    sizes = [min(15.5, max(5, round(0.62 * letters, 1))) for letters in longest]  # in em
+    # The tree is open as deep as it can be seen at once
+    depths = [node.row.depth for node in flat if node.row.kind == "module"] or [node.row.depth for node in flat]
+    opened = max(depths, default=0)
+    while opened > 1 and sum(depth <= opened for depth in depths) > OPEN:
+        opened -= 1
+    hidden = hidden_in(nodes)
     return report(
         trace.name or "trace",
         [headline(trace), *meanings(trace)],
         facts=[(title, text) for title, text in facts(trace) if title != "with"],
         troubles=troubles(trace),
-        tree=tree.entries,
-        head=[_cell(COLUMNS[name].title, "h" if COLUMNS[name].least is None else "") for name in tree.columns],
-        widths=" ".join(["minmax(0,1fr)", *(f"{size:g}em" for size in tree.columns.values())]),
-        minimum=f"{11.5 + sum(size + 0.8 for size in tree.columns.values()):g}",
-        left_out=left_out,
+        tree=_grouped(nodes, trace.first_bad),
+        opened=opened,
+        bad=trace.first_bad,
+        columns=columns,
+        mixed=[name for name in ASIDE if name in useful_columns(trace)],
+        widths=" ".join(["minmax(0,1fr)", *(f"{size:g}em" for size in sizes)]),
+        minimum=f"{16 + sum(size + 0.8 for size in sizes):g}",
+        lines=lambda node: zip_longest(*(column.lines(node) for column in columns), fillvalue=""),
+        explained=_explained,
+        several=lambda infos: "; ".join(f"{path} {info.size}".strip() for path, info in together(infos)[:OUTPUTS]),
+        plural=plural,
+        without_folders=without_folders,
+        left_out=[
+            *["Rows that are alike share one line, with the figures of one of them."] * any(n.alike for n in flat),
+            *[f"Not shown: {plural(hidden, 'row')}; to_json() and table(depth=...) have them."] * bool(hidden),
+        ],
         tables=[_meanings(trace)],
         id=f"av-{uuid.uuid4().hex[:10]}",
     )
 
 
-class _Tree:
-    """The entries of a page as data for the template."""
-
-    def __init__(self, trace: Recording, nodes: list[Node]):
-        self.bad, self.names = trace.first_bad, shared_formulas(trace)
-        outputs = [info for row in trace.rows for info in row.outputs]
-        self.mixed = [name for name in ("dtype", "device") if len({getattr(info, name) for info in outputs}) > 1]
-        sizes = {  # widths in em, such that most texts fit on one line
-            "output": _em((info.size for info in outputs), 6, 20),
-            "formula": _em((info.formula for info in outputs), 10, 19),
-            **{"parameters": 5.5, "flops": 5, "memory": 5.5, "seconds": 5},
-            "source": _em((row.source.short for row in trace.rows if row.source), 6, 11.5),
-        }
-        useful = useful_columns(trace)
-        self.columns = {name: size for name, size in sizes.items() if name in useful}
-        # The tree is open as deep as it can be seen at once
-        rows = [inner.row for node in nodes for inner in node.walk()]
-        depths = [row.depth for row in rows if row.kind == "module"] or [row.depth for row in rows]
-        self.opened = max(depths, default=0)
-        while self.opened > 1 and sum(depth <= self.opened for depth in depths) > OPEN:
-            self.opened -= 1
-        self.entries = self.listed(nodes)
-
-    def listed(self, nodes: list[Node]) -> list[dict]:
-        """Entries in order; several operations in a row share one."""
-        modules = any(node.row.kind == "module" for node in nodes)
-        found = []
-        for aside, group in groupby(nodes, lambda node: modules and self.is_aside(node)):
-            several = list(group)
-            entries = [self.entry(node) for node in several]
-            if aside and len(several) > 2:
-                label = f"{several[0].name} … {several[-1].name}"
-                small = plural(sum(node.times for node in several), "operation")
-                last = several[-1].row.outputs[:1]  # what the next module is given
-                cells = [cell for info in last for cell in self.tensor_cells(info)]
-                entries = [{"css": "o", "label": label, "small": small, "cells": cells, "inner": entries}]
-            found += entries
-        return found
-
-    def is_aside(self, node: Node) -> bool:
-        """True for an operation without an error."""
-        return node.row.kind == "op" and not node.row.open and node.row is not self.bad and not node.skipped
-
-    def entry(self, node: Node) -> dict:
-        row = node.row
-        kinds = ["o"] * (row.kind == "op") + ["e"] * (row.open or row is self.bad)
-        values = [f"{info.path} {info.statistics}".strip() for info in row.outputs[:OUTPUTS] if info.statistics]
-        module = row.kind == "module"
-        return {
-            "css": " ".join(kinds),
-            "paths": " ".join(other.path for other in node.alike) if module else "",
-            "open": row.depth < self.opened and bool(node.inner),
-            "skipped": plural(node.skipped, "row") if node.skipped else "",
-            "label": node.label,
-            "small": row.name if module and row.name != node.name else "",
-            "cells": self.cells(node),
-            "parts": self.parts(node),
-            "whose": f"values of {node.name}: " if node.alike else "",
-            "looks": values,
-            "inner": self.listed(node.inner),
-        }
-
-    def cells(self, node: Node) -> list[dict]:
-        first, *others = [info for _, info in together(node.row.outputs)] or [None]
-        found = []
-        for name in self.columns:
-            column = COLUMNS[name]
-            if name == "formula":
-                found += self.tensor_cells(first)[1:] if first else [_cell("")]
-            elif name == "output":
-                found += self.tensor_cells(first)[:1] if first else [_cell(column.lines(node)[0])]
-            else:
-                (text,) = column.lines(node)
-                source = str(node.row.source or "") if name == "source" else ""
-                found.append(_cell(text, "w" if name == "source" else "f", source))
-        for info in others:  # each on a line of its own
-            size, *formula = self.tensor_cells(info)
-            found += [size | {"css": "n"}, *(formula or [_cell("")])]
-        return found
-
-    def tensor_cells(self, info: TensorInfo) -> list[dict]:
-        """Size and, if the page has formulas, formula."""
-        if "formula" not in self.columns:
-            return [_cell(info.size)]
-        pairs = zip(info.formulas or (), info.shape, strict=False)
-        words = {f"{f}: {f.meaning() or f'{size} here'}": 0 for f, size in pairs if f and f.names}
-        return [_cell(info.size), _cell(formulas_of(info, self.names), title="; ".join(words))]
-
-    def parts(self, node: Node) -> list[tuple[str, str, str]]:
-        """The further facts of a row: text before, tag, text."""
-        row = node.row
-        found = [("", "code", row.full_path)] if row.full_path and row.kind == "module" else []
-        if row.inputs:
-            given = "; ".join(str(info) for _, info in together(row.inputs)[:OUTPUTS])
-            found.append(("from ", "b", given))
-        if len(row.outputs) > 1 or any(info.path for info in row.outputs):
-            outputs = "; ".join(f"{name} {info.size}" for name, info in together(row.outputs)[:OUTPUTS])
-            found.append(("gives ", "b", outputs))
-        kinds = [", ".join(dict.fromkeys(getattr(info, name) for info in row.outputs)) for name in self.mixed]
-        found += [("", "", kind) for kind in kinds if kind]
-        if row.source and row.source.code:
-            found.append(("", "b", row.source.code))
-        return found + ([("failed: ", "", row.error)] if row.error else [])
+def _grouped(nodes: list[Node], bad: Row | None) -> list[Node]:
+    """Entries in order; several operations in a row share one."""
+    modules = any(node.row.kind == "module" for node in nodes)
+    found = []
+    for aside, group in groupby(
+        nodes, lambda n: modules and n.row.kind == "op" and not (n.row.open or n.skipped or n.row is bad)
+    ):
+        several = list(group)
+        if aside and len(several) > 2:
+            last = several[-1].row  # its first output is what the next module is given
+            row = summed([row for node in several for row in node.alike or [node.row]])
+            row.name = plural(sum(node.times for node in several), "operation")
+            row.kind, row.depth, row.outputs = "op", last.depth, last.outputs[:1]
+            several = [Node(row, f"{several[0].name} … {several[-1].name}", several, names=several[0].names)]
+        else:
+            several = [replace(node, inner=_grouped(node.inner, bad)) for node in several]
+        found += several
+    return found
 
 
-def _cell(text: str, css: str = "", title: str = "") -> dict[str, str]:
-    return {"text": text, "css": css, "title": title}
-
-
-def _em(texts: Iterable[str], least: float | int, most: float | int) -> float | int:
-    return min(most, max(least, round(0.62 * max(map(len, texts), default=0), 1)))
+def _explained(column: Column, node: Node) -> str:
+    """A text that is seen over a cell: formulas in words, the folder of a line."""
+    if column is COLUMNS["source"]:
+        return str(node.row.source or "")
+    if column is not COLUMNS["formula"] or not node.row.outputs:
+        return ""
+    info = node.row.outputs[0]
+    pairs = zip(info.formulas or (), info.shape, strict=False)
+    return "; ".join(dict.fromkeys(f"{f}: {f.meaning() or f'{size} here'}" for f, size in pairs if f and f.names))
 
 
 def _meanings(trace: Recording) -> Mapping[str, Any]:
@@ -360,18 +285,25 @@ def to_csv(trace: Recording, path: str | Path | None = None) -> str:
 
 
 def _record(row: Row) -> dict[str, Any]:
-    def each(infos: Sequence[TensorInfo], name: str) -> str:
-        return "; ".join(getattr(info, name) for info in infos)
+    def each(infos: Sequence[TensorInfo], text: Callable[[TensorInfo], str]) -> str:
+        return "; ".join(map(text, infos))
 
-    def sizes(infos: Sequence[TensorInfo]) -> str:
-        return "; ".join(f"{info.path} {info.size}".strip() for info in infos)
+    def named(info: TensorInfo) -> str:
+        return f"{info.path} {info.size}".strip()
 
     plain = {name: getattr(row, name) for name in ("index", "path", "call", "kind", "name", "parent", "depth")}
-    tensors = {"inputs": sizes(row.inputs), "outputs": sizes(row.outputs), "formulas": each(row.outputs, "formula")}
-    tensors |= {"dtypes": each(row.outputs, "dtype"), "devices": each(row.outputs, "device")}
+    tensors = {"inputs": each(row.inputs, named), "outputs": each(row.outputs, named)}
+    texts = {"formulas": "formula", "dtypes": "dtype", "devices": "device"}
+    tensors |= {title: each(row.outputs, attrgetter(name)) for title, name in texts.items()}
     work = ("parameters", "shared", "flops", "flops_at_least", "bytes", "seconds")
-    source = {"file": row.source.file, "line": row.source.line} if row.source else {"file": None, "line": None}
-    return plain | tensors | {name: getattr(row, name) for name in work} | source | {"error": row.error}
+    source = {"file": relative(row.source.file), "line": row.source.line} if row.source else {"file": "", "line": ""}
+    return (
+        plain
+        | tensors
+        | {name: getattr(row, name) for name in work}
+        | source
+        | {"error": without_folders(row.error or "")}
+    )
 
 
 def to_json(trace: Recording, path: str | Path | None = None) -> str:
@@ -381,28 +313,25 @@ def to_json(trace: Recording, path: str | Path | None = None) -> str:
     null, formulas are text; `output` nests `{"tuple": [...]}`, `{"list": [...]}`, `{"dict": [[key, value], ...]}` and
     `{"tensor": {...}}`.
     """
-    content = {"format": "avlib.shapes 1"} | _fields(trace) | {"output": _nest(trace.output)}
+    content = {"format": "avlib.shapes 1"} | _plain(trace) | {"output": _nest(trace.output)}
     return _saved(json.dumps(content, ensure_ascii=False, allow_nan=False), path)
 
 
-def _fields(value: Any) -> dict[str, Any]:
-    names = (f.name for f in dataclasses.fields(value) if f.name not in ("work", "output"))
-    return {name: _plain(getattr(value, name)) for name in names}
-
-
 def _plain(value: Any) -> Any:
-    """A value of a trace in terms of JSON."""
-    if value is None or isinstance(value, str | int):
+    """A value of a trace in terms of JSON, without folders of this machine."""
+    if isinstance(value, str):
+        return without_folders(value)
+    if value is None or isinstance(value, int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None  # JSON has no NaN and no infinity
+    if dataclasses.is_dataclass(value):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name not in ("work", "output")}
+    elif isinstance(value, Source | Requirement):
+        value = value._replace(file=relative(value.file))._asdict()
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    if hasattr(value, "_asdict"):
-        return _plain(value._asdict())
-    if isinstance(value, tuple | list):
-        return list(map(_plain, value))
-    return _fields(value) if dataclasses.is_dataclass(value) else str(value)
+    return list(map(_plain, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def _nest(nest: Nest) -> Any:

@@ -181,6 +181,11 @@ def relative(file: str) -> str:
     return PurePath(file).name if at is None else "/".join(parts[at + 1 :])
 
 
+def without_folders(text: str) -> str:
+    """Return a text in which absolute paths are names of files, as in an exception that names one."""
+    return re.sub(r"(?<![\w.:/])(?:/[^\s/'\"()]+)+/(?=[^\s/])", "", text)
+
+
 class Source(NamedTuple):
     """The line of own code that led to an operation."""
 

@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from importlib.util import module_from_spec, spec_from_file_location
 from xml.etree import ElementTree
 
 import pytest
@@ -349,6 +350,30 @@ def test_csv(streams):
 
     rows = list(csv.DictReader(streams.to_csv().splitlines()))
     assert len(rows) == len(streams.rows) and rows[0]["outputs"] == "tokens (2, 114, 8); scores (2, 5)"
+
+
+def test_no_view_has_folders_of_this_machine(tmp_path):
+    file = tmp_path / "deep" / "mine.py"
+    file.parent.mkdir()
+    file.write_text(
+        """def model(x):
+    y = x * 2
+    if x.shape[1] > 70:
+        raise ValueError("see " + __file__)
+    return y[y > 0]
+"""
+    )
+    spec = spec_from_file_location("mine", file)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    trace = shapes.trace(module.model, torch.ones(2, 64), dims={0: "B T"})
+    assert trace.rows[1].source.file == str(file)  # a program still finds the file
+    with pytest.raises(ValueError, match="see /") as caught:
+        shapes.trace(module.model, torch.ones(2, 71))
+    for found in (trace, caught.value.trace):
+        for text in (found.to_json(), found.to_csv(), found.to_svg(), found._repr_html_(), repr(found)):
+            assert str(tmp_path) not in text and "/deep" not in text
+        assert all("mine.py" in text for text in (found.to_json(), found.to_csv(), found._repr_html_(), repr(found)))
 
 
 def test_numbers_are_short():
