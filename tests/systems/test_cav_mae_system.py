@@ -1,5 +1,8 @@
 """CAV-MAE's row: its settings, steps, held-out clips, figures, and training that is done once."""
 
+import argparse
+import json
+import math
 import os
 import shutil
 import signal
@@ -25,6 +28,7 @@ from avlib.models.cav_mae import OBJECTIVES, CAVMAEClassifier
 from avlib.models.patches import patchify
 from avlib.systems import cav_mae
 from avlib.systems.cav_mae.stages import items_of
+from avlib.workbook import sweep
 
 # A few steps of a smaller model, on few clips.
 small = cav_mae.changed(cav_mae.tiny, SMALL)
@@ -445,6 +449,27 @@ def test_the_command_trains_and_two_processes_give_what_one_gives(tmp_path):
     for name, tensor in runs[1][0].items():
         assert torch.allclose(tensor, runs[2][0][name], atol=2e-4), name
     assert F.mse_loss(*(runs[n][0]["blocks_u.0.attn.qkv.weight"] for n in (1, 2))) < 1e-9
+
+
+def test_a_point_of_a_sweep_is_what_the_command_trains(tmp_path):
+    """In a cache of its own, so that it is trained again."""
+    finish(command("-p", "seed=3", "--out", "trained", cache=tmp_path / "one", cwd=tmp_path))
+    parser = argparse.ArgumentParser()
+    sweep.add_command(parser.add_subparsers())
+    grid = [word for name, value in (SMALL | {"seed": "2:5"}).items() for word in ("-p", f"{name}={value}")]
+    _, points = sweep._points(parser.parse_args(["sweep", "train", "cav_mae", *grid]))
+    (point,) = [point for point in points.values() if point.values["seed"] == "3"]
+    (tmp_path / "points").mkdir()
+    variables = {"AVLIB_CACHE": str(tmp_path / "two"), "OMP_NUM_THREADS": "1"}
+    limits = {"seconds": math.inf, "memory": math.inf}
+    made = sweep.run(point, folder=tmp_path, variables=variables, place=tmp_path, **limits)
+    assert made.state == "passed", made.message
+    folders = tmp_path / "trained", tmp_path / "points" / point.key
+    own, swept = (load_file(folder / "model.safetensors") for folder in folders)
+    assert own.keys() == swept.keys() and all(torch.equal(own[name], swept[name]) for name in own)
+    figures = json.loads((tmp_path / "trained/figures.json").read_text())
+    assert made.figures == {name: figure["value"] for name, figure in figures.items()} and len(figures) > 5
+    assert (tmp_path / "two/trained").is_dir()
 
 
 def test_a_killed_training_goes_on_and_two_at_once_train_once(tmp_path):
