@@ -46,12 +46,11 @@ class Face(NamedTuple):
 
 
 class FaceBatch(NamedTuple):
-    """Rows of 20 units and their 10 faces; a reference for each; and units of another place of the same video."""
+    """Rows of 20 units and their 10 faces, and a reference for each."""
 
     units: Int64[Tensor, "*batch units"]
     faces: UInt8[Tensor, "*batch frames 3 side side"]
     references: UInt8[Tensor, "*batch frames 3 side side"]
-    elsewhere: Int64[Tensor, "*batch units"]
 
 
 def network_input(faces: Faces, references: Faces) -> Float[Tensor, "*frames 6 side side"]:
@@ -87,8 +86,7 @@ class FaceDataset(ItemDataset):
         other = int(far[dice.integers(len(far))])
         faces = video.faces[first : first + FRAMES]
         references = faces if self.reference == "same" else video.faces[other].expand_as(faces)
-        units = (video.units[2 * start : 2 * start + ROW] for start in (first, other))
-        return FaceBatch(next(units), faces, references, next(units))
+        return FaceBatch(video.units[2 * first : 2 * first + ROW], faces, references)
 
     def report(self) -> str:
         """Return the number of videos, their pictures, and remarks on files."""

@@ -21,5 +21,5 @@ from .stages import stages, trained, vocoder_step, voices
 
 TITLE = "Units to speech and face"
 ROW = 5
-HELP = "stage=recognizer, vocoder, adversarial, pitch, sync or face"
+HELP = "stage=recognizer, vocoder, adversarial, pitch or face"
 COMMANDS = {"unit2av": "speech and a talking face from units: manifest, train, infer"}
