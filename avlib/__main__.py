@@ -71,8 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     options, rest = parser.parse_known_args(arguments)
     if options.command in systems.commands():
         system = importlib.import_module(f".systems.{systems.commands()[options.command][0]}", __package__)
-        done = _guarded(lambda: getattr(system, f"{options.command}_command")(rest))
-        return main(done) if isinstance(done, list) else done
+        return _guarded(lambda: getattr(system, f"{options.command}_command")(rest))
     if rest and options.command == "run" and not any(word.startswith("-") for word in rest):
         options.numbers, rest = options.numbers + rest, []  # argparse takes numbers in one place only
     if rest:

@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from .errors import CacheError
+from .errors import CacheError, ParameterError
 
 _UNFINISHED = ".unfinished-"
 _MARKER = "CACHEDIR.TAG"  # of bford.info/cachedir, by which backups leave a cache out too
@@ -94,6 +94,18 @@ def temporary() -> Iterator[Path]:
     with folder as name, FileLock(Path(name, "new")):
         Path(name, "new").rename(Path(name, "lock"))  # held as soon as another process sees it
         yield Path(name)
+
+
+def output(path: Path, *sources: object) -> Path:
+    """Return the path of a file to write, in a folder that exists; a file among `sources` is refused."""
+    for source in sources:
+        if isinstance(source, str | Path) and path.exists() and Path(source).exists() and path.samefile(source):
+            raise ParameterError("out", f"{path}, which is read", "another file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(path.parent, error.strerror) from error
+    return path
 
 
 def contents() -> list[tuple[str, int]]:

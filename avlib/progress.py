@@ -49,6 +49,12 @@ class Bar(tqdm):
             self.handle.update(shown)
 
 
+def seconds_bar(name: str, seconds: float, shown: bool) -> Bar:
+    """Return a bar of seconds of sound, which leaves nothing behind."""
+    form = "{desc} {percentage:.0f} % {bar} {n:.0f} of {total:.0f} s [{elapsed}, {remaining} left]"
+    return Bar(desc=name, total=seconds, bar_format=form, disable=not shown, leave=False)
+
+
 def spoken(seconds: float | int) -> str:
     """Return a time as one says it: "40 s", "3 min", "1.5 h"."""
     if seconds < 90:

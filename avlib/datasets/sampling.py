@@ -125,3 +125,31 @@ class BalancedSampler(Sampler[tuple[int, int]]):
         for index in torch.multinomial(self.weights, len(self), replacement=True, generator=generator).tolist():
             yield index, before[index]
             before[index] += 1
+
+
+class LengthBuckets(Sampler[int]):
+    """Batches of items of similar length, in random order.
+
+    Items are shuffled, sorted by length within pools of `pool` batches, and cut into batches, which are shuffled: in an
+    epoch each item comes once; of fewer items than a batch has, some come again. Published: sorted once, so that every
+    epoch has the same batches. Draws follow from (seed, epoch).
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int = 0, pool: int = 8):
+        self.lengths, self.batch_size, self.seed, self.pool, self.epoch = list(lengths), batch_size, seed, pool, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return max(len(self.lengths), self.batch_size)
+
+    def __iter__(self) -> Iterator[int]:
+        dice = np.random.default_rng([self.seed, self.epoch])
+        order, size = (dice.permutation(len(self)) % len(self.lengths)).tolist(), self.batch_size * self.pool
+        pools = [sorted(order[i : i + size], key=self.lengths.__getitem__) for i in range(0, len(order), size)]
+        flat = [index for pool in pools for index in pool]
+        batches = [flat[i : i + self.batch_size] for i in range(0, len(flat), self.batch_size)]
+        whole, rest = len(flat) // self.batch_size, batches[len(flat) // self.batch_size :]
+        for batch in [*(batches[n] for n in dice.permutation(whole)), *rest]:
+            yield from batch

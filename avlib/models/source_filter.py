@@ -14,13 +14,13 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ParameterError, ShapeError
 from ..features.harmonics import harmonics, phases
-from ..features.lengths import all_hold, valid_mask
+from ..features.lengths import all_hold
 from ..features.singing import SVC_HERTZ, SVC_HOP, SVC_MELS, SVC_N_FFT, SVC_POWER_FLOOR, SVC_SAMPLE_RATE, _filters
 
 LOUDEST = 5.0  # of ln mel, so that any input gives finite sound
@@ -43,8 +43,8 @@ Voiced = Bool[Tensor, "batch frames"]
 class SourceFilterVocoder(nn.Module):
     """Vocoder without weights, for ln mel as NSF-HiFiGAN takes it.
 
-    `breath` is the share of noise in the amplitude of voiced sound at frequencies in Hz, linear between. `context`
-    counts the frames that a piece of a longer sound needs on each side, so that its middle is that of the whole.
+    `context` counts the frames that a piece of a longer sound needs on each side, so that its middle is that of the
+    whole.
     """
 
     description = (
@@ -53,14 +53,12 @@ class SourceFilterVocoder(nn.Module):
     )
     sample_rate, hop_length, mels, context = SVC_SAMPLE_RATE, SVC_HOP, SVC_MELS, 5
 
-    def __init__(self, breath: tuple[tuple[float, float], ...] = BREATH):
+    def __init__(self):
         super().__init__()
-        if not breath or any(hertz < 0 or not 0 <= share <= 1 for hertz, share in breath):
-            raise ParameterError("breath", f"{breath}", "pairs of a frequency in Hz and a share from 0 to 1")
         filters = torch.from_numpy(_filters()).float()  # (128, 1025)
         centres = (filters * torch.arange(filters.shape[1])).sum(1) / filters.sum(1)  # (128,) in bins
         first, reach = _mel_of_sines(filters)
-        shares = _interpolated(centres * self.sample_rate / SVC_N_FFT, *torch.tensor(sorted(breath)).T)
+        shares = _interpolated(centres * self.sample_rate / SVC_N_FFT, *torch.tensor(BREATH).T)
         # Noise is linear over bands of mel bins.
         away = torch.arange(self.mels)[:, None] - torch.linspace(0, self.mels - 1, BANDS)
         bands = (1 - away.abs() * (BANDS - 1) / (self.mels - 1)).clamp(min=0)
@@ -72,7 +70,7 @@ class SourceFilterVocoder(nn.Module):
         self,
         mel: Float[Tensor, "batch mels frames"], f0: Track, voiced: Voiced | None = None,
         noise: bool | Float[Tensor, "batch samples"] = True, generator: torch.Generator | None = None,
-        phase: float | int | Float[Tensor, " batch"] = 0.0, lengths: Int[Tensor, " batch"] | None = None,
+        phase: float | int | Float[Tensor, " batch"] = 0.0,
     ) -> Float[Tensor, "batch 1 samples"]:  # fmt: skip
         """Sound whose mel is `mel` and whose pitch is `f0`, `(B, 1, 512 T)`.
 
@@ -83,15 +81,8 @@ class SourceFilterVocoder(nn.Module):
             noise: False leaves it out; a tensor of unit variance is taken as it is, so that pieces of a longer sound
                 can share it.
             phase: turns of the fundamental at sample 0; those of `phases` for a piece of a longer sound.
-            lengths: valid frames; the sound is 0 beyond them.
         """
         self._check(mel, f0, f0 if voiced is None else voiced)
-        frames, samples = mel.shape[2], mel.shape[2] * self.hop_length
-        if lengths is not None:  # frames beyond the last valid one repeat it, so that it ends as it would alone
-            at = torch.arange(frames, device=mel.device).minimum(lengths[:, None] - 1).clamp(min=0)
-            mel = mel.gather(2, at[:, None].expand_as(mel))
-            f0 = f0.gather(1, at)
-            voiced = None if voiced is None else voiced.gather(1, at)
         voiced = f0 > 0 if voiced is None else voiced & (f0 > 0)
         hertz = continuous(f0)
         magnitudes = mel.clamp(max=LOUDEST).exp().transpose(1, 2)  # (B, T, 128)
@@ -100,14 +91,9 @@ class SourceFilterVocoder(nn.Module):
         sound = harmonics(hertz, amplitudes, self.sample_rate, self.hop_length, phase)
         if noise is True:
             on = generator.device if generator else mel.device
-            noise = torch.randn(len(mel), samples, generator=generator, device=on)
+            noise = torch.randn(len(mel), mel.shape[2] * self.hop_length, generator=generator, device=on)
         if noise is not False:
-            noise = noise.to(mel)
-            if lengths is not None:
-                noise = noise * valid_mask(lengths * self.hop_length, samples)
-            sound = sound + self._filtered(noise, rest)
-        if lengths is not None:
-            sound = sound * valid_mask(lengths * self.hop_length, samples)
+            sound = sound + self._filtered(noise.to(mel), rest)
         return sound[:, None]
 
     def phases(self, f0: Track) -> Track:

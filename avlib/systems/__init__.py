@@ -60,8 +60,7 @@ def commands() -> dict[str, tuple[str, str]]:
     """Return the commands that systems bring, by name: the system and one line of help.
 
     A system with the constant `COMMANDS = {"convert": "convert a song to another voice"}` and a function
-    `convert_command(arguments: list[str]) -> int` adds `avlib convert` to the command line. Instead of an exit code it
-    may return the arguments of another command, which is run.
+    `convert_command(arguments: list[str]) -> int` adds `avlib convert` to the command line.
     """
     return {name: (system, text) for system in names() for name, text in described(system)["COMMANDS"].items()}
 

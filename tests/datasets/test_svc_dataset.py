@@ -11,7 +11,8 @@ from torch import nn
 from avlib import features, media
 from avlib.clips import song
 from avlib.datasets import svc
-from avlib.datasets.svc import Data, LengthBuckets, Piece, Source, SVCDataset
+from avlib.datasets.sampling import LengthBuckets
+from avlib.datasets.svc import Data, Piece, Source, SVCDataset
 from avlib.datasets.voices import Voices
 from avlib.errors import DatasetError, MediaError, ParameterError, TooShortError
 from avlib.extract.units import ContentEncoder

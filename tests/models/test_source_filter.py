@@ -88,23 +88,6 @@ def test_unvoiced_frames_are_noise(vocoder):
     assert float(whispered.square().mean() / sound.square().mean()) == pytest.approx(1, abs=0.4)
 
 
-def test_breath_is_heard_where_it_is_asked_for(vocoder):
-    sound, pitch, _, _ = sung()
-    mel = ln_mel(sound)[..., :100]
-    clean = SourceFilterVocoder(breath=((0.0, 0.0),))
-    hoarse = SourceFilterVocoder(breath=((0.0, 0.0), (3000.0, 0.0), (3001.0, 1.0)))
-    shares = []
-    for model in (clean, hoarse):
-        both, tone = model(mel, pitch[:, :100], generator=seeded()), model(mel, pitch[:, :100], noise=False)
-        noise = (both - tone)[0, 0]
-        spectrum = torch.fft.rfft(noise).abs().square()
-        edge = int(3500 / RATE * len(noise))
-        shares.append((spectrum[:edge].sum(), spectrum[edge:].sum()))
-    assert shares[1][1] > 100 * shares[0][1] and shares[1][1] > shares[1][0]
-    with pytest.raises(ParameterError, match="breath"):
-        SourceFilterVocoder(breath=((100.0, 1.5),))
-
-
 def test_a_blurred_mel_is_no_whisper(vocoder):
     """A network's mel has no clear harmonics; what lies between them must not hide them."""
     sound, pitch, _, _ = sung(100)
@@ -138,25 +121,6 @@ def test_pieces_with_context_are_the_whole(vocoder):
         )
         made.append(piece[..., (start - low) * HOP : (start - low + 50) * HOP])
     assert float((torch.cat(made, 2) - whole).abs().max()) < 1e-5
-
-
-def test_a_batch_is_its_single_items(vocoder):
-    items = [sung(frames, hertz) for frames, hertz in ((60, 180.0), (31, 330.0), (1 + 8, 120.0))]
-    lengths = torch.tensor([60, 31, 9])
-    noise = torch.randn(3, 60 * HOP, generator=seeded())
-    mels = torch.zeros(3, 128, 60)
-    pitches, voiced = torch.full((3, 60), 90.0), torch.ones(3, 60, dtype=torch.bool)
-    for row, (sound, pitch, flags, _) in enumerate(items):
-        mels[row, :, : lengths[row]], pitches[row, : lengths[row]] = ln_mel(sound)[0], pitch
-        voiced[row, : lengths[row]] = flags
-    batch = vocoder(mels, pitches, voiced, noise=noise, lengths=lengths)
-    for row, length in enumerate(lengths.tolist()):
-        cut = (slice(row, row + 1), slice(length))
-        alone = vocoder(
-            mels[row : row + 1, :, :length], pitches[cut], voiced[cut], noise[row : row + 1, : length * HOP]
-        )
-        assert float((batch[row, :, : length * HOP] - alone[0]).abs().max()) < 1e-5
-        assert not batch[row, :, length * HOP :].any()
 
 
 def test_odd_inputs_give_finite_sound(vocoder):

@@ -374,7 +374,7 @@ def test_a_file_says_that_it_is_synthetic(tmp_path):
         assert json.loads(file.comment)["key"] == 2 and len(file) == made.source.samples == len(sung(0.7))
     with av.open(str(made.path)) as container:  # as other programs read it
         assert "synthetic" in container.metadata["title"]
-    with pytest.raises(errors.ParameterError, match="is the source"):
+    with pytest.raises(errors.ParameterError, match="which is read"):
         convert(source, project(), out=source, progress=False)
 
 

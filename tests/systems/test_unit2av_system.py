@@ -17,7 +17,6 @@ from avlib.datasets.unit2av import write_units
 from avlib.datasets.unit2av.dataset import (
     HELD_OUT_WORDS,
     KNOWN_WORDS,
-    AtLeast,
     Piece,
     UnitDataset,
     piece_of,
@@ -278,14 +277,6 @@ def test_a_folder_of_sound_has_its_units_extracted(recordings):
     assert extract.vocabulary == 8 and torch.equal(train.pieces[0].units, extract(waveform, 16000))
     assert settings.vocoder.training.batch_size > len(train)
     assert unit2av.trained(settings, progress=False).model.config.num_embeddings == 8
-
-
-def test_fewer_items_than_a_batch_come_again():
-    order = AtLeast(3, 8, seed=1)
-    first = list(order)
-    order.set_epoch(1)
-    assert len(order) == 8 and sorted(first) == [0, 0, 0, 1, 1, 1, 2, 2] and list(order) != first
-    assert sorted(AtLeast(9, 8)) == list(range(9))
 
 
 def test_validation_is_a_mean_over_all_items(parts, monkeypatch):

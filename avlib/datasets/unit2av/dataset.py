@@ -8,18 +8,16 @@ largest sample is 0.95, and what is shorter than a segment is repeated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import Sampler
 
 from ... import checkpoints, media
 from ...clips import heads
@@ -107,24 +105,6 @@ class UnitDataset(ItemDataset):
         """Return the number of recordings, their length, and remarks on files."""
         seconds = sum(len(piece.units) for piece in self.pieces) * UNIT / SAMPLE_RATE
         return f"{len(self)} recordings, {seconds:.0f} s. {self.notes}".strip()
-
-
-class AtLeast(Sampler[int]):
-    """Random order of items, of which some come again if they are fewer than `least`."""
-
-    def __init__(self, items: int, least: int, seed: int = 0):
-        self.items, self.least, self.seed, self.epoch = items, least, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Another epoch has another order."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return max(self.items, self.least)
-
-    def __iter__(self) -> Iterator[int]:
-        dice = np.random.default_rng([self.seed, self.epoch])
-        yield from (dice.permutation(len(self)) % self.items).tolist()
 
 
 def repeated(piece: Piece, segment: int) -> Piece:

@@ -8,7 +8,8 @@ convert("song.wav", load(folder), key=3, singer="otto", out="converted/")      #
 """
 
 # isort: off
-from ...datasets.svc import SINGERS, Batch, Data, LengthBuckets, Piece, SVCDataset, cut
+from ...datasets.sampling import LengthBuckets
+from ...datasets.svc import SINGERS, SVCDataset, cut
 from .. import Figure, Report, Trained, changed
 from .command import convert_command
 from .conversion import analyse, convert

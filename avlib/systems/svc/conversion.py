@@ -24,10 +24,11 @@ from torch.nn import functional as F
 
 from ... import cache, extract, media, training
 from ...datasets.sources import SOUND_SUFFIXES
-from ...errors import AvlibError, CacheError, ParameterError, TooShortError, check_choice, check_whole
+from ...errors import AvlibError, ParameterError, TooShortError, check_choice, check_whole
 from ...features import SVC_HOP, SVC_SAMPLE_RATE, mel2ph, svc_units
 from ...models.diffusion_svc import HIGHEST
 from ...models.samplers import SAMPLERS
+from ...progress import seconds_bar
 from ...workers import POLICIES
 from . import pieces
 from .project import Project, Shares, Voice, load
@@ -151,7 +152,7 @@ def analyse(source: Source, method: str = "autocorrelation", *, progress: bool =
         found = f"{count / SVC_SAMPLE_RATE:.4f} s of sound"
         raise TooShortError(_name(source), found, "at least 0.02 s, one content unit", "Give a longer sound.")
     hertz, voiced, energy = [], [], []
-    with _bar("pitch", count / SVC_SAMPLE_RATE, progress) as bar:
+    with seconds_bar("pitch", count / SVC_SAMPLE_RATE, progress) as bar:
         for rows, begin, end in pieces.with_context(rows_of(source, SVC_HOP, _FRAMES_AT_ONCE), _FRAMES_AROUND):
             found = extract.pitch(rows.flatten(), SVC_SAMPLE_RATE, SVC_HOP, method, level=level)
             hertz.append(found.hertz[begin:end])
@@ -264,18 +265,11 @@ def _sung(
     def noise(first: int, last: int) -> Tensor:
         return pieces.mel_noise(first, last, seed)
 
-    with _bar("singing", seconds, progress) as bar:
+    with seconds_bar("singing", seconds, progress) as bar:
         sampling["progress"] = lambda _, evaluations: bar.update(seconds / count / evaluations)
         mels = pieces.sampled(model, condition, frames, length=length, noise=noise, seed=seed, **sampling)
         for sound in pieces.vocoded(vocoder, mels, hertz, song.voiced, seed):
             yield sound.cpu()
-
-
-def _bar(name: str, seconds: float, shown: bool) -> Any:
-    from ...progress import Bar
-
-    form = "{desc} {percentage:.0f} % {bar} {n:.0f} of {total:.0f} s [{elapsed}, {remaining} left]"
-    return Bar(desc=name, total=seconds, bar_format=form, disable=not shown, leave=False)
 
 
 def matched(sounds: Iterable[Tensor], energy: Float[Tensor, " frames"]) -> Iterator[Tensor]:
@@ -308,14 +302,7 @@ def _outputs(sources: Sequence[Source], out: str | Path, singer: str) -> list[Pa
         paths = [out / f"{Path(_name(source)).stem}-{voice}.wav" for source in sources]
     if len(set(paths)) < len(paths):
         raise ParameterError("source", "several of the same name", "different names", "Convert them one at a time.")
-    for path, source in zip(paths, sources, strict=True):
-        if path.exists() and not isinstance(source, Tensor) and Path(source).exists() and path.samefile(source):
-            raise ParameterError("out", f"{path} is the source", "another file")
-    try:
-        paths[0].parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CacheError(paths[0].parent, error.strerror, "a folder that can be written") from error
-    return paths
+    return [cache.output(path, source) for path, source in zip(paths, sources, strict=True)]
 
 
 def _mark(source: Source) -> list:

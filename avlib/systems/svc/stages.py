@@ -15,7 +15,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ... import training
 from ...datasets import svc
-from ...datasets.svc import Batch, LengthBuckets, Split, SVCDataset
+from ...datasets.sampling import LengthBuckets
+from ...datasets.svc import Batch, Split, SVCDataset
 from ...datasets.voices import Voices
 from ...errors import CheckpointError, ParameterError
 from ...extract.units import ContentEncoder, KMeans, content_encoder, fit_kmeans, recognizer_encoder

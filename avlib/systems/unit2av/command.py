@@ -32,8 +32,8 @@ A voice and a face belong to a person: speak with them only with their consent. 
 """
 
 
-def unit2av_command(arguments: list[str]) -> int | list[str]:
-    """Run `avlib unit2av`, or return the arguments of the command that does the same."""
+def unit2av_command(arguments: list[str]) -> int:
+    """Run `avlib unit2av`."""
     about = "Speech and a talking face from units."
     parser = argparse.ArgumentParser("avlib unit2av", description=about, epilog=_EPILOG)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -41,17 +41,16 @@ def unit2av_command(arguments: list[str]) -> int | list[str]:
     option("--audio_root", "--audio-root", required=True, metavar="DIR", help="with a folder for each speaker")
     option("--unit_root", "--unit-root", required=True, metavar="DIR", help="with <name>_preprocessed.pt")
     option("--output_file", "--output-file", required=True, metavar="FILE", help="JSON, a pair in each line")
-    train = commands.add_parser("train", help="as `avlib train unit2av`, or with the arguments of the published script")
+    train = commands.add_parser("train", help="as the published script; in general: avlib train unit2av")
     train.add_argument("values", nargs="*", metavar="NAME=VALUE", help="settings, as behind -p of `avlib train`")
     option = train.add_argument
     option("-p", dest="more", action="append", default=[], metavar="NAME=VALUE", help="the same")
-    option("--config", metavar="FILE", help="a published config.json, which names the manifests")
-    option("--checkpoint_path", "--checkpoint-path", metavar="DIR", help="for g_<steps>, g_best and config.json")
+    option("--config", required=True, metavar="FILE", help="a published config.json, which names the manifests")
+    folder = {"required": True, "metavar": "DIR", "help": "for g_<steps>, g_best and config.json"}
+    option("--checkpoint_path", "--checkpoint-path", **folder)
     option("--validation_interval", "--validation-interval", type=int, default=5000, metavar="STEPS")
     option("--training_steps", "--training-steps", type=int, default=500_000, metavar="STEPS")
     option("--checkpoint_interval", "--checkpoint-interval", type=int, default=50_000, metavar="STEPS")
-    for name in ("--data", "--out", "--settings"):
-        option(name, help="as of `avlib train`")
     _add_infer(commands.add_parser("infer", help="speak units, and let a face say them", epilog=_EPILOG).add_argument)
     given = vars(parser.parse_args(arguments))
     return {"manifest": _manifest, "train": _train, "infer": _infer}[given.pop("command")](**given)
@@ -66,18 +65,12 @@ def _manifest(**given: str) -> int:
 
 
 def _train(
-    values: list[str], more: list[str], config: str | None, checkpoint_path: str | None, validation_interval: int,
-    training_steps: int, checkpoint_interval: int, **plain: str | None,
-) -> int | list[str]:  # fmt: skip
-    given = [*values, *more]
-    if not config and not checkpoint_path:
-        options = [word for name, value in plain.items() if value for word in (f"--{name}", value)]
-        return ["train", "unit2av", *options, *(word for value in given for word in ("-p", value))]
-    if not config or not checkpoint_path or any(plain.values()):
-        found = f"--config {config}, --checkpoint_path {checkpoint_path}"
-        raise ParameterError("train", found, "both, without --data, --out and --settings; or neither")
+    values: list[str], more: list[str], config: str, checkpoint_path: str, validation_interval: int,
+    training_steps: int, checkpoint_interval: int,
+) -> int:  # fmt: skip
     steps = {"steps": training_steps, "evaluate_every": validation_interval, "save_every": checkpoint_interval}
-    settings = published_settings(config, steps, dict(value.split("=", 1) for value in given if "=" in value))
+    given = dict(value.split("=", 1) for value in (*values, *more) if "=" in value)
+    settings = published_settings(config, steps, given)
     for path in train_published(settings, Path(checkpoint_path), checkpoint_interval):
         print(path)
     shutil.copyfile(config, Path(checkpoint_path) / "config.json")

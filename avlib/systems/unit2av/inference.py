@@ -20,11 +20,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ... import checkpoints, media, training
-from ...cache import publishing
+from ...cache import output, publishing
 from ...datasets.sources import SOUND_SUFFIXES, VIDEO_SUFFIXES
 from ...datasets.unit2av import SYNTHETIC, boxes_at_ticks, detect_boxes, dub, read_boxes, read_units
 from ...datasets.unit2av.preview import preview as write_preview
-from ...errors import CacheError, CheckpointError, DatasetError, ParameterError, check_choice, check_whole
+from ...errors import CheckpointError, DatasetError, ParameterError, check_choice, check_whole
 from ...extract import speakers
 from ...extract.discrete import UnitExtractor
 from ...features import SAMPLE_RATE, face_places
@@ -34,6 +34,7 @@ from ...models.speaker_encoder import SpeakerEncoder
 from ...models.unit_source import UnitSource
 from ...models.unit_speech import UnitSpeech
 from ...models.unit_vocoder import UnitVocoder
+from ...progress import seconds_bar
 
 Vector = Float[Tensor, " width"]
 Embedder = Callable[[Float[Tensor, " samples"]], Vector]
@@ -292,10 +293,7 @@ def infer(
 
 
 def _shown(sounds: Iterator[Tensor], units: int, progress: bool) -> Iterator[Tensor]:
-    from ...progress import Bar
-
-    form = "{desc} {percentage:.0f} % {bar} {n:.0f} of {total:.0f} s [{elapsed}, {remaining} left]"
-    with Bar(desc="speaking", total=units / UNIT_RATE, bar_format=form, disable=not progress, leave=False) as bar:
+    with seconds_bar("speaking", units / UNIT_RATE, progress) as bar:
         for sound in sounds:
             yield sound
             bar.update(len(sound) / SAMPLE_RATE)
@@ -312,14 +310,7 @@ def _output(out: Path, units: object, video: object, *given: object, step: str) 
     else:
         stem = "units" if isinstance(units, Tensor) else Path(units).stem.removesuffix(_ENDING)
         path = out / f"{stem}_{step}{suffix}"
-    for source in (units, video, *given):
-        if isinstance(source, str | Path) and path.exists() and Path(source).exists() and path.samefile(source):
-            raise ParameterError("out", f"{path}, which is read", "another file")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CacheError(path.parent, error.strerror or "cannot be made", "a folder that can be written") from error
-    return path
+    return output(path, units, video, *given)
 
 
 def _units(source: str | Path | Tensor, speech: Speech, offset: int) -> tuple[Tensor, Tensor | None]:

@@ -17,8 +17,9 @@ from torch.nn import functional as F
 from ... import checkpoints, media, training
 from ...clips.heads import CLASSES, WORDS, Talk, talks
 from ...datasets.items import each_usable
+from ...datasets.sampling import LengthBuckets
 from ...datasets.unit2av import dataset as speech
-from ...datasets.unit2av.dataset import AtLeast, Batch, Split, UnitDataset, is_manifest, sound_files
+from ...datasets.unit2av.dataset import Batch, Split, UnitDataset, is_manifest, sound_files
 from ...datasets.unit2av.faces import FaceDataset, face_files
 from ...datasets.unit2av.manifests import read_manifest
 from ...datasets.voices import UNKNOWN, Voices
@@ -306,9 +307,9 @@ def _stage(step: Any, after: tuple[str, ...], network: type, **options: Any) -> 
     return Stage(data, build, step, _recipe, after, load=load, **options)
 
 
-def _sampler(settings: Settings, dataset: UnitDataset) -> AtLeast | None:
+def _sampler(settings: Settings, dataset: UnitDataset) -> LengthBuckets | None:
     how = settings.now.training
-    return AtLeast(len(dataset), how.batch_size, how.seed) if len(dataset) < how.batch_size else None
+    return LengthBuckets([1] * len(dataset), how.batch_size, how.seed) if len(dataset) < how.batch_size else None
 
 
 def _check(settings: Settings) -> None:
