@@ -1,4 +1,4 @@
-"""Parts of HiFi-GAN: convolutions with weight norm, the residual block, and a check of its sizes.
+"""HiFi-GAN's generator and its parts: convolutions with weight norm, the residual block, a check of its sizes.
 
 PyTorch's own weight norm is deprecated, or names its parameters otherwise. Here they have the names of published files,
 `weight_g` and `weight_v`, and a layer can be copied.
@@ -10,7 +10,7 @@ Normalization", 2016.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -91,6 +91,62 @@ class ResBlock(nn.Module):
         return x
 
 
+class Generator(nn.Module):
+    """Generator of HiFi-GAN: each transposed convolution is followed by the mean of its residual blocks.
+
+    `config` has the published sizes, see `check_sizes`.
+    """
+
+    config: Any
+
+    def _add_layers(self, inputs: int) -> None:
+        config, C = self.config, self.config.upsample_initial_channel
+        self.conv_pre = Conv1d(inputs, C, 7, padding=3)
+        self.ups, self.resblocks = nn.ModuleList(), nn.ModuleList()
+        for rate, kernel in zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True):
+            self.ups.append(ConvTranspose1d(C, C // 2, kernel, rate, padding=(kernel - rate) // 2))
+            C //= 2
+            for size, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True):
+                self.resblocks.append(ResBlock(C, size, dilations))
+        self.conv_post = Conv1d(C, 1, 7, padding=3)
+
+    @property
+    def context(self) -> int:
+        """Positions that a piece needs on each side, so that its middle is that of the whole."""
+        stages = zip(self.config.upsample_rates, self.config.upsample_kernel_sizes, strict=True)
+        blocks = zip(self.config.resblock_kernel_sizes, self.config.resblock_dilation_sizes, strict=True)
+        widest = max((size // 2) * sum(dilation + 1 for dilation in dilations) for size, dilations in blocks)
+        reach = 3
+        for rate, kernel in reversed(list(stages)):
+            reach = -(-(reach + widest + (kernel + rate) // 2 - 1) // rate)
+        return reach + 3
+
+    def _sounding(
+        self, x: Signal, mask: Mask | None = None, sources: Iterable[Tensor] = ()
+    ) -> Float[Tensor, "batch 1 samples"]:
+        """Waveform of input channels; beyond the mask every convolution sees zeros. Sources are added at each stage."""
+        x, sources, kinds = self.conv_pre(masked(x, mask)), iter(sources), len(self.config.resblock_kernel_sizes)
+        for stage, (up, rate) in enumerate(zip(self.ups, self.config.upsample_rates, strict=True)):
+            x = up(masked(F.leaky_relu(x, SLOPE, inplace=True), mask))  # (B, 256, 5 N), ..., (B, 16, 320 N)
+            if (source := next(sources, None)) is not None:
+                x = x + source
+            mask = None if mask is None else mask.repeat_interleave(rate, dim=2)
+            first, *others = self.resblocks[stage * kinds : (stage + 1) * kinds]
+            summed = first(x, mask)
+            for block in others:
+                summed = summed.add_(block(x, mask))
+            x = summed.div_(kinds)
+        x = self.conv_post(masked(F.leaky_relu(x, inplace=True), mask))  # here the slope is 0.01, as published
+        return masked(x.tanh(), mask)
+
+    def remove_weight_norm(self) -> Generator:
+        """Replace weight norm by plain weights, which changes no result and saves its computation."""
+        for layer in self.modules():
+            if isinstance(layer, WeightNorm):
+                layer.remove_weight_norm()
+        return self
+
+
 def check_sizes(config: Any, hop: str) -> None:
     """Raise a ParameterError if published sizes contradict each other; `hop` names the samples of a position."""
     rates, kernels, blocks = config.upsample_rates, config.upsample_kernel_sizes, config.resblock_kernel_sizes
@@ -110,13 +166,6 @@ def check_sizes(config: Any, hop: str) -> None:
 def masked(x: Signal, mask: Mask | None) -> Tensor:
     """Set positions outside the mask to zero; None keeps all."""
     return x if mask is None else x * mask
-
-
-def remove_weight_norm(model: nn.Module) -> None:
-    """Replace weight norm by plain weights in all layers of a model, which changes no result."""
-    for layer in model.modules():
-        if isinstance(layer, WeightNorm):
-            layer.remove_weight_norm()
 
 
 def _norm(weight: Tensor) -> Tensor:

@@ -16,14 +16,13 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .. import checkpoints
 from ..errors import CheckpointError, ParameterError, ShapeError, check_choice
 from ..features.lengths import all_hold
 from ..features.singing import LN_OF_10, SVC_FLOOR
 from ..settings import Count, NonNegative, Positive, settings
-from .hifigan import SLOPE, Conv1d, ConvTranspose1d, ResBlock, check_sizes, remove_weight_norm
+from .hifigan import Generator, check_sizes
 
 SINES = 9  # the fundamental and eight overtones
 AMPLITUDE, VOICED_NOISE = 0.1, 0.003  # of the sines, and of the noise beside them; without pitch it is AMPLITUDE / 3
@@ -53,11 +52,8 @@ class Config:
         check_sizes(self, "hop_size")
 
 
-class NSFHiFiGAN(nn.Module):
-    """Vocoder from ln mel and pitch, with the published parameters: 303 tensors, 14,178,956 numbers.
-
-    `context` counts the frames that a piece of a longer sound needs on each side; see `SourceFilterVocoder`.
-    """
+class NSFHiFiGAN(Generator):
+    """Vocoder from ln mel and pitch, with the published parameters: 303 tensors, 14,178,956 numbers."""
 
     description = "NSF-HiFiGAN: a neural vocoder, driven by sines of the pitch."
 
@@ -65,23 +61,13 @@ class NSFHiFiGAN(nn.Module):
         super().__init__()
         self.config = config = config or Config()
         self.sample_rate, self.hop_length, self.mels = config.sampling_rate, config.hop_size, config.num_mels
-        channels, rates = config.upsample_initial_channel, config.upsample_rates
         self.m_source = nn.ModuleDict({"l_linear": nn.Linear(SINES, 1)})
-        self.conv_pre = Conv1d(config.num_mels, channels, 7, padding=3)
-        self.ups, self.noise_convs, self.resblocks = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        reach = 3.0  # frames on each side
-        for i, (rate, kernel) in enumerate(zip(rates, config.upsample_kernel_sizes, strict=True)):
-            self.ups.append(ConvTranspose1d(channels, channels // 2, kernel, rate, padding=(kernel - rate) // 2))
-            channels //= 2
-            stride = math.prod(rates[i + 1 :])  # samples of the source in one of this stage
+        self._add_layers(config.num_mels)
+        self.noise_convs = nn.ModuleList()
+        for i, up in enumerate(self.ups):
+            stride = math.prod(config.upsample_rates[i + 1 :])  # samples of the source in one of this stage
             wide = {"kernel_size": 2 * stride, "stride": stride, "padding": stride // 2}
-            self.noise_convs.append(nn.Conv1d(1, channels, **(wide if stride > 1 else {"kernel_size": 1})))
-            blocks = list(zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True))
-            self.resblocks.extend(ResBlock(channels, *block) for block in blocks)
-            widest = max((size - 1) // 2 * (sum(dilations) + len(dilations)) for size, dilations in blocks)
-            reach += (widest + kernel / 2 + 1) * stride / self.hop_length
-        self.conv_post = Conv1d(channels, 1, 7, padding=3)
-        self.context = math.ceil(reach) + 1
+            self.noise_convs.append(nn.Conv1d(1, up.out_channels, **(wide if stride > 1 else {"kernel_size": 1})))
 
     def forward(
         self, mel: Float[Tensor, "batch mels frames"], f0: Track, noise: bool | Sines = True,
@@ -107,11 +93,7 @@ class NSFHiFiGAN(nn.Module):
         mel = self.checked(mel, f0, base)
         sines = self.sines(f0, noise, generator, phase).to(mel.dtype)
         source = self.m_source.l_linear(sines).tanh().transpose(1, 2)  # (B, 1, 512 T)
-        x, count = self.conv_pre(mel), len(self.config.resblock_kernel_sizes)
-        for i, (longer, taken) in enumerate(zip(self.ups, self.noise_convs, strict=True)):
-            x = longer(F.leaky_relu(x, SLOPE)) + taken(source)
-            x = sum(block(x) for block in self.resblocks[i * count : (i + 1) * count]) / count
-        return self.conv_post(F.leaky_relu(x)).tanh()  # of torch's own slope, 0.01, as published
+        return self._sounding(mel, sources=(conv(source) for conv in self.noise_convs))
 
     def sines(
         self, f0: Track, noise: bool | Sines, generator: torch.Generator | None = None,
@@ -183,11 +165,6 @@ class NSFHiFiGAN(nn.Module):
             if value != getattr(self.config, name):
                 expected = f"{getattr(self.config, name)}, as the vocoder was trained with"
                 raise ParameterError(name, f"{value}", expected, "Take the vocoder that belongs to this mel.")
-
-    def remove_weight_norm(self) -> NSFHiFiGAN:
-        """Replace normalised weights by plain ones, for speed; the output stays the same."""
-        remove_weight_norm(self)
-        return self
 
     @classmethod
     def from_checkpoint(cls, path: Path | str) -> NSFHiFiGAN:

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .. import checkpoints
 from ..errors import ParameterError, did_you_mean
@@ -28,7 +27,7 @@ from ..features import SAMPLE_RATE, valid_mask
 from ..settings import Count, settings
 from . import sizes_that_fit
 from .durations import DurationConfig, DurationPredictor
-from .hifigan import SLOPE, Conv1d, ConvTranspose1d, ResBlock, check_sizes, masked, remove_weight_norm
+from .hifigan import Generator, check_sizes
 from .unit_speech import UnitSpeech
 
 # Entries of a published config.json whose other values would need another network, or another mel in training.
@@ -79,39 +78,17 @@ class Config:
         return cls(**{field.name: _tuples(found[field.name]) for field in fields(cls)})
 
 
-class UnitVocoder(UnitSpeech):
+class UnitVocoder(Generator, UnitSpeech):
     """HiFi-GAN on units, a speaker vector and durations: 13,977,091 parameters. Published: `CodeHiFiGANModel_spk`."""
 
     def __init__(self, config: Config | None = None):
         super().__init__()
         self.config = config = config or Config()
-        D, C = config.embedding_dim, config.upsample_initial_channel
+        D = config.embedding_dim
         self.dict = nn.Embedding(config.num_embeddings, D)
         self.spkr = nn.Linear(config.embedder_dim, D)
         self.dur_predictor = config.dur_predictor_params and DurationPredictor(config.dur_predictor_params)
-        self.conv_pre = Conv1d(config.model_in_dim, C, 7, padding=3)
-        self.ups, self.resblocks = nn.ModuleList(), nn.ModuleList()
-        for rate, kernel in zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True):
-            self.ups.append(ConvTranspose1d(C, C // 2, kernel, rate, padding=(kernel - rate) // 2))
-            C //= 2
-            for size, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True):
-                self.resblocks.append(ResBlock(C, size, dilations))
-        self.conv_post = Conv1d(C, 1, 7, padding=3)
-
-    @property
-    def context(self) -> int:
-        """Units that a piece needs on each side, so that its middle is that of the whole: 22 in the published sizes."""
-        stages = zip(self.config.upsample_rates, self.config.upsample_kernel_sizes, strict=True)
-        blocks = zip(self.config.resblock_kernel_sizes, self.config.resblock_dilation_sizes, strict=True)
-        widest = max((size // 2) * sum(dilation + 1 for dilation in dilations) for size, dilations in blocks)
-        reach = 3
-        for rate, kernel in reversed(list(stages)):
-            reach = -(-(reach + widest + (kernel + rate) // 2 - 1) // rate)
-        return reach + 3
-
-    def remove_weight_norm(self) -> None:
-        """Replace weight norm by plain weights, which changes no result and saves its computation."""
-        remove_weight_norm(self)
+        self._add_layers(config.model_in_dim)
 
     @classmethod
     def from_checkpoint(
@@ -141,22 +118,11 @@ class UnitVocoder(UnitSpeech):
         return model.eval()
 
     def _generate(self, units: Tensor, speaker: Tensor, lengths: Tensor | None) -> Float[Tensor, "batch 1 samples"]:
-        """Waveform of units at full rate; beyond the lengths every convolution sees zeros, as beyond the ends."""
+        """Waveform of units at full rate; beyond the lengths there are zeros, as beyond the ends."""
         x = self.dict(units).transpose(1, 2)  # (B, 128, N)
         x = torch.cat([x, self.spkr(speaker)[..., None].expand(-1, -1, x.shape[2])], dim=1)  # (B, 256, N)
         mask = None if lengths is None else valid_mask(lengths, units.shape[1])[:, None].to(x.dtype)
-        x = self.conv_pre(masked(x, mask))  # (B, 512, N)
-        kinds = len(self.config.resblock_kernel_sizes)
-        for stage, (up, rate) in enumerate(zip(self.ups, self.config.upsample_rates, strict=True)):
-            x = up(masked(F.leaky_relu(x, SLOPE, inplace=True), mask))  # (B, 256, 5 N), ..., (B, 16, 320 N)
-            mask = None if mask is None else mask.repeat_interleave(rate, dim=2)
-            first, *others = self.resblocks[stage * kinds : (stage + 1) * kinds]
-            summed = first(x, mask)
-            for block in others:
-                summed = summed.add_(block(x, mask))
-            x = summed.div_(kinds)
-        x = self.conv_post(masked(F.leaky_relu(x, inplace=True), mask))  # here the slope is 0.01, as published
-        return masked(x.tanh(), mask)
+        return self._sounding(x, mask)
 
 
 def _config_of(tensors: Mapping[str, Tensor]) -> Config:

@@ -217,7 +217,7 @@ def test_context_is_its_reach(model):
     at = moved.nonzero()[:, 0]
     assert 40 - int(at.min()) <= model.context and int(at.max()) - 40 <= model.context
     assert int(at.max()) - 40 >= model.context // 2
-    assert NSFHiFiGAN(Config(**SMALL)).context == 15
+    assert NSFHiFiGAN(Config(**SMALL)).context == 14
 
 
 def test_names_and_shapes_are_published():

@@ -267,7 +267,7 @@ def test_a_row_of_a_batch_gives_what_it_gives_alone(tiny, how, padding):
         assert out.durations.sum(1).tolist() == [61] * 4
 
 
-@pytest.mark.parametrize("where", ["avlib.models.unit_vocoder", "avlib.models.hifigan", "avlib.models.durations"])
+@pytest.mark.parametrize("where", ["avlib.models.hifigan", "avlib.models.durations"])
 def test_without_masks_it_would_not(tiny, monkeypatch, where):
     units, speaker = drawn(*LENGTHS)
     how = {"lengths": torch.tensor(LENGTHS), "predict_durations": where.endswith("durations")}
