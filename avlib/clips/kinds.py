@@ -8,9 +8,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-# isort: off
-from .drawing import BRASS, CREAM, DARK_WOOD, FLOOR, INK, NIGHT, STEEL, WHITE, WOOD, bar, block, disc, join, lit, mix
-from .drawing import oval, wedge
+from .drawing import (
+    BRASS,
+    CREAM,
+    DARK_WOOD,
+    FLOOR,
+    INK,
+    NIGHT,
+    STEEL,
+    WHITE,
+    WOOD,
+    bar,
+    block,
+    disc,
+    join,
+    lit,
+    mix,
+    oval,
+    wedge,
+)
 from .sound import faded, glide, hiss, ring
 
 

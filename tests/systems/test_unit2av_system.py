@@ -34,7 +34,7 @@ from avlib.models.unit_vocoder import UnitVocoder
 from avlib.systems import unit2av
 from avlib.systems.unit2av import changed
 from avlib.systems.unit2av.evaluation import duration_errors, griffin_lim, periodicity, scored
-from avlib.systems.unit2av.stages import validation
+from avlib.systems.unit2av.stages import discriminator_step, generator_step, validation, vocoder_step
 
 # A few steps of smaller models, on few talks.
 RANDOM = {"adversarial.begin": "random"}
@@ -135,7 +135,7 @@ def test_the_generator_s_loss_is_the_published_sum(parts):
     model, batch = unit2av.build(of_stage("adversarial", **RANDOM), progress=False), parts.held_out.batch()
     model["generator"].dur_predictor.dropout.p = 0.0
     model["discriminators"].eval()  # so that spectral norm stands still
-    loss, told = unit2av.generator_step(model, batch, small)
+    loss, told = generator_step(model, batch, small)
     out = model["generator"](batch.units, batch.speaker)
     real, fake = batch.waveform[:, None], out.waveform
     expected = 45 * (vocoder_log_mel(fake[:, 0]) - vocoder_log_mel(real[:, 0])).abs().mean() + out.duration_loss
@@ -150,7 +150,7 @@ def test_the_generator_s_loss_is_the_published_sum(parts):
             )
             critic = critic + ((1 - a) ** 2).mean() + (b**2).mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
-    assert unit2av.discriminator_step(model, batch, small)[0].item() == pytest.approx(critic.item(), rel=1e-4)
+    assert discriminator_step(model, batch, small)[0].item() == pytest.approx(critic.item(), rel=1e-4)
     assert set(told) == {"mel", "duration", "adversarial", "feature"}
     assert [name for name, _ in model["discriminators"].named_children()] == ["msd", "mpd"], "in the published order"
     assert list(unit2av.stages["adversarial"].step) == ["discriminators", "generator"]
@@ -159,7 +159,7 @@ def test_the_generator_s_loss_is_the_published_sum(parts):
 def test_a_generator_without_durations_learns_from_the_mel_alone(parts):
     batch = parts.train.batch()
     model = UnitVocoder(replace(small.vocoder.network, num_embeddings=12, dur_predictor_params=None))
-    loss, named = unit2av.vocoder_step(model, batch, small)
+    loss, named = vocoder_step(model, batch, small)
     made = vocoder_log_mel(model(batch.units, batch.speaker).waveform[:, 0])
     expected = 45 * (made - vocoder_log_mel(batch.waveform)).abs().mean()
     torch.testing.assert_close(loss, expected)
@@ -190,7 +190,7 @@ def test_killed_and_resumed_is_bit_equal(adversarial, tmp_path):
         calls.append(1)
         if len(calls) > 1:
             raise Killed
-        return unit2av.generator_step(model, batch, settings)
+        return generator_step(model, batch, settings)
 
     steps = {
         name: lambda m, b, one=one: one(m, b, settings) for name, one in unit2av.stages["adversarial"].step.items()

@@ -6,7 +6,6 @@ dataset = CAVMAEDataset(items, table, FINE_TUNING)
 fbank, image, labels = dataset[0]                               # (1024, 128), (3, 224, 224), (classes,)
 """
 
-# isort: off
 from .dataset import FINE_TUNING, HELD_OUT, MOST_HELD_OUT, PRETRAINING, Augmentation, CAVMAEDataset, Data, Sample
 from .extraction import Extraction, extract
 from .items import ClipItem, ExtractedItem, Item, LabelTable, SceneItem, balanced_weights, read_items, scene_items

@@ -5,7 +5,6 @@ Nothing is read before an item is asked for its sound and pictures.
 
 from __future__ import annotations
 
-# isort: off
 import csv
 import json
 from collections import Counter
@@ -23,8 +22,18 @@ from ... import clips, media
 from ...errors import DatasetError, MediaError, TooShortError, shown, unique
 from ...features import cav_mae_frame_indices, crop_pictures, frame_geometry
 from ...settings import Count, Natural, settings
-from ..sources import SAMPLE_RATE, VIDEO_SUFFIXES, FileReader, SceneReader, existing, files_in, is_segments, read_table
-from ..sources import read_text, segments
+from ..sources import (
+    SAMPLE_RATE,
+    VIDEO_SUFFIXES,
+    FileReader,
+    SceneReader,
+    existing,
+    files_in,
+    is_segments,
+    read_table,
+    read_text,
+    segments,
+)
 
 _HEADER = ["index", "mid", "display_name"]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-# isort: off
 from .boxes import detect_boxes, read_boxes, write_boxes
 from .dubbing import SYNTHETIC, Dubbed, boxes_at_ticks, dub
-from .manifests import Manifest, Pair, UnitFile, manifest, parse_units, read_manifest, read_units, warn_if_shared
-from .manifests import write_units
+from .manifests import Pair, UnitFile, manifest, parse_units, read_manifest, read_units, warn_if_shared, write_units

@@ -8,7 +8,6 @@ evaluate(model, settings)["R@1 audio -> image"]
 
 from __future__ import annotations
 
-# isort: off
 import argparse
 from pathlib import Path
 
@@ -18,16 +17,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import cluster, metrics, training
-from ...datasets.cav_mae import CAVMAEDataset, Data, LabelTable, Sample, extract, read_items
+from ...datasets.cav_mae import CAVMAEDataset, LabelTable, Sample, extract, read_items
 from ...datasets.cav_mae.items import Reading
 from ...losses import normalize_patches
 from ...models.cav_mae import OBJECTIVES, CAVMAEClassifier
 from ...models.patches import patchify
 from ...workers import POLICIES
-from .. import Figure, Report, Trained, changed, device_of
+from .. import Figure, Report, changed, device_of
 from .extracting import extract_many
-from .stages import PUBLISHED, Settings, batches, build, classifier, data, fine_tuning_step, fitted, full, galleries
-from .stages import held_out, inputs_of, items_of, means, patch_counts, stages, step, tiny, trained
+from .stages import (
+    PUBLISHED,
+    Settings,
+    batches,
+    build,
+    classifier,
+    data,
+    fine_tuning_step,
+    fitted,
+    full,
+    galleries,
+    held_out,
+    inputs_of,
+    items_of,
+    means,
+    patch_counts,
+    stages,
+    step,
+    tiny,
+    trained,
+)
 
 TITLE = "CAV-MAE"
 ROW = 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-# isort: off
 from collections.abc import Mapping
 from dataclasses import asdict, field
 from pathlib import Path
@@ -14,8 +13,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import training
-from ...datasets.cav_mae import FINE_TUNING, HELD_OUT, MOST_HELD_OUT, PRETRAINING, Augmentation, CAVMAEDataset, Data
-from ...datasets.cav_mae import Item, LabelTable, Sample, SceneItem, balanced_weights, read_items, scene_items
+from ...datasets.cav_mae import (
+    FINE_TUNING,
+    HELD_OUT,
+    MOST_HELD_OUT,
+    PRETRAINING,
+    Augmentation,
+    CAVMAEDataset,
+    Data,
+    Item,
+    LabelTable,
+    Sample,
+    SceneItem,
+    balanced_weights,
+    read_items,
+    scene_items,
+)
 from ...datasets.items import remembered
 from ...datasets.sampling import BalancedSampler
 from ...datasets.sources import number_to_hold_out, split

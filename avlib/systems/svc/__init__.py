@@ -7,16 +7,15 @@ scored(sounds, songs, "otto", judges(settings)).figures()
 convert("song.wav", load(folder), key=3, singer="otto", out="converted/")      # of any length, to a file
 """
 
-# isort: off
 from ...datasets.sampling import LengthBuckets
 from ...datasets.svc import SINGERS, SVCDataset, cut
-from .. import Figure, Report, Trained, changed
+from .. import changed
 from .command import convert_command
 from .conversion import analyse, convert
 from .evaluation import Judges, assess, converted, generated, held_out_songs, judges, mel_ratio, scored, sound_of
 from .project import load, vocoder_of
-from .settings import ENCODERS, STAGES, Settings, full, tiny
-from .stages import build, data, encoding, fitted, noise_of, recognizer_step, split, stages, step, trained
+from .settings import ENCODERS, Settings, full, tiny
+from .stages import build, data, encoding, fitted, noise_of, split, stages, step, trained
 
 TITLE = "Singing-voice conversion"
 ROW = 4

@@ -9,15 +9,12 @@ infer("units.txt", load("unit_av_renderer.pt"), "dubbed.mp4", video="video.mp4",
 
 from __future__ import annotations
 
-# isort: off
-from .. import Figure, Report, Trained, changed
+from .. import changed
 from .command import unit2av_command
-from .evaluation import Judges, Scores, assess, duration_errors, griffin_lim, held_out, judges, periodicity, pieces_of
-from .evaluation import scored, spoken
-from .inference import Inferred, Speech, at_full_rate, infer, load, speak, speaker_vector
-from .settings import STAGES, Settings, full, tiny
-from .stages import build, data, discriminator_step, embedder, extractor, fitted, generator_step, pitch_step, split
-from .stages import stages, trained, vocoder_step, voices
+from .evaluation import assess, duration_errors, griffin_lim, held_out, judges, periodicity, pieces_of, scored, spoken
+from .inference import Speech, at_full_rate, infer, load, speak, speaker_vector
+from .settings import Settings, full, tiny
+from .stages import build, data, embedder, extractor, fitted, split, stages, trained
 
 TITLE = "Units to speech and face"
 ROW = 5
