@@ -320,7 +320,7 @@ def _fits(value: Any, kind: Any) -> bool:
 
 @functools.cache
 def _adapter(kind: Any) -> TypeAdapter:
-    return TypeAdapter(kind, config=_STRICT)
+    return TypeAdapter(kind, config=None if is_dataclass(kind) else _STRICT)
 
 
 def _plain(kind: Any) -> Any:

@@ -8,18 +8,21 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
+from pydantic import Field
 
-from ..errors import ParameterError, check_choice, check_number, check_whole
+from ..errors import ParameterError, check_number, check_whole
+from ..settings import Number, Share, settings
 from . import sound
 from .backdrop import Backdrop
 from .drawing import Canvas, hue_colour
 from .kinds import BY_NAME, KINDS
 
 Times = Sequence[float | int] | np.ndarray
-LONGEST = 30.0  # seconds
+LONGEST = 30  # seconds
 _LEAD = 4.0  # seconds by which the rhythm starts early, so that its effects are under way when the clip begins
 _ATTRIBUTES = ("position", "size", "hue", "rate")
 
@@ -51,33 +54,25 @@ class Truth:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
-@dataclass(frozen=True)
+@settings
 class Scene:
     """An audio-visual scene with known truth, decided at once and rendered on demand.
 
     `dataclasses.replace(scene, hue=0.9)` is the same scene with one thing changed.
     """
 
-    kind: str
-    seed: int = 0  # number of the scene, not negative
-    seconds: float | int = 10.0  # duration, above 0 and at most 30. A longer scene continues a shorter one
-    position: float | int | None = None  # from left to right, in [0, 1]; without it, drawn from the seed
-    size: float | int | None = None  # from small (high) to large (low); likewise
-    hue: float | int | None = None  # from dark blue (dull and short) to yellow (bright and long); likewise
-    rate: float | int | None = None  # from slow to quick; likewise
+    kind: Literal[KINDS]
+    seed: Annotated[int, Field(ge=0)] = 0  # number of the scene
+    seconds: Annotated[Number, Field(gt=0, le=LONGEST)] = 10.0  # duration. A longer scene continues a shorter one
+    position: Share | None = None  # from left to right, in [0, 1]; without it, drawn from the seed
+    size: Share | None = None  # from small (high) to large (low); likewise
+    hue: Share | None = None  # from dark blue (dull and short) to yellow (bright and long); likewise
+    rate: Share | None = None  # from slow to quick; likewise
 
     def __post_init__(self):
-        check_choice("kind", self.kind, KINDS)
-        check_whole("seed", self.seed, 0)
-        check_number("seconds", self.seconds, 0.0, LONGEST)
-        if self.seconds <= 0:
-            raise ParameterError("seconds", f"{self.seconds!r}", f"above 0 and at most {LONGEST:g}", "Give more.")
-        object.__setattr__(self, "seed", int(self.seed))
         object.__setattr__(self, "seconds", float(self.seconds))
         for name, draw in zip(_ATTRIBUTES, self._dice("attributes").random(4).tolist(), strict=True):
             given = getattr(self, name)
-            if given is not None:
-                check_number(name, given, 0.0, 1.0)
             object.__setattr__(self, name, draw if given is None else float(given))
 
     @property

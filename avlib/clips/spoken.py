@@ -11,11 +11,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64
+from pydantic import Field
 
-from ..errors import ParameterError, check_choice, check_number, check_whole
+from ..errors import check_number
+from ..settings import Number, settings
 from .sound import dice
 from .voice import FRAME_RATE, NOSE, SAMPLE_RATE, Tracks, smooth, speak
 
@@ -113,47 +116,42 @@ PARTNER = {word: other for pair in PAIRS for word, other in (pair, pair[::-1])}
 
 # Half years while much changes, then whole ones.
 AGES = (2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0, 9.0, 10.0)
-YOUNGEST, OLDEST = 2.0, 16.0  # years; at the older age the vocal tract is a grown-up's
+YOUNGEST, OLDEST = 2, 16  # years; at the older age the vocal tract is a grown-up's
 
-# Spread of speakers around the mean of their age.
-_TRACT_SPREAD, _F0_SPREAD, _PACE_SPREAD, _VOICE_SPREAD = 0.04, 0.10, 0.12, 0.03
+# Spread of speakers around the mean of their age: tract, f0 and pace; and of each formant.
+_SPREADS, _VOICE_SPREAD = (0.04, 0.10, 0.12), 0.03
 
 
-@dataclass(frozen=True)
+@settings
 class Speaker:
     """A speaker, whose age is audible.
 
     Older children have longer vocal tracts, lower voices and faster speech. `Speaker(seed, age=...)` is, for the same
     seed, the same speaker at another age.
 
-    seed: number of the speaker, not negative.
-    age: in years, from 2 to 16; by default one of `AGES`, drawn from the seed.
-    tract: factor of an adult's formants, from 0.8 to 1.6; by default 1.35 - 0.025 (age - 2), within 4 %.
-    f0: the mean pitch in Hz, from 60 to 500; by default 330 - 9 (age - 2), within 10 %.
-    pace: factor of an adult's durations, from 0.5 to 2; by default 1.3 - 0.02 (age - 2), within 12 %.
+    seed: number of the speaker.
+    age: in years; by default one of `AGES`, drawn from the seed.
+    tract: factor of an adult's formants; by default 1.35 - 0.025 (age - 2), within 4 %.
+    f0: the mean pitch in Hz; by default 330 - 9 (age - 2), within 10 %.
+    pace: factor of an adult's durations; by default 1.3 - 0.02 (age - 2), within 12 %.
     """
 
-    seed: int = 0
-    age: float | int | None = None
-    tract: float | int | None = None
-    f0: float | int | None = None
-    pace: float | int | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    age: Annotated[Number, Field(ge=YOUNGEST, le=OLDEST)] | None = None
+    tract: Annotated[Number, Field(ge=0.8, le=1.6)] | None = None
+    f0: Annotated[Number, Field(ge=60, le=500)] | None = None
+    pace: Annotated[Number, Field(ge=0.5, le=2)] | None = None
 
     def __post_init__(self):
-        check_whole("seed", self.seed, 0)
-        object.__setattr__(self, "seed", int(self.seed))
         first, *draws = dice("speaker", self.seed).random(4).tolist()
-        if self.age is None:
-            object.__setattr__(self, "age", AGES[int(first * len(AGES))])
-        _set(self, "age", None, YOUNGEST, OLDEST)
-        since = self.age - YOUNGEST
-        ranges = {
-            "tract": (1.35 - 0.025 * since, _TRACT_SPREAD, 0.8, 1.6),
-            "f0": (330 - 9 * since, _F0_SPREAD, 60.0, 500.0),
-            "pace": (1.3 - 0.02 * since, _PACE_SPREAD, 0.5, 2.0),
-        }
-        for (name, (mean, spread, lowest, highest)), draw in zip(ranges.items(), draws, strict=True):
-            _set(self, name, mean * (1 + spread * (2 * draw - 1)), lowest, highest)
+        drawn = {"age": AGES[int(first * len(AGES))]}
+        since = (drawn["age"] if self.age is None else self.age) - YOUNGEST
+        means = {"tract": 1.35 - 0.025 * since, "f0": 330 - 9 * since, "pace": 1.3 - 0.02 * since}
+        for (name, mean), spread, draw in zip(means.items(), _SPREADS, draws, strict=True):
+            drawn[name] = mean * (1 + spread * (2 * draw - 1))
+        for name, value in drawn.items():
+            given = getattr(self, name)
+            object.__setattr__(self, name, value if given is None else float(given))
 
     @property
     def name(self) -> str:
@@ -164,13 +162,6 @@ class Speaker:
         """The speaker's own factors of F1 to F3 `(3,)`, breath (against a voice of 1), and tilt (Hz)."""
         draws = dice("voice", self.seed).random(5)
         return 1 + _VOICE_SPREAD * (2 * draws[:3] - 1), float(0.02 + 0.08 * draws[3]), float(2000 * 2 ** draws[4])
-
-
-def _set(speaker: Speaker, name: str, drawn: float | None, lowest: float, highest: float) -> None:
-    given = getattr(speaker, name)
-    if given is not None:
-        check_number(name, given, lowest, highest)
-    object.__setattr__(speaker, name, drawn if given is None else float(given))
 
 
 def tracks_of(
@@ -259,7 +250,7 @@ class Truth:
         return plain
 
 
-@dataclass(frozen=True)
+@settings
 class Spoken:
     """A word by a speaker with known truth, rendered on demand.
 
@@ -268,23 +259,17 @@ class Spoken:
     abnormal "ring" is, sample by sample, the normal "wing" of the same seed: without the word, nothing in the sound
     tells the label. Both pronunciations of one seed have the same durations, phone by phone.
 
-    seed: number of the take, not negative.
-    snr: power of the word over that of white noise, in dB, from -40 to 100; `math.inf` for no noise.
+    seed: number of the take.
+    snr: power of the word over that of white noise, in dB; `math.inf` for no noise.
     """
 
-    word: str
+    word: Literal[tuple(WORDS)]
     speaker: Speaker
-    pronunciation: str = "normal"
-    seed: int = 0
-    snr: float | int = DEFAULT_SNR
+    pronunciation: Literal[PRONUNCIATIONS] = "normal"
+    seed: Annotated[int, Field(ge=0)] = 0
+    snr: Number = DEFAULT_SNR
 
     def __post_init__(self):
-        check_choice("word", self.word, tuple(WORDS))
-        check_choice("pronunciation", self.pronunciation, PRONUNCIATIONS)
-        if not isinstance(self.speaker, Speaker):
-            raise ParameterError("speaker", f"{self.speaker!r}", "a Speaker", "Give Speaker(seed=...).")
-        check_whole("seed", self.seed, 0)
-        object.__setattr__(self, "seed", int(self.seed))
         if self.snr != math.inf:
             check_number("snr", self.snr, *SNR_LIMITS)
         object.__setattr__(self, "snr", float(self.snr))
