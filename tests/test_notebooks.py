@@ -58,7 +58,7 @@ VERDICTS = {
     holds when, does not hold, holds when""",
     "45": "holds when, holds, holds",
     "51": "holds, holds, holds",
-    "52": "holds, holds when, holds, holds, holds, holds when, holds, holds, holds when",
+    "52": "holds when, holds, holds, holds when, holds, holds, holds when",
     "53": "holds, holds when, holds when, holds, holds, holds, holds when",
     "54": "holds when, holds when",
     "55": "holds, holds, holds when, holds when, holds when, holds when, holds when",
