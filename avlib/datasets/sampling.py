@@ -26,7 +26,7 @@ class WordLabelSampler(Sampler[int]):
     Words come equally often, and so do the labels of a word, whatever their numbers: in an epoch, which is as long as
     there are clips for, some clips of frequent words do not come, and those of rare ones come several times. A label
     with fewer than `clips_per_label` clips of a word is filled up with the same ones; where a word lacks a label, its
-    other labels fill the places, and it has nothing to be compared with. `report` tells.
+    other labels fill the places, and it has nothing to be compared with.
 
     `words` and `labels` are numbers for each item; words are all 0 where there is one word, or any may be compared with
     any. Fewer items or words than a batch has are refused. `clips_per_label` is 2 or more for a loss that needs another
@@ -72,15 +72,6 @@ class WordLabelSampler(Sampler[int]):
             for word in chosen:
                 for label, count in self._places(word).items():
                     yield from self._draw(waiting[word, label], self.cells[word][label], count, dice)
-
-    def report(self) -> str:
-        """Return how many words lack a label or have too few clips."""
-        lacking = sum(len(of_word) < len(self.labels) for of_word in self.cells.values())
-        few = sum(len(self.cells[word][label]) < n for word in self.cells for label, n in self._places(word).items())
-        return (
-            f"{lacking} of {len(self.cells)} words lack a label, so that their clips have none to be told from; "
-            f"{few} labels of words have fewer clips than a batch takes of them, so that some come twice in it"
-        )
 
     def _places(self, word: int) -> Counter[int]:
         """Number of clips that a batch takes of each label of a word."""

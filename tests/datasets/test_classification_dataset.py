@@ -240,9 +240,9 @@ def test_it_is_the_same_in_other_processes():
 def test_real_recordings_of_eight_phrases(tmp_path):
     folder = recording("speech")
     names = sorted(path.name for path in folder.glob("*.wav"))
-    lines = ["path,label", *(f"{name},{name.split('_')[0].lower()}" for name in names)]
+    lines = ["path,label", *(f"{folder / name},{name.split('_')[0].lower()}" for name in names)]
     (tmp_path / "table.csv").write_text("\n".join(lines))
-    clips = read_recordings(tmp_path / "table.csv", folder=folder)
+    clips = read_recordings(tmp_path / "table.csv")
     labels = Labels.of(clips)
     assert labels.names == ("front", "rear", "side") and len(clips) == 8
     held = ClassificationDataset(clips, labels).prepared(1, False)

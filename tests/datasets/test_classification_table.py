@@ -99,12 +99,10 @@ def test_speakers_who_are_the_target_do_not_group(tmp_path):
     assert [r.group for r in read_recordings(path, "speaker", group="path")] == ["a.wav", "b.wav"]
 
 
-def test_paths_are_those_of_the_table_of_another_folder_or_absolute(tmp_path):
-    here, there = touch(tmp_path / "here", "x.wav"), touch(tmp_path / "there", "y.wav", "z.wav")
+def test_paths_begin_at_the_folder_of_the_table_or_are_absolute(tmp_path):
+    here, there = touch(tmp_path / "here", "x.wav"), touch(tmp_path / "there", "y.wav")
     path = table(here, ("path", "label"), ("x.wav", "a"), (there / "y.wav", "b"), files=False)
     assert [recording.path for recording in read_recordings(path)] == [here / "x.wav", there / "y.wav"]
-    path = table(here, ("path", "label"), ("z.wav", "a"), files=False)
-    assert read_recordings(path, folder=there)[0].path == there / "z.wav"
 
 
 def test_a_folder_with_a_sub_folder_for_each_class(tmp_path):
@@ -225,7 +223,7 @@ def test_row_14_a_filter_keeps_the_words_that_are_asked_for():
 
 def test_an_empty_filter_is_refused_with_the_nearest_words():
     recordings = some(*"aba", words=["rake", "wake", "key"])
-    with pytest.raises(DatasetError, match=r"no clip of 'lake'; expected .* such as 'wake', 'rake'"):
+    with pytest.raises(DatasetError, match=r"no clip of 'lake'; expected .*Did you mean 'wake' or 'rake'"):
         filter_words(recordings, ["key", "lake"])
     with pytest.raises(DatasetError, match=r"no clip of 'lake'.*Name their column by `word`"):
         filter_words(some("a", "b"), ["lake"])
@@ -235,7 +233,7 @@ def test_words_unseen_in_training_are_refused():
     (clip,) = some("a", words=["rakes"])
     assert word_index(clip, ["key", "rakes"]) == 1 and word_index(clip, []) == -1
     assert word_index(some("a")[0], ["key"]) == -1
-    with pytest.raises(DatasetError, match=r"0.wav: its word 'rakes' is none of the 2 .* such as 'rake'"):
+    with pytest.raises(DatasetError, match=r"0.wav: its word 'rakes' is none of the 2 .*Did you mean 'rake'"):
         word_index(clip, ("rake", "key"))
 
 

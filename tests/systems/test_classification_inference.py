@@ -290,7 +290,7 @@ def test_a_regression_gives_numbers(tmp_path):
 
 def test_words_that_the_model_does_not_know_or_need(classifier, plain, table):
     paths = [recording.path for recording in read_tones(table)[0]][:2]
-    with pytest.raises(ParameterError, match=r"'ones' is none of the 2 .*such as 'one'"):
+    with pytest.raises(ParameterError, match=r"'ones' is none of the 2 .*Did you mean 'one'"):
         classifier.predict(paths, word="ones")
     with pytest.raises(ParameterError, match=r"word: none for .*one, two"):
         classifier.predict(paths)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import os
@@ -47,7 +46,6 @@ def read_recordings(
     age: str = "age",
     speaker: str = "speaker",
     group: str = "",
-    folder: str | Path = "",
     on_error: str = "raise",
 ) -> list[Recording]:
     """Read the recordings of a table, in its order, or of a folder of classes, sorted by path.
@@ -59,7 +57,7 @@ def read_recordings(
 
     `word`, `age` (in years) and `speaker` name columns, "" none; a missing one is refused unless it has its default
     name. Clips with one value in the column `group` are kept together when the data is divided: "" takes the speaker's,
-    unless that is the target, "path" each clip alone. Relative paths begin at `folder`; "" takes that of the table.
+    unless that is the target, "path" each clip alone. Relative paths begin at the folder of the table.
     `on_error="skip"` keeps missing files in the list, for the data set to leave out and report.
     """
     check_choice("on_error", on_error, POLICIES)
@@ -82,7 +80,7 @@ def read_recordings(
         if lines:
             found = f"{len(lines)} of {len(rows)} rows have nothing in {column!r}, or NaN (line {first_three(lines)})"
             raise DatasetError(path, found, "a value in each", "Fill them in, or take these rows out of the table.")
-    base = Path(folder) if folder else path if path.is_dir() else path.parent
+    base = path if path.is_dir() else path.parent
     recordings = []
     for line, row in rows:
         known = {name: row[column] if column else "" for name, column in named.items()}
@@ -112,8 +110,9 @@ def filter_words(recordings: Sequence[Recording], words: str | Iterable[str]) ->
     there = set(word_list(recordings))
     for word in words:
         if word not in there:
-            advice = f"Name their column by {argument('word')}." if not there else ""
-            raise DatasetError("words", f"no clip of {word!r}", such_as(word, there) or "a word of the table", advice)
+            advice = did_you_mean(word, there, 3) if there else f"Name their column by {argument('word')}."
+            expected = f"one of {first_three(sorted(there))}" if there else "a word of the table"
+            raise DatasetError("words", f"no clip of {word!r}", expected, advice)
     return [recording for recording in recordings if not words or recording.word in words]
 
 
@@ -191,7 +190,8 @@ def word_index(recording: Recording, words: Sequence[str]) -> int:
         return -1
     if recording.word not in words:
         found = f"its word {recording.word!r} is none of the {len(words)} words of the model"
-        raise DatasetError(recording, found, such_as(recording.word, words), "Leave it out, or train with it.")
+        advice = f"{did_you_mean(recording.word, words, 3)} Leave it out, or train with it.".lstrip()
+        raise DatasetError(recording, found, f"one of {first_three(words)}", advice)
     return words.index(recording.word)
 
 
@@ -222,13 +222,6 @@ def first_three(things: Iterable[object]) -> str:
 def argument(column: str) -> str:
     """Name the argument and the setting of a column, for messages."""
     return f"`{column}` (setting: {column}_column)" if column in OPTIONAL else f"`{column}`"
-
-
-def such_as(wanted: str, there: Iterable[str]) -> str:
-    """Name the nearest choices, or the first ones, for messages."""
-    there = sorted(there)
-    near = difflib.get_close_matches(wanted, there, 3, cutoff=0.5)
-    return f"one that is there, such as {', '.join(map(repr, near or there[:10]))}" if there else ""
 
 
 def _in_folder(folder: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

@@ -359,8 +359,7 @@ class AudioClassifier(nn.Module):
             seems = f"The file seems to be {checkpoints.seems_to_be(tensors)}."
             raise CheckpointError(folder, "has no settings of an AudioClassifier", "a folder that `save` wrote", seems)
         try:
-            settings = dict(settings)
-            model = cls(**settings | settings.pop("conditions", {}))  # a table of their own in older files
+            model = cls(**settings)
         except (ParameterError, TypeError) as error:
             raise CheckpointError(folder, f"its settings: {error}", "those of an AudioClassifier") from error
         checkpoints.load(model, folder, tensors)

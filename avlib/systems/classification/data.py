@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-# isort: off
 import json
 import warnings
 from collections import defaultdict
@@ -17,8 +16,8 @@ from torch import nn
 from ... import media
 from ...cache import publishing
 from ...clips import speech
-from ...datasets.classification import ClassificationDataset, Data, Labels, Recording, Splits, filter_words, folds
-from ...datasets.classification import given_splits, read_recordings, split, splits_of_column, word_list
+from ...datasets import classification as ds
+from ...datasets.classification import ClassificationDataset, Data, Labels, Recording, Splits
 from ...datasets.items import remembered
 from ...datasets.sources import SAMPLE_RATE
 from ...errors import AvlibError, CheckpointError, ParameterError
@@ -63,7 +62,7 @@ def parts(settings: Settings, *, progress: bool = True, check: Callable[[Parts],
     recordings, labels, splits = divided(settings, progress=progress)
     chosen = splits.take(recordings)
     word, note = _word_condition(settings.model.word, chosen, labels)
-    words = word_list(chosen["train"] if word else recordings)  # without the condition a new word does no harm
+    words = ds.word_list(chosen["train"] if word else recordings)  # without the condition a new word does no harm
     seconds = _longest(recordings, data) if data.pad == "longest" else data.seconds
     seconds = max(1, round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     config = _resolved(settings, recordings, labels, word, words, seconds)
@@ -99,15 +98,15 @@ def divided(settings: Settings, *, progress: bool = True) -> tuple[list[Recordin
 
     def read(path: str) -> list[Recording]:
         columns = {name: getattr(data, f"{name}_column") for name in ("word", "age", "speaker")}
-        found = read_recordings(path, data.target or "label", on_error=data.on_error, group=data.group, **columns)
-        return filter_words(found, data.words)
+        found = ds.read_recordings(path, data.target or "label", on_error=data.on_error, group=data.group, **columns)
+        return ds.filter_words(found, data.words)
 
     if data.train_file:
         train, test, valid = (
             read(file) if file else None for file in (data.train_file, data.test_file, data.valid_file)
         )
         labels = Labels.of([*train, *test, *(valid or [])], settings.task, data.order)
-        recordings, splits = given_splits(train, test, valid, valid_size=data.valid_size, labels=labels, **options)
+        recordings, splits = ds.given_splits(train, test, valid, valid_size=data.valid_size, labels=labels, **options)
         return recordings, labels, splits
     path = data.data
     if not path:
@@ -120,10 +119,10 @@ def divided(settings: Settings, *, progress: bool = True) -> tuple[list[Recordin
         if data.k_fold:
             found = f"{data.k_fold}, where the table's column `split` names the parts"
             raise ParameterError("k_fold", found, "0, or a table without that column")
-        return recordings, labels, splits_of_column(recordings, valid_size=data.valid_size, **options)
+        return recordings, labels, ds.splits_of_column(recordings, valid_size=data.valid_size, **options)
     if data.k_fold:
-        return recordings, labels, folds(recordings, data.k_fold, data.test_size, **options)[data.fold]
-    return recordings, labels, split(recordings, data.test_size, data.valid_size, **options)
+        return recordings, labels, ds.folds(recordings, data.k_fold, data.test_size, **options)[data.fold]
+    return recordings, labels, ds.split(recordings, data.test_size, data.valid_size, **options)
 
 
 def fitted(settings: Settings, *given: Mapping[str, Any]) -> Settings:
@@ -170,7 +169,7 @@ def _resolved(
 def _word_condition(wanted: str, chosen: Mapping[str, list[Recording]], labels: Labels) -> tuple[str, str]:
     """The kind of the word's condition, "" for none, and why."""
     recordings = [row for rows in chosen.values() for row in rows]
-    words, learned = set(word_list(recordings)), set(word_list(chosen["train"]))
+    words, learned = set(ds.word_list(recordings)), set(ds.word_list(chosen["train"]))
     complete = all(row.word for row in recordings)
     targets = defaultdict(set)
     for row in chosen["train"]:
@@ -256,9 +255,6 @@ class Card:
         missing, more = known - content.keys(), content.keys() - known
         if missing or more:
             raise CheckpointError(path, f"lacks {sorted(missing)}, and has {sorted(more)} besides", expected)
-        model = content["settings"].get("model", {})
-        for name in {"weights", "data_type"} & model.keys():  # where older cards have them
-            content["settings"][name] = model.pop(name)
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
 
     def save(self, model: nn.Module, folder: str | Path) -> None:

@@ -175,7 +175,7 @@ class Classifier:
             except DatasetError as error:
                 if name not in given:
                     raise
-                raise ParameterError(name, error.found, error.expected) from error
+                raise ParameterError(name, error.found, error.expected, error.advice) from error
         return numbers
 
     def _clip(self, recording: Recording, numbers: dict[str, int], whole: bool) -> Example:
