@@ -52,7 +52,7 @@ VERDICTS = {
     "35": "holds when, holds, holds",
     "41": "holds, holds, holds when",
     "42": "holds, holds, holds, holds, holds, holds when, holds when",
-    "43": "holds when, does not hold, holds, holds, does not hold, holds when, holds when",
+    "43": "does not hold, holds, does not hold, holds when, holds when",
     "44": """does not hold, holds, holds, holds, holds when, holds, holds, does not hold, holds when, does not hold,
     holds when, does not hold, does not hold, holds, holds, holds, does not hold, does not hold, does not hold,
     holds when, does not hold, holds when""",
