@@ -26,41 +26,6 @@ from .workbook import answers, sweep
 from .workbook.notebooks import FAILED, INTERRUPTED, NOT_RUN, PASSED, Notebook, Result, choose
 from .workbook.parameters import read_settings, writable_folder
 
-_RUN_HELP = """\
-Execute notebooks, each in a fresh kernel, and write what came of them below outputs/:
-the executed notebooks, a page of each that needs no network, and an index.
-
-Which notebooks:  11         one
-                  1          a row: 11 to 15
-                  11 23 4    several
-                  some.ipynb a file
-                  nothing    all
-"""
-_RUN_EXAMPLES = """\
-examples:
-  avlib run 11 -p clip=my_video.mp4 -p seconds=5
-  avlib run 1 -p size=full -p device=cuda --jobs 1
-
-The exit code is 0 when every notebook passed, 1 when one failed, 2 when nothing could start.
-"""
-
-_TRAIN_HELP = """\
-Train a system without a notebook, or take it from the cache if that was done before; then print what it can do on
-clips that it was not trained on. With --out, its weights, history and figures are written to a folder.
-
-  -p size=tiny       the settings of the notebooks, for a CPU; size=full: the published ones
-  -p device=auto     or cpu, cuda
-  -p seed=0          and any other setting by its name; `stage` is the last stage to train
-"""
-_TRAIN_EXAMPLES = """\
-examples:
-  avlib train cav_mae -p steps=300 -p fine_tuning.steps=50 -p stage=fine_tuning
-  avlib train cav_mae --settings mine.yaml --data clips/ --out trained/
-  avlib train audiotoken -p embedder.steps=200 -p cosine_loss=true
-  avlib train classification --data table.csv -p backbone=resnet50 -p loss=focal -p word= --out trained/
-  torchrun --standalone --nproc_per_node 2 -m avlib train cav_mae -p steps=20
-"""
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
@@ -146,9 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("numbers", nargs="*", metavar="NUMBER", help="which ones, as for run; all when left out")
     listing.add_argument("--json", action="store_true", help="as JSON")
 
-    run = commands.add_parser(
-        "run", help="execute notebooks and report", description=_RUN_HELP, epilog=_RUN_EXAMPLES, formatter_class=form
-    )
+    text = sweep.help_text("run")
+    run = commands.add_parser("run", help="execute notebooks and report", description=text, formatter_class=form)
     run.add_argument("numbers", nargs="*", metavar="NUMBER", help="a number, a row's digit, or a notebook's path")
     _add_values(run, "a parameter, as `list` shows them, for all chosen notebooks; may be repeated")
     text = "notebooks at a time, which share the cores (default: 2)"
@@ -157,10 +121,8 @@ def _parser() -> argparse.ArgumentParser:
     text = "what one cell may take (default: 1800)"
     run.add_argument("--cell-timeout", type=float, default=1800, metavar="SECONDS", help=text)
 
-    train = commands.add_parser(
-        "train", help="train a system", description=_train_help(), epilog=_TRAIN_EXAMPLES, formatter_class=form,
-        add_help=False,
-    )  # fmt: skip
+    how = {"description": _train_help(), "formatter_class": form, "add_help": False}
+    train = commands.add_parser("train", help="train a system", **how)
     train.add_argument("-h", "--help", action=_TrainHelp, help="this; behind SYSTEM, what its settings can choose too")
     train.add_argument("system", metavar="SYSTEM", help=", ".join(systems.names()))
     train.add_argument("--settings", metavar="FILE", help="a JSON or YAML file of settings; -p goes before it")
@@ -194,7 +156,7 @@ def _train_help() -> str:
     from . import systems
 
     described = {name: systems.described(name) for name in systems.names()}
-    return _TRAIN_HELP + "".join(
+    return sweep.help_text("train") + "".join(
         f"\n{name}: {about['TITLE']}\n" + textwrap.indent(about["HELP"].strip("\n"), "  ") + "\n"
         for name, about in described.items()
     )

@@ -77,9 +77,9 @@ def publishing(path: Path) -> Iterator[Path]:
         yield unfinished
         unfinished.replace(path)
     except OSError as error:
-        if error.errno is None:  # raised by a library, not by the operating system
+        if error.errno is None and shutil.disk_usage(path.parent).free > 1e6:  # raised by a library
             raise
-        raise _not_writable(path, error.strerror) from error
+        raise _not_writable(path, error.strerror or "no space is left on the disk") from error
     finally:
         _remove(unfinished)
 

@@ -63,7 +63,7 @@ def connected(options: argparse.Namespace, folder: Path) -> Iterator[tuple[Calla
             _submit(cluster, jobs, options.cluster)
         elif not cluster:
             stack.enter_context(_patience(distributed.utils.get_mp_context))
-            alone = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": None}
+            alone = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": "127.0.0.1:0"}
             how = {"n_workers": jobs, "silence_logs": logging.CRITICAL, **alone}
             cluster, here = stack.enter_context(distributed.LocalCluster(**how)), jobs
         try:

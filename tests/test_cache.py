@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -54,8 +55,13 @@ def test_publishing_is_all_or_nothing(folder):
     assert target.read_text() == "whole" and {path.name for path in folder.iterdir()} == {MARKER, "clip.mp4"}
 
 
-def test_a_full_disk_is_said(folder):
+def test_a_full_disk_is_said(folder, monkeypatch):
     target = cache.folder() / "clip.mp4"
+    with pytest.raises(OSError, match=r"System error\."), cache.publishing(target):
+        raise OSError("clip.mp4: System error.")  # as libsndfile has it, whatever was wrong
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    with pytest.raises(CacheError, match="no space is left on the disk"), cache.publishing(target):
+        raise OSError("clip.mp4: System error.")
     with pytest.raises(CacheError, match="No space left"), cache.publishing(target) as unfinished:
         unfinished.touch()
         raise OSError(28, os.strerror(28))
@@ -65,6 +71,7 @@ def test_a_full_disk_is_said(folder):
 HOLD = """
 import sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from avlib import cache
 path = cache.folder() / "model"
 with cache.locked(path), cache.publishing(path) as unfinished:

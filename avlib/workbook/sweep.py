@@ -74,8 +74,7 @@ class Point:
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Add `sweep` to the command line."""
-    text = (resources.files(__package__) / "templates/sweep.txt").read_text(encoding="utf-8")
-    how = {"description": text, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    how = {"description": help_text("sweep"), "formatter_class": argparse.RawDescriptionHelpFormatter}
     parser = commands.add_parser("sweep", help="run a notebook or a training at every point of a grid", **how)
     add, limit = parser.add_argument, {"type": float, "default": math.inf}
     add("target", nargs="+", metavar="NUMBER | train SYSTEM", help="a notebook, or a training")
@@ -88,6 +87,11 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     add("--memory", **limit, metavar="GB", help="what a point may take (default: no limit)")
     add("--dry-run", action="store_true", help="check and count only, and print the job script of --cluster")
     cluster.add_options(parser)
+
+
+def help_text(command: str) -> str:
+    """Return the description of a command for its --help."""
+    return (resources.files(__package__) / f"templates/{command}.txt").read_text(encoding="utf-8")
 
 
 def command(options: argparse.Namespace) -> int:

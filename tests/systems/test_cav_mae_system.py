@@ -397,7 +397,7 @@ def test_the_command_extracts_what_the_next_one_trains_on(tmp_path, capsys):
     kinds = [path.stem.split("_")[0] for path in sorted(tmp_path.glob("*.mp4"))]
     rows = [f"{kind},1,{kind} sound,{part}" for kind, part in zip(kinds, ("test", "train", "train"), strict=True)]
     (tmp_path / "vggsound.csv").write_text("\n".join([*rows, "gone,1,gone,test"]))
-    given = ["--data", str(tmp_path / "vggsound.csv"), "--out", str(tmp_path / "out"), "--jobs", "1"]
+    given = ["cav_mae", str(tmp_path / "vggsound.csv"), "--out", str(tmp_path / "out"), "--jobs", "1"]
     assert main(["extract", *given]) == 2 and "gone_000001.mp4: no such file" in capsys.readouterr().err
     assert main(["extract", *given, "--on-error", "skip"]) == 0
     printed = capsys.readouterr().out

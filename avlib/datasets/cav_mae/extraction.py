@@ -16,20 +16,18 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from ... import cache, media
 from ...errors import AvlibError, CacheError, DatasetError
 from ...workers import describe
 from ..items import each_usable
 from ..sources import SAMPLE_RATE
-from .items import ClipItem, LabelTable, Reading, balanced_weights
+from .items import ClipItem, LabelTable, Reading
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,9 @@ def extract(
             outcomes = each_usable(task, clips, on_error, jobs, progress)
             skipped = [outcome for outcome in outcomes if outcome is not None]
             kept = [clip for clip, outcome in zip(clips, outcomes, strict=True) if outcome is None]
-            return _write_tables(target / f"{name}.json", kept, table, skipped)
+            entries, path = [_entry(*clip, target, table) for clip in kept], target / f"{name}.json"
+            labels, weights = _write_tables(path, lambda: entries, table)
+            return Extraction(path, labels, weights, skipped, describe(skipped, len(clips)))
 
 
 def _names(items: Sequence[ClipItem]) -> list[str]:
@@ -142,27 +142,32 @@ def _extract(clip: tuple[ClipItem, str], *, target: Path, table: LabelTable, rea
         _write_text(done, json.dumps(note))
 
 
-def _write_tables(
-    path: Path, kept: list[tuple[ClipItem, str]], table: LabelTable, skipped: list[AvlibError]
-) -> Extraction:
-    items = [item for item, _ in kept]
-    entries = [
-        {
-            "video_id": name,
-            "wav": str(path.parent / "wav" / f"{name}.wav"),
-            "video_path": str(path.parent),
-            "labels": ",".join(table.mids[index] for index in table.indices(item)),
-        }
-        | ({"split": item.split} if item.split else {})
-        for item, name in kept
-    ]
+def _entry(item: ClipItem, name: str, target: Path, table: LabelTable) -> dict[str, str]:
+    mids = ",".join(table.mids[index] for index in table.indices(item))
+    entry = {"video_id": name, "wav": str(target / "wav" / f"{name}.wav"), "video_path": str(target), "labels": mids}
+    return entry | ({"split": item.split} if item.split else {})
+
+
+def _write_tables(path: Path, entries: Callable[[], Iterable[dict]], table: LabelTable) -> tuple[Path, Path]:
+    """Write the tables of entries, which are read twice; return the paths of labels and weights."""
     labels, weights = (path.with_name(path.stem + ending) for ending in ("_labels.csv", "_weight.csv"))
-    _write_text(path, json.dumps({"data": entries}, indent=1, ensure_ascii=False))
+    often = Counter()
+    with (
+        cache.publishing(path) as unfinished,
+        unfinished.open("w", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        file.write('{"data": [')
+        for place, entry in enumerate(entries()):
+            file.write("," * (place > 0) + "\n" + json.dumps(entry, ensure_ascii=False))
+            often.update(filter(None, entry["labels"].split(",")))
+        file.write("\n]}\n")
     with cache.publishing(labels) as unfinished:
         table.write(unfinished)
-    with cache.publishing(weights) as unfinished:
-        np.savetxt(unfinished, balanced_weights(items, table).numpy(), delimiter=",")
-    return Extraction(path, labels, weights, skipped, describe(skipped, len(kept) + len(skipped)))
+    with cache.publishing(weights) as unfinished, unfinished.open("w") as file:
+        for entry in entries():
+            mids = filter(None, entry["labels"].split(","))
+            file.write(f"{sum(1000 / (often[mid] + 0.01) for mid in mids):.18e}\n")
+    return labels, weights
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import cluster, metrics, training
-from ...datasets.cav_mae import CAVMAEDataset, LabelTable, Sample, extract, read_items
+from ...datasets.cav_mae import LabelTable, Sample
 from ...datasets.cav_mae.items import Reading
 from ...losses import normalize_patches
 from ...models.cav_mae import OBJECTIVES, CAVMAEClassifier
@@ -208,8 +208,8 @@ def _picture(name: str, tensor: Tensor) -> Tensor:
 def extract_command(arguments: list[str]) -> int:
     """Run `avlib extract`."""
     parser = argparse.ArgumentParser("avlib extract", description=_EXTRACT)
-    parser.add_argument("clips", nargs="*", metavar="cav_mae CLIPS", help="a folder of clips, or a list of their paths")
-    parser.add_argument("--data", metavar="PATH", help="the same, or a table, in one process and those it starts")
+    parser.add_argument("system", choices=["cav_mae"], help="whose layout")
+    parser.add_argument("clips", metavar="CLIPS", help="a folder of clips, a table, or a list of their paths")
     parser.add_argument("--folder", default="", metavar="DIR", help="where the paths of the table begin")
     parser.add_argument("--labels", default="", metavar="CSV", help="the table of the classes")
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to write to")
@@ -219,20 +219,11 @@ def extract_command(arguments: list[str]) -> int:
     parser.add_argument("--on-error", choices=POLICIES, default="raise", help="what to do with unusable clips")
     cluster.add_options(parser)
     options = parser.parse_args(arguments)
-    if (len(options.clips) == 2) == bool(options.data) or options.clips[:1] not in ([], ["cav_mae"]):
-        parser.error("give cav_mae and CLIPS, or --data PATH")
-    table, how = LabelTable.read(options.labels) if options.labels else None, {}
-    if options.data:
-        how = {name: getattr(options, name) for name in ("name", "channel", "align", "jobs", "on_error")}
-        made = extract(read_items(options.data, options.folder), options.out, table, **how)
-        dataset = CAVMAEDataset(read_items(made.table))
-        report, (mean, std), path = made.report, dataset.statistics(options.jobs), made.table
-    else:
-        reading, path = Reading(channel=options.channel, align=options.align), Path(options.out).absolute()
-        report, mean, std = extract_many(Path(options.clips[1]), path, table, reading, options)
-        path = path / f"{options.name}.json"
+    table = LabelTable.read(options.labels) if options.labels else None
+    reading, out = Reading(channel=options.channel, align=options.align), Path(options.out).absolute()
+    report, mean, std = extract_many(Path(options.clips), out, table, reading, options)
     print(report)
-    classes = path.with_name(f"{path.stem}_labels.csv")
+    path, classes = out / f"{options.name}.json", out / f"{options.name}_labels.csv"
     labels = f" -p labels={classes}" * (classes.read_text(encoding="utf-8").count("\n") > 1)
     print(f"avlib train cav_mae --data {path}{labels} -p mean={mean:.4f} -p std={std:.4f}")
     return 0

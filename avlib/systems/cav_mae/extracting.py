@@ -14,7 +14,6 @@ import json
 import math
 import os
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
@@ -81,7 +80,7 @@ def _clips(path: Path, folder: str) -> Iterator[ClipItem]:
             for name in sorted(names):
                 if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
                     yield ClipItem(labels, Path(place, name))
-    elif path.suffix.lower() == ".csv":
+    elif path.suffix.lower() in (".csv", ".json"):
         yield from read_items(path, folder)
     else:
         try:
@@ -90,7 +89,7 @@ def _clips(path: Path, folder: str) -> Iterator[ClipItem]:
                     ClipItem((), Path(folder or path.parent, line.rstrip("\n"))) for line in lines if line.strip()
                 )
         except ValueError as error:
-            raise DatasetError(path, f"is no text ({error})", "a folder, a .csv, or a list of paths") from error
+            raise DatasetError(path, f"is no text ({error})", "a folder, a table, or a list of paths") from error
 
 
 def _planned(plan: sqlite3.Connection, clips: Iterable[ClipItem]) -> tuple[int, int]:
@@ -138,10 +137,8 @@ def _chunk(part: tuple[int, list], *, target: Path, table: LabelTable, reading: 
                 raise
             left.append(f"{type(error).__name__}: {error}")
             continue
-        wav, mids = target / "wav" / f"{name}.wav", ",".join(table.mids[index] for index in table.indices(item))
-        entry = {"video_id": name, "wav": str(wav), "video_path": str(target), "labels": mids}
-        entries.append(entry | ({"split": split} if split else {}))
-        items.append(ExtractedItem(item.labels, name, wav, target))
+        entries.append(extraction._entry(item, name, target, table))
+        items.append(ExtractedItem(item.labels, name, target / "wav" / f"{name}.wav", target))
     mean, std = CAVMAEDataset(items, table).statistics(1, progress=False) if items else (0.0, 0.0)
     extraction._write_text(made, json.dumps({"entries": entries, "left": left, "mean": mean, "std": std}))
     return made.name
@@ -153,29 +150,16 @@ def _tables(path: Path, chunks: list[Path], table: LabelTable, twice: int) -> tu
     def each() -> Iterator[dict]:
         return (json.loads(chunk.read_text(encoding="utf-8")) for chunk in chunks)
 
-    often, left, told, sums, within = Counter(), 0, [], [0, 0.0, 0.0], 0.0  # clips, means, squares of means
+    left, told, sums, within = 0, [], [0, 0.0, 0.0], 0.0  # clips, means, squares of means
     values = features.CAV_MAE_FRAMES * features.CAV_MAE_MELS
-    with (
-        cache.publishing(path) as unfinished,
-        unfinished.open("w", encoding="utf-8", errors="backslashreplace") as file,
-    ):
-        file.write('{"data": [')
-        for chunk in each():
-            for number, entry in enumerate(chunk["entries"], sums[0]):
-                file.write("," * (number > 0) + "\n" + json.dumps(entry, ensure_ascii=False))
-                often.update(filter(None, entry["labels"].split(",")))
-            count, mean = len(chunk["entries"]), chunk["mean"]
-            sums = [have + new for have, new in zip(sums, (count, count * mean, count * mean**2), strict=True)]
-            within += max(0, count * values - 1) * chunk["std"] ** 2
-            left, told = left + len(chunk["left"]), (told + chunk["left"])[:_TOLD]
-        if not sums[0]:
-            raise DatasetError(path, "none of the clips can be used", advice=told[0])
-        file.write("\n]}\n")
-    with cache.publishing(path.with_name(f"{path.stem}_labels.csv")) as unfinished:
-        table.write(unfinished)
-    with cache.publishing(path.with_name(f"{path.stem}_weight.csv")) as unfinished, unfinished.open("w") as file:
-        for labels in (entry["labels"].split(",") for chunk in each() for entry in chunk["entries"]):
-            file.write(f"{sum(1000 / (often[mid] + 0.01) for mid in labels if mid):.18e}\n")
+    for chunk in each():
+        count, mean = len(chunk["entries"]), chunk["mean"]
+        sums = [have + new for have, new in zip(sums, (count, count * mean, count * mean**2), strict=True)]
+        within += max(0, count * values - 1) * chunk["std"] ** 2
+        left, told = left + len(chunk["left"]), (told + chunk["left"])[:_TOLD]
+    if not sums[0]:
+        raise DatasetError(path, "none of the clips can be used", advice=told[0])
+    extraction._write_tables(path, lambda: (entry for chunk in each() for entry in chunk["entries"]), table)
     mean = sums[1] / sums[0]
     std = math.sqrt((within + values * (sums[2] - sums[0] * mean**2)) / (sums[0] * values - 1))
     lines = [f"{left} of {sums[0] + left} items left out", *told, f"and {left - _TOLD} more"][: 1 + left][: _TOLD + 2]
