@@ -166,6 +166,18 @@ def remove_unfinished(directory: Path) -> None:
         _remove(path)
 
 
+@contextmanager
+def without_leftovers(*directories: Path) -> Iterator[None]:
+    """Remove leftovers of killed processes before and after; work that goes on in one then finds its file gone."""
+    for directory in directories:
+        remove_unfinished(directory)
+    try:
+        yield
+    finally:
+        for directory in directories:
+            remove_unfinished(directory)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

@@ -14,7 +14,6 @@ from ..errors import NotebookError
 from .parameters import Parameter, parse
 
 FRONT = {"00": ("start_here", "Start here"), "01": ("shapes_side_by_side", "Shapes side by side")}
-PLANNED = {5: ("unit2av", "Units to speech and face")}  # rows to be built
 STAGES = ("preprocessing", "shapes", "training", "masking", "inference")  # the second digit
 PASSED, FAILED, INTERRUPTED, NOT_RUN = "passed", "failed", "interrupted", "not run"
 
@@ -203,8 +202,7 @@ def table_rows() -> dict[int, tuple[str, str]]:
     from .. import systems
 
     described = {name: systems.described(name) for name in systems.names()}
-    built = {about["ROW"]: (name, about["TITLE"]) for name, about in described.items() if about["ROW"]}
-    return dict(sorted({**PLANNED, **built}.items()))
+    return dict(sorted((about["ROW"], (name, about["TITLE"])) for name, about in described.items() if about["ROW"]))
 
 
 def table(base: str | os.PathLike[str] | None = None) -> Table:

@@ -133,7 +133,7 @@ def _run_all(options: argparse.Namespace, folder: Path, points: Mapping[str, Poi
             variables |= {name: os.environ.get(name, share) for name in THREADS}
         limits, began = {"seconds": options.timeout, "memory": options.memory}, time.monotonic()
         task = functools.partial(run, folder=folder, variables=variables, place=Path.cwd(), **limits)
-        with closing(completed(task, missing)) as outcomes, _swept(folder / "points"):
+        with closing(completed(task, missing)) as outcomes, cache.without_leftovers(folder / "points"):
             for count, (point, outcome, running) in enumerate(outcomes, 1):
                 lost = {"state": FAILED, "message": str(outcome)}
                 done[point.key] = made = outcome if isinstance(outcome, Point) else replace(point, **lost)
@@ -266,16 +266,6 @@ def _claimed(folder: Path, sweep: dict[str, object]) -> Iterator[None]:
             yield
     except Timeout:
         raise CacheError(folder, "another process sweeps into it", advice=f"Wait for it. {advice}") from None
-
-
-@contextmanager
-def _swept(points: Path) -> Iterator[None]:
-    """Remove what killed processes left, before and after; a point whose folder goes ends itself."""
-    cache.remove_unfinished(points)
-    try:
-        yield
-    finally:
-        cache.remove_unfinished(points)
 
 
 def _points(options: argparse.Namespace) -> tuple[str, dict[str, Point]]:

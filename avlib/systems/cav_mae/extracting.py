@@ -15,7 +15,7 @@ import math
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def extract_many(
         made, bar = {}, Bar(total=count, desc="extracting", unit="clip")
         with ExitStack() as stack:
             completed, _ = stack.enter_context(cluster.connected(options, target))
-            stack.enter_context(_without_leftovers(folders))
+            stack.enter_context(cache.without_leftovers(*folders))
             stack.enter_context(bar)
             for (number, rows), outcome, _ in stack.enter_context(closing(completed(task, _chunks(plan)))):
                 if isinstance(outcome, WorkerError):
@@ -165,15 +165,3 @@ def _tables(path: Path, chunks: list[Path], table: LabelTable, twice: int) -> tu
     lines = [f"{left} of {sums[0] + left} items left out", *told, f"and {left - _TOLD} more"][: 1 + left][: _TOLD + 2]
     again = f"\n{twice} were listed twice, and taken once" if twice else ""
     return "\n  ".join(lines) + again, mean, std
-
-
-@contextmanager
-def _without_leftovers(folders: Iterable[Path]) -> Iterator[None]:
-    """Remove what killed processes left, before and after."""
-    for folder in folders:
-        cache.remove_unfinished(folder)
-    try:
-        yield
-    finally:
-        for folder in folders:
-            cache.remove_unfinished(folder)
