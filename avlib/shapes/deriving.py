@@ -40,11 +40,15 @@ class Derivation:
         self.requires: list[Requirement] = []
         self.unknown: dict[str, str] = {}
         self._known: list[Formula] = []  # of other sizes
+        self._turns: list[Formula] = []  # converted to numbers, such as the turns of loops
         self._fits: dict[tuple, Formula] = {}  # by the sizes that were seen
         self._outputs = {s for s in base.sizes if s[:2] == (base.keys[0], 1)}
         self._sides: list[dict[Slot, Formula | None]] = []  # formulas where the model decides otherwise
         self._looked: set[tuple[int, ...]] = set()
-        self._refuted: set[Slot] = set()  # of the candidates that the search for bounds starts with
+        self._refuted = False  # one of the candidates that the search for bounds starts with
+        self._points: list = []  # the runs to which these belong
+        self._columns: dict[Slot, tuple] = {}
+        self._held: dict[tuple, bool] = {}
         self._by_values: dict[Slot, str] = {}
         self._values: dict[str, dict[tuple, int | None]] = {}  # of each formula in each run
         try:
@@ -99,73 +103,93 @@ class Derivation:
         """Return True if a formula agrees with all runs and several sizes."""
         if formula is None or slot in self._by_values or not self._is_of_names(formula):
             return False
-        changed, values = set(self.probes.fixed), self._values.setdefault(formula._key, {})
-        for i, (sizes, run) in enumerate(self.probes.points()):
-            seen = self._size(run, slot)
+        column = self._column(slot)
+        key = column, formula._key
+        if key not in self._held:
+            self._held[key] = self._agrees_with(column, formula)
+        return self._held[key]
+
+    def _agrees_with(self, column: tuple, formula: Formula) -> bool:
+        if column[0] is None:
+            return False
+        changed = set(self.probes.fixed)
+        for (sizes, _), seen in zip(self._points, column, strict=True):
             if seen is None:
-                if i == 0:
-                    return False
                 continue
-            point = tuple(sizes.values())
-            if point not in values:
-                values[point] = formula.value_at(sizes)
-            if not isinstance(seen, int) or seen != values[point]:
-                return False  # a symbol stands for a size that depends on values
+            if seen != self._value(formula, sizes):
+                return False
             changed.update(name for name, size in sizes.items() if size != self.sizes[name])
         return changed >= self.sizes.keys()  # a number is one only if no name changes it
 
+    def _value(self, formula: Formula, sizes: Mapping[str, int]) -> int | None:
+        values, point = self._values.setdefault(formula._key, {}), tuple(sizes.values())
+        if point not in values:
+            values[point] = formula.value_at(sizes)
+        return values[point]
+
+    def _column(self, slot: Slot) -> tuple:
+        """The size in all runs; None if there is no such tensor, -1 if it depends on values or has other axes."""
+        if (points := self.probes.points()) is not self._points:
+            self._points, self._columns, self._held = points, {}, {}
+        if slot not in self._columns:
+            place, rank = slot[:3], len(self.base.shapes[slot[:3]])
+            shapes = [run.shapes.get(place) for _, run in points]
+            whole = [(None,) * rank if s is None else _numbers(s) if len(s) == rank else (-1,) * rank for s in shapes]
+            self._columns.update(((*place, axis), column) for axis, column in enumerate(zip(*whole, strict=True)))
+        return self._columns[slot]
+
     def _agrees(self, known: list[dict[Slot, Formula | None]], sizes: Mapping[str, int], run: Run) -> bool:
         """Return True if no run so far refutes the known formulas."""
-        point = tuple(sizes.values())
-        for slot in known[0].keys() - self._refuted:
-            seen, told = self._size(run, slot), set()
-            for formula in (side.get(slot) for side in known) if seen is not None else ():
-                if formula is not None and self._is_of_names(formula):
-                    values = self._values.setdefault(formula._key, {})
-                    if point not in values:
-                        values[point] = formula.value_at(sizes)
-                    told.add(values[point])
-            if told and seen not in told:
-                self._refuted.add(slot)
-        return bool(known[0]) and not self._refuted
+        self._refuted = self._refuted or not known[0]
+        for place, shape in self.base.shapes.items() if not self._refuted else ():
+            seen = run.shapes.get(place)
+            for axis in range(len(shape)) if seen is not None else ():
+                formulas = [f for side in known if (f := side.get((*place, axis))) is not None and self._is_of_names(f)]
+                size = seen[axis] if len(seen) == len(shape) else -1
+                if formulas and all(self._value(formula, sizes) != size for formula in formulas):
+                    self._refuted = True
+                    return False
+        return not self._refuted
 
     def _size(self, run: Run, slot: Slot) -> Any:
-        """The size in a run; None if there is no such tensor, -1 if it has another number of axes."""
-        rank = run.ranks.get(slot[:3])
-        return None if rank is None else run.sizes[slot] if rank == self.base.ranks[slot[:3]] else -1
+        """The size in one run, as in a column."""
+        shape = run.shapes.get(slot[:3])
+        return None if shape is None else shape[slot[3]] if len(shape) == len(self.base.shapes[slot[:3]]) else -1
 
     def _is_of_names(self, formula: Formula) -> bool:
         return self.sizes.keys() >= set(formula.names)
 
     def _seen(self, slot: Slot) -> tuple[int | None, ...]:
-        sizes = (run.sizes.get(slot) for _, run in self.probes.points())
-        return tuple(size if isinstance(size, int) else None for size in sizes)
+        return tuple(None if size == -1 else size for size in self._column(slot))
 
     def _keep(self, candidates: dict[Slot, Formula | None]) -> None:
         """Keep the formulas that hold; unreached sizes are numbers."""
         fixed = {name: self.sizes[name] for name in self.probes.fixed}
-        reached = {name: self.probes.reached(name) for name in self.sizes}
+        points = self.probes.points()
+        changed = {n: [i for i, (at, _) in enumerate(points) if at[n] != size] for n, size in self.sizes.items()}
         for slot, size in self.base.sizes.items():
-            formula = candidates.get(slot)
+            formula, column = candidates.get(slot), self._column(slot)
+            reached = {name for name, places in changed.items() if any(column[i] is not None for i in places)}
             if formula is not None and not self._is_of_names(formula):
                 if formula.is_name:  # a formula of such a name could not be checked
                     self.formulas[slot] = formula
                 continue
             if formula is not None:
-                unseen = {name for name in formula.names if slot not in reached[name]}
+                unseen = set(formula.names) - reached
                 if unseen - fixed.keys():
                     continue
                 formula = formula.substitute(**{name: fixed[name] for name in unseen}) if unseen else formula
             if self._holds(slot, formula):
                 self.formulas[slot] = formula
-            elif isinstance(size, int) and not self.probes.steps and not any(slot in seen for seen in reached.values()):
+            elif isinstance(size, int) and not self.probes.steps and not reached:
                 self.formulas[slot] = Formula(size)
 
     def _replace_wrong(self, candidates: dict[Slot, Formula | None]) -> None:
         """Fit operations at which wrong sizes begin, and derive later sizes again."""
         overrides: dict[tuple, dict[tuple[str, int], Formula]] = {}
+        self._turns = _distinct(self.probes.turns())
         while len(overrides) < MOST_OVERRIDES:
-            self._known = _distinct(candidates.values())
+            self._known = _distinct([*candidates.values(), *self._turns])
             wrong = {slot for slot in self.base.sizes if not self._holds(slot, candidates.get(slot))}
             self._look_beyond(wrong, candidates)
             inputs = {slot[0] for slot in wrong if not slot[1]}
@@ -183,7 +207,7 @@ class Derivation:
 
     def _fit_the_rest(self, candidates: dict[Slot, Formula | None]) -> None:
         """Fit the sizes that no symbolic run explains, equal ones together."""
-        self._known = _distinct(self.formulas.values())
+        self._known = _distinct([*self.formulas.values(), *self._turns])
         groups: dict[tuple, list[Slot]] = {}
         for slot, size in self.base.sizes.items() if self.probes.steps else ():
             if slot not in self.formulas and slot not in self._by_values and isinstance(size, int):
@@ -208,8 +232,9 @@ class Derivation:
             found = (
                 self._pieced(slot, candidate)
                 or self._padded(slot, candidate)
-                or self._limited(slot, candidate)
+                or next((f for piece in self._pieces(slot, candidate) if (f := self._limited(slot, piece))), None)
                 or self._like_another(slot)
+                or self._by_turns(slot, candidate)
                 or self._fit_anew(slot, candidate)
             )
         if found is not None:
@@ -228,7 +253,7 @@ class Derivation:
 
     def _look_beyond(self, wrong: set[Slot], candidates: dict[Slot, Formula | None]) -> None:
         """Run with symbols at sizes where the model decides otherwise, and at both sides of the bounds there."""
-        self._refuted.clear()
+        self._refuted = False
         for _ in range(MOST_SIDES - len(self._sides)):
             known = [candidates, *self._sides]
             for sizes, run in itertools.islice(self.probes.points(), 1, None):
@@ -254,16 +279,16 @@ class Derivation:
 
     def _pieced(self, slot: Slot, candidate: Formula | None) -> Formula | None:
         """The smaller or larger of the formulas on both sides of a bound."""
+        return next((formula for formula in self._pieces(slot, candidate) if self._holds(slot, formula)), None)
+
+    def _pieces(self, slot: Slot, candidate: Formula | None) -> list[Formula]:
         found = _distinct([candidate, *(side.get(slot) for side in self._sides)])
         found = [formula for formula in found if self._is_of_names(formula)]
         sets = [[formula] for formula in found] + [list(pair) for pair in itertools.combinations(found, 2)] + [found]
-        extremes = (Formula.extreme(which, items) for items in sets if items for which in ("min", "max"))
-        return next((formula for formula in extremes if self._holds(slot, formula)), None)
+        return _distinct(Formula.extreme(which, items) for items in sets if items for which in ("min", "max"))
 
-    def _limited(self, slot: Slot, candidate: Formula | None) -> Formula | None:
+    def _limited(self, slot: Slot, candidate: Formula) -> Formula | None:
         """The formula, with a limit of one name beyond which the model does something else."""
-        if candidate is None or not self._is_of_names(candidate):
-            return None
 
         def differs(sizes: Mapping[str, int], run: Run | None) -> bool:
             return run is not None and self._size(run, slot) not in (None, candidate.value_at(sizes))
@@ -303,6 +328,7 @@ class Derivation:
         return None
 
     def _like_another(self, slot: Slot) -> Formula | None:
+        """A formula that another size has, or a multiple of it, or so much more."""
         size = self.base.sizes[slot]
         for formula in (Formula(size), *map(Formula, self.sizes), *self._known):
             here = formula.value_at(self.sizes) if self._is_of_names(formula) else None
@@ -312,6 +338,24 @@ class Derivation:
             for like in (formula, *multiple, formula + (size - here)):
                 if self._holds(slot, like) and self._holds_elsewhere(slot, like, ELSEWHERE[2:4], False):
                     return like
+        return None
+
+    def _by_turns(self, slot: Slot, candidate: Formula | None) -> Formula | None:
+        """The formula, with a multiple of what the model converted to a number: the last piece of a split."""
+        if candidate is None or not self._is_of_names(candidate):
+            return None
+        for turns in self._turns:
+            gaps = {
+                self._value(turns, sizes): seen - (self._value(candidate, sizes) or 0)
+                for (sizes, _), seen in zip(self._points, self._column(slot), strict=True)
+                if isinstance(seen, int) and self._is_of_names(turns)
+            }
+            (first, gap), *more = gaps.items() or ((None, None),)
+            for other, apart in more[:1] if None not in gaps else ():
+                slope, rest = divmod(apart - gap, other - first)
+                found = candidate + slope * turns + (gap - slope * first)
+                if not rest and self._holds(slot, found) and self._holds_elsewhere(slot, found, ELSEWHERE[1:3], True):
+                    return found
         return None
 
     def _fit_anew(self, slot: Slot, candidate: Formula | None) -> Formula | None:
@@ -370,7 +414,7 @@ class Derivation:
             if (broken := self._broken(need, kept)) is not None:
                 kept.append(need)
                 self._require(need.text, (guard.file, guard.line), broken)
-        for name, step in self.probes.find_multiples().items():  # formulas were reduced for them
+        for name, step in self.probes.multiples.items():  # formulas were reduced for them
             between = {**self.sizes, name: self.sizes[name] + step // 2}
             run = self.probes.at(between) if all(need.holds(between) for need in kept) else None
             if run is not None and run.raised_at is not None:
@@ -449,6 +493,11 @@ class Derivation:
                     change = f"at {name}={sizes[name]} {more} rows more, {fewer} fewer"
                     self.probes.notes.append(f"The flow depends on {name}: {change}.")
                     break
+
+
+def _numbers(shape: tuple) -> tuple:
+    """A shape with -1 for what depends on values."""
+    return tuple(size if size is None or isinstance(size, int) else -1 for size in shape)
 
 
 def _distinct(formulas: Any) -> list[Formula]:

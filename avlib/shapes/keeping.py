@@ -52,6 +52,14 @@ def _extreme(symbolic: Callable, plain: Callable) -> Callable:
     return either
 
 
+def _range(*args: Any) -> range:
+    """The same range; the number of turns becomes a fact about sizes, which a loop's outputs may follow."""
+    start, stop, step = (*args, 1) if len(args) == 2 else args if len(args) == 3 else (0, *args, 1)
+    if isinstance(stop - start, torch.SymInt) and type(step) is int and step > 0:
+        int(torch.sym_max(0, (stop - start + step - 1) // step))
+    return range(*args)
+
+
 def _type(*args: Any) -> type:
     kind = type(*args)
     return _NUMBERS.get(kind, kind) if len(args) == 1 else kind
@@ -67,6 +75,7 @@ SHIMS = {
         (a // b, a % b) if isinstance(a, torch.SymInt) or isinstance(b, torch.SymInt) else divmod(a, b)
     ),
     "len": _len,
+    "range": _range,
     "type": _type,
     "isinstance": _isinstance,
     "int": _converting(int, torch.sym_int),

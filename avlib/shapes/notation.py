@@ -11,6 +11,7 @@ import operator
 import struct
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 from ..errors import ParameterError
@@ -82,6 +83,8 @@ def _group_written(formula: Any, group: Mapping[tuple, int], constant: int, alon
         for atoms, more in group.items():
             if atoms != (floor,):
                 top = top + formula.of_terms({atoms: more // factor * floor.hop})
+        if factor < 0 and all(slope < 0 for atoms, slope in top.terms.items() if atoms):
+            top, factor = floor.hop - 1 - top, -factor  # T - T//2 is (T + 1)//2
         return _floor_written(top, floor.hop, factor, constant, alone)
     if len(set(lead)) == len(lead):
         shifts = [group.get(tuple(a for a in lead if a != atom), 0) for atom in lead]
@@ -157,6 +160,7 @@ def _atom_written(atom: Any) -> str:
 
 
 _OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow}
+_OPERATIONS |= {"min": min, "max": max}
 
 
 class Real(NamedTuple):
@@ -215,6 +219,8 @@ class Real(NamedTuple):
         )
         if self.sign == "float32":
             return f"float32({left})"
+        if self.sign in ("min", "max"):
+            return f"{self.sign}({left}, {right})"
         if self.sign in "+-":
             return f"{left} {self.sign} {_factor(right) if self.sign == '-' else right}"
         product = isinstance(self.left, Real) and self.left.sign in "*/" and self.sign in "*/"
@@ -316,7 +322,10 @@ class Reader:
             case ast.BinOp(left=left, op=op, right=right):
                 return self._operation(self._read(left), op, self._read(right), ast.unparse(node))
             case ast.Call(func=ast.Name(id="max" | "min" as function), args=[_, _, *_] as items, keywords=[]):
-                return self.kind.extreme(function, [_whole(self._read(item), ast.unparse(item)) for item in items])
+                read = [self._read(item) for item in items]
+                if any(isinstance(item, Real | float) for item in read):
+                    return reduce(partial(combined, function), read)
+                return self.kind.extreme(function, read)
             case ast.Call(func=ast.Name(id="float32"), args=[of], keywords=[]):
                 return rounded32(self._read(of))
             case ast.Call(func=ast.Name(id="int" | "floor" | "ceil" | "round" as function), args=[of], keywords=[]):

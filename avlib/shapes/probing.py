@@ -19,19 +19,21 @@ from torch import Tensor
 
 from . import fake
 from .fake import Guard
-from .fitting import Relation, divided, modulus, relation_of
+from .fitting import Relation, divided, relation_of
 from .formula import Formula
 from .keeping import called, functions_in, rewritten, shims
-from .recorder import Event, Limit, Stopped, at_line, bytes_of, calling_line, error_text, raised_at, raising
+from .recorder import Event, Limit, at_line, bytes_of, calling_line, error_text, raised_at, raising
 from .running import Model, Run, Slot, event_key
+from .shortcuts import Stopped
 
 MOST_RUNS = 200  # at other sizes
 SECONDS, REAL_SECONDS = 6.0, 4.0  # the most time for runs, without values and with them
 BOUNDS_SECONDS = 2.0  # for the sides of the bounds that one symbolic run shows, the nearest first
+AGREED_SECONDS = 0.4  # the same, while each run has the expected sizes
 FIRST = 2.0  # expected of the first run, which loads parts of torch
 SYMBOLIC_SECONDS = 5.0  # for all symbolic runs
-REAL_BYTES = 2**27  # a run with values may have larger outputs only if the given one has
-SLOW = 1.0  # seconds; a run that takes much longer than others is stopped
+REAL_BYTES = 2**25  # a run with values may have larger outputs only if the given one has
+SLOW = 0.5  # seconds; a run that takes much longer than others is stopped
 MOST_BOUNDS = 10  # sizes of one name at which a comparison changes
 MOST_QUESTIONS = 8  # of a model about values, that are answered otherwise
 MOST_GUARDS = 12  # comparisons of a model that are also tried with the other answer
@@ -58,6 +60,7 @@ class Probes:
         fixed: names that cannot change, and a run that shows it.
         stopped: names that cannot change by 1, and a run that shows it.
         tied: names that change only with another one.
+        multiples: numbers of which names must be multiples.
         guards: comparisons of sizes in the last symbolic run.
         real: run with values, since the model needs them, as `notes` says.
     """
@@ -70,6 +73,7 @@ class Probes:
         self.fixed: dict[str, Run] = {}
         self.stopped: dict[str, Run] = {}
         self.tied: dict[str, str] = {}
+        self.multiples: dict[str, int] = {}
         self.guards: list[Guard] = []
         self.real = not fake.AVAILABLE or not model.inputs.are_strided()
         self.notes: list[str] = []
@@ -128,7 +132,22 @@ class Probes:
             run = self.model.at(sizes, real=real, limit=self._limit(real))
         if real is self.real:
             self._spent[point] = run.seconds
+        if not run.real and run.error is None and any(0 in shape for shape in run.shapes.values()):
+            run = self._emptied(sizes) or run
+        self._forget_between(point, run)
         return run
+
+    def _emptied(self, sizes: Mapping[str, int]) -> Run | None:
+        """The run with values if it raises: without them, many operations take tensors of nothing."""
+        if not self.base.real or self._trains or not self._affordable(sizes):
+            return None
+        run = self._real_run(sizes)
+        return run if run.error is not None and not isinstance(run.error, Stopped) else None
+
+    @property
+    def _trains(self) -> bool:
+        """True for a function that uses modules: it may change them."""
+        return bool(self.model.known) and not isinstance(self.model.fn, torch.nn.Module)
 
     def _is_cheap(self, sizes: Mapping[str, int]) -> bool:
         """Return True if a run with values takes less time than one without."""
@@ -184,10 +203,6 @@ class Probes:
             if changed == {self.tied.get(name, name)}:
                 yield sizes, run
 
-    def reached(self, name: str) -> set[Slot]:
-        """Return the slots that were seen at another size of a name."""
-        return {slot for sizes, run in self.points() if sizes[name] != self.sizes[name] for slot in run.sizes}
-
     def find_steps(self) -> None:
         start = self.at(self.sizes)
         for name, size in self.sizes.items():
@@ -196,7 +211,7 @@ class Probes:
                 run = self.confirmed({**self.sizes, name: size + step})
                 if run is not None and run.error is None:
                     self.steps[name] = step
-                    if start is not None and len(run.events) != len(start.events):
+                    if start is not None and len(run.keys) != len(start.keys):
                         self._grows.add(name)  # until a run shows that it does not
                 elif run is not None:
                     self.fixed.setdefault(name, run)
@@ -221,12 +236,12 @@ class Probes:
                         self.steps |= {name: step, other: step}
                         self.tied[other] = name
                         break
+        self._find_multiples()
 
     def confirmed(self, sizes: Mapping[str, int]) -> Run | None:
         """The run at these sizes. One that raises is repeated with values, lest the world without them is at fault."""
         run = self.at(sizes)
-        trains = self.model.known and not isinstance(self.model.fn, torch.nn.Module)
-        if run is None or run.error is None or run.real or not self.base.real or trains:
+        if run is None or run.error is None or run.real or not self.base.real or self._trains:
             return run
         place = type(run.error), run.raised_at
         if place not in self._repeated:
@@ -252,32 +267,26 @@ class Probes:
 
     def explore(self, agrees: Agrees) -> None:
         """Run at varied sizes, on both sides of bounds, and at other answers to comparisons."""
-        for name, step in self.steps.items():
-            multiples = {modulus(guard, name) for guard in self.guards}
-            for multiple in sorted(m for m in multiples if 0 < m < step):
-                run = self.at({**self.sizes, name: self.sizes[name] + multiple})
-                if run is not None and run.error is None:
-                    self.steps[name] = multiple
-                    break
         shares = (1.5, 0.65, 0.35, 0.18, 0.06, 0.0)
         self._spread({name: [int(self.sizes[name] * share) for share in shares] for name in self.steps}, agrees)
         half = min((self.sizes[name] // (4 * step) for name, step in self.steps.items()), default=0)
         few, more, _ = self.moved(7), self.moved(12), self.moved(-half)
-        if few is not None and more is not None and len(few.events) == len(more.events):
+        if few is not None and more is not None and len(few.keys) == len(more.keys):
             self._grows.clear()  # rows differ only at the size that the model was built for
         self._answer_otherwise()
         self.cross_bounds(agrees)
 
     def _spread(self, wanted: Mapping[str, list[int]], agrees: Agrees) -> None:
         """Run at sizes of all names together; at those of each name alone where something is not as expected."""
-        names, until = [name for name in wanted if name not in self.tied], time.process_time() + BOUNDS_SECONDS
+        names, begun, agreed = [n for n in wanted if n not in self.tied], time.process_time(), True
         for values in itertools.zip_longest(*(wanted[name] for name in names)):
-            if time.process_time() > until:
+            if time.process_time() - begun > (AGREED_SECONDS if agreed else BOUNDS_SECONDS):
                 break
             alone = [self.moved_alone(name, size) for name, size in zip(names, values, strict=True) if size is not None]
             together = {n: next((s[n] for s in alone if s[n] != size), size) for n, size in self.sizes.items()}
-            run = self.at(together) if len(alone) > 1 else None
+            run = self.at(together if len(alone) > 1 else alone[0])
             if run is None or run.error is not None or not agrees(together, run):
+                agreed = False
                 for sizes in alone:
                     self.at(sizes)
 
@@ -321,20 +330,23 @@ class Probes:
             for size in self._changes(need, name):
                 yield from (self.moved_alone(name, size + more * self.steps[name]) for more in (0, 1))
 
-    def find_multiples(self) -> dict[str, int]:
-        """Return the numbers of which names must be multiples, running the model at sizes between."""
+    def _find_multiples(self) -> None:
+        """Make steps as small as they can be, and find the numbers of which names must be multiples."""
         for name, step in self.steps.items() if not self.real else ():
             for prime in (2, 3, 5, 7, 11, 13) if step not in (1, *POWERS) else ():
                 while step % prime == 0 and (run := self.at({**self.sizes, name: self.sizes[name] + step // prime})):
                     if run.error is not None:
                         break
                     self.steps[name] = step = step // prime
-        found = {name: step for name, step in self.steps.items() if step > 1 and self.sizes[name] % step == 0}
+        self.multiples = {n: step for n, step in self.steps.items() if step > 1 and self.sizes[n] % step == 0}
         for point, run in self.runs.items():
-            sizes = dict(zip(self.sizes, point, strict=True))
-            if run.error is not None and any(sizes[name] % step for name, step in found.items()):
-                run.forget_rows()  # formulas need not hold where no run does
-        return found
+            self._forget_between(point, run)
+
+    def _forget_between(self, point: tuple[int, ...], run: Run) -> None:
+        """Forget the rows of a run that raised between multiples: formulas need not hold there."""
+        sizes = dict(zip(self.sizes, point, strict=True))
+        if run.error is not None and any(sizes[name] % step for name, step in self.multiples.items()):
+            run.forget_rows()
 
     def relations(self) -> Iterator[tuple[Guard, Relation]]:
         """Yield the guards that are relations of named sizes alone."""
@@ -342,6 +354,13 @@ class Probes:
             relation = relation_of(guard)
             if relation.names <= self.sizes.keys():
                 yield guard, relation
+
+    def turns(self) -> Iterator[Formula]:
+        """Yield what the last symbolic run converted to numbers, such as the turns of loops."""
+        for guard in self.guards:
+            sign, left, right = guard.relation
+            if sign == "==" and (right.constant or 0) > 1:
+                yield left
 
     def paddings(self) -> Iterator[tuple[Formula, int]]:
         """Yield x and m of the model's own tests `x % m == 0`, each once."""
@@ -372,7 +391,7 @@ class Probes:
         Returns the run, and whether another would find more: it replaces `int` and such where this one met them.
         """
         world = self.model.enter_fake()
-        world.env.begin(self.find_multiples())
+        world.env.begin(self.multiples)
         hints = sizes or self._generic()
         symbols = {name: world.env.symbol(name, hint) for name, hint in hints.items()}
         counts: collections.Counter[tuple] = collections.Counter()
@@ -410,12 +429,12 @@ class Probes:
         if not ran and (run := self.moved(1)) is not None and run.error is None:
             ran, runs = [1], {1: run}
         if ran:
-            return self._sizes_of(max(ran, key=lambda steps: len(runs[steps].events)))
+            return self._sizes_of(max(ran, key=lambda steps: len(runs[steps].keys)))
         return {name: size if size > 1 else 3 for name, size in self.sizes.items()}
 
     def fall_back(self, error: BaseException) -> None:
         self.real = True
-        for known in (self.runs, self.steps, self.fixed, self.stopped, self.tied, self._spent):
+        for known in (self.runs, self.steps, self.fixed, self.stopped, self.tied, self.multiples, self._spent):
             known.clear()
         self._began = time.process_time() - self._symbolic
         where = f"{at_line(raised_at(error.__traceback__))} ({error_text(error)[:160]})"

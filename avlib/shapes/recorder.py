@@ -28,7 +28,7 @@ from torch.overrides import TorchFunctionMode
 from . import fake
 from .measuring import Work, no_work, repeated, statistics_of, work_of
 from .rows import Source, relative
-from .shortcuts import shortcut
+from .shortcuts import Stopped, shortcut
 
 Place = tuple[str, int] | None  # file and line
 
@@ -44,10 +44,6 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, slice, type(...))
 _TORCHS = (torch.dtype, torch.device, torch.Size, torch.SymInt, torch.SymFloat, torch.SymBool, torch.Generator)
 ATOMS = (*_PLAIN, *_TORCHS)  # classes that hold no tensors
 _CLOSED = (*ATOMS, nn.Module, type)  # classes whose attributes are not searched
-
-
-class Stopped(Exception):
-    """A run took more time or memory than it may."""
 
 
 class Limit(namedtuple("Limit", "until bytes")):
@@ -146,6 +142,7 @@ class Recorder:
         modules: the modules to hook, by name; others are found when they are called, without their keyword arguments.
         timed: measure the seconds of each row.
         replace: in symbolic runs, returns the tensor that takes the place of an operation's output.
+        light: record shapes and places alone, neither weights and work nor which outputs are new.
     """
 
     def __init__(
@@ -157,9 +154,11 @@ class Recorder:
         world: fake.Fake | None = None,
         limit: Limit | None = None,
         answer: Callable[[str, Any], Any] | None = None,
+        light: bool = False,
     ):
         self.events: list[Event] = []
         self.stats, self.timed, self.replace, self.world, self.limit = stats, timed, replace, world, limit
+        self.light = light
         self.answer = answer  # takes a name and a number or truth that is read from values
         self.paths: dict[int, str] = {}
         self.held: list[nn.Module] = []  # kept alive, so that no id is used twice
@@ -223,8 +222,10 @@ class Recorder:
             self._calls[id(module)] += 1
             path = self.paths[id(module)]
             event = self._begun("module", path, self._calls[id(module)], type(module).__name__)
-            event.module, event.work = module, no_work if not fake.is_script(module) else None
-            event.weights = list(_weights_of(module))
+            event.module = module
+            if not self.light:
+                event.work = no_work if not fake.is_script(module) else None
+                event.weights = list(_weights_of(module))
             event.place = calling_line(3)
             event.inputs = self._leaves((*((f"[{i}]", value) for i, value in enumerate(args)), *kwargs.items()))
             self._open.append(event)
@@ -312,7 +313,7 @@ class Recorder:
             event.outputs = outputs
             if self.limit is not None:
                 self.limit.check(outputs)
-            event.fresh = self._is_fresh(output, args, kwargs)
+            event.fresh = self.light or self._is_fresh(output, args, kwargs)
             if started is not None:
                 event.started = started
                 self._stop(event)
@@ -327,11 +328,12 @@ class Recorder:
         event.function = function
         event.place = calling_line(3)
         event.inputs = self._leaves((*((f"[{i}]", value) for i, value in enumerate(args)), *kwargs.items()))
-        event.work = work_of(function, name, args, kwargs, [leaf.path for leaf in event.inputs])
-        event.weights = [value for value in (*args, *kwargs.values()) if isinstance(value, nn.Parameter)]
+        if not self.light:
+            event.work = work_of(function, name, args, kwargs, [leaf.path for leaf in event.inputs])
+            event.weights = [value for value in (*args, *kwargs.values()) if isinstance(value, nn.Parameter)]
         if hidden := fake.hidden_axes((*args, *kwargs.values())):
             event.inputs.append(Leaf("vmap", hidden, torch.int64, torch.device("cpu"), None, None))
-            event.work = partial(repeated, event.work)
+            event.work = partial(repeated, event.work) if not self.light else None
         return event
 
     def _begun(self, kind: str, path: str, call: int, name: str) -> Event:
@@ -349,6 +351,8 @@ class Recorder:
         return found
 
     def _leaf(self, path: str, tensor: Tensor) -> Leaf:
+        if self.light:
+            return Leaf(path, fake.shape_of(tensor), tensor.dtype, None, None, None)
         known = self._tensors.get(id(tensor))
         if known is None or known[0]() is not tensor:  # a tensor that is gone may have had the same id
             self._numbered += 1

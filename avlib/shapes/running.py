@@ -11,6 +11,7 @@ import operator
 import random
 import sys
 import time
+import traceback
 import types
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
@@ -247,18 +248,18 @@ class Run:
         return [event_key(event, counts) for event in self.events]
 
     @functools.cached_property
-    def sizes(self) -> dict[Slot, Any]:
-        return {(*place, axis): size for place, shape in self._shapes() for axis, size in enumerate(shape)}
+    def shapes(self) -> dict[tuple, tuple]:
+        """The shape of each tensor, by row, side and path."""
+        return {
+            (key, side, leaf.path): leaf.shape
+            for key, event in zip(self.keys, self.events, strict=True)
+            for side, leaves in enumerate((event.inputs, event.outputs))
+            for leaf in leaves
+        }
 
     @functools.cached_property
-    def ranks(self) -> dict[tuple, int]:
-        return {place: len(shape) for place, shape in self._shapes()}
-
-    def _shapes(self) -> Iterator[tuple[tuple, tuple]]:
-        for key, event in zip(self.keys, self.events, strict=True):
-            for side, leaves in enumerate((event.inputs, event.outputs)):
-                for leaf in leaves:
-                    yield (key, side, leaf.path), leaf.shape
+    def sizes(self) -> dict[Slot, Any]:
+        return {(*place, axis): size for place, shape in self.shapes.items() for axis, size in enumerate(shape)}
 
     def forget(self, other: Run) -> None:
         """Make the sizes unknown in which another run differs."""
@@ -270,10 +271,19 @@ class Run:
                     shape = tuple(a if a is b or a == b else None for a, b in zip(leaf.shape, seen, strict=True))
                     leaves[i] = leaf._replace(shape=shape)
 
+    def kept(self, keys: dict[tuple, tuple]) -> Run:
+        """Keep the shapes alone, no tensors; `keys` are shared by all runs."""
+        self.keys = [keys.setdefault(key, key) for key in self.keys]
+        self.events, self.shapes, self.output = [], dict(self.shapes), None
+        error = self.error
+        while error is not None and error is not sys.exc_info()[1]:  # an error that the caller handles stays whole
+            traceback.clear_frames(error.__traceback__)
+            error = error.__cause__ or error.__context__
+        return self
+
     def forget_rows(self) -> None:
-        self.events = []
-        for name in ("keys", "sizes", "ranks"):
-            self.__dict__.pop(name, None)
+        self.keys, self.shapes = [], {}
+        self.__dict__.pop("sizes", None)
 
     @property
     def raised_at(self) -> Place:
@@ -295,6 +305,8 @@ class Model:
         self.modules = modules_of(fn, inputs.args, inputs.kwargs) if fn is not None else {}
         self.fake: Fake | None = None
         self.given: Run | None = None
+        self._held: _State | None = None
+        self._keys: dict[tuple, tuple] = {}
         self.without_grad = True  # further runs need no gradients, which take time
         self.known: list[nn.Module] = [part for module in self.modules.values() for _, part in parts_of(module)]
 
@@ -325,20 +337,29 @@ class Model:
         sizes: Sizes,
         real: bool = False,
         other_values: bool = False,
+        light: bool = True,
         **options: Any,
     ) -> Run:
-        """Run at other sizes or with symbols; restore the model."""
+        """Run at other sizes or with symbols; restore the model. See `Recorder` for `light` and `options`."""
         symbolic = any(not isinstance(size, int) for size in sizes.values())
         fake = None if real else self.enter_fake()
-        with preserved(self.known, values=real):
+        with preserved(self._state(real)):
             args, kwargs = self.inputs.made(sizes, (revalued if other_values else resized) if real else fake.like)
             quiet = self.without_grad and torch.is_grad_enabled() and not real
             with nullcontext() if real else fake.running(symbolic), torch.no_grad() if quiet else nullcontext():
-                run = self._recorded(args, kwargs, Recorder(self.modules, world=fake, **options))
+                run = self._recorded(args, kwargs, Recorder(self.modules, world=fake, light=light, **options))
         if quiet and not symbolic and self.given and sizes == self.inputs.sizes and run.keys != self.given.keys:
             self.without_grad = False  # it takes another path, or fails
-            return self.at(sizes, real, other_values, **options)
-        return run
+            return self.at(sizes, real, other_values, light, **options)
+        return run.kept(self._keys) if light else run
+
+    def _state(self, values: bool) -> _State:
+        """The contents of the modules, which each further run leaves as they are."""
+        if values:
+            return _State(self.known, values)
+        if self._held is None or len(self._held.classes) != len(self.known):
+            self._held = _State(self.known, values)
+        return self._held
 
     def _recorded(self, args: tuple, kwargs: Mapping[str, Any], recorder: Recorder) -> Run:
         run, begun = Run(recorder.events, real=recorder.world is None), time.process_time()
@@ -409,13 +430,12 @@ def _referred(name: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
 
 
 @contextmanager
-def preserved(modules: list[nn.Module], values: bool = False) -> Iterator[None]:
+def preserved(state: _State) -> Iterator[None]:
     """Restore attributes, gradients and buffers of modules, and all random states.
 
     Models count, cache and build things while they run; an extra run must leave none of that, least of all a tensor
-    without values. `values` restores the values of buffers too, which only a run with values can change.
+    without values.
     """
-    state = _State(modules, values)
     numpy = sys.modules.get("numpy")
     python, torchs = random.getstate(), torch.get_rng_state()
     numpys = numpy.random.get_state() if numpy is not None else None
@@ -434,7 +454,10 @@ def preserved(modules: list[nn.Module], values: bool = False) -> Iterator[None]:
 
 
 class _State:
-    """The contents of modules and of their containers at one time."""
+    """The contents of modules and of their containers at one time.
+
+    `values` restores the values of buffers too, which only a run with values can change.
+    """
 
     def __init__(self, modules: list[nn.Module], values: bool):
         self.classes = [(module, type(module)) for module in modules]
@@ -464,7 +487,7 @@ class _State:
     def restore(self) -> None:
         for container, before in self.held.values():
             if isinstance(container, dict):
-                same = len(container) == len(before) and all(container.get(k, self) is v for k, v in before.items())
+                same = list(container) == list(before) and all(map(operator.is_, container.values(), before.values()))
             elif isinstance(container, list):
                 same = len(container) == len(before) and all(map(operator.is_, container, before))
             else:

@@ -20,7 +20,12 @@ except ImportError:  # pragma: no cover
     FakeTensor, in_kernel_invocation_manager = (), None
 
 Size = int | torch.SymInt
+MOST_PIECES = 1000  # of one tensor
 _NUMBERS = int | float | torch.SymInt | torch.SymFloat
+
+
+class Stopped(Exception):
+    """A run took more time or memory than it may."""
 
 
 def shortcut(world: Any, name: str, args: tuple, kwargs: Mapping[str, Any]) -> Callable[..., Any] | None:
@@ -261,17 +266,41 @@ def _unsqueezed(x: Tensor, dim: int) -> Any:
     return None if axis is None else (*x.shape[:axis], 1, *x.shape[axis:])
 
 
+def _counted(count: Size) -> int:
+    """A number of pieces, each of which takes time."""
+    if count > MOST_PIECES:
+        raise Stopped("it took too long")
+    return int(count)
+
+
 def _unbound(x: Tensor, dim: int = 0) -> Any:
     axis = _axis(x, dim)
     whole = axis is not None and isinstance(x.shape[axis], int)
-    return [(*x.shape[:axis], *x.shape[axis + 1 :])] * x.shape[axis] if whole else None
+    return [(*x.shape[:axis], *x.shape[axis + 1 :])] * _counted(x.shape[axis]) if whole else None
+
+
+def _iterated(x: Tensor) -> None:
+    if x.dim() and isinstance(x.shape[0], int):
+        _counted(x.shape[0])
+
+
+def _split(x: Tensor, split_size: Any, dim: int = 0) -> Any:
+    axis = _axis(x, dim)
+    if axis is None or type(split_size) is not int or split_size < 1 or alike(x.shape[axis], 0):
+        return None
+    count = _counted((x.shape[axis] + split_size - 1) // split_size)
+    sizes = [split_size] * (count - 1) + [x.shape[axis] - split_size * (count - 1)]
+    return [(*x.shape[:axis], size, *x.shape[axis + 1 :]) for size in sizes]
 
 
 def _chunked(x: Tensor, chunks: int, dim: int = 0) -> Any:
     axis = _axis(x, dim)
-    if axis is None or type(chunks) is not int or not isinstance(x.shape[axis], int) or x.shape[axis] % chunks:
+    if axis is None or type(chunks) is not int or chunks < 1 or alike(x.shape[axis], 0):
         return None
-    return [(*x.shape[:axis], x.shape[axis] // chunks, *x.shape[axis + 1 :])] * chunks
+    length, size = x.shape[axis], (x.shape[axis] + chunks - 1) // chunks
+    count = _counted((length + size - 1) // size)
+    sizes = [size] + [torch.sym_min(size, length - i * size) for i in range(1, count)]
+    return [(*x.shape[:axis], size, *x.shape[axis + 1 :]) for size in sizes]
 
 
 def _indexed(x: Tensor, index: Any) -> Any:
@@ -315,6 +344,7 @@ _VIEWS: dict[str, Callable] = {
     **{"dropout": _dropout, "contiguous": _itself, "to": _itself, "float": lambda x: _itself(x, torch.float32)},
     **{"view": _viewed, "reshape": _viewed, "flatten": _flattened, "permute": _permuted, "transpose": _transposed},
     **{"unsqueeze": _unsqueezed, "unbind": _unbound, "chunk": _chunked, "__getitem__": _indexed},
+    **{"split": _split, "__iter__": _iterated},
     **{"cat": _joined, "concat": _joined, "embedding": _embedded},
 }
 _OTHERS = {

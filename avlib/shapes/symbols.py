@@ -25,6 +25,7 @@ from torch.fx.experimental.symbolic_shapes import (
 )
 
 from ..errors import ParameterError
+from . import keeping
 from .dividing import reduced
 from .formula import Formula
 from .notation import combined
@@ -141,7 +142,7 @@ class Env(ShapeEnv):
         frame, before = sys._getframe(1), None
         while frame is not None and frame is not user:
             frame, before = frame.f_back, frame
-        return before is not None and before.f_code.co_filename == torch.__file__
+        return before is not None and before.f_code.co_filename in (torch.__file__, keeping.__file__)
 
     def decide(self, node: Node, fallback: bool | None) -> Any:
         """Answer a question by the hints, and note the fact that this assumes.
@@ -277,7 +278,10 @@ _RULES: dict[str, Callable] = {
     **{"mod": operator.mod, "pos": operator.pos, "neg": lambda a: _arithmetic("*", operator.mul)(Formula(-1), a)},
     **{name: partial(Formula.rounded, function) for name, function in _ROUNDED.items()},
     **{"int_floordiv": operator.floordiv, "pow_by_natural": _power, "abs": _absolute, "sym_not": Relation.negated},
-    **{"sym_max": lambda a, b: Formula.extreme("max", [a, b]), "sym_min": lambda a, b: Formula.extreme("min", [a, b])},
+    **{
+        f"sym_{name}": _arithmetic(name, lambda a, b, name=name: Formula.extreme(name, [a, b]))
+        for name in ("max", "min")
+    },
     **{"int_truediv": _quotient, "float_truediv": _quotient, "float_pow": partial(combined, "**")},
     "sym_float": lambda a: a,
 }

@@ -154,7 +154,7 @@ def _traced(model: Model, fake: bool, stats: bool, timed: bool) -> Trace:
         fake = False
     if fake:
         model.enter_fake().views = False  # the record says which outputs share memory
-        base, model.fake.views = model.at(model.inputs.sizes), True
+        base, model.fake.views = model.at(model.inputs.sizes, light=False), True
     else:
         base = model.as_given(stats, timed)
     if fake and base.error is not None and Fake.lacks_values(base.error) and model.builder is None:
