@@ -10,12 +10,13 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..errors import ParameterError
 from .fitting import Relation, fit
 from .formula import Formula
+from .notation import combined
 from .probing import Probes, Unlike
 from .recorder import Place, at_line, error_text, file_name, raised_at
 from .rows import Requirement, plural
@@ -40,6 +41,7 @@ class Derivation:
         self.requires: list[Requirement] = []
         self.unknown: dict[str, str] = {}
         self._known: list[Formula] = []  # of other sizes
+        self._guesses: list[Formula] = []
         self._turns: list[Formula] = []  # converted to numbers, such as the turns of loops
         self._fits: dict[tuple, Formula] = {}  # by the sizes that were seen
         self._outputs = {s for s in base.sizes if s[:2] == (base.keys[0], 1)}
@@ -90,6 +92,7 @@ class Derivation:
         if symbolic is not None:
             self._replace_wrong(candidates)
         self._keep(candidates)
+        self._limit_parts()
         self._fit_the_rest(candidates)
         self._number_unknowns()
         self._find_requirements()
@@ -112,7 +115,7 @@ class Derivation:
     def _agrees_with(self, column: tuple, formula: Formula) -> bool:
         if column[0] is None:
             return False
-        changed = set(self.probes.fixed)
+        changed = {*self.probes.fixed, *(name for name, (low, high) in self.probes.limits.items() if low == high)}
         for (sizes, _), seen in zip(self._points, column, strict=True):
             if seen is None:
                 continue
@@ -140,7 +143,7 @@ class Derivation:
 
     def _agrees(self, known: list[dict[Slot, Formula | None]], sizes: Mapping[str, int], run: Run) -> bool:
         """Return True if no run so far refutes the known formulas."""
-        self._refuted = self._refuted or not known[0]
+        self._refuted = self._refuted or not known[0] or self._has_other_parts(sizes, run)
         for place, shape in self.base.shapes.items() if not self._refuted else ():
             seen = run.shapes.get(place)
             for axis in range(len(shape)) if seen is not None else ():
@@ -155,6 +158,32 @@ class Derivation:
         """The size in one run, as in a column."""
         shape = run.shapes.get(slot[:3])
         return None if shape is None else shape[slot[3]] if len(shape) == len(self.base.shapes[slot[:3]]) else -1
+
+    def _has_other_parts(self, sizes: Mapping[str, int], run: Run | None) -> bool:
+        """Return True if the output has more, fewer or other parts than the given run's."""
+        root = self.base.keys[0]
+        parts, given = (itertools.takewhile(lambda p: p[0] == root, r.shapes) for r in (run or self.base, self.base))
+        return run is not None and run.error is None and set(parts) != set(given)
+
+    def _limit_parts(self) -> None:
+        """Limit each name to the sizes at which the output has the same parts."""
+        found = {}
+        for name, size in self.sizes.items() if self.base.keys else ():
+            others = [s[name] for s, run in self.probes.alone(name) if self._has_other_parts(s, run)]
+            outside = max((n for n in others if n < size), default=0), min((n for n in others if n > size), default=0)
+            edges = [self._edge(name, size, end, self._has_other_parts)[0] if end else end for end in outside]
+            found[name] = edges[0], edges[1] or math.inf
+        self.probes.limits |= {name: limits for name, limits in found.items() if limits != (0, math.inf)}
+
+    def _edge(self, name: str, within: int, outside: int, differs: Callable[..., bool]) -> tuple[int, int]:
+        """The last size at which a run does not differ, and the first at which one does, as far as runs tell."""
+        while abs(outside - within) > self.probes.steps[name]:
+            middle = self.probes.moved_alone(name, (within + outside) // 2)
+            run = self.probes.at(middle)
+            if run is None or middle[name] in (within, outside):
+                break
+            within, outside = (within, middle[name]) if differs(middle, run) else (middle[name], outside)
+        return within, outside
 
     def _is_of_names(self, formula: Formula) -> bool:
         return self.sizes.keys() >= set(formula.names)
@@ -188,6 +217,13 @@ class Derivation:
         """Fit operations at which wrong sizes begin, and derive later sizes again."""
         overrides: dict[tuple, dict[tuple[str, int], Formula]] = {}
         self._turns = _distinct(self.probes.turns())
+        names, turns = list(map(Formula, self.sizes)), self._turns[:6]
+        self._guesses = [
+            *names,
+            *(Formula.extreme(which, pair) for pair in itertools.combinations(names, 2) for which in ("min", "max")),
+            *(Formula.rounded("int", combined("**", formula, 0.5)) for formula in turns),
+            *(a * b for a, b in itertools.combinations(turns, 2)),
+        ]
         while len(overrides) < MOST_OVERRIDES:
             self._known = _distinct([*candidates.values(), *self._turns])
             wrong = {slot for slot in self.base.sizes if not self._holds(slot, candidates.get(slot))}
@@ -232,10 +268,11 @@ class Derivation:
             found = (
                 self._pieced(slot, candidate)
                 or self._padded(slot, candidate)
-                or next((f for piece in self._pieces(slot, candidate) if (f := self._limited(slot, piece))), None)
+                or self._within_limits(slot, candidate)
                 or self._like_another(slot)
                 or self._by_turns(slot, candidate)
                 or self._fit_anew(slot, candidate)
+                or self._within_limits(slot, candidate, both=True)
             )
         if found is not None:
             self._fits[self._seen(slot)] = found
@@ -287,33 +324,35 @@ class Derivation:
         sets = [[formula] for formula in found] + [list(pair) for pair in itertools.combinations(found, 2)] + [found]
         return _distinct(Formula.extreme(which, items) for items in sets if items for which in ("min", "max"))
 
-    def _limited(self, slot: Slot, candidate: Formula) -> Formula | None:
-        """The formula, with a limit of one name beyond which the model does something else."""
+    def _within_limits(self, slot: Slot, candidate: Formula | None, both: bool = False) -> Formula | None:
+        """One of the formulas, with limits of names beyond which the model does something else."""
+        pieces = self._pieces(slot, candidate)
+        return next((formula for formula in pieces if self._limited(slot, formula, both)), None)
+
+    def _limited(self, slot: Slot, candidate: Formula, both: bool) -> bool:
+        """Find the limits within which a formula holds; of one name, `both` or one."""
 
         def differs(sizes: Mapping[str, int], run: Run | None) -> bool:
             return run is not None and self._size(run, slot) not in (None, candidate.value_at(sizes))
 
-        whole, before = slot in self._outputs, dict(self.probes.limits)
-        for name, step in self.probes.steps.items():
+        whole, before, new = slot in self._outputs, self.probes.limits, dict(self.probes.limits)
+        for name in self.probes.steps:
             bad = [sizes[name] for sizes, run in self.probes.alone(name) if differs(sizes, run)]
             size = self.sizes[name]
-            below = bool(bad) and max(bad) < size
-            if not below and not (whole and bad and min(bad) > size):
-                continue
-            outside, within = max(bad) if below else min(bad), size
-            while abs(outside - within) > step:
-                middle = self.probes.moved_alone(name, (within + outside) // 2)
-                run = self.probes.at(middle)
-                if run is None or middle[name] in (within, outside):
-                    break
-                within, outside = (within, middle[name]) if differs(middle, run) else (middle[name], outside)
-            low, high = self.probes.limits.get(name, (0, math.inf))
-            if whole or not below or 4 * within <= max(size, 32):
-                self.probes.limits[name] = (max(low, within), high) if below else (low, min(high, within))
+            low, high = new.get(name, (0, math.inf))
+            if bad and min(bad) < size < max(bad) and not both:
+                return False
+            if below := [n for n in bad if n < size]:
+                edge = self._edge(name, size, max(below), differs)[0]
+                low = max(low, edge) if whole or 4 * edge <= max(size, 32) else low
+            if whole and (above := [n for n in bad if n > size]):
+                high = min(high, self._edge(name, size, min(above), differs)[0])
+            new[name] = low, high
+        self.probes.limits = {name: limits for name, limits in new.items() if limits != (0, math.inf)}
         if self.probes.limits != before and self._holds(slot, candidate):
-            return candidate
+            return True
         self.probes.limits = before
-        return None
+        return False
 
     def _padded(self, slot: Slot, candidate: Formula | None) -> Formula | None:
         """The formula for all sizes, from one for padded sizes."""
@@ -330,7 +369,7 @@ class Derivation:
     def _like_another(self, slot: Slot) -> Formula | None:
         """A formula that another size has, or a multiple of it, or so much more."""
         size = self.base.sizes[slot]
-        for formula in (Formula(size), *map(Formula, self.sizes), *self._known):
+        for formula in (Formula(size), *self._guesses, *self._known):
             here = formula.value_at(self.sizes) if self._is_of_names(formula) else None
             if here is None:
                 continue
@@ -435,7 +474,8 @@ class Derivation:
                 self._find_bound(name, way, kept)
 
         for name, limits in self.probes.limits.items():
-            for sign, limit in zip((">=", "<="), limits, strict=True):
+            signs = (">=", "<=") if limits[0] < limits[1] else ("==",)
+            for sign, limit in zip(signs, limits, strict=False):
                 if 0 < limit < math.inf:
                     self.requires.append(Requirement(f"{name} {sign} {limit}", "", 0, "beyond, other formulas hold"))
 
@@ -447,13 +487,10 @@ class Derivation:
         beyond = [size for size, run in runs if run.error is not None and (size - within) * way > 0]
         if not beyond or name in self.probes.fixed:
             return
-        outside, step = min(beyond, key=lambda size: size * way), self.probes.steps[name]
-        while abs(outside - within) > step:
-            middle = self.probes.moved_alone(name, (within + outside) // 2)
-            run = self.probes.at(middle)
-            if run is None or middle[name] in (within, outside):
-                return
-            within, outside = (within, middle[name]) if run.error is not None else (middle[name], outside)
+        outside = min(beyond, key=lambda size: size * way)
+        within, outside = self._edge(name, within, outside, lambda _, run: run.error is not None)
+        if abs(outside - within) > self.probes.steps[name]:
+            return
         if (run := self._evidence(self.probes.moved_alone(name, outside))) is not None:
             self._require(f"{name} {'>=' if way < 0 else '<='} {within}", run.raised_at, run)
 

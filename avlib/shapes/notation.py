@@ -83,7 +83,7 @@ def _group_written(formula: Any, group: Mapping[tuple, int], constant: int, alon
         for atoms, more in group.items():
             if atoms != (floor,):
                 top = top + formula.of_terms({atoms: more // factor * floor.hop})
-        if factor < 0 and all(slope < 0 for atoms, slope in top.terms.items() if atoms):
+        if factor < 0 and max(top.terms.items(), key=lambda term: len(term[0]))[1] < 0:
             top, factor = floor.hop - 1 - top, -factor  # T - T//2 is (T + 1)//2
         return _floor_written(top, floor.hop, factor, constant, alone)
     if len(set(lead)) == len(lead):
@@ -222,7 +222,8 @@ class Real(NamedTuple):
         if self.sign in ("min", "max"):
             return f"{self.sign}({left}, {right})"
         if self.sign in "+-":
-            return f"{left} {self.sign} {_factor(right) if self.sign == '-' else right}"
+            bare = self.sign == "+" or isinstance(self.right, float)
+            return f"{left} {self.sign} {right if bare else _factor(right)}"
         product = isinstance(self.left, Real) and self.left.sign in "*/" and self.sign in "*/"
         left = left if product or isinstance(self.left, float) else _factor(left)
         return f"{left}{self.sign}{right if isinstance(self.right, float) else _factor(right)}"
@@ -266,6 +267,8 @@ def combined(sign: str, left: Any, right: Any) -> Any:
         left, right = right, left  # 0.3*T, T/16000*50
     if sign == "+" and isinstance(right, float) and right < 0:
         sign, right = "-", -right
+    if sign in "+-" and right == 0.0 and isinstance(right, float):
+        return left
     return Real(sign, left, right)
 
 

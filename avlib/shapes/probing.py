@@ -26,12 +26,12 @@ from .recorder import Event, Limit, at_line, bytes_of, calling_line, error_text,
 from .running import Model, Run, Slot, event_key
 from .shortcuts import Stopped
 
-MOST_RUNS = 200  # at other sizes
-SECONDS, REAL_SECONDS = 6.0, 4.0  # the most time for runs, without values and with them
+MOST_RUNS = 120  # at other sizes
+SECONDS, REAL_SECONDS = 4.0, 4.0  # the most time for runs, without values and with them
 BOUNDS_SECONDS = 2.0  # for the sides of the bounds that one symbolic run shows, the nearest first
 AGREED_SECONDS = 0.4  # the same, while each run has the expected sizes
 FIRST = 2.0  # expected of the first run, which loads parts of torch
-SYMBOLIC_SECONDS = 5.0  # for all symbolic runs
+SYMBOLIC_SECONDS = 4.0  # for all symbolic runs
 REAL_BYTES = 2**25  # a run with values may have larger outputs only if the given one has
 SLOW = 0.5  # seconds; a run that takes much longer than others is stopped
 MOST_BOUNDS = 10  # sizes of one name at which a comparison changes
@@ -138,11 +138,11 @@ class Probes:
         return run
 
     def _emptied(self, sizes: Mapping[str, int]) -> Run | None:
-        """The run with values if it raises: without them, many operations take tensors of nothing."""
+        """The run with values: without them, operations treat tensors of nothing otherwise."""
         if not self.base.real or self._trains or not self._affordable(sizes):
             return None
         run = self._real_run(sizes)
-        return run if run.error is not None and not isinstance(run.error, Stopped) else None
+        return run if not isinstance(run.error, Stopped) else None
 
     @property
     def _trains(self) -> bool:
@@ -311,6 +311,7 @@ class Probes:
             new.sort(key=lambda bound, size=size: abs(math.log(bound / max(size, 1))))
             self._crossed.update((name, bound) for bound in new[:MOST_BOUNDS])
             wanted[name] = [bound + more * step for bound in new[:MOST_BOUNDS] for more in (0, 1)]
+            wanted[name] += [2 * max(new) + 7 * step] if new else []  # what changes there may show only far beyond
         self._spread(wanted, agrees)
 
     def _changes(self, need: Relation, name: str) -> Iterator[int]:
@@ -361,6 +362,8 @@ class Probes:
             sign, left, right = guard.relation
             if sign == "==" and (right.constant or 0) > 1:
                 yield left
+        for real in dict.fromkeys(self.model.fake.env.converted) if self.model.fake else ():
+            yield from (Formula.rounded(function, real) for function in ("int", "round", "ceil"))
 
     def paddings(self) -> Iterator[tuple[Formula, int]]:
         """Yield x and m of the model's own tests `x % m == 0`, each once."""

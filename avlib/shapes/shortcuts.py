@@ -216,6 +216,15 @@ def _joined(tensors: Any, dim: int = 0) -> Any:
     return [sum(t.shape[axis] for t in tensors[1:]) + size if i == axis else size for i, size in enumerate(first.shape)]
 
 
+def _unshuffled(x: Tensor, factor: int) -> Any:
+    if x.dim() < 3 or type(factor) is not int:
+        return None
+    *batch, channels, height, width = x.shape
+    if height % factor != 0 or width % factor != 0:  # torch's own, without values, cuts off what is left
+        raise RuntimeError(f"pixel_unshuffle expects height and width to be divisible by {factor}")
+    return *batch, channels * factor**2, height // factor, width // factor
+
+
 def _sizes(sizes: tuple) -> tuple:
     return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
 
@@ -338,6 +347,7 @@ _MAKING: dict[str, Callable] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution),
     **dict.fromkeys(("matmul", "__matmul__", "bmm"), _product),
     **{"mean": _reduced, "sum": _reduced, "scaled_dot_product_attention": _attention, "pad": _padded},
+    "pixel_unshuffle": _unshuffled,
     **{"cdist": _distances, "masked_fill": _filled, "roll": lambda x, shifts, dims=None: x.shape},
 }
 _VIEWS: dict[str, Callable] = {

@@ -28,7 +28,7 @@ from ..errors import ParameterError
 from . import keeping
 from .dividing import reduced
 from .formula import Formula
-from .notation import combined
+from .notation import Real, combined
 
 SEVERAL = 7  # the value assumed for a number that depends on data
 BUDGET = 5.0  # seconds of a run; sizes that are made later have no formula from it
@@ -94,6 +94,7 @@ class Env(ShapeEnv):
         self.steps, self.until, self.late = steps, time.process_time() + BUDGET, False
         self.results: dict[tuple, Any] = {}  # of operations, by method and operands
         self.assumed: list[Guard] = []
+        self.converted: list[Real] = []  # to numbers
         self.answered: set[tuple] = set()
         self.symbols: dict[Any, sympy.Symbol] = {}  # opaque ones, by formula
         self.nodes: dict[sympy.Symbol, Node] = {}
@@ -153,6 +154,8 @@ class Env(ShapeEnv):
         relation = node.what
         if isinstance(relation, Formula):
             relation = Relation("==", relation, Formula(node.value))
+        if isinstance(relation, Real) and node.backed:
+            self.converted.append(relation)
         for part in node.parts if node.backed else ():
             part.decided()
         key = None if not isinstance(relation, Relation) else (relation.sign, relation.left._key, relation.right._key)
