@@ -136,7 +136,7 @@ TIMM = {
     "bat_resnext26ts": {},
     "lambda_resnet26t": {},
     "gcvit_xxtiny": {},
-    "mvitv2_tiny": {"depths": (1, 1, 1, 1)},
+    "mvitv2_tiny": {},
     "repvit_m0_9": {},
     "naflexvit_base_patch16_gap": {"depth": 1},
 }

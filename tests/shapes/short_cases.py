@@ -214,7 +214,70 @@ def aspect(x):
     return x[..., :W] if H > W else x
 
 
+def hops(x, w=48, h=17):
+    n = max(0, x.shape[1] - w) // h + 1
+    return torch.stack([F.pad(x, (0, w))[:, i * h : i * h + w] for i in range(n)], 1)
+
+
+def seconds(x, rate=100):
+    return x[:, : int(min(x.shape[1] / rate, 1.5) * rate)]
+
+
+def third(x):
+    return x[:, ::2] if x.shape[1] > 150 else (x[:, :20] if x.shape[1] > 50 else x)
+
+
+def doubled(x, n=250):
+    while x.shape[1] < n:
+        x = torch.cat([x, x], 1)
+    return x[:, :n]
+
+
+def spectra(x):
+    s = torch.stft(F.pad(x, (0, 256)), 64, 20, window=torch.ones(64), return_complex=True, center=False).abs()
+    return s[..., : s.shape[-1] // 4 * 4].reshape(x.shape[0], 33, -1, 4).mean(-1)
+
+
+def squared(x):
+    H, W = x.shape[2:]
+    return F.pad(x, (0, abs(H - W) if W < H else 0, 0, abs(H - W) if H < W else 0))
+
+
+def centred(x, s=40):
+    t, left = (max(round((n - s) / 2), 0) for n in x.shape[2:])
+    return x[..., t : t + s, left : left + s]
+
+
+def unshuffled(x):
+    return F.pixel_unshuffle(x[..., : x.shape[2] // 4 * 4, : x.shape[3] // 4 * 4], 4)
+
+
 SOUND = dict(
+    hops=hops,
+    seconds=seconds,
+    third=third,
+    doubled=doubled,
+    spectra=spectra,
+    split_last=lambda x: x.split(16, 1)[-1],
+    split_number=lambda x: x.new_zeros(len(x.split(30, 1))),
+    split_keys=lambda x: dict(enumerate(x.split(50, 1))),
+    chunk_means=lambda x: torch.stack([c.mean(1) for c in x.chunk(6, 1)], 1),
+    chunk_number=lambda x: x.new_zeros(len(x.chunk(8, 1))),
+    split_places=lambda x: torch.tensor_split(x, [10, 50], 1)[2],
+    columns=lambda x: [x[:, i] for i in range(0, x.shape[1], 30)],
+    key_of_size=lambda x: {f"s{x.shape[1]}": x, "n": x[:, 1:]},
+    number_as_key=lambda x: {x.shape[1]: x},
+    from_150=lambda x: x[:, 150:],
+    twice_less=lambda x: x[:, : 2 * x.shape[1] - 120],
+    every_other_two=lambda x: x[:, torch.arange(x.shape[1]) % 4 < 2],
+    above=lambda x: torch.zeros(x.shape[1], x.shape[1])[torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()],
+    root_up=lambda x: x.new_zeros(math.isqrt(x.shape[1] - 1) + 1),
+    half_up=lambda x: x[:, : x.shape[1] // 2 + x.shape[1] % 2],
+    pairs_of=lambda x: torch.triu_indices(x.shape[1], x.shape[1], 1)[0],
+    resampled=lambda x: F.interpolate(x[:, None], scale_factor=16000 / 44100, mode="linear"),
+    wrapped=lambda x: torch.cat([x[:, 5:], x[:, :5]], 1),
+    windows=lambda x: x.unfold(1, 9, 3).sum(-1).unfold(1, 4, 2),
+    held=lambda x: x[:, : min(max(x.shape[1] - 20, 5), 60)],
     window=window,
     loop=loop,
     branch=branch,
@@ -454,6 +517,12 @@ SOUND = dict(
 )
 
 PICTURES = dict(
+    squared=squared,
+    centred=centred,
+    unshuffled=unshuffled,
+    unshuffled_whole=lambda x: F.pixel_unshuffle(x, 4),
+    position=lambda x: F.interpolate(torch.zeros(1, 4, 6, 6), size=(x.shape[2] // 8, x.shape[3] // 8), mode="bicubic"),
+    turned=lambda x: x.transpose(2, 3) if x.shape[2] > x.shape[3] else x,
     crop2=crop2,
     resize_short=resize_short,
     win=win,
@@ -478,6 +547,9 @@ PICTURES = dict(
 )
 
 PAIRS = dict(
+    zipped=lambda x, y: torch.stack([a + b for a, b in zip(x.unbind(1)[:9], y.unbind(1), strict=False)], 1),
+    apart=lambda x, y: x.new_zeros(abs(x.shape[1] - y.shape[1])),
+    aligned=lambda x, y: F.interpolate(y[:, None], size=x.shape[1])[:, 0] - x,
     longest=longest,
     shortest=shortest,
     joined=lambda x, y: torch.cat([x, y], 1),
