@@ -3,8 +3,8 @@
     .venv/bin/python tests/bench/audiotoken.py 0 1 2
 
 Trains all stages of each seed, or takes them from the cache, and measures on held-out scenes that no setting was chosen
-by: how many pictures a judge finds right that were drawn from captions, from sounds, and from the sounds of other
-scenes; with the published loss, and with the cosine term, which uses labels. Prints CPU seconds beside them.
+by: how often the kind predicted from images of captions, of audio, and of the audio of other scenes is right; with
+the published loss, and with the cosine term, which uses labels. Prints CPU seconds beside them.
 """
 
 import argparse
