@@ -19,6 +19,7 @@ from avlib import media
 from avlib.clips import KINDS, Scene
 from avlib.datasets import audiotoken
 from avlib.datasets.audiotoken import AudioTokenDataset, Clip, read_clips, scene_clips, select
+from avlib.datasets.audiotoken import table as tables
 from avlib.errors import CacheError, DatasetError, MediaError, ParameterError, TooShortError
 from avlib.features import beats_fbank
 
@@ -623,14 +624,14 @@ def test_captions_name_what_a_frame_shows():
         ("string", "a small blue lute with a string"),
     ):
         truth = Scene(kind, **drawn).truth
-        assert audiotoken.caption(truth) == expected
-        assert audiotoken.caption(truth, place=True) == f"{expected} on the right"
+        assert tables.caption(truth) == expected
+        assert tables.caption(truth, place=True) == f"{expected} on the right"
     edges = Scene("bird", position=0.0, size=1.0, hue=1.0).truth
-    assert audiotoken.attributes(edges) == {"kind": "bird", "size": "large", "colour": "yellow", "place": "on the left"}
+    assert tables.attributes(edges) == {"kind": "bird", "size": "large", "colour": "yellow", "place": "on the left"}
     hues = np.linspace(0, 1, 81)
-    colours = [audiotoken.attributes(Scene("bell", hue=float(hue)).truth)["colour"] for hue in hues]
-    assert [colours[index] for index in (0, 20, 40, 60, 80)] == list(audiotoken.COLOURS)  # where the ramp has them
-    assert list(dict.fromkeys(colours)) == list(audiotoken.COLOURS)  # and in its order
+    colours = [tables.attributes(Scene("bell", hue=float(hue)).truth)["colour"] for hue in hues]
+    assert [colours[index] for index in (0, 20, 40, 60, 80)] == list(tables.COLOURS)  # where the ramp has them
+    assert list(dict.fromkeys(colours)) == list(tables.COLOURS)  # and in its order
 
 
 def test_scenes_are_drawn_in_one_place_before_one_backdrop():
@@ -648,8 +649,8 @@ def test_scenes_are_drawn_in_one_place_before_one_backdrop():
 def test_every_caption_is_of_the_vocabulary():
     words = audiotoken.vocabulary()
     assert len(words) == 25 and words == sorted(set(words)) and set(KINDS) <= set(words)
-    said = [audiotoken.caption(clip.scene.truth, place=True).split() for clip in scene_clips(400)]
+    said = [tables.caption(clip.scene.truth, place=True).split() for clip in scene_clips(400)]
     assert {word for caption in said for word in caption} == set(words)
     assert max(map(len, said)) == 10
-    every = {audiotoken.phrase(k, s, c) for k in KINDS for s in audiotoken.SIZES for c in audiotoken.COLOURS}
+    every = {tables.phrase(k, s, c) for k in KINDS for s in tables.SIZES for c in tables.COLOURS}
     assert len(every) == 80 and {clip.caption for clip in scene_clips(400)} <= every

@@ -6,7 +6,5 @@ dataset = AudioTokenDataset(clips, seconds=5.0)
 waveform, length, image, *_ = dataset[0]                        # (80000,), 80000, (3, 320, 512)
 """
 
-# isort: off
 from .dataset import HELD_OUT, MOST_HELD_OUT, AudioTokenDataset, Batch, Data, Sample
-from .table import CLASSES, COLOURS, SIZES, Clip, SceneClip, attributes, caption, extract_audio, phrase, read_clips
-from .table import scene_clips, select, vocabulary
+from .table import CLASSES, Clip, extract_audio, read_clips, scene_clips, select, vocabulary

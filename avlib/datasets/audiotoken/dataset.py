@@ -203,11 +203,6 @@ class AudioTokenDataset(ItemDataset):
         lengths = torch.tensor(lengths, dtype=torch.int64)
         return Batch(waveform, lengths, fbank, image if self.images else None, numbers, *rest)
 
-    def batch(self, first: int = 0, count: int | None = None) -> Batch:
-        """Return some items at once, from the `first` on; all when `count` is None."""
-        end = len(self) if count is None else min(len(self), first + count)
-        return self.collate([self[index] for index in range(first, end)])
-
     def contents(self, index: int) -> dict[str, np.ndarray]:
         """Read the middle window of a clip, its fbank, and pictures at `moments`.
 
@@ -226,9 +221,6 @@ class AudioTokenDataset(ItemDataset):
         fbank = beats_fbank(torch.from_numpy(sound).float() / 2**15)
         pictures = torch.stack([self._fitted(picture) for picture in shown])
         return {"sounds": sound, "fbanks": fbank.numpy(), "pictures": pictures.numpy()}
-
-    def _check_whole(self, index: int) -> bool:
-        return super()._check_whole(index) if self.moments else self._sample(index) is not None
 
     def _held(self, index: int) -> Sample:
         clip: Clip = self.items[index]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-# isort: off
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,9 +16,9 @@ from ... import cache, clips, media
 from ...clips.backdrop import Backdrop
 from ...errors import AvlibError, CacheError, DatasetError
 from ...workers import describe
+from .. import sources
 from ..items import each_usable
 from ..sources import SAMPLE_RATE, SOUND_SUFFIXES, VIDEO_SUFFIXES, FileReader, SceneReader, existing, files_in
-from ..sources import is_segments, read_table, read_text, segments
 
 SIZES = ("small", "large")  # below and above the middle of all sizes
 COLOURS = ("blue", "purple", "pink", "orange", "yellow")  # the nearest of the five on the ramp of hues
@@ -229,12 +228,12 @@ def _clip(name: str, files: list[Path], **known: str) -> Clip:
 
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, Mapping[str, str]]]]:
-    columns, rows = read_table(path)
+    columns, rows = sources.read_table(path)
     if set(columns) & {"ytid", "name", "path", "wav"}:
         return columns, rows
-    if not is_segments(path):
+    if not sources.is_segments(path):
         raise DatasetError(path, f"its first line is {','.join(columns)!r}", _HEADERS)
-    lines = enumerate(segments(path), start=1)
+    lines = enumerate(sources.segments(path), start=1)
     return ["ytid", "class", "set"], [(n, {"ytid": i, "class": what, "set": part}) for n, (i, _, what, part) in lines]
 
 
@@ -282,7 +281,7 @@ def _names_in(path: str | Path) -> set[str]:
         beginning = file.read(16)
     if path.suffix.lower() in (".pkl", ".pickle") or beginning.startswith((b"\x80", b"(lp", b"(dp", b"c__")):
         raise DatasetError(path, "is a pickled list", "plain text", advice)
-    lines = [line.strip() for line in read_text(path, "one id in each line, in UTF-8").split("\n")]
+    lines = [line.strip() for line in sources.read_text(path, "one id in each line, in UTF-8").split("\n")]
     return {line for line in lines if line and not line.startswith("#")}
 
 

@@ -10,7 +10,6 @@ assembled(checkpoint="BEATs.pt", embedder="embedder.bin", diffusion="stable-diff
 
 from __future__ import annotations
 
-# isort: off
 import argparse
 from collections.abc import Callable
 
@@ -19,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ... import metrics, training
-from ...datasets.audiotoken import CLASSES, AudioTokenDataset, Batch, Data, extract_audio, read_clips
+from ...datasets.audiotoken import CLASSES, AudioTokenDataset, Batch, extract_audio, read_clips
 from ...features import beats_fbank
 from ...models.beats import BEATs
 from ...models.text_to_image import TextToImage
@@ -27,9 +26,8 @@ from ...models.tiny_diffusion import ImageClassifier
 from ...workers import POLICIES
 from .. import Figure, Report, Trained, changed, device_of
 from .model import AudioToken, feature_layers, windows
-from .settings import PUBLISHED, STAGES, Settings, full, tiny
-from .stages import assembled, build, data, denoising_error, fitted, held_out, image_classifier, stages, step
-from .stages import text_to_image, trained
+from .settings import Settings, full, tiny
+from .stages import assembled, build, data, denoising_error, fitted, held_out, image_classifier, stages, step, trained
 
 TITLE = "AudioToken"
 ROW = 2
@@ -178,7 +176,7 @@ def _losses(model: AudioToken, settings: Settings, dataset: AudioTokenDataset) -
             batch = own._replace(waveform=sounds.waveform, lengths=sounds.lengths, fbank=sounds.fbank)
             with torch.random.fork_rng(), training.evaluating(model):
                 torch.manual_seed(first)  # the same noise for both
-                loss = step(model, send_to_device(batch, model.device), settings)[1]["error"]
+                loss = step(model, send_to_device(batch, device_of(model)), settings)[1]["error"]
                 errors[shift] += len(indices) / count * float(loss)
     return {"error": Figure(*errors, "with the audio of another clip" if count > 1 else "with silence")}
 

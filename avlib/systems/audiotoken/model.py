@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-# isort: off
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -66,14 +65,6 @@ class AudioToken(nn.Module):
         self.beats.eval()
         self.painter.eval()
         return self
-
-    @property
-    def pipeline(self):
-        return self.painter.pipeline
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.embedder.parameters()).device
 
     def token(
         self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None

@@ -12,7 +12,7 @@ from ... import training
 from ...datasets.audiotoken import Data
 from ...models.audiotoken import PLACEHOLDER
 from ...models.beats import Config
-from ...settings import Count, Natural, NonNegative, Number, Positive, Share, settings
+from ...settings import Count, Natural, NonNegative, Share, settings
 from .model import Sampling
 
 STAGES = ("classifier", "image_classifier", "diffusion", "embedder")
@@ -50,29 +50,21 @@ class DiffusionStage:
     """The second stage: pictures from words.
 
     folder: a trained model to take instead, as a folder in diffusers' layout or a hub id.
-    patch, latent_channels, whitening: pixels along the side of a latent, its numbers, and how much those that vary
-        little are enlarged; see `PatchPCA`.
-    channels, blocks: of the UNet at each resolution, and blocks at each. Without channels none is built.
-    text_width, text_layers, words: of the text encoder; tokens of a prompt.
-    word_scale: factor of the first word vectors, by which they differ enough to be told apart soon.
+    patch, latent_channels: pixels along the side of a latent, and its numbers; see `PatchPCA`.
+    channels: of the UNet at each resolution. Without any none is built.
+    text_width, text_layers: of the text encoder.
     word_dropout: how often size, colour or article is left out of a caption.
     caption_dropout: how often a picture has no caption, which guidance needs.
-    beta_schedule: of the noise; see diffusers' schedulers.
     """
 
     folder: str = ""
     patch: Count = 4
     latent_channels: Count = 12
-    whitening: Number = 0.5
     channels: Sequence[Count] = ()
-    blocks: Count = 1
     text_width: Count = 64
     text_layers: Count = 2
-    words: Count = 16
-    word_scale: Positive = 5.0
     word_dropout: Share = 0.15
     caption_dropout: Share = 0.1
-    beta_schedule: str = "squaredcos_cap_v2"
     training: training.Settings = field(default_factory=training.Settings)
 
 
@@ -159,8 +151,3 @@ tiny = Settings(
     ),
     sampling=Sampling(inference_steps=15, guidance=2.0),
 )  # fmt: skip
-
-# For `changed`: where `tiny` departs from the published loss.
-PUBLISHED = {
-    name: getattr(full.embedder, name) for name in ("lambda_a", "lambda_b", "cosine_loss", "lambda_c", "lowest")
-}

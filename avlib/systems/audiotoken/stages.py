@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-# isort: off
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import training
-from ...datasets.audiotoken import CLASSES, HELD_OUT, MOST_HELD_OUT, AudioTokenDataset, Batch, Clip, read_clips
-from ...datasets.audiotoken import scene_clips, select, vocabulary
+from ...datasets import audiotoken
+from ...datasets.audiotoken import CLASSES, MOST_HELD_OUT, AudioTokenDataset, Batch, Clip, read_clips, select
 from ...datasets.items import remembered
 from ...datasets.sources import number_to_hold_out, split
 from ...errors import ParameterError
@@ -35,7 +34,7 @@ def data(settings: Settings, *, progress: bool = True) -> AudioTokenDataset:
     own = settings.data
     if _users(settings):
         return _own(settings, 0, progress, window="random", frame="random")
-    return _scenes(settings, scene_clips(own.clips, own.clips_seed, own.seconds), own.frames, "random", progress)
+    return _scenes(settings, own.clips, own.clips_seed, own.frames, "random", progress)
 
 
 def held_out(settings: Settings, seed: int = 0, *, progress: bool = True) -> AudioTokenDataset:
@@ -47,8 +46,7 @@ def held_out(settings: Settings, seed: int = 0, *, progress: bool = True) -> Aud
     own = settings.data
     if _users(settings):
         return _own(settings, 1, progress, window="middle", frame="middle")
-    count = own.held_out or MOST_HELD_OUT
-    return _scenes(settings, scene_clips(count, HELD_OUT + seed, own.seconds), 1, "middle", progress)
+    return _scenes(settings, own.held_out or MOST_HELD_OUT, audiotoken.HELD_OUT + seed, 1, "middle", progress)
 
 
 def _users(settings: Settings) -> bool:
@@ -91,8 +89,8 @@ def fitted(settings: Settings, *given: Mapping[str, Any]) -> Settings:
     return fitted_to(settings, lambda own: [_files(clip)[0] for clip in own_clips(own)[0]], given, "embedder")
 
 
-def _scenes(settings: Settings, clips: list[Clip], moments: int, window: str, progress: bool) -> AudioTokenDataset:
-    size = tuple(settings.data.image_size)
+def _scenes(settings: Settings, count: int, seed: int, moments: int, window: str, progress: bool) -> AudioTokenDataset:
+    clips, size = audiotoken.scene_clips(count, seed, settings.data.seconds), tuple(settings.data.image_size)
     dataset = AudioTokenDataset(
         clips, settings.data.seconds, size, moments=moments, window=window, **_drawn(settings),
         word_dropout=settings.diffusion.word_dropout, caption_dropout=settings.diffusion.caption_dropout,
@@ -141,16 +139,17 @@ def _painter(settings: Settings, progress: bool) -> TextToImage:
         expected = "a Stable Diffusion, as a folder in diffusers' layout or a hub id: CompVis/stable-diffusion-v1-4"
         raise ParameterError("folder", "none is given, and no sizes to train one of", expected, "Or take size=tiny.")
     pictures = data(settings, progress=progress).memory["pictures"].flatten(0, 1).float() / 127.5 - 1
-    words = [*vocabulary(), *settings.embedder.prompt.replace(PLACEHOLDER, " ").lower().split()]
+    words = [*audiotoken.vocabulary(), *settings.embedder.prompt.replace(PLACEHOLDER, " ").lower().split()]
     with torch.random.fork_rng():
         torch.manual_seed(how.training.seed)
-        tokenizer = small_tokenizer(sorted(set(words)), how.words)
-        text_encoder = small_text_encoder(tokenizer, how.text_width, how.text_layers, word_scale=how.word_scale)
+        tokenizer = small_tokenizer(sorted(set(words)), 16)
+        # The first word vectors are larger, by which they differ enough to be told apart soon.
+        text_encoder = small_text_encoder(tokenizer, how.text_width, how.text_layers, word_scale=5.0)
         levels = len(how.channels)
         unet = UNet2DConditionModel(
             sample_size=tuple(side // how.patch for side in size),
             in_channels=how.latent_channels, out_channels=how.latent_channels,
-            block_out_channels=tuple(how.channels), layers_per_block=how.blocks,
+            block_out_channels=tuple(how.channels), layers_per_block=1,
             # To the words in the middle, and at the end, where a thing has its place and lacks its colour.
             down_block_types=("DownBlock2D",) * levels,
             up_block_types=(*("UpBlock2D",) * (levels - 1), "CrossAttnUpBlock2D"),
@@ -159,9 +158,9 @@ def _painter(settings: Settings, progress: bool) -> TextToImage:
             addition_embed_type="text", addition_embed_type_num_heads=4,  # all words together, beside the time
         )  # fmt: skip
     scheduler = UniPCMultistepScheduler(
-        num_train_timesteps=NOISE_STEPS, prediction_type="sample", beta_schedule=how.beta_schedule, steps_offset=1
+        num_train_timesteps=NOISE_STEPS, prediction_type="sample", beta_schedule="squaredcos_cap_v2", steps_offset=1
     )
-    vae = PatchPCA.fitted(pictures, how.latent_channels, how.patch, how.whitening)
+    vae = PatchPCA.fitted(pictures, how.latent_channels, how.patch, whitening=0.5)
     return TextToImage(unet, vae, text_encoder, tokenizer, scheduler)
 
 
