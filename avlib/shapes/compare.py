@@ -49,6 +49,10 @@ class Change:
     def label(self) -> str:
         return (self.row or self.other).where
 
+    @property
+    def depth(self) -> int:
+        return (self.row or self.other).depth
+
     def __str__(self) -> str:
         more = f" (with {plural(self.inside, 'row')} inside)" if self.inside else ""
         return f"{self.label}: {'; '.join(map(str, self.differences))}{more}"
@@ -147,13 +151,10 @@ def diff(a: Recording, b: Recording) -> Diff:
     Modules are aligned by path and call number, the operations inside one call by their order. Values are compared if
     both traces have statistics. Times, lines and files are not compared.
     """
-    names = list(dict.fromkeys([*a.dims, *b.dims]))
     found = Diff((a.name or "trace", b.name or "trace"))
-    found.dims = {n: (a.dims.get(n), b.dims.get(n)) for n in names if a.dims.get(n) != b.dims.get(n)}
+    found.dims = {n: (a.dims.get(n), b.dims.get(n)) for n in a.dims | b.dims if a.dims.get(n) != b.dims.get(n)}
     found.first_bad = (a.first_bad, b.first_bad)
-    alignment = _Alignment(a, b)
-    changes: dict[int, Change] = {}
-    for number, (row, other) in enumerate(alignment.pairs):
+    for row, other in _paired(a, b):
         inside = 0
         if row is None:
             differences, inside = (Difference("added", "", _gist(other)),), len(b.within(other))
@@ -163,76 +164,48 @@ def diff(a: Recording, b: Recording) -> Diff:
             found.rows += 1
             differences = tuple(_differences(row, other))
         if differences:
-            changes[number] = Change(row, other, differences, inside)
-    found.changes = list(changes.values())
-    found.first = next((changes[number] for number in alignment.done if number in changes), None)
+            found.changes.append(Change(row, other, differences, inside))
+    # A module begins before what is inside it, and ends after it
+    following = zip(found.changes, found.changes[1:], strict=False)
+    ended = (change for change, after in following if after.depth <= change.depth)
+    found.first = next(ended, found.changes[-1] if found.changes else None)
     return found
 
 
-class _Alignment:
-    """Pairs of rows of two traces, in the order of their beginnings."""
-
-    def __init__(self, a: Recording, b: Recording):
-        self.inner: tuple[dict, dict] = defaultdict(list), defaultdict(list)  # the rows directly inside each row
-        for trace, inner in zip((a, b), self.inner, strict=True):
-            for row in trace.rows:
-                inner[row.parent].append(row)
-        # A module that is called elsewhere, or in another order, is still the same call
-        self.calls = tuple({(r.path, r.call): r for r in t.modules if r.parent is not None} for t in (a, b))
-        self.taken: set[int] = set()  # rows of the second that have their partner
-        self.pairs: list[tuple[Row | None, Row | None]] = []
-        self.done: list[int] = []  # indices of the pairs, in the order of their ends
-        self.align(None, None)
-
-    def align(self, parent: int | None, other_parent: int | None) -> None:
-        for row, other in _in_order(self.inner[0][parent], self.inner[1][other_parent]):
-            if row is not None and other is None and row.kind == "module":
-                found = self.calls[1].get((row.path, row.call))
-                other = found if found is not None and found.index not in self.taken else None
-            if other is not None and other.index in self.taken:
-                continue
-            if row is None and other.kind == "module" and (other.path, other.call) in self.calls[0]:
-                continue  # it comes when its partner does
-            number = len(self.pairs)
-            self.pairs.append((row, other))
-            if row is not None and other is not None:
-                self.taken.add(other.index)
-                self.align(row.index, other.index)
-            self.done.append(number)
+def _paired(a: Recording, b: Recording) -> list[tuple[Row | None, Row | None]]:
+    """Pairs of rows in the order of their beginnings, without rows inside those that one trace alone has."""
+    groups: dict[Any, tuple[list[Row], list[Row]]] = defaultdict(lambda: ([], []))
+    for side, trace in enumerate((a, b)):
+        for row in trace.rows:
+            outer = None if row.parent is None else trace.rows[row.parent].full_path
+            # A module that is called elsewhere, or in another order, is still the same call
+            groups[("operations", outer) if row.kind == "op" else ("module", row.full_path)][side].append(row)
+    partners: dict[int, Row] = {}
+    for (kind, _), sides in groups.items():
+        keys = [[row.name if kind == "operations" else "" for row in rows] for rows in sides]
+        if max(map(len, keys)) > ALIGNED:
+            keys = [_numbered(names) for names in keys]
+        for start, other, length in difflib.SequenceMatcher(None, *keys, autojunk=False).get_matching_blocks():
+            partners |= {sides[0][start + i].index: sides[1][other + i] for i in range(length)}
+    taken = {row.index: index for index, row in partners.items()}
+    paired, others = {None, *partners}, {None, *taken}
+    found = [(row.index, 0, row, partners.get(row.index)) for row in a.rows if row.parent in paired]
+    place = -1
+    for row in b.rows:
+        place = max(place, taken.get(row.index, -1))
+        if row.index not in taken and row.parent in others:
+            found.append((place, row.index + 1, None, row))
+    return [(row, other) for _, _, row, other in sorted(found, key=lambda entry: entry[:2])]
 
 
-def _in_order(rows: list[Row], others: list[Row]) -> Iterator[tuple[Row | None, Row | None]]:
-    keys, other_keys = ([_key(row) for row in side] for side in (rows, others))
-    if keys == other_keys:
-        yield from zip(rows, others, strict=True)
-    elif max(len(keys), len(other_keys)) > ALIGNED:
-        yield from _in_turn(rows, others)
-    else:
-        matcher = difflib.SequenceMatcher(None, keys, other_keys, autojunk=False)
-        for what, start, end, other_start, other_end in matcher.get_opcodes():
-            if what == "equal":
-                yield from zip(rows[start:end], others[other_start:other_end], strict=True)
-            else:
-                yield from ((row, None) for row in rows[start:end])
-                yield from ((None, other) for other in others[other_start:other_end])
-
-
-def _in_turn(rows: list[Row], others: list[Row]) -> Iterator[tuple[Row | None, Row | None]]:
-    """Pair siblings of the same name by count: less exact, but fast."""
-    waiting: dict[tuple, list[Row]] = defaultdict(list)
-    for other in reversed(others):
-        waiting[_key(other)].append(other)
-    for row in rows:
-        queue = waiting[_key(row)]
-        yield row, queue.pop() if queue else None
-    left = {other.index for queue in waiting.values() for other in queue}
-    yield from ((None, other) for other in others if other.index in left)
-
-
-def _key(row: Row) -> tuple:
-    if row.parent is None:
-        return ("root",)
-    return ("op", row.name) if row.kind == "op" else ("module", row.path, row.call)
+def _numbered(names: list[str]) -> list[tuple[str, int]]:
+    """Number equal names: they are aligned by their count, which is less exact, but fast."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append((name, seen[name]))
+    return found
 
 
 def _gist(row: Row) -> str:
@@ -400,18 +373,12 @@ def _described(info: TensorInfo) -> str:
 
 def _nearest(axes: Sequence[Any], name: str, outputs: Mapping[str, TensorInfo], trace: Recording) -> str:
     """Other modules with the expected shape, or close by."""
-    fitting, paths = [], list(outputs)
-    if name in outputs:
-        fitting = [path for path, info in outputs.items() if path != name and not _mismatch(axes, info, trace, {})]
-        at = paths.index(name)
-        near = [path for path in paths[max(0, at - 1) : at + 2] if path != name]
-    else:
-        last = name.rsplit(".", 1)[-1].lower()
-        near = difflib.get_close_matches(name, paths, 3, 0.6)
-        near = near or [path for path in paths if last and last in path.lower()] or paths
-    distinct: dict[int, str] = {}
-    for path in fitting or near:
-        distinct.setdefault(id(outputs[path]), path)
-    texts = [f"{path or 'the whole'} {_described(outputs[path])}" for path in list(distinct.values())[:3]]
-    title = "This shape is that of" if fitting else "Nearest"
-    return f"{title}: {'; '.join(texts)}." if texts else ""
+    others = {path: info for path, info in outputs.items() if path != name}
+    near = [path for path, info in others.items() if name in outputs and not _mismatch(axes, info, trace, {})]
+    title = "This shape is that of" if near else "Nearest"
+    near = near or difflib.get_close_matches(name, others, 3, 0.6)
+    last = name.rsplit(".", 1)[-1].lower()
+    near = near or [path for path in others if last and last in path.lower()] or list(others)
+    distinct = {id(outputs[path]): path for path in reversed(near)}
+    texts = [f"{path or 'the whole'} {_described(outputs[path])}" for path in reversed(distinct.values())]
+    return f"{title}: {'; '.join(texts[:3])}." if texts else ""
