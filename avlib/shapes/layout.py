@@ -6,6 +6,7 @@ The texts on the arrows are laid out like blocks, in layers between those of the
 from __future__ import annotations
 
 import re
+import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ WIDTH = 864  # 9 inches, as wide as a page
 SANS, MONO = "Helvetica,Arial,'DejaVu Sans',sans-serif", "Menlo,Consolas,'DejaVu Sans Mono',monospace"
 SOFT = "#5b6570"
 LINE = 16  # height of a line of text
+LONGEST = 46  # letters of a line of a formula
 GAP = 28  # between neighbours
 MARGIN = 14
 STACK = 6  # offset of the last block of a stack behind the first
@@ -94,18 +96,10 @@ class Arrow:
         found = [(text, "way")] if text else []
         found.append((size, "size"))
         if formula != size:
-            found += [(part, "formula") for part in _broken(formula)]
+            glued = re.sub(r"(?<!,) ", "\u00a0", formula)  # lines end at commas alone
+            lines = textwrap.wrap(glued, LONGEST, break_long_words=False, break_on_hyphens=False)
+            found += [(line.replace("\u00a0", " "), "formula") for line in lines]
         return found
-
-
-def _broken(text: str, most: int = 46) -> list[str]:
-    """A formula in lines of a length, broken at commas."""
-    lines = [""]
-    for part in re.findall(r"[^,]+,?\s*", text):
-        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > most:
-            lines.append("")
-        lines[-1] += part
-    return [line.strip() for line in lines]
 
 
 def _laid_out(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[list[Box]]:

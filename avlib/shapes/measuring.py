@@ -47,7 +47,8 @@ def work_of(function: Any, name: str, args: tuple, kwargs: Mapping[str, Any], pa
             return None
     name = name.rstrip("_") if not name.startswith("__") else name
     if name in RULES:
-        constants = CONSTANTS[name](args, kwargs) if name in CONSTANTS else {}
+        given = {key: args[i] if i < len(args) else kwargs.get(key) for key, i in CONSTANTS.get(name, {}).items()}
+        constants = {key: int(value) if isinstance(value, torch.SymInt) else value for key, value in given.items()}
         return partial(_by_rule, partial(RULES[name], **constants), tuple(paths))
     return None if UNKNOWN.search(name) else no_work
 
@@ -134,11 +135,11 @@ def _recurrent_cell(named, outputs) -> int:
     return 2 * math.prod(named["[0]"][:-1]) * sum(map(math.prod, weights))
 
 
-def _einsum(named, outputs, equation: str | None = None) -> int | None:
+def _einsum(named, outputs, equation: Any) -> int | None:
     operands = list(named.values())
     if len(operands) == 1:
         return 0  # a sum or a transposition
-    if equation is None or len(operands) > 2:
+    if not isinstance(equation, str) or len(operands) > 2:
         return None  # the order of three or more products is the library's choice
     size: dict[str, int] = {}
     for side, shape in zip(equation.replace(" ", "").split("->")[0].split(","), operands, strict=True):
@@ -149,8 +150,8 @@ def _einsum(named, outputs, equation: str | None = None) -> int | None:
     return 2 * math.prod(size.values())
 
 
-def _transform(named, outputs, factor: float, n: int | None = None, dim: int = -1) -> int:
-    inside, outside = next(iter(named.values())), outputs[0]
+def _transform(named, outputs, factor: float, n: int | None = None, dim: int | None = None) -> int:
+    inside, outside, dim = next(iter(named.values())), outputs[0], -1 if dim is None else dim
     n = n or max(inside[dim], outside[dim])
     rows = math.prod(outside) // max(1, outside[dim])
     return int(rows * factor * n * math.log2(n)) if n > 1 else 0
@@ -183,26 +184,11 @@ RULES: dict[str, Callable] = {
 }
 
 
-def _equation(args: tuple, kwargs: Mapping) -> dict[str, str | None]:
-    first = args[0] if args else kwargs.get("equation")
-    return {"equation": first if isinstance(first, str) else None}
-
-
-def _n_fft(args: tuple, kwargs: Mapping) -> dict[str, int]:
-    return {"n_fft": int(args[1] if len(args) > 1 else kwargs["n_fft"])}
-
-
-def _length_and_axis(args: tuple, kwargs: Mapping) -> dict[str, int | None]:
-    n = args[1] if len(args) > 1 else kwargs.get("n")
-    dim = args[2] if len(args) > 2 else kwargs.get("dim", -1)
-    return {"n": n if n is None else int(n), "dim": -1 if dim is None else int(dim)}
-
-
-# Arguments that a rule needs beside the shapes.
-CONSTANTS: dict[str, Callable[[tuple, Mapping], dict[str, Any]]] = {
-    "einsum": _equation,
-    **dict.fromkeys(("stft", "istft"), _n_fft),
-    **dict.fromkeys(("fft_fft", "fft_ifft", "fft_rfft", "fft_irfft"), _length_and_axis),
+# Arguments that a rule needs beside the shapes, by their places.
+CONSTANTS: dict[str, dict[str, int]] = {
+    "einsum": {"equation": 0},
+    **{name: {"n_fft": 1} for name in ("stft", "istft")},
+    **{name: {"n": 1, "dim": 2} for name in ("fft_fft", "fft_ifft", "fft_rfft", "fft_irfft")},
 }
 
 

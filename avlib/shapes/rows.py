@@ -23,15 +23,16 @@ COMPARISONS = {"==": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": op
 COMPARISONS |= {"<": operator.lt, ">": operator.gt}
 
 
+COUNTS = (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")
+BYTES = (2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")
+TIMES = (1, "s"), (1e-3, "ms"), (1e-6, "µs")
+
+
 def count(number: int | None) -> str:
     """Format a count: `94.4 M`, `9,999`, or `unknown` for None."""
     if number is None:
         return "unknown"
-    if number < 10_000:
-        return f"{number:,}"
-    steps = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-    step, sign = next((step, sign) for step, sign in steps if number >= step * 0.9995)
-    return f"{_three(number / step)} {sign}"
+    return f"{number:,}" if number < 10_000 else _scaled(number, COUNTS)
 
 
 def plural(number: int, noun: str) -> str:
@@ -43,22 +44,18 @@ def memory(size: int | None) -> str:
     """Format bytes: `512 B`, `1.46 MiB`, or `unknown` for None."""
     if size is None:
         return "unknown"
-    value = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1023.5:
-            return f"{size} B" if unit == "B" else f"{_three(value)} {unit}"
-        value /= 1024
-    return f"{_three(value)} TiB"
+    return f"{size} B" if size < 1024 else _scaled(size, BYTES)
 
 
 def seconds(value: float | int | None) -> str:
     """Format a time: `2.3 ms`; empty for None."""
-    if value is None:
-        return ""
-    for step, unit in ((1, "s"), (1e-3, "ms")):
-        if value >= step * 0.9995:
-            return f"{_three(value / step)} {unit}"
-    return f"{_three(value / 1e-6)} µs"
+    return "" if value is None else _scaled(value, TIMES)
+
+
+def _scaled(value: float | int, units: Sequence[tuple[float | int, str]]) -> str:
+    """Three digits in the largest unit that is not above a value."""
+    step, unit = next((pair for pair in units if value >= pair[0] * 0.9995), units[-1])
+    return f"{_three(value / step)} {unit}"
 
 
 def _three(value: float | int) -> str:

@@ -76,24 +76,19 @@ def _costs(trace: Recording) -> list:
     costs = [[[Formula(0), False], [Formula(0), False]] for _ in trace.rows]
     for row in reversed(trace.rows):
         if row.kind == "op":
-            costs[row.index] = [
-                [found or Formula(0), found is None] for found in (_cost(row, _memory), _cost(row, _work))
-            ]
+            found = _cost(row, _memory), _cost(row, row.work)
+            costs[row.index] = [[cost or Formula(0), cost is None] for cost in found]
         for outer, mine in zip(costs[row.parent] if row.parent is not None else [], costs[row.index], strict=False):
             outer[:] = outer[0] + mine[0], outer[1] or mine[1]
     return costs
 
 
 def _cost(row: Row, find: Any) -> Formula | None:
+    sides = ([info.formulas or info.shape for info in infos] for infos in (row.inputs, row.outputs))
     try:
-        inputs, outputs = ([info.formulas or info.shape for info in infos] for infos in (row.inputs, row.outputs))
-        return Formula(find(row, inputs, outputs))
+        return Formula(find(row, *sides) if find is _memory else find(*sides))
     except (TypeError, ParameterError):  # unknown work, a rule that compares sizes, or a size without a formula
         return None
-
-
-def _work(row: Row, inputs: list, outputs: list) -> Any:
-    return row.work(inputs, outputs)
 
 
 def _memory(row: Row, inputs: list, outputs: list) -> Any:
