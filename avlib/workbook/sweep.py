@@ -213,7 +213,7 @@ def _watched(words, log, attempt, seconds, memory, variables, place) -> tuple[in
                 with suppress(subprocess.TimeoutExpired, psutil.TimeoutExpired):
                     process.wait(10)
             elif used > memory:
-                problem = f"took {used:.1f} GB of memory, of {memory:g}"
+                problem = f"took {used:.2f} GB of memory; --memory allows {memory:g}"
             elif not attempt.exists():
                 problem = "was stopped"
         for each in family:

@@ -227,6 +227,27 @@ def test_a_full_disk_ends_the_sweep_and_is_no_failure_of_a_point(tmp_path, monke
     assert list((tmp_path / "points").iterdir()) == []
 
 
+EATS = "held = b'1' * (3 * 10**8)"
+
+
+@pytest.mark.parametrize(
+    ("code", "seconds", "memory", "message"),
+    [
+        ("", 1.0, math.inf, r"ran longer than 1 s"),
+        (EATS, 300.0, 0.2, r"took 0\.[23]\d GB of memory; --memory allows 0\.2"),
+    ],
+)
+def test_a_point_that_hangs_or_eats_all_memory_is_ended(code, seconds, memory, message, tmp_path, monkeypatch):
+    (tmp_path / "points").mkdir()
+    monkeypatch.setattr(sweep, "_CHILD", f"{code}\nprint('begun', flush=True)\nimport time\ntime.sleep(600)")
+    point = sweep.Point({"number": "0"}, "abc", ["list"])
+    limits = {"seconds": seconds, "memory": memory}
+    made = sweep.run(point, folder=tmp_path, variables={}, place=tmp_path, **limits)
+    assert made.state == "failed" and re.fullmatch(message, made.message) and made.seconds < 200
+    assert sweep._read(tmp_path, "abc") == made and not list(tmp_path.glob("points/.*"))
+    assert not [each for each in psutil.Process().children() if "begun" in " ".join(each.cmdline())]
+
+
 # A sweep as a whole
 
 
