@@ -108,15 +108,10 @@ def build(settings: Settings, **how: Any) -> nn.Module:
     The stages before are trained, or taken from the cache, where it needs them: "diffusion" the pictures for its
     autoencoder, "embedder" a BEATs and a text-to-image model.
     """
+    _require_trainable(settings)
     with torch.random.fork_rng():
         torch.manual_seed(settings.now.training.seed)
-        if _recipe(settings) is None:
-            raise ParameterError("stage", f"{settings.stage!r}, whose model is given", "a stage that is trained")
         if settings.stage == "classifier":
-            found = settings.classifier.network.predictor_class
-            if found != len(CLASSES["kind"]):
-                found = f"none is given, and a BEATs of {found} classes is not trained here"
-                raise ParameterError("checkpoint", found, "the file of a published BEATs", "Or take size=tiny.")
             return BEATs(settings.classifier.network)
         if settings.stage == "image_classifier":
             classes = {name: len(values) for name, values in CLASSES.items()}
@@ -135,9 +130,6 @@ def _painter(settings: Settings, progress: bool) -> TextToImage:
     from diffusers import UNet2DConditionModel, UniPCMultistepScheduler
 
     how, size = settings.diffusion, settings.data.image_size
-    if not how.channels:
-        expected = "a Stable Diffusion, as a folder in diffusers' layout or a hub id: CompVis/stable-diffusion-v1-4"
-        raise ParameterError("folder", "none is given, and no sizes to train one of", expected, "Or take size=tiny.")
     pictures = data(settings, progress=progress).memory["pictures"].flatten(0, 1).float() / 127.5 - 1
     words = [*audiotoken.vocabulary(), *settings.embedder.prompt.replace(PLACEHOLDER, " ").lower().split()]
     with torch.random.fork_rng():
@@ -297,9 +289,23 @@ def _load(folder: Path, settings: Settings, **how: Any) -> AudioToken:
     return _assembled(settings, folder / "embedder", lora if lora.exists() else "", **how)
 
 
+def _require_trainable(settings: Settings) -> None:
+    """Refuse a stage whose model is given, or can only be given."""
+    if _recipe(settings) is None:
+        raise ParameterError("stage", f"{settings.stage!r}, whose model is given", "a stage that is trained")
+    classes = settings.classifier.network.predictor_class
+    if settings.stage == "classifier" and classes != len(CLASSES["kind"]):
+        found = f"none is given, and a BEATs of {classes} classes is not trained here"
+        raise ParameterError("checkpoint", found, "the file of a published BEATs", "Or take size=tiny.")
+    if settings.stage == "diffusion" and not settings.diffusion.channels:
+        expected = "a Stable Diffusion, as a folder in diffusers' layout or a hub id: CompVis/stable-diffusion-v1-4"
+        raise ParameterError("folder", "none is given, and no sizes to train one of", expected, "Or take size=tiny.")
+
+
 def _check(settings: Settings) -> None:
-    """Read a given model before the other one is trained."""
-    if bool(settings.classifier.checkpoint) != bool(settings.diffusion.folder):
+    """Refuse what cannot be trained before any clip is made; read a given model before the other one is trained."""
+    _require_trainable(settings)
+    if settings.stage == "embedder" and bool(settings.classifier.checkpoint) != bool(settings.diffusion.folder):
         _given(settings)
 
 
@@ -310,11 +316,10 @@ def _given(settings: Settings) -> tuple[BEATs | None, TextToImage | None]:
     return beats, TextToImage.from_pretrained(painter) if painter else None
 
 
-def _stage(
-    step: Callable, load: Callable, save: Callable | None = None, after: tuple[str, ...] = (), **options: Any
-) -> Stage:
+def _stage(step: Callable, load: Callable, save: Callable | None = None, after: tuple[str, ...] = ()) -> Stage:
     better = {"held-out loss": "lower"}
-    return Stage(data, build, step, _recipe, after, load, save, validate=validation, better=better, **options)
+    how = {"validate": validation, "better": better, "check": _check}
+    return Stage(data, build, step, _recipe, after, load, save, **how)
 
 
 stages: Mapping[str, Stage] = {
@@ -325,7 +330,7 @@ stages: Mapping[str, Stage] = {
         lambda folder, settings, **how: TextToImage.from_pretrained(folder),
         lambda model, folder, settings: model.save_pretrained(folder),
     ),
-    "embedder": _stage(step, _load, _save, ("classifier", "diffusion"), check=_check),
+    "embedder": _stage(step, _load, _save, ("classifier", "diffusion")),
 }
 trained = trained_by(stages, __name__)
 
