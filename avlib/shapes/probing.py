@@ -94,6 +94,7 @@ class Probes:
         self.limits: dict[str, tuple[float, float]] = {}  # sizes between which the formulas hold
         self._listed: tuple = (None, [])  # the runs, and the state in which they were listed
         self._crossed: set[tuple[str, int]] = set()
+        self._changed: dict[tuple[str, str], list[int]] = {}  # where relations change, by text and name
         self._largest = max((bytes_of(event.outputs) for event in base.events), default=0)
         self._bytes = max(REAL_BYTES, 2 * self._largest)
 
@@ -314,16 +315,20 @@ class Probes:
             wanted[name] += [2 * max(new) + 7 * step] if new else []  # what changes there may show only far beyond
         self._spread(wanted, agrees)
 
-    def _changes(self, need: Relation, name: str) -> Iterator[int]:
+    def _changes(self, need: Relation, name: str) -> list[int]:
         """The sizes of a name after which a relation changes."""
+        if (need.text, name) in self._changed:
+            return self._changed[need.text, name]
 
         def holds(size: int) -> bool:
             return need.holds({**self.sizes, name: size})
 
         grid = sorted({*(2**i for i in range(24)), max(1, self.sizes[name])})
-        for low, high in itertools.pairwise(grid):
-            if holds(low) != holds(high):
-                yield low + bisect_left(range(low + 1, high + 1), True, key=lambda n: holds(n) != holds(low))
+        answers, found = [holds(size) for size in grid], self._changed.setdefault((need.text, name), [])
+        for (low, before), (high, after) in itertools.pairwise(zip(grid, answers, strict=True)):
+            if before != after:
+                found.append(low + bisect_left(range(low + 1, high + 1), True, key=lambda n: holds(n) == after))
+        return found
 
     def edges(self, need: Relation) -> Iterator[dict[str, int]]:
         """Yield the sizes of one name on both sides of the places where a relation changes."""
