@@ -34,6 +34,7 @@ UNIT2AV = {
 FACES = {
     "face.network.encoder_widths": [2, 2, 2, 2, 2, 8], "face.network.decoder_widths": [8, 4, 4, 4, 4, 4],
     "face.network.feedforward": 8, "face.network.output_width": 4, "face.talks": 2, "face.heads": 2,
+    "sync.network.width": 4, "sync.network.size": 16,
 }
 # fmt: on
 STAGES = {
@@ -41,7 +42,7 @@ STAGES = {
     "audiotoken": ("classifier", "image_classifier", "diffusion", "embedder"),
     "classification": ("classification",),
     "svc": ("recognizer", "diffusion"),
-    "unit2av": ("recognizer", "vocoder", "adversarial", "pitch", "face"),
+    "unit2av": ("recognizer", "vocoder", "adversarial", "pitch", "sync", "face"),
 }
 _SMALL = {"cav_mae": CAV_MAE, "audiotoken": AUDIOTOKEN, "classification": CLASSIFICATION, "svc": SVC}
 _SMALL |= {"unit2av": UNIT2AV | FACES | {"adversarial.begin": "random"}}

@@ -46,11 +46,12 @@ class Face(NamedTuple):
 
 
 class FaceBatch(NamedTuple):
-    """Rows of 20 units and their 10 faces, and a reference for each."""
+    """Rows of 20 units and their 10 faces; a reference for each; and units of another place of the same video."""
 
     units: Int64[Tensor, "*batch units"]
     faces: UInt8[Tensor, "*batch frames 3 side side"]
     references: UInt8[Tensor, "*batch frames 3 side side"]
+    elsewhere: Int64[Tensor, "*batch units"]
 
 
 def network_input(faces: Faces, references: Faces) -> Float[Tensor, "*frames 6 side side"]:
@@ -86,7 +87,8 @@ class FaceDataset(ItemDataset):
         other = int(far[dice.integers(len(far))])
         faces = video.faces[first : first + FRAMES]
         references = faces if self.reference == "same" else video.faces[other].expand_as(faces)
-        return FaceBatch(video.units[2 * first : 2 * first + ROW], faces, references)
+        units = (video.units[2 * start : 2 * start + ROW] for start in (first, other))
+        return FaceBatch(next(units), faces, references, next(units))
 
     def report(self) -> str:
         """Return the number of videos, their pictures, and remarks on files."""

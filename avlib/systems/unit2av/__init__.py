@@ -18,5 +18,5 @@ from .stages import build, data, embedder, extractor, fitted, split, stages, tra
 
 TITLE = "Units to speech and face"
 ROW = 5
-HELP = "stage=recognizer, vocoder, adversarial, pitch or face"
+HELP = "stage=recognizer, vocoder, adversarial, pitch, sync or face"
 COMMANDS = {"unit2av": "speech and a talking face from units: manifest, train, infer"}

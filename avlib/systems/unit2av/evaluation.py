@@ -21,6 +21,7 @@ from ...features.spectrograms import SAMPLE_RATE, VOCODER_HOP, VOCODER_N_FFT, sp
 from ...features.units import deduplicate, run_lengths
 from ...models.durations import kept_runs
 from ...models.face_renderer import FaceRenderer
+from ...models.lip_sync import LipSync
 from ...models.recognizer import Recognizer
 from ...models.unit_speech import UnitSpeech
 from ...settings import changed
@@ -199,6 +200,8 @@ def assess(model: nn.Module, settings: Settings, **how: Any) -> Report:
         with torch.no_grad():
             right = (model.cpu()(batch.waveform).argmax(2) == batch.labels)[batch.labels != UNKNOWN]
         return Report({"units right": Figure(float(right.float().mean()), 1 / len(model.classes), "chance")})
+    if isinstance(model, LipSync):
+        return Report({}, "The lip-sync expert only helps to train faces; its accuracy is in the history.")
     if isinstance(model, FaceRenderer):
         return _assessed_mouths(model, settings, **how)
     train, validation = split(settings, **how)

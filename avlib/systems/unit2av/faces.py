@@ -1,4 +1,4 @@
-"""The face's training: a renderer whose mouths follow units, and figures of the mouth.
+"""The face's training: a renderer whose mouths follow units, a lip-sync expert, and figures of the mouth.
 
 No training of the published renderer is published. Wav2Lip's is the base: the lower half of the picture is hidden, and
 the reference is of another moment of the video, so that its mouth cannot be copied. L1 is weighted on the mouth here.
@@ -21,7 +21,9 @@ from ...clips.heads import SAMPLE_RATE, Talk, mouth_opening
 from ...datasets.unit2av.dataset import Extract, talks
 from ...datasets.unit2av.faces import FaceBatch, FaceDataset, face_files, faces_in, faces_of, network_input
 from ...features.faces import FACE_SIDE, check_boxes, crop_face, face_places, ping_pong
+from ...models import lip_sync
 from ...models.face_renderer import FRAMES, FaceRenderer, Reference, render
+from ...models.lip_sync import LipSync, sync_loss
 from ...once import written
 from ...settings import recipe
 from .settings import Settings, tiny
@@ -34,23 +36,29 @@ NEW_HEADS, NEW_VOICES = range(80_000, 80_012), range(90_000, 90_006)  # whom no 
 
 
 def face_data(settings: Settings, extract: Extract, *, progress: bool = True) -> FaceDataset:
-    """Return the faces to train on: built-in talks of known words, or the user's videos; `extract` makes units."""
+    """Return the faces that the stages "face" and "sync" train on: built-in talks of known words, or the user's videos.
+
+    `extract` makes units of sound.
+    """
     own = settings.face
     if own.data:
         faces, notes = faces_in(own.data, extract, settings.data.on_error, progress)
     else:
         chosen = talks(settings.data, count=own.talks, heads=own.heads)
         faces, notes = faces_of(tuple(chosen), extract), ""
-    reference = "same" if own.network.reference == "same" else "other"
-    return FaceDataset(faces, reference, own.rows, own.training.seed, notes)
+    reference = "same" if own.network.reference == "same" and settings.stage == "face" else "other"
+    return FaceDataset(faces, reference, own.rows, settings.now.training.seed, notes)
 
 
-def build_face(settings: Settings, vocabulary: int) -> FaceRenderer:
-    """Return the untrained renderer, for so many units."""
-    own = settings.face
+def build_face(settings: Settings, vocabulary: int) -> FaceRenderer | LipSync:
+    """Return the untrained network of the stage "face" or "sync", for so many units."""
+    own = settings.now
     with torch.random.fork_rng():
         torch.manual_seed(own.training.seed)
-        model = FaceRenderer(replace(own.network, num_embeddings=vocabulary))
+        network = replace(own.network, num_embeddings=vocabulary)
+        if settings.stage == "sync":
+            return LipSync(network)
+        model = FaceRenderer(network)
     if own.begin == "balanced":
         _balance(model)
     return model.to(memory_format=torch.channels_last)
@@ -68,17 +76,21 @@ def _balance(model: FaceRenderer) -> None:
 
 
 def face_recipe(settings: Settings) -> dict[str, Any]:
-    """Return settings and files that the renderer's weights follow from, besides the units'."""
+    """Return settings and files that the weights of "face" or "sync" follow from, besides the units'."""
     values, own = recipe(settings), settings.face
-    files = written(face_files(own.data)) if own.data else []
-    return {"data": values["data"], "files": files, "face": values["face"]}
+    kept = {"data": values["data"], "files": written(face_files(own.data)) if own.data else []}
+    shared = {name: values["face"][name] for name in ("data", "talks", "heads", "rows")}
+    kept |= {"faces": shared, settings.stage: values[settings.stage]}
+    return kept | ({"sync": values["sync"]} if own.sync_weight and settings.stage == "face" else {})
 
 
-# The training step
+# The training steps
 
 
-def face_step(model: FaceRenderer, batch: FaceBatch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return L1 of the faces, weighted on the mouth, and that of the mouth alone.
+def face_step(
+    model: FaceRenderer, batch: FaceBatch, settings: Settings = tiny, expert: LipSync | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return L1 of the faces, weighted on the mouth, and with an expert the sync loss.
 
     Of each row `frames` pictures from a random place are drawn; attention sees the units of all ten.
     """
@@ -91,7 +103,22 @@ def face_step(model: FaceRenderer, batch: FaceBatch, settings: Settings = tiny) 
     weight[MOUTH] = own.mouth_weight
     true = faces.flatten(0, 1) / 255  # (B frames, 3, 96, 96)
     loss = (F.smooth_l1_loss(drawn, true, beta=own.smooth, reduction="none") * weight).mean() / weight.mean()
-    return loss, {"mouth": (drawn - true)[..., MOUTH[0], MOUTH[1]].abs().mean()}
+    parts = {"mouth": (drawn - true)[..., MOUTH[0], MOUTH[1]].abs().mean()}
+    if expert is not None:
+        mouths = drawn.unflatten(0, (-1, own.frames))[:, : lip_sync.FRAMES]
+        parts["sync"] = sync_loss(expert(_window(batch.units, 2 * first, lip_sync.UNITS), mouths), 1.0)
+        loss = loss + own.sync_weight * parts["sync"]
+    return loss, parts
+
+
+def sync_step(model: LipSync, batch: FaceBatch, settings: Settings = tiny) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the cross-entropy of the cosine for units of the pictures and of another moment, and the share right."""
+    drawn = training.uniform(len(batch.units), device=batch.units.device)
+    first = (drawn * (FRAMES - lip_sync.FRAMES + 1)).long()
+    faces = _window(batch.faces, first, lip_sync.FRAMES) / 255
+    cosines = [model(_window(units, 2 * first, lip_sync.UNITS), faces) for units in (batch.units, batch.elsewhere)]
+    loss = (sync_loss(cosines[0], 1.0) + sync_loss(cosines[1], 0.0)) / 2
+    return loss, {"right": (cosines[0] > cosines[1]).float().mean()}
 
 
 def _window(values: Tensor, first: Tensor, count: int) -> Tensor:

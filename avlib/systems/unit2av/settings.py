@@ -10,11 +10,12 @@ from pydantic import Field
 
 from ... import training
 from ...datasets.unit2av.dataset import Data
-from ...models import face_renderer, unit_source, unit_vocoder
+from ...errors import ParameterError
+from ...models import face_renderer, lip_sync, unit_source, unit_vocoder
 from ...models.durations import DurationConfig
 from ...settings import Count, Natural, NonNegative, Positive, settings
 
-STAGES = ("recognizer", "vocoder", "adversarial", "pitch", "face")
+STAGES = ("recognizer", "vocoder", "adversarial", "pitch", "sync", "face")
 ENCODERS = ("recognizer", "hubert-soft", "contentvec", "wav2vec2")
 
 
@@ -75,6 +76,17 @@ class PitchStage:
 
 
 @settings
+class SyncStage:
+    """A judge of lips for the sync loss: whether mouths and units are of one moment. It sees the faces of FaceStage.
+
+    network: sizes; the number of units is that of the extractor.
+    """
+
+    network: lip_sync.Config = field(default_factory=lip_sync.Config)
+    training: training.Settings = field(default_factory=training.Settings)
+
+
+@settings
 class FaceStage:
     """The face renderer, whose training is not published.
 
@@ -84,11 +96,12 @@ class FaceStage:
         built-in talks.
     talks, heads: number of built-in talks and heads, by the speakers of `Data`.
     rows: windows of ten pictures of each video in an epoch.
-    frames: pictures that are drawn of each row, next to each other.
+    frames: pictures that are drawn of each row, next to each other; at least 5 with a sync loss.
     begin: random weights as "published"; "balanced" for short trainings: units count for more at first, and attention
         has no dropout.
     mouth_weight: of the error in the mouth, relative to the rest.
     smooth: errors below it count by their square, so that a moving mouth counts for more than noise; 0: plain L1.
+    sync_weight: of the sync loss; above 0 the stage "sync" is trained first. Wav2Lip: 0.03.
     """
 
     network: face_renderer.Config = field(default_factory=lambda: face_renderer.Config(reference="other"))
@@ -100,7 +113,13 @@ class FaceStage:
     begin: Literal["published", "balanced"] = "published"
     mouth_weight: Positive = 10.0
     smooth: NonNegative = 0.0
+    sync_weight: NonNegative = 0.0
     training: training.Settings = field(default_factory=training.Settings)
+
+    def __post_init__(self):
+        if self.sync_weight and self.frames < lip_sync.FRAMES:
+            found = f"{self.frames} with a sync loss"
+            raise ParameterError("frames", found, f"at least {lip_sync.FRAMES}, which it sees at once")
 
 
 @settings
@@ -113,10 +132,11 @@ class Settings:
     vocoder: VocoderStage = field(default_factory=VocoderStage)
     adversarial: AdversarialStage = field(default_factory=AdversarialStage)
     pitch: PitchStage = field(default_factory=PitchStage)
+    sync: SyncStage = field(default_factory=SyncStage)
     face: FaceStage = field(default_factory=FaceStage)
 
     @property
-    def now(self) -> RecognizerStage | VocoderStage | AdversarialStage | PitchStage | FaceStage:
+    def now(self) -> RecognizerStage | VocoderStage | AdversarialStage | PitchStage | SyncStage | FaceStage:
         """The stage that is trained."""
         return getattr(self, self.stage)
 
@@ -158,6 +178,7 @@ tiny = Settings(
         ),
         training=_quick(360),
     ),
+    sync=SyncStage(training=_quick(150)),
     face=FaceStage(
         network=face_renderer.Config(
             encoder_widths=(4, 8, 16, 32, 48, 64), decoder_widths=(64, 64, 48, 32, 16, 8), feedforward=128,

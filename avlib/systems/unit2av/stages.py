@@ -20,7 +20,7 @@ from ...datasets.items import each_usable
 from ...datasets.sampling import LengthBuckets
 from ...datasets.unit2av import dataset as speech
 from ...datasets.unit2av.dataset import Batch, Split, UnitDataset, is_manifest, sound_files
-from ...datasets.unit2av.faces import FaceDataset, face_files
+from ...datasets.unit2av.faces import FaceBatch, FaceDataset, face_files
 from ...datasets.unit2av.manifests import read_manifest
 from ...datasets.voices import UNKNOWN, Voices
 from ...errors import ParameterError
@@ -30,6 +30,7 @@ from ...extract.units import ContentEncoder, content_encoder, recognizer_encoder
 from ...features import SAMPLE_RATE, vocoder_log_mel
 from ...models import vocoder_discriminators as gan
 from ...models.face_renderer import FaceRenderer
+from ...models.lip_sync import LipSync
 from ...models.recognizer import Config as RecognizerConfig
 from ...models.recognizer import Recognizer
 from ...models.unit_source import UnitSource
@@ -39,8 +40,10 @@ from ...once import done_once, written
 from ...settings import recipe
 from ...training.recognition import recognizer_step
 from .. import Stage, device_of, fitted_to, trained_by
-from .faces import build_face, face_data, face_recipe, face_step
+from .faces import build_face, face_data, face_recipe, face_step, sync_step
 from .settings import Settings, tiny
+
+FACES = ("sync", "face")  # stages of pictures
 
 # Units, speakers, data
 
@@ -95,9 +98,11 @@ def data(settings: Settings, *, progress: bool = True) -> Voices | UnitDataset |
     """Return what the stage of the settings trains on."""
     if settings.stage == "recognizer":
         return voices(settings)
-    if settings.stage == "face":
-        return face_data(settings, extractor(settings, progress=progress), progress=progress)
-    return split(settings, progress=progress).train
+    if settings.stage not in FACES:
+        return split(settings, progress=progress).train
+    if settings.stage == "face" and settings.face.sync_weight:
+        _expert(settings, progress=progress)  # trained now, and not within a training
+    return face_data(settings, extractor(settings, progress=progress), progress=progress)
 
 
 def voices(settings: Settings) -> Voices:
@@ -137,7 +142,7 @@ def build(settings: Settings, **how: Any) -> nn.Module:
     That of "adversarial" has a child for each network, "generator" and "discriminators".
     """
     own = settings.now
-    if settings.stage == "face":
+    if settings.stage in FACES:
         return build_face(settings, extractor(settings, **how).vocabulary)
     with torch.random.fork_rng():
         torch.manual_seed(own.training.seed)
@@ -238,6 +243,23 @@ def _log_spectrum(waveform: Tensor, size: int) -> Tensor:
     return torch.stft(waveform, size, size // 4, window=window, return_complex=True).abs().clamp(min=1e-3).log()
 
 
+def _face_step(model: FaceRenderer, batch: FaceBatch, settings: Settings) -> tuple[Tensor, dict[str, Tensor]]:
+    expert = _expert(settings).to(batch.units.device) if settings.face.sync_weight else None
+    return face_step(model, batch, settings, expert)
+
+
+_EXPERTS: dict[str, LipSync] = {}  # the last one
+
+
+def _expert(settings: Settings, **how: Any) -> LipSync:
+    """Return the trained lip-sync expert, frozen."""
+    settings = replace(settings, stage="sync")
+    if (key := repr(settings)) not in _EXPERTS:
+        _EXPERTS.clear()
+        _EXPERTS[key] = trained(settings, **how).model.requires_grad_(False)
+    return _EXPERTS[key]
+
+
 # Stages
 
 
@@ -261,7 +283,7 @@ _AT_ONCE = 16
 
 def fitted(settings: Settings, *given: Mapping[str, Any]) -> Settings:
     """Return settings that fit the user's recordings or videos; see `systems.fitted_to`."""
-    own, listed = (settings.face, face_files) if settings.stage == "face" else (settings.data, sound_files)
+    own, listed = (settings.face, face_files) if settings.stage in FACES else (settings.data, sound_files)
     return fitted_to(settings, lambda _: listed(own.data), given) if own.data else settings
 
 
@@ -274,7 +296,7 @@ def _recipe(settings: Settings) -> dict[str, Any] | None:
             return None
         kept = {name: value for name, value in values["recognizer"].items() if name != "clusters"}
         return {"recognizer": kept} | ({"speakers": settings.data.speakers} if own.target == "speakers" else {})
-    if settings.stage == "face":
+    if settings.stage in FACES:
         files = written(sound_files(settings.data.data)) if settings.data.data else []
         return {"recognizer": values["recognizer"], "sound": files} | face_recipe(settings)
     kept = {name: values[name] for name in ("data", "vocoder", *(["recognizer"] * needs_units))}
@@ -328,6 +350,7 @@ stages: Mapping[str, Stage] = {
         {"discriminators": discriminator_step, "generator": generator_step}, ("recognizer",), UnitVocoder, **_VOCODER,
     ),
     "pitch": _stage(pitch_step, ("recognizer",), UnitSource, **_VOCODER),
-    "face": _stage(face_step, ("recognizer",), FaceRenderer),
+    "sync": _stage(sync_step, ("recognizer",), LipSync),
+    "face": _stage(_face_step, ("recognizer",), FaceRenderer),
 }  # fmt: skip
 trained = trained_by(stages, __name__)
