@@ -10,15 +10,16 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import ParameterError
-from .fitting import Relation, fit
+from .fitting import fit
 from .formula import Formula
 from .notation import combined
 from .probing import Probes, Unlike
-from .recorder import Place, at_line, error_text, file_name, raised_at
+from .recorder import at_line, error_text, raised_at
+from .requiring import Requirements, boundary
 from .rows import Requirement, plural
 from .running import Model, Run, Slot
 
@@ -95,7 +96,7 @@ class Derivation:
         self._limit_parts()
         self._fit_the_rest(candidates)
         self._number_unknowns()
-        self._find_requirements()
+        Requirements(probes, self.requires).find()
         self._note_other_paths()
 
     def _read(self, run: Run) -> dict[Slot, Formula | None]:
@@ -171,19 +172,11 @@ class Derivation:
         for name, size in self.sizes.items() if self.base.keys else ():
             others = [s[name] for s, run in self.probes.alone(name) if self._has_other_parts(s, run)]
             outside = max((n for n in others if n < size), default=0), min((n for n in others if n > size), default=0)
-            edges = [self._edge(name, size, end, self._has_other_parts)[0] if end else end for end in outside]
+            edges = [
+                boundary(self.probes, name, size, end, self._has_other_parts)[0] if end else end for end in outside
+            ]
             found[name] = edges[0], edges[1] or math.inf
         self.probes.limits |= {name: limits for name, limits in found.items() if limits != (0, math.inf)}
-
-    def _edge(self, name: str, within: int, outside: int, differs: Callable[..., bool]) -> tuple[int, int]:
-        """The last size at which a run does not differ, and the first at which one does, as far as runs tell."""
-        while abs(outside - within) > self.probes.steps[name]:
-            middle = self.probes.moved_alone(name, (within + outside) // 2)
-            run = self.probes.at(middle)
-            if run is None or middle[name] in (within, outside):
-                break
-            within, outside = (within, middle[name]) if differs(middle, run) else (middle[name], outside)
-        return within, outside
 
     def _is_of_names(self, formula: Formula) -> bool:
         return self.sizes.keys() >= set(formula.names)
@@ -343,10 +336,10 @@ class Derivation:
             if bad and min(bad) < size < max(bad) and not both:
                 return False
             if below := [n for n in bad if n < size]:
-                edge = self._edge(name, size, max(below), differs)[0]
+                edge = boundary(self.probes, name, size, max(below), differs)[0]
                 low = max(low, edge) if whole or 4 * edge <= max(size, 32) else low
             if whole and (above := [n for n in bad if n > size]):
-                high = min(high, self._edge(name, size, min(above), differs)[0])
+                high = min(high, boundary(self.probes, name, size, min(above), differs)[0])
             new[name] = low, high
         self.probes.limits = {name: limits for name, limits in new.items() if limits != (0, math.inf)}
         if self.probes.limits != before and self._holds(slot, candidate):
@@ -441,84 +434,6 @@ class Derivation:
                 event = events[slot[0]]
                 self.unknown[names[old]] = f"depends on values: given by {event.name}{at_line(event.place)}"
             self.formulas[slot] = Formula(names[old])
-
-    def _find_requirements(self) -> None:
-        """Find the conditions on sizes without which a run raises."""
-        kept: list[Relation] = []
-        for guard, need in self.probes.relations():
-            minor = " != " in need.text or not (guard.direct or " == " in need.text)
-            minor = minor or "min(" in need.text or "max(" in need.text
-            if minor or any(need.text == other.text for other in kept):
-                continue  # torch's kernels compare sizes often, mostly without consequences
-            if (broken := self._broken(need, kept)) is not None:
-                kept.append(need)
-                self._require(need.text, (guard.file, guard.line), broken)
-        for name, step in self.probes.multiples.items():  # formulas were reduced for them
-            between = {**self.sizes, name: self.sizes[name] + step // 2}
-            run = self.probes.at(between) if all(need.holds(between) for need in kept) else None
-            if run is not None and run.raised_at is not None:
-                self._require(f"{name} % {step} == 0", run.raised_at, run)
-        texts = " ".join(need.text for need in kept)
-        for name, run in self.probes.fixed.items():
-            tied = self.probes.tied.get(name)
-            if tied is not None:
-                self._require(f"{name} == {tied}", run.raised_at, run)
-            elif name not in self.probes.steps and f"{name} ==" not in texts and run.raised_at is not None:
-                self._require(f"{name} == {self.sizes[name]}", run.raised_at, run)
-        for name, run in self.probes.stopped.items():
-            size, step = self.sizes[name], self.probes.steps[name]
-            if 1 < step < size and run.error is not None and all(n.holds({**self.sizes, name: size + 1}) for n in kept):
-                self._require(f"{name} % {step} == {size % step}", run.raised_at, run)
-        for name in self.probes.steps:
-            for way in (-1, 1):
-                self._find_bound(name, way, kept)
-
-        for name, limits in self.probes.limits.items():
-            signs = (">=", "<=") if limits[0] < limits[1] else ("==",)
-            for sign, limit in zip(signs, limits, strict=False):
-                if 0 < limit < math.inf:
-                    self.requires.append(Requirement(f"{name} {sign} {limit}", "", 0, "beyond, other formulas hold"))
-
-    def _find_bound(self, name: str, way: int, kept: list[Relation]) -> None:
-        """Find the smallest or the largest size of a name."""
-        runs = [(sizes[name], run) for sizes, run in self.probes.alone(name) if all(need.holds(sizes) for need in kept)]
-        runs = [(size, run) for size, run in runs if (size - self.sizes[name]) * way > 0]
-        within = way * max((way * size for size, run in runs if run.error is None), default=way * self.sizes[name])
-        beyond = [size for size, run in runs if run.error is not None and (size - within) * way > 0]
-        if not beyond or name in self.probes.fixed:
-            return
-        outside = min(beyond, key=lambda size: size * way)
-        within, outside = self._edge(name, within, outside, lambda _, run: run.error is not None)
-        if abs(outside - within) > self.probes.steps[name]:
-            return
-        if (run := self._evidence(self.probes.moved_alone(name, outside))) is not None:
-            self._require(f"{name} {'>=' if way < 0 else '<='} {within}", run.raised_at, run)
-
-    def _require(self, text: str, place: Place, broken: Run) -> None:
-        file, line = place or ("", 0)
-        if all(text != need.formula for need in self.requires):
-            self.requires.append(Requirement(text, file_name(file), line, error_text(broken.error)[:160]))
-
-    def _broken(self, need: Relation, kept: list[Relation]) -> Run | None:
-        """The run nearest to the given sizes that breaks only this relation."""
-
-        def far(sizes: Mapping[str, int]) -> float:
-            return sum(abs(math.log((size + 1) / (self.sizes[name] + 1))) for name, size in sizes.items())
-
-        points = [sizes for sizes, _ in self.probes.points()] + list(self.probes.edges(need))
-        for sizes in sorted(points, key=far):
-            others = all(sizes[name] == size for name, size in self.sizes.items() if name not in need.names)
-            if others and not need.holds(sizes) and all(other.holds(sizes) for other in kept):
-                return self._evidence(sizes)
-        return None
-
-    def _evidence(self, sizes: Mapping[str, int]) -> Run | None:
-        """A run that raises at these sizes, whatever the values of the inputs."""
-        try:
-            run = self.probes.confirmed(sizes)
-        except Unlike:
-            return None
-        return run if run is not None and run.error is not None and not self.probes.ran_otherwise(sizes) else None
 
     def _note_other_paths(self) -> None:
         start = self.probes.at(self.sizes)  # without values a model may take another path than with them

@@ -1,0 +1,108 @@
+"""Requirements on sizes, each with a run that raises without it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from .fitting import Relation
+from .probing import Probes, Unlike
+from .recorder import Place, error_text, file_name
+from .rows import Requirement
+from .running import Run
+
+
+def boundary(probes: Probes, name: str, within: int, outside: int, differs: Callable[..., bool]) -> tuple[int, int]:
+    """Return the two neighbouring sizes between which a run begins to differ."""
+    while abs(outside - within) > probes.steps[name]:
+        middle = probes.moved_alone(name, (within + outside) // 2)
+        run = probes.at(middle)
+        if run is None or middle[name] in (within, outside):
+            break
+        within, outside = (within, middle[name]) if differs(middle, run) else (middle[name], outside)
+    return within, outside
+
+
+class Requirements:
+    """The conditions on sizes without which a run raises, or beyond which other formulas hold."""
+
+    def __init__(self, probes: Probes, found: list[Requirement]):
+        self.probes, self.sizes, self.found = probes, probes.sizes, found
+
+    def find(self) -> None:
+        """Find the conditions on sizes without which a run raises."""
+        kept: list[Relation] = []
+        for guard, need in self.probes.relations():
+            minor = " != " in need.text or not (guard.direct or " == " in need.text)
+            minor = minor or "min(" in need.text or "max(" in need.text
+            if minor or any(need.text == other.text for other in kept):
+                continue  # torch's kernels compare sizes often, mostly without consequences
+            if (broken := self._broken(need, kept)) is not None:
+                kept.append(need)
+                self._require(need.text, (guard.file, guard.line), broken)
+        for name, step in self.probes.multiples.items():  # formulas were reduced for them
+            between = {**self.sizes, name: self.sizes[name] + step // 2}
+            run = self.probes.at(between) if all(need.holds(between) for need in kept) else None
+            if run is not None and run.raised_at is not None:
+                self._require(f"{name} % {step} == 0", run.raised_at, run)
+        texts = " ".join(need.text for need in kept)
+        for name, run in self.probes.fixed.items():
+            tied = self.probes.tied.get(name)
+            if tied is not None:
+                self._require(f"{name} == {tied}", run.raised_at, run)
+            elif name not in self.probes.steps and f"{name} ==" not in texts and run.raised_at is not None:
+                self._require(f"{name} == {self.sizes[name]}", run.raised_at, run)
+        for name, run in self.probes.stopped.items():
+            size, step = self.sizes[name], self.probes.steps[name]
+            if 1 < step < size and run.error is not None and all(n.holds({**self.sizes, name: size + 1}) for n in kept):
+                self._require(f"{name} % {step} == {size % step}", run.raised_at, run)
+        for name in self.probes.steps:
+            for way in (-1, 1):
+                self._bound(name, way, kept)
+
+        for name, limits in self.probes.limits.items():
+            signs = (">=", "<=") if limits[0] < limits[1] else ("==",)
+            for sign, limit in zip(signs, limits, strict=False):
+                if 0 < limit < math.inf:
+                    self.found.append(Requirement(f"{name} {sign} {limit}", "", 0, "beyond, other formulas hold"))
+
+    def _bound(self, name: str, way: int, kept: list[Relation]) -> None:
+        """Find the smallest or the largest size of a name."""
+        runs = [(sizes[name], run) for sizes, run in self.probes.alone(name) if all(need.holds(sizes) for need in kept)]
+        runs = [(size, run) for size, run in runs if (size - self.sizes[name]) * way > 0]
+        within = way * max((way * size for size, run in runs if run.error is None), default=way * self.sizes[name])
+        beyond = [size for size, run in runs if run.error is not None and (size - within) * way > 0]
+        if not beyond or name in self.probes.fixed:
+            return
+        outside = min(beyond, key=lambda size: size * way)
+        within, outside = boundary(self.probes, name, within, outside, lambda _, run: run.error is not None)
+        if abs(outside - within) > self.probes.steps[name]:
+            return
+        if (run := self._evidence(self.probes.moved_alone(name, outside))) is not None:
+            self._require(f"{name} {'>=' if way < 0 else '<='} {within}", run.raised_at, run)
+
+    def _require(self, text: str, place: Place, broken: Run) -> None:
+        file, line = place or ("", 0)
+        if all(text != need.formula for need in self.found):
+            self.found.append(Requirement(text, file_name(file), line, error_text(broken.error)[:160]))
+
+    def _broken(self, need: Relation, kept: list[Relation]) -> Run | None:
+        """The run nearest to the given sizes that breaks only this relation."""
+
+        def far(sizes: Mapping[str, int]) -> float:
+            return sum(abs(math.log((size + 1) / (self.sizes[name] + 1))) for name, size in sizes.items())
+
+        points = [sizes for sizes, _ in self.probes.points()] + list(self.probes.edges(need))
+        for sizes in sorted(points, key=far):
+            others = all(sizes[name] == size for name, size in self.sizes.items() if name not in need.names)
+            if others and not need.holds(sizes) and all(other.holds(sizes) for other in kept):
+                return self._evidence(sizes)
+        return None
+
+    def _evidence(self, sizes: Mapping[str, int]) -> Run | None:
+        """A run that raises at these sizes, whatever the values of the inputs."""
+        try:
+            run = self.probes.confirmed(sizes)
+        except Unlike:
+            return None
+        return run if run is not None and run.error is not None and not self.probes.ran_otherwise(sizes) else None
