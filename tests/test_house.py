@@ -97,7 +97,7 @@ def test_names_are_reached_from_the_top():
 
 # Small, in plain English, without circles
 
-MOST_LINES, MOST_FILES, LONGEST_FILE = 38_300, 185, 500  # with five rows, of which the design asks for 30,000
+MOST_LINES, MOST_FILES, LONGEST_FILE = 38_000, 182, 500  # with five rows, of which the design asks for 30,000
 RIDDLES = {"What", "Whether", "Of", "By", "How", "Where", "Who", "Which"}
 
 
