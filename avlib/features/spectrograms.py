@@ -181,7 +181,8 @@ def cav_mae_fbank(
     window, hop, _ = frame_geometry(sample_rate)
     exact = _exact(waveform)
     if lengths is None:
-        fbank = kaldi_fbank(exact - exact.mean(dim=-1, keepdim=True), sample_rate, n_mels)
+        seen = exact[..., : (target_length - 1) * hop + window]  # later samples only count in the mean
+        fbank = kaldi_fbank(seen - exact.mean(dim=-1, keepdim=True), sample_rate, n_mels)
     else:
         lengths = lengths.to(exact.device)
         check_lengths(lengths, exact.shape, window)
