@@ -133,10 +133,13 @@ class Probes:
             run = self.model.at(sizes, real=real, limit=self._limit(real))
         if real is self.real:
             self._spent[point] = run.seconds
-        if not run.real and run.error is None and any(0 in shape for shape in run.shapes.values()):
+        if not run.real and run.error is None and self._becomes_empty(run):
             run = self._emptied(sizes) or run
         self._forget_between(point, run)
         return run
+
+    def _becomes_empty(self, run: Run) -> bool:
+        return any(0 in shape and 0 not in self.base.shapes.get(place, (0,)) for place, shape in run.shapes.items())
 
     def _emptied(self, sizes: Mapping[str, int]) -> Run | None:
         """The run with values: without them, operations treat tensors of nothing otherwise."""
