@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from avlib import features, losses, masking
-from avlib.features import singing
+from avlib.features import augmentation, harmonics, singing
 
 
 def drawn(*shape, seed=0):
@@ -46,13 +46,11 @@ FEATURES = {
     "svc_log_mel": (SOUNDS,),
     "log10_to_ln": (drawn(4, 4) - 3,),
     "harmonics": (HERTZ, drawn(2, 9, 5), 16000, 64),
-    "turns": (HERTZ, 16000, 64),
     "mask_bands": (FBANK, 20, 20, {"generator": 3}),
     "add_noise": (FBANK[0], {"generator": 3}),
     "roll_time": (FBANK[0], {"generator": 3}),
     "mix": (SOUND, SOUND.flip(0), 0.3),
     "mix_waveforms": (SOUND, SOUND[:5000].flip(0), 0.3),
-    "random_band": (drawn(2, 2), 9, LENGTHS // 200, 40),
     "valid_mask": (LENGTHS, 8000),
     "without_padding": (SOUNDS, LENGTHS),
     "run_lengths": (UNITS,),
@@ -61,6 +59,10 @@ FEATURES = {
     "paste_face": (PICTURE, FACE, PLACE, 0.2),
     "spectrogram_range": ([FBANK[0], FBANK[1, :20]],),
 }
+INNER = {
+    "turns": (HERTZ, 16000, 64),
+    "random_band": (drawn(2, 2), 9, LENGTHS // 200, 40),
+}  # used by other modules, and not offered by `features`
 # Checks, which return nothing; and what has no tensor among its inputs, or is for the CPU.
 # fmt: off
 ELSEWHERE = {
@@ -88,11 +90,12 @@ LOSSES = {
     "difficulty_weights": (drawn(4) * 9 + 2, LABELS),
 }
 CASES = [pytest.param(features, name, id=name) for name in FEATURES]
+CASES += [pytest.param(harmonics, "turns", id="turns"), pytest.param(augmentation, "random_band", id="random_band")]
 CASES += [pytest.param(losses, name, id=name) for name in LOSSES]
 
 
 def called(module, name, place=lambda value: value):
-    arguments = (FEATURES | LOSSES)[name]
+    arguments = (FEATURES | INNER | LOSSES)[name]
     *given, options = arguments if isinstance(arguments[-1], dict) else (*arguments, {})
     options = dict(options)
     if "generator" in options:

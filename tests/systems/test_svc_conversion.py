@@ -163,7 +163,7 @@ def test_a_piece_fades_into_the_next():
 def small_nsf():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        sizes = {"upsample_initial_channel": 32, "resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1, 3),)}
+        sizes = {"upsample_initial_channel": 64, "resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1, 3),)}
         return NSFHiFiGAN(NSFConfig(**sizes)).eval()
 
 

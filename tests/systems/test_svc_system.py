@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from avlib import checkpoints, training
 from avlib.clips import song
-from avlib.datasets.svc import SVCDataset
+from avlib.datasets.svc import Piece, SVCDataset
 from avlib.datasets.voices import UNKNOWN, VoiceBatch
 from avlib.errors import CheckpointError, ParameterError
 from avlib.features import spectrogram_range, svc_log_mel
@@ -63,7 +63,7 @@ def test_a_padded_batch_equals_its_items_through_the_whole_step(monkeypatch):
     for singer, (frames, units) in enumerate([(50, 29), (31, 18), (80, 46)]):
         numbers = torch.arange(frames) * units // frames + 1
         mel, voiced = torch.rand(frames, 4) - 3, torch.ones(frames, dtype=torch.bool)
-        pieces.append(svc.Piece(mel, 400 + 100 * mel[:, 0], voiced, torch.rand(units, 3), numbers, singer % 2))
+        pieces.append(Piece(mel, 400 + 100 * mel[:, 0], voiced, torch.rand(units, 3), numbers, singer % 2))
     torch.nn.init.normal_(model.denoise_fn.output_projection.weight, std=0.1)  # it begins with zeros
     drawn = torch.rand(3, 2)
 
