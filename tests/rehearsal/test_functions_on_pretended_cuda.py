@@ -2,6 +2,7 @@
 
 import inspect
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from avlib import features, losses, masking
-from avlib.features import augmentation, harmonics, singing
+from avlib.features import singing
+from avlib.features.augmentation import random_band
+from avlib.features.harmonics import turns
 
 
 def drawn(*shape, seed=0):
@@ -90,7 +93,7 @@ LOSSES = {
     "difficulty_weights": (drawn(4) * 9 + 2, LABELS),
 }
 CASES = [pytest.param(features, name, id=name) for name in FEATURES]
-CASES += [pytest.param(harmonics, "turns", id="turns"), pytest.param(augmentation, "random_band", id="random_band")]
+CASES += [pytest.param(SimpleNamespace(turns=turns, random_band=random_band), name, id=name) for name in INNER]
 CASES += [pytest.param(losses, name, id=name) for name in LOSSES]
 
 
