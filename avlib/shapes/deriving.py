@@ -89,7 +89,7 @@ class Derivation:
         self._by_values = probes.by_values() if probes.real else {}
         for reason in dict.fromkeys(self._by_values.values()):
             slots = [slot for slot, other in self._by_values.items() if other == reason]
-            probes.notes.append(f"By {reason}: {plural(len(slots), 'size')}; {UNKNOWN}.")
+            probes.notes.append(f"Depends on {reason}: {plural(len(slots), 'size')}; {UNKNOWN}.")
         if symbolic is not None:
             self._replace_wrong(candidates)
         self._keep(candidates)

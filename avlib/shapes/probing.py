@@ -466,7 +466,7 @@ class Probes:
         self._compare(found, "given values", answer=asked)
         self._compare(found, "the values of the inputs", other_values=True)
         for place in list(questions)[:MOST_QUESTIONS]:
-            self._compare(found, f"a question about values{at_line(place[1])}", answer=otherwise(place))
+            self._compare(found, f"a condition on values{at_line(place[1])}", answer=otherwise(place))
         return found
 
     def _compare(self, found: dict[Slot, str], reason: str, **options: Any) -> None:
@@ -493,7 +493,7 @@ def _within(point: tuple[int, ...], other: tuple[int, ...]) -> bool:
 
 
 def _other(answer: Any) -> Any:
-    """Another answer to a question about values."""
+    """The other answer to a condition on values."""
     if isinstance(answer, bool):
         return not answer
     return -1e4 if isinstance(answer, float) and answer > -1e3 else 1e4 if isinstance(answer, float) else answer
