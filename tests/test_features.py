@@ -85,6 +85,14 @@ def test_padding_is_loud_and_silence_is_quiet():
     assert fbank[998:].unique().tolist() == pytest.approx([1.1329], abs=1e-4)
 
 
+def test_a_long_sound_gives_the_first_frames_of_the_whole():
+    sound = 0.1 * torch.randn(8000, generator=torch.Generator().manual_seed(0)) + torch.linspace(0, 0.5, 8000)
+    whole = features.kaldi_fbank(sound - sound.mean())
+    cut = features.cav_mae_fbank(sound, target_length=20, normalize=False)
+    torch.testing.assert_close(cut, whole[:20], atol=1e-4, rtol=1e-5)
+    assert not torch.allclose(cut, whole[1:21], atol=1e-2)
+
+
 def test_a_batch_gives_what_each_row_gives():
     batch = noise(3, 40000)
     alone = torch.stack([features.cav_mae_fbank(row, target_length=300) for row in batch])
