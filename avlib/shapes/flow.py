@@ -7,11 +7,11 @@ are named on the arrows, and drawn as blocks where streams meet.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from ..errors import ParameterError
 from . import layout
-from .layout import Arrow, Box
+from .layout import Arrow, Box, texts_of
 from .outline import outline, parameters_of
 from .rows import Recording, Row, TensorInfo, count, together
 
@@ -42,7 +42,7 @@ def svg(trace: Recording, depth: int = 1) -> str:
         if level and sum(box.kind in ("stage", "join") for box in graph.boxes) > STAGES:
             continue
         boxes = graph.boxes or [Box("output", [("nothing was called", "name")])]
-        text, width = layout.svg(trace.name or "a trace", boxes, graph.arrows)
+        text, width = layout.svg(trace.name or "a trace", boxes, list(graph.arrows.values()))
         if width <= WIDEST:
             break
     return text
@@ -53,8 +53,8 @@ class _Graph:
 
     def __init__(self, trace: Recording, depth: int):
         self.boxes: list[Box] = []
-        self.arrows: list[Arrow] = []
-        self.known: set[tuple] = set()
+        self.arrows: dict[tuple[Box, Box], Arrow] = {}  # by their text and end
+        self.labels: dict[tuple, Box] = {}  # the texts of arrows, by the box above and their lines
         self.made: dict[int, list[tuple[Box, tuple[str, ...]]]] = {}  # origins of a tensor, with the operations since
         self.trace, self.parameters = trace, parameters_of(trace)
         self.first: dict[int, int] = {}  # of each row, the one whose block it shares
@@ -73,19 +73,19 @@ class _Graph:
             for info in root.inputs:
                 if info.identity not in self.made:
                     box = self.add(Box("input", [(_called(info.path, "input"), "name")], streams=_streams(info)))
-                    self.makes(box, [info])
+                    self.join(box, (), [info])
             if depth == 0 or not trace.children(root):
                 self.stage(root)
             else:
                 self.inside(root, depth, ops_alone)
         for name, info in together(roots[-1].outputs, short=True) if roots else ():
-            box = Box("output", [(_called(name, "output"), "name")])
-            self.takes(box, [other for other in roots[-1].outputs if other.kind == info.kind])
-            if box.above:
-                self.add(box)
-        for box in self.boxes:  # each box comes after those above it
+            same = [other for other in roots[-1].outputs if other.kind == info.kind]
+            if any(other.identity in self.made for other in same):
+                self.join(self.add(Box("output", [(_called(name, "output"), "name")])), same, ())
+        for box in self.boxes:
             box.lines = box.lines or _described(box)
-            box.streams = box.streams.union(*(above.streams for above in box.above))
+        for start, _, end, _ in sorted(self.arrows.values(), key=lambda arrow: arrow.end.place):
+            end.streams |= start.streams
 
     def inside(self, row: Row, depth: int, ops_alone: bool) -> None:
         for inner in self.trace.children(row):
@@ -109,8 +109,7 @@ class _Graph:
         box = self.drawn[index]
         box.rows.append(row)
         box.parameters += self.parameters[row.index]
-        self.takes(box, row.inputs)
-        self.makes(box, row.outputs)
+        self.join(box, row.inputs, row.outputs)
 
     def operation(self, row: Row, alone: bool) -> None:
         """Add an operation: a block where streams meet, otherwise a word."""
@@ -127,32 +126,23 @@ class _Graph:
         elif len(sources) > 1:
             self.stage(row, "join")
         else:
-            for info in row.outputs:
-                if info.identity is not None and sources:
-                    name = _NAMES.get(row.name, row.name)
-                    self.made[info.identity] = [(box, (*trail, name)) for box, trail in sources.items()]
+            since = [(box, (*trail, _NAMES.get(row.name, row.name))) for box, trail in sources.items()]
+            self.made |= {info.identity: since for info in row.outputs if info.identity is not None and since}
 
     def add(self, box: Box) -> Box:
         box.place = len(self.boxes)
         self.boxes.append(box)
         return box
 
-    def makes(self, box: Box, infos: Iterable[TensorInfo]) -> None:
-        for info in infos:
-            if info.identity is not None:
-                self.made[info.identity] = [(box, ())]
-
-    def takes(self, box: Box, infos: Sequence[TensorInfo]) -> None:
-        """Draw arrows to a block, without those back to an earlier turn of a loop."""
-        for info in infos:
+    def join(self, box: Box, inputs: Iterable[TensorInfo], outputs: Iterable[TensorInfo]) -> None:
+        """Draw arrows to a block, without those back to an earlier turn of a loop; its outputs come from it."""
+        for info in inputs:
             for source, trail in self.made.get(info.identity, ()):
-                arrow = Arrow(source, box, info, trail)
-                key = source, box, tuple(arrow.lines)
-                if (box.kind == "output" or source.place < box.place) and key not in self.known:
-                    self.known.add(key)
-                    self.arrows.append(arrow)
-                    source.below.append(box)
-                    box.above.append(source)
+                lines = texts_of(info, trail)
+                label = self.labels.setdefault((source, *lines), Box("label", lines))
+                if source.place < box.place:
+                    self.arrows.setdefault((label, box), Arrow(source, label, box, info))
+        self.made |= {info.identity: [(box, ())] for info in outputs if info.identity is not None}
 
 
 def _described(box: Box) -> list[tuple[str, str]]:

@@ -8,24 +8,26 @@ from __future__ import annotations
 import re
 import textwrap
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean
+from typing import NamedTuple
 
-from .palette import AUDIO, IMAGE, INK, JOINT, OTHER, PAPER
+from .palette import AUDIO, IMAGE, JOINT, OTHER, PAPER
 from .rendering import template
 from .rows import Row, TensorInfo
 
 WIDTH = 864  # 9 inches, as wide as a page
-SANS, MONO = "Helvetica,Arial,'DejaVu Sans',sans-serif", "Menlo,Consolas,'DejaVu Sans Mono',monospace"
-SOFT = "#5b6570"
 LINE = 16  # height of a line of text
+SIZES = {"name": 13, "kind": 11, "failed": 11, "join": 12, "size": 12, "formula": 12, "way": 11}  # of a style of text
 LONGEST = 46  # letters of a line of a formula
 GAP = 28  # between neighbours
 MARGIN = 14
 STACK = 6  # offset of the last block of a stack behind the first
 ROUNDS = 100  # of moving boxes towards their neighbours above and below
+PADDING = {"stage": (28, 16), "input": (32, 10), "output": (32, 10), "join": (20, 8), "label": (8, 4)}  # both sides
+STREAMS = {"audio": AUDIO, "image": IMAGE}
 
 # Advances of DejaVu Sans, the widest of the usual fonts, in thousandths of its size; bold ones are at most 1.12 of it.
 _ADVANCES = {
@@ -67,7 +69,6 @@ class Box:
     y: float = 0.0  # of the top
     width: float = 0.0
     height: float = 0.0
-    colour: str = ""
 
     @property
     def stack(self) -> int:
@@ -78,61 +79,70 @@ class Box:
     def failed(self) -> bool:
         return any(row.open for row in self.rows)
 
-
-@dataclass(slots=True)
-class Arrow:
-    """A tensor on its way from one box to another."""
-
-    start: Box
-    end: Box
-    info: TensorInfo
-    trail: tuple[str, ...]  # operations on the way
+    @property
+    def ways(self) -> Iterator[tuple[float, Box]]:
+        """The boxes below, each with the place at which the line to it ends."""
+        for below in self.below:
+            entries = sorted(below.above, key=lambda other: other.x)
+            step = min(22.0, below.width / (len(entries) + 1)) * (below.kind not in ("label", "passing"))
+            yield below.x + (entries.index(self) - (len(entries) - 1) / 2) * step, below
 
     @property
-    def lines(self) -> list[tuple[str, str]]:
-        on_way = list(dict.fromkeys(self.trail))
-        text = ", ".join(on_way[:3]) + (", …" if len(on_way) > 3 else "")
-        size, formula = self.info.size, self.info.formula
-        found = [(text, "way")] if text else []
-        found.append((size, "size"))
-        if formula != size:
-            glued = re.sub(r"(?<!,) ", "\u00a0", formula)  # lines end at commas alone
-            lines = textwrap.wrap(glued, LONGEST, break_long_words=False, break_on_hyphens=False)
-            found += [(line.replace("\u00a0", " "), "formula") for line in lines]
-        return found
+    def colour(self) -> str:
+        """The colour of a block, and of the arrows from it."""
+        if self.kind in ("label", "passing"):
+            return self.above[0].colour
+        if self.failed:
+            return IMAGE
+        return JOINT if len(self.streams) > 1 else STREAMS.get(next(iter(self.streams), ""), OTHER)
+
+
+class Arrow(NamedTuple):
+    """A tensor on its way from one box to another; arrows from one box can share their text."""
+
+    start: Box
+    label: Box
+    end: Box
+    info: TensorInfo
+
+    def __str__(self) -> str:
+        return f"{self.start.lines[0][0]} to {self.end.lines[0][0]}: {self.info.size} {self.info.formula}"
+
+
+def texts_of(info: TensorInfo, trail: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the lines on an arrow: operations on the way, size and formula."""
+    way = list(dict.fromkeys(trail))
+    found = [(", ".join(way[:3]) + ", …" * (len(way) > 3), "way")] * bool(way) + [(info.size, "size")]
+    if info.formula != info.size:
+        glued = re.sub(r"(?<!,) ", "\u00a0", info.formula)  # lines end at commas alone
+        lines = textwrap.wrap(glued, LONGEST, break_long_words=False, break_on_hyphens=False)
+        found += [(line.replace("\u00a0", " "), "formula") for line in lines]
+    return found
 
 
 def _laid_out(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[list[Box]]:
     """Place every box; return layers of blocks and arrow texts in turn."""
-    for box in boxes:  # as far up as possible
-        box.layer = max((above.layer + 1 for above in box.above), default=0)
+    for arrow in sorted(arrows, key=lambda arrow: arrow.end.place):  # as far up as possible
+        arrow.end.layer = max(arrow.end.layer, arrow.start.layer + 2)
     deepest = max((box.layer for box in boxes), default=0)
     for box in boxes:
-        if box.kind == "input" and box.below:  # directly above its first use
-            box.layer = min(below.layer for below in box.below) - 1
+        below = [arrow.end.layer for arrow in arrows if arrow.start is box]
+        if box.kind == "input" and below:  # directly above its first use
+            box.layer = min(below) - 2
         elif box.kind == "output":
             box.layer = deepest
-    layers: list[list[Box]] = [[] for _ in range(2 * max((box.layer for box in boxes), default=0) + 1)]
+    layers: list[list[Box]] = [[] for _ in range(deepest + 1)]
     for box in boxes:
-        box.layer *= 2
-        box.above, box.below = [], []
         layers[box.layer].append(box)
-    labels: dict[tuple, Box] = {}
-    for arrow in arrows:
-        key = (arrow.start, tuple(arrow.lines))
-        label = labels.get(key)
-        if label is None:
-            label = labels[key] = Box("label", arrow.lines)
-            label.layer = arrow.start.layer + 1
-            layers[label.layer].append(label)
-            _join(arrow.start, label)
-        last = label
-        for layer in range(label.layer + 1, arrow.end.layer):
-            passing = Box("passing", layer=layer)
-            layers[layer].append(passing)
-            _join(last, passing)
-            last = passing
-        _join(last, arrow.end)
+    for start, label, end, _ in arrows:
+        steps = [label, *(Box("passing") for _ in range(start.layer + 2, end.layer))]
+        for layer, box in enumerate(steps, start.layer + 1):
+            if box not in layers[layer]:
+                layers[layer].append(box)
+        for above, below in pairwise([start, *steps, end]):
+            if below not in above.below:
+                above.below.append(below)
+                below.above.append(above)
     for box in (box for layer in layers for box in layer):
         _measure(box)
     _order(layers)
@@ -140,55 +150,25 @@ def _laid_out(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[list[Box]]:
     return layers
 
 
-def _join(above: Box, below: Box) -> None:
-    above.below.append(below)
-    below.above.append(above)
-
-
-_STYLES = {  # of a text: its size, and how it is drawn
-    "name": (13, f'font-weight="600" fill="{INK}"'),
-    "kind": (11, f'fill="{SOFT}"'),
-    "failed": (11, f'fill="{IMAGE}"'),
-    "join": (12, f'fill="{SOFT}"'),
-    "size": (12, f'font-family="{MONO}" fill="{INK}"'),
-    "formula": (12, f'font-family="{MONO}" fill="{SOFT}"'),
-    "way": (11, f'font-style="italic" fill="{SOFT}"'),
-}
-
-
 def _measure(box: Box) -> None:
-    widths = [
-        text_width(text, _STYLES[style][0], mono=style in ("size", "formula"), bold=style == "name")
+    widths = (
+        text_width(text, SIZES[style], mono=style in ("size", "formula"), bold=style == "name")
         for text, style in box.lines
-    ]
-    wide = {"stage": 28, "input": 32, "output": 32, "join": 20, "label": 8}.get(box.kind, 0)
-    box.width = max(widths, default=0) + wide
-    if box.kind == "stage":
-        box.width = max(box.width, 120)
-    box.width += box.stack
-    tall = {"stage": 16, "input": 10, "output": 10, "join": 8, "label": 4}.get(box.kind, 0)
-    box.height = LINE * len(box.lines) + tall + box.stack
+    )
+    across, down = PADDING.get(box.kind, (0, 0))
+    box.width = max(max(widths, default=0) + across, 120 * (box.kind == "stage")) + box.stack
+    box.height = LINE * len(box.lines) + down + box.stack
 
 
 def _order(layers: list[list[Box]]) -> None:
     """Order the boxes of each layer such that few arrows cross."""
     place: dict[Box, float] = {}
-
-    def number(layer: list[Box]) -> None:
-        for i, box in enumerate(layer):
-            place[box] = i - (len(layer) - 1) / 2
-
-    for layer in layers:
-        number(layer)
-    for turn in range(8):
-        down = turn % 2 == 0
-        for layer in layers if down else reversed(layers):
-            wanted = {}
-            for box in layer:
-                others = box.above if down else box.below
-                wanted[box] = sum(place[other] for other in others) / len(others) if others else place[box]
-            layer.sort(key=wanted.__getitem__)
-            number(layer)
+    for turn in range(-1, 8):  # before the first turn they are only numbered
+        for layer in reversed(layers) if turn % 2 else layers:
+            if turn >= 0:
+                near = {box: (box.below if turn % 2 else box.above) or [box] for box in layer}
+                layer.sort(key=lambda box: sum(place[other] for other in near[box]) / len(near[box]))
+            place |= {box: i - (len(layer) - 1) / 2 for i, box in enumerate(layer)}
 
 
 def _place(layers: list[list[Box]]) -> None:
@@ -232,50 +212,14 @@ def _spread(layer: list[Box], wanted: Sequence[float]) -> None:
 
 def svg(name: str, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> tuple[str, float]:
     """Return a picture and its width; a box must come after those above it."""
-    texts = (f"{a.start.lines[0][0]} to {a.end.lines[0][0]}: {a.info.size} {a.info.formula}" for a in arrows)
-    described = "; ".join(texts)
     boxes = [box for layer in _laid_out(boxes, arrows) for box in layer]
     width = max((box.x + box.width / 2 for box in boxes), default=240) + MARGIN
     height = max((box.y + box.height for box in boxes), default=20) + MARGIN
-    for box in boxes:
-        box.colour = _edge(box)
-    text = template("flow.svg.j2").render(
-        **{"name": name, "described": described, "width": round(width), "height": round(height), "boxes": boxes},
-        **{"curves": [curve for box in boxes for curve in _curves(box)], "tint": _tint, "styles": _STYLES},
-        **{"sans": SANS, "step": LINE},
-    )
-    return text, width
-
-
-def _edge(box: Box) -> str:
-    """The colour of a block, and of the arrows from it."""
-    while box.kind in ("label", "passing"):
-        box = box.above[0]
-    if box.failed:
-        return IMAGE
-    if len(box.streams) > 1:
-        return JOINT
-    return {"audio": AUDIO, "image": IMAGE}.get(next(iter(box.streams), ""), OTHER)
+    more = {"sizes": SIZES, "step": LINE, "tint": _tint, "width": round(width), "height": round(height)}
+    return template("flow.svg.j2").render(name=name, arrows=arrows, boxes=boxes, **more), width
 
 
 def _tint(colour: str) -> str:
     """A colour that is mostly paper."""
     pairs = zip(bytes.fromhex(colour[1:]), bytes.fromhex(PAPER[1:]), strict=True)
     return "#" + "".join(f"{round(a * 0.13 + b * 0.87):02x}" for a, b in pairs)
-
-
-def _curves(box: Box) -> Iterator[tuple[str, str, str]]:
-    """The line through a passing box, and lines to boxes below: path, colour and points of the arrowhead."""
-    if box.kind == "passing":
-        yield f"M{box.x:.1f} {box.y:.1f}V{box.y + box.height:.1f}", box.colour, ""
-    for below in box.below:
-        head = 0 if below.kind in ("label", "passing") else 7
-        entries = sorted(below.above, key=lambda other: other.x)
-        step = min(22.0, below.width / (len(entries) + 1))
-        end = below.x + (entries.index(box) - (len(entries) - 1) / 2) * step if head else below.x
-        top, bottom = box.y + box.height, below.y
-        middle = (top + bottom - head) / 2
-        curve = f"C{box.x:.1f} {middle:.1f} {end:.1f} {middle:.1f} {end:.1f} {bottom - head:.1f}"
-        path = f"V{bottom - head:.1f}" if abs(end - box.x) < 0.5 else curve
-        points = f"{end:.1f},{bottom:.1f} {end - 4.5:.1f},{bottom - 8:.1f} {end + 4.5:.1f},{bottom - 8:.1f}"
-        yield f"M{box.x:.1f} {top:.1f}{path}", box.colour, points if head else ""

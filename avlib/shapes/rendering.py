@@ -24,6 +24,7 @@ from typing import Any
 import jinja2
 
 from ..errors import CacheError, ParameterError
+from . import palette
 from .outline import (
     COLUMNS,
     Column,
@@ -37,7 +38,6 @@ from .outline import (
     troubles,
     useful_columns,
 )
-from .palette import PAPER
 from .rows import (
     Nest,
     Recording,
@@ -174,7 +174,7 @@ def template(name: str) -> jinja2.Template:
     """Return a template that lies beside this file."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.globals["paper"] = PAPER
+    environment.globals["palette"] = palette
     return environment.get_template(name)
 
 
