@@ -96,7 +96,7 @@ class Derivation:
         self._limit_parts()
         self._fit_the_rest(candidates)
         self._number_unknowns()
-        Requirements(probes, self.requires).find()
+        Requirements(probes, self.requires).find(self.formulas)
         self._note_other_paths()
 
     def _read(self, run: Run) -> dict[Slot, Formula | None]:

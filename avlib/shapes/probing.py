@@ -134,19 +134,20 @@ class Probes:
         if real is self.real:
             self._spent[point] = run.seconds
         if not run.real and run.error is None and self._becomes_empty(run):
-            run = self._emptied(sizes) or run
+            run = self.with_values(sizes) or run  # without them, operations treat tensors of nothing otherwise
         self._forget_between(point, run)
         return run
 
     def _becomes_empty(self, run: Run) -> bool:
         return any(0 in shape and 0 not in self.base.shapes.get(place, (0,)) for place, shape in run.shapes.items())
 
-    def _emptied(self, sizes: Mapping[str, int]) -> Run | None:
-        """The run with values: without them, operations treat tensors of nothing otherwise."""
-        if not self.base.real or self._trains or not self._affordable(sizes):
+    def with_values(self, sizes: Mapping[str, int]) -> Run | None:
+        """Return a run with values; None if it is not possible, or takes too much time or memory."""
+        grown = self._grown(sizes)
+        if not self.base.real or self._trains or grown * self._largest > self._bytes:
             return None
-        run = self._real_run(sizes)
-        return run if not isinstance(run.error, Stopped) else None
+        run = self._real_run(sizes) if self.base.seconds * grown**1.5 < SLOW else None
+        return None if run is None or isinstance(run.error, Stopped) else run
 
     @property
     def _trains(self) -> bool:
@@ -158,8 +159,7 @@ class Probes:
         whole = isinstance(self.model.fn, torch.nn.Module) and self.base.real  # a function may train, say
         if not whole or not self.runs or not self._affordable(sizes):
             return False
-        grown = math.prod(max(1.0, size / max(1, self.sizes[name])) for name, size in sizes.items())
-        return self.base.seconds * grown**1.5 < min(next(iter(self.runs.values())).seconds, SLOW)
+        return self.base.seconds * self._grown(sizes) ** 1.5 < min(next(iter(self.runs.values())).seconds, SLOW)
 
     def _limit(self, real: bool) -> Limit:
         usual = median(self._spent.values()) if self._spent else FIRST
@@ -265,9 +265,11 @@ class Probes:
         return self.model.at(sizes, real=True, limit=limit, **options)
 
     def _affordable(self, sizes: Mapping[str, int]) -> bool:
-        grown = math.prod(max(1.0, size / max(1, self.sizes[name])) for name, size in sizes.items())
         within = all(size <= self.limit(name) for name, size in sizes.items())
-        return grown * self._largest <= self._bytes and within
+        return self._grown(sizes) * self._largest <= self._bytes and within
+
+    def _grown(self, sizes: Mapping[str, int]) -> float:
+        return math.prod(max(1.0, size / max(1, self.sizes[name])) for name, size in sizes.items())
 
     def explore(self, agrees: Agrees) -> None:
         """Run at varied sizes, on both sides of bounds, and at other answers to comparisons."""

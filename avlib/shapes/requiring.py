@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
 
 from .fitting import Relation
+from .formula import Formula
 from .probing import Probes, Unlike
 from .recorder import Place, error_text, file_name
 from .rows import Requirement
-from .running import Run
+from .running import Run, Slot
+
+# Operations that raise at some indices, with the axes of their tables if not all.
+TABLES = {"embedding": (1,), "one_hot": (-1, None)}
+LOOKUPS = {*TABLES, "__getitem__", "__setitem__", "gather", "index_select", "scatter", "take", "take_along_dim"}
+MOST_LOOKUPS, FARTHEST = 6, 2**24
 
 
-def boundary(probes: Probes, name: str, within: int, outside: int, differs: Callable[..., bool]) -> tuple[int, int]:
+def boundary(
+    probes: Probes, name: str, within: int, outside: int, differs: Callable[..., bool], at: Callable | None = None
+) -> tuple[int, int]:
     """Return the two neighbouring sizes between which a run begins to differ."""
     while abs(outside - within) > probes.steps[name]:
         middle = probes.moved_alone(name, (within + outside) // 2)
-        run = probes.at(middle)
+        run = (at or probes.at)(middle)
         if run is None or middle[name] in (within, outside):
             break
         within, outside = (within, middle[name]) if differs(middle, run) else (middle[name], outside)
@@ -29,7 +41,7 @@ class Requirements:
     def __init__(self, probes: Probes, found: list[Requirement]):
         self.probes, self.sizes, self.found = probes, probes.sizes, found
 
-    def find(self) -> None:
+    def find(self, formulas: Mapping[Slot, Formula]) -> None:
         """Find the conditions on sizes without which a run raises."""
         kept: list[Relation] = []
         for guard, need in self.probes.relations():
@@ -59,7 +71,8 @@ class Requirements:
         for name in self.probes.steps:
             for way in (-1, 1):
                 self._bound(name, way, kept)
-
+        for lookup in itertools.islice(dict.fromkeys(self._lookups(formulas)), MOST_LOOKUPS):
+            self._look_up(*lookup)
         for name, limits in self.probes.limits.items():
             signs = (">=", "<=") if limits[0] < limits[1] else ("==",)
             for sign, limit in zip(signs, limits, strict=False):
@@ -80,6 +93,37 @@ class Requirements:
             return
         if (run := self._evidence(self.probes.moved_alone(name, outside))) is not None:
             self._require(f"{name} {'>=' if way < 0 else '<='} {within}", run.raised_at, run)
+
+    def _lookups(self, formulas: Mapping[Slot, Formula]) -> Iterator[tuple[str, Formula, int]]:
+        """Yield names with the length of a tensor of indices that depends on them, and of the table they are for."""
+        base = self.probes.base
+        given = {leaf.identity for leaf in base.events[0].inputs}
+        for key, event in zip(base.keys, base.events, strict=True):
+            if event.kind != "op" or not {event.name, event.name.rstrip("_")} & LOOKUPS:
+                continue
+            table = (event.outputs if event.name == "one_hot" else event.inputs[event.name == "embedding" :])[:1]
+            numbers = {size for leaf in table for size in leaf.shape[slice(*TABLES.get(event.name, (None,)))]}
+            for leaf in event.inputs:
+                if leaf.dtype in (torch.int64, torch.int32) and leaf.identity not in given and leaf not in table:
+                    lengths = (formulas.get((key, 0, leaf.path, axis)) for axis in range(len(leaf.shape)))
+                    for length, number in itertools.product(lengths, numbers):
+                        names = self.probes.steps.keys() & (length.names if length is not None else ())
+                        yield from ((name, length, number) for name in names)
+
+    def _look_up(self, name: str, length: Formula, number: int) -> None:
+        """Find the largest size at which all indices are in a table, which runs with values alone show."""
+        sizes, run = self.sizes, None
+        for most in (4 * number, 2 * number, number, (number + 1) // 2):  # as steps of 1/4, 1/2, 1 and both ways
+            size = bisect_left(range(FARTHEST), most + 1, key=lambda n: length.value_at({**self.sizes, name: n}) or 0)
+            sizes = self.probes.moved_alone(name, size + self.probes.steps[name] - 1)
+            if sizes[name] > self.sizes[name] and (run := self.probes.with_values(sizes)) is not None:
+                break
+        if run is None or run.error is None or any(not need.holds(sizes) for need in self.found):
+            return
+        at, size = self.probes.with_values, self.sizes[name]
+        within, outside = boundary(self.probes, name, size, sizes[name], lambda _, run: run.error is not None, at)
+        if (run := at(self.probes.moved_alone(name, outside))) is not None and not self.probes.ran_otherwise(sizes):
+            self._require(f"{name} <= {within}", run.raised_at, run)
 
     def _require(self, text: str, place: Place, broken: Run) -> None:
         file, line = place or ("", 0)

@@ -1,10 +1,12 @@
 """Lengths that are computed in floating point: right for short inputs, rounded for long ones."""
 
+import pytest
 import torch
 from torch import nn
 from torchaudio.functional import resample
 
 from avlib import shapes
+from avlib.errors import ParameterError
 
 
 def found(samples: int) -> shapes.Trace:
@@ -24,3 +26,27 @@ def test_a_hook_of_the_user_before_the_model_is_not_taken_for_it():
     with model.register_forward_pre_hook(lambda _, args: (args[0] * 2,)):
         found = shapes.trace(model, torch.zeros(2, 4))
     assert found.output.shape == (2, 3) and found.inputs[0].shape == (2, 4) and found.flops == 2 * 2 * 3 * 4
+
+
+class Positions(nn.Module):
+    """Adds the rows of a table: one per position, or one per distance of two."""
+
+    def __init__(self, rows: int, relative: bool):
+        super().__init__()
+        self.table, self.relative = nn.Embedding(rows, 8), relative
+
+    def forward(self, x):
+        places = torch.arange(x.shape[1])
+        if self.relative:
+            return x + self.table.weight[places[:, None] - places + x.shape[1] - 1].mean(0)
+        return x + self.table(places)
+
+
+@pytest.mark.parametrize(("rows", "relative", "most"), [(128, False, 128), (255, True, 128), (100, False, 100)])
+def test_a_table_that_is_too_short_limits_a_length(rows, relative, most):
+    trace = shapes.trace(Positions(rows, relative), torch.zeros(2, 100, 8), dims="B T 8")
+    assert [need.formula for need in trace.requires] == [f"T <= {most}"]
+    assert "out of" in trace.requires[0].reason
+    with pytest.raises(ParameterError, match=f"T <= {most}"):
+        trace.at(T=most + 1)
+    assert trace.at(T=most).output_shape == (2, most, 8)
