@@ -7,12 +7,14 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count, pairwise
 from typing import Any, NamedTuple
 
 from ..errors import ParameterError, ShapeError
 from .formula import Formula, sizes
 from .rendering import WIDTH, cut, report, wrapped
-from .rows import Recording, Row, Statistics, TensorInfo, count, plural, together, width
+from .rows import Recording, Row, Statistics, TensorInfo, bracketed, plural, together, width
+from .rows import count as amount
 
 SHOWN = 40  # changes that are listed
 ALIGNED = 400  # operations of one call that are aligned by their longest common order; more, by counting each name
@@ -36,8 +38,7 @@ class Difference(NamedTuple):
         return f"{self.what} {self.before} → {self.after}"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """A changed row, with None for `row` or `other` if missing there."""
 
     row: Row | None
@@ -46,16 +47,12 @@ class Change:
     inside: int = 0  # rows inside that are missing or added with it
 
     @property
-    def label(self) -> str:
-        return (self.row or self.other).where
-
-    @property
-    def depth(self) -> int:
-        return (self.row or self.other).depth
+    def either(self) -> Row:
+        return self.row or self.other
 
     def __str__(self) -> str:
         more = f" (with {plural(self.inside, 'row')} inside)" if self.inside else ""
-        return f"{self.label}: {'; '.join(map(str, self.differences))}{more}"
+        return f"{self.either.where}: {'; '.join(map(str, self.differences))}{more}"
 
 
 @dataclass(repr=False)
@@ -111,17 +108,13 @@ class Diff:
     def _listed(self) -> list[tuple[str, Change]]:
         """Changed modules, and operations outside them; similar changes share an entry."""
         modules = {change.row.index for change in self.changes if change.row and change.row.kind == "module"}
-        found: dict[tuple, tuple[list[str], Change]] = {}
+        found: dict[tuple, list[Change]] = {}
         for change in self.changes:
-            row = change.row or change.other
-            both = change.row is not None and change.other is not None
-            if row.kind == "module" or not both or row.parent not in modules:
-                key = re.sub(r"\d+", "#", change.label), change.differences, change.inside
-                found.setdefault(key, ([], change))[0].append(change.label)
-        return [
-            (labels[0] + (f" … {labels[-1]} ({len(labels)} alike)" if len(labels) > 1 else ""), change)
-            for labels, change in found.values()
-        ]
+            if change.either.kind == "module" or None in change[:2] or change.row.parent not in modules:
+                key = re.sub(r"\d+", "#", change.either.where), *change[2:]
+                found.setdefault(key, []).append(change)
+        ends = ((alike[0].either.where, alike[-1].either.where, len(alike), alike[0]) for alike in found.values())
+        return [(f"{a} … {b} ({n} alike)" if n > 1 else a, change) for a, b, n, change in ends]
 
     def __repr__(self) -> str:
         lines = [f"{self.names[0]} against {self.names[1]}"]
@@ -166,8 +159,7 @@ def diff(a: Recording, b: Recording) -> Diff:
         if differences:
             found.changes.append(Change(row, other, differences, inside))
     # A module begins before what is inside it, and ends after it
-    following = zip(found.changes, found.changes[1:], strict=False)
-    ended = (change for change, after in following if after.depth <= change.depth)
+    ended = (change for change, after in pairwise(found.changes) if after.either.depth <= change.either.depth)
     found.first = next(ended, found.changes[-1] if found.changes else None)
     return found
 
@@ -184,7 +176,9 @@ def _paired(a: Recording, b: Recording) -> list[tuple[Row | None, Row | None]]:
     for (kind, _), sides in groups.items():
         keys = [[row.name if kind == "operations" else "" for row in rows] for rows in sides]
         if max(map(len, keys)) > ALIGNED:
-            keys = [_numbered(names) for names in keys]
+            # Equal names are numbered, and aligned by that: less exact, but fast
+            seen = [defaultdict(count) for _ in keys]
+            keys = [[(name, next(of[name])) for name in names] for names, of in zip(keys, seen, strict=True)]
         for start, other, length in difflib.SequenceMatcher(None, *keys, autojunk=False).get_matching_blocks():
             partners |= {sides[0][start + i].index: sides[1][other + i] for i in range(length)}
     taken = {row.index: index for index, row in partners.items()}
@@ -198,16 +192,6 @@ def _paired(a: Recording, b: Recording) -> list[tuple[Row | None, Row | None]]:
     return [(row, other) for _, _, row, other in sorted(found, key=lambda entry: entry[:2])]
 
 
-def _numbered(names: list[str]) -> list[tuple[str, int]]:
-    """Number equal names: they are aligned by their count, which is less exact, but fast."""
-    seen: Counter[str] = Counter()
-    found = []
-    for name in names:
-        seen[name] += 1
-        found.append((name, seen[name]))
-    return found
-
-
 def _gist(row: Row) -> str:
     return ", ".join(str(info) for _, info in together(row.outputs)[:3])
 
@@ -216,7 +200,7 @@ def _differences(row: Row, other: Row) -> Iterator[Difference]:
     if row.kind == "module" and row.name != other.name:
         yield Difference("class", row.name, other.name)
     if (row.parameters, row.shared) != (other.parameters, other.shared):
-        yield Difference("parameters", count(row.parameters), count(other.parameters))
+        yield Difference("parameters", amount(row.parameters), amount(other.parameters))
     if row.error != other.error:
         yield Difference("error", row.error or "none", other.error or "none")
     if [info.path for info in row.outputs] != [info.path for info in other.outputs]:
@@ -279,50 +263,43 @@ def check(trace: Recording, expected: Mapping[Any, Any]) -> None:
     for key, value in expected.items():
         path, call = key if isinstance(key, tuple) else (key, 1)
         name = f"{path} #{call}" if call > 1 else path
-        axes = _axes(value)
-        text = f"({', '.join('...' if axis is ... else '_' if axis is None else str(axis) for axis in axes)})"
-        info = outputs.get(name)
+        axes, trial, info = _axes(value), dict(bound), outputs.get(name)
         if info is None:
             called = any(row.full_path == name for row in trace.modules)
             found = "it gave no tensor" if called else "no module of this path was called"
-        elif reason := _mismatch(axes, info, trace, dict(bound), bound):
+        elif reason := _mismatch(axes, info, trace, trial):
             found = f"{_described(info)}: {reason}"
         else:
+            bound = trial
             continue
-        shown = name if info is None else name or trace.name
-        wrong.append((shown, found, text, _nearest(axes, name, outputs, trace)))
+        text = bracketed({None: "_", ...: "..."}.get(axis, axis) for axis in axes)
+        wrong.append((name or trace.name or "the whole", found, text, _nearest(axes, name, outputs, trace)))
     if wrong:
         (name, found, text, near), *others = wrong
-        also = "".join(f" Also {n or 'the whole'}: {f}; expected {t}." for n, f, t, _ in others[:10])
-        raise ShapeError(name or "the whole", found, text, (near + also).strip())
+        also = "".join(f" Also {n}: {f}; expected {t}." for n, f, t, _ in others[:10])
+        raise ShapeError(name, found, text, (near + also).strip())
 
 
 def _axes(value: Any) -> list[Any]:
     """The expected sizes: formulas, None for any size, `...` for any number."""
-    if isinstance(value, str):
-        try:
-            parsed = sizes(value.replace("...", " ELLIPSIS "))
-        except SyntaxError:
-            raise ParameterError("expected", repr(value), "sizes, separated by spaces") from None
-        axes: list[Any] = [... if axis is not None and axis.names == ("ELLIPSIS",) else axis for axis in parsed]
-    elif isinstance(value, tuple | list):
-        axes = [axis for part in value for axis in (_axes(part) if not isinstance(part, tuple | list) else [part])]
-    elif isinstance(value, int | Formula) and not isinstance(value, bool):
-        axes = [Formula(value)]
-    else:
-        axes = [value]
-    for axis in axes:
-        if axis is not None and axis is not ... and not isinstance(axis, Formula):
-            raise ParameterError("expected", repr(axis), "a size: a number, a formula, _ or ...")
+    axes: list[Any] = []
+    for part in value if isinstance(value, tuple | list) else (value,):
+        if isinstance(part, str):
+            parsed = sizes(part.replace("...", " ELLIPSIS "))
+            axes += [... if axis is not None and axis.names == ("ELLIPSIS",) else axis for axis in parsed]
+        elif part is None or part is ...:
+            axes.append(part)
+        elif isinstance(part, int | Formula) and not isinstance(part, bool):
+            axes.append(Formula(part))
+        else:
+            raise ParameterError("expected", repr(part), "a size: a number, a formula, _ or ...")
     if axes.count(...) > 1:
         raise ParameterError("expected", repr(value), "at most one ...")
     return axes
 
 
-def _mismatch(
-    axes: Sequence[Any], info: TensorInfo, trace: Recording, trial: dict[str, Any], bound: dict[str, Any] | None = None
-) -> str:
-    """The reason for a mismatch, empty without one; extends `bound`."""
+def _mismatch(axes: Sequence[Any], info: TensorInfo, trace: Recording, bound: dict[str, Any]) -> str:
+    """The reason for a mismatch, empty without one; binds free names."""
     count = len(info.shape)
     if ... in axes:
         at = axes.index(...)
@@ -331,21 +308,14 @@ def _mismatch(
         axes = [*axes[:at], *[None] * (count - len(axes) + 1), *axes[at + 1 :]]
     if len(axes) != count:
         return f"it has {count} axes, not {len(axes)}"
-    formulas = info.formulas or (None,) * count
-    for number, (axis, formula, size) in enumerate(zip(axes, formulas, info.shape, strict=True)):
-        if axis is None:
-            continue
-        reason = _axis_mismatch(axis, formula, size, info.formulas is not None, trace, trial)
-        if reason:
+    for number, axis in enumerate(axes):
+        if axis is not None and (reason := _axis_mismatch(axis, info, number, trace, bound)):
             return f"axis {number} {reason}"
-    if bound is not None:
-        bound.update(trial)
     return ""
 
 
-def _axis_mismatch(
-    axis: Formula, formula: Formula | None, size: int | None, named: bool, trace: Recording, bound: dict[str, Any]
-) -> str:
+def _axis_mismatch(axis: Formula, info: TensorInfo, number: int, trace: Recording, bound: dict[str, Any]) -> str:
+    size, formula = info.shape[number], info.formulas[number] if info.formulas else None
     name, shown = str(axis), "not known" if size is None else size
     if axis.constant is not None:
         return "" if size == axis.constant else f"is {shown}, not {axis}"
@@ -360,10 +330,9 @@ def _axis_mismatch(
     here = axis.evaluate(**trace.dims)
     if size != here:
         return f"is {shown}, and {axis} is {here} here"
-    if named and formula is None:
-        return f"is {size} here, as {axis} is, but no formula is verified for it; give the number, or _"
-    if formula is not None and formula != axis:
-        return f"is {size} here, as {axis} is, but follows {formula}"
+    if info.formulas and formula != axis:
+        other = f"follows {formula}" if formula else "no formula is verified for it; give the number, or _"
+        return f"is {size} here, as {axis} is, but {other}"
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
@@ -45,7 +46,7 @@ class Coupling:
     """Lengths with their compatibility. True if all are compatible at every size."""
 
     of: str  # the name in all formulas; empty if all are numbers
-    first: tuple[str, Formula]
+    lengths: dict[str, Formula]
     pairs: tuple[Pair, ...]
     start: int  # the smallest size at which each has at least one frame
     sample_rate: float | int | None = None
@@ -60,17 +61,13 @@ class Coupling:
         return min((pair.parts[0] for pair in self.pairs if not pair.agrees), default=None)
 
     def at(self, size: int) -> dict[str, int]:
-        return {name: formula.evaluate(**{self.of or "_": size}) for name, formula in self._lengths}
-
-    @property
-    def _lengths(self) -> list[tuple[str, Formula]]:
-        return [self.first, *((pair.name, pair.formula) for pair in self.pairs)]
+        return {name: formula.evaluate(**{self.of or "_": size}) for name, formula in self.lengths.items()}
 
     @property
     def _sentences(self) -> list[str]:
-        found = [", ".join(f"{name}: {formula}" for name, formula in self._lengths)]
+        found = [", ".join(f"{name}: {formula}" for name, formula in self.lengths.items())]
         if same := [pair for pair in self.pairs if pair.agrees and pair.ratio == 1]:
-            names = [self.first[0], *(pair.name for pair in same)]
+            names = [next(iter(self.lengths)), *(pair.name for pair in same)]
             reach = self._reach(all(pair.proven for pair in same)) if self.of else ""
             found.append(f"{', '.join(names[:-1])} and {names[-1]} agree {reach}".rstrip())
         return found + [self._sentence(pair) for pair in self.pairs if pair not in same]
@@ -79,7 +76,7 @@ class Coupling:
         return "at every length" if proven else f"at every length that was tried, up to {self._long(self.limit)}"
 
     def _sentence(self, pair: Pair) -> str:
-        name, (top, bottom) = self.first[0], (pair.ratio.numerator, pair.ratio.denominator)
+        name, (top, bottom) = next(iter(self.lengths)), pair.ratio.as_integer_ratio()
         frames = "one frame" if bottom == 1 else f"{bottom} frames"
         text = f"{pair.name}: {frames} per {f'{top} of' if top > 1 else 'frame of'} {name}"
         if pair.agrees:
@@ -108,8 +105,8 @@ class Coupling:
         start, rate, text = self.parts_at or self.start, self.sample_rate, f"lengths at any {self.of}"
         ratios = [Fraction(1), *(pair.ratio for pair in self.pairs)]
         lengths = [
-            [name, str(formula), nested(formula), ratio.numerator, ratio.denominator]
-            for (name, formula), ratio in zip(self._lengths, ratios, strict=True)
+            [name, str(formula), nested(formula), *ratio.as_integer_ratio()]
+            for (name, formula), ratio in zip(self.lengths.items(), ratios, strict=True)
         ]
         sliders = [[self.of, start, self.start, max(4 * start, 30 * int(rate or 0)), rate]]
         return widget("steer", {"lengths": lengths, "sliders": sliders}, text=text, still=f"<pre>{self!r}</pre>")
@@ -141,49 +138,45 @@ def couple(*lengths: Any, sample_rate: float | int | None = None, limit: int = L
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int | str | Formula):
             raise ParameterError(name, f"a {type(value).__name__}", "a formula, text or a number")
-    first, *others = [(name, Formula(value)) for name, value in given.items()]
-    names = sorted({name for _, formula in (first, *others) for name in formula.names})
+    formulas = {name: Formula(value) for name, value in given.items()}
+    names = sorted({name for formula in formulas.values() for name in formula.names})
     if len(names) > 1:
-        found = "; ".join(f"{name}: {formula}" for name, formula in (first, *others))
+        found = "; ".join(f"{name}: {formula}" for name, formula in formulas.items())
         hint = "Express one by the other with Formula.substitute."
         raise ParameterError("lengths", found, "lengths of one name", hint)
     of = names[0] if names else ""
-    start = _start([formula for _, formula in (first, *others)], of, limit)
+    fewest = Formula.extreme("min", formulas.values())
+    if (start := _first(Formula.extreme("max", [fewest, Formula(0)]), 0, 1, limit)) is None:
+        found = f"one of them has no frame up to {of} = {limit:,}"
+        raise ParameterError("lengths", found, "lengths of at least one")
     end = limit if of else 1
+    first, *others = formulas.items()
     pairs = tuple(_pair(first[1], name, formula, of, start, end) for name, formula in others)
-    return Coupling(of, first, pairs, start, sample_rate, limit)
+    return Coupling(of, formulas, pairs, start, sample_rate, limit)
 
 
-def _values(formula: Formula, at: Tensor) -> Tensor:
+def _values(of: Formula | Call | str, at: Tensor) -> Tensor:
     """A formula of one name at many sizes, `(sizes,)` of int64."""
-    total = torch.zeros_like(at)
-    for atoms, factor in formula.terms.items():
-        term = torch.full_like(at, factor)
-        for atom in atoms:
-            term = term * (at if isinstance(atom, str) else _call_values(atom, at))
-        total += term
-    return total
+    if isinstance(of, str):
+        return at
+    if isinstance(of, Formula):
+        each = (math.prod((_values(atom, at) for atom in atoms), start=factor) for atoms, factor in of.terms.items())
+        return sum(each, torch.zeros_like(at))
+    if of.rounds:
+        (real,) = of.arguments
+        rounding = torch.trunc if of.function == "int" else getattr(torch, of.function)
+        return rounding(real.value({name: at.double() for name in real.names})).long()
+    step = {"floor": torch.floor_divide, "max": torch.maximum, "min": torch.minimum}[of.function]
+    return reduce(step, (_values(argument, at) for argument in of.arguments))
 
 
-def _call_values(call: Call, at: Tensor) -> Tensor:
-    first, *rest = call.arguments
-    if call.rounds:
-        rounding = {"int": torch.trunc, "floor": torch.floor, "ceil": torch.ceil, "round": torch.round}[call.function]
-        return rounding(first.value({name: at.double() for name in first.names})).long()
-    others = [_values(argument, at) for argument in rest]
-    if call.function == "floor":
-        return _values(first, at).div(others[0], rounding_mode="floor")
-    return reduce(torch.maximum if call.function == "max" else torch.minimum, others, _values(first, at))
-
-
-def _start(formulas: list[Formula], of: str, limit: int) -> int:
-    """The smallest size at which each has at least one frame."""
-    for begin in range(1, limit + 1, CHUNK):
-        at = torch.arange(begin, min(begin + CHUNK, limit + 1))
-        enough = torch.stack([_values(formula, at) for formula in formulas]).amin(dim=0) >= 1
-        if bool(enough.any()):
-            return begin + int(enough.to(torch.uint8).argmax())
-    raise ParameterError("lengths", f"one of them has no frame up to {of} = {limit:,}", "lengths of at least one")
+def _first(formula: Formula, above: int, start: int, end: int) -> int | None:
+    """The first size, from one to another, at which a formula is further from 0 than a number."""
+    for begin in range(start, end + 1, CHUNK):
+        found = _values(formula, torch.arange(begin, min(begin + CHUNK, end + 1))).abs() > above
+        if bool(found.any()):
+            return begin + int(found.to(torch.uint8).argmax())
+    return None
 
 
 def _growth(formula: Formula, of: str) -> Fraction:
@@ -204,19 +197,14 @@ def _pair(first: Formula, name: str, formula: Formula, of: str, start: int, limi
     gap = formula - (first * ratio.denominator) // ratio.numerator
     if not gap.terms:
         return Pair(name, formula, ratio, (None,) * GAPS, True)
-    parts: list[int | None] = [None] * GAPS
     # Unless it drifts, the gap repeats after a whole period of all floors
-    period, _ = gap.period
-    steady = mine == other * ratio
-    end = min(limit, start + period - 1) if steady and period else limit
-    for begin in range(start, end + 1, CHUNK):
-        values = _values(gap, torch.arange(begin, min(begin + CHUNK, end + 1))).abs()
-        for k, found in enumerate(parts):
-            if found is None and bool((values > k).any()):
-                parts[k] = begin + int((values > k).to(torch.uint8).argmax())
-        if None not in parts:
-            break
-    proven = bool(steady and period and start + period - 1 <= limit)
+    period = gap.period[0] if mine == other * ratio else 0
+    proven = bool(period) and start + period - 1 <= limit
+    end = start + period - 1 if proven else limit
+    parts: list[int | None] = []
+    for apart in range(GAPS):  # it passes each on its way to the next
+        begin = parts[-1] if parts else start
+        parts.append(None if begin is None else _first(gap, apart, begin, end))
     return Pair(name, formula, ratio, tuple(parts), proven)
 
 
