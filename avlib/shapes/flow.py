@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from ..errors import ParameterError
 from . import layout
 from .layout import Arrow, Box, texts_of
-from .outline import outline, parameters_of
+from .outline import outline, parameters_of, walked
 from .rows import Recording, Row, TensorInfo, count, together
 
 STAGES = 60  # the most blocks of a picture
@@ -59,9 +59,9 @@ class _Graph:
         self.trace, self.parameters = trace, parameters_of(trace)
         self.first: dict[int, int] = {}  # of each row, the one whose block it shares
         self.drawn: dict[int, Box] = {}  # the block of that one
-        for node in (node for root in outline(trace, depth, ops=True, period=PERIOD) for node in root.walk()):
+        for node in walked(outline(trace, depth, ops=True, period=PERIOD)):
             rows = [node.row, *trace.within(node.row)]
-            for other in node.alike[1:]:
+            for other in node.rows[1:]:
                 pairs = zip([other, *trace.within(other)], rows, strict=True)
                 self.first |= {one.index: first.index for one, first in pairs}
         roots = [row for row in trace.rows if row.parent is None]  # explain may see several

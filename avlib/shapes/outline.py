@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import NamedTuple
@@ -43,11 +43,9 @@ class Node:
     row: Row
     name: str  # relative to its parent: `layers.0`
     inner: list[Node] = field(default_factory=list)
-    alike: list[Row] = field(default_factory=list)  # all rows that it stands for; empty for one alone
-    last: str = ""  # name of the last of them
+    alike: list[Node] = field(default_factory=list)  # all that it stands for, with itself; empty for one alone
     every: int = 1  # their distance among the siblings
-    hidden: int = 0  # rows inside that are not shown
-    skipped: int = 0  # siblings before it that are not shown
+    skipped: int = 0  # rows before it that are not shown
     parameters: int = 0  # of the module and everything inside that was not counted before
     names: dict[str, Formula] = field(default_factory=dict)  # of formulas that many rows share
 
@@ -57,21 +55,24 @@ class Node:
         if not self.alike:
             return self.name
         turn = f", every {self.every}{ {2: 'nd', 3: 'rd'}.get(self.every, 'th') }" if self.every > 1 else ""
-        name = self.name if self.last == self.name else f"{self.name} … {self.last}"
-        return f"{name} ({len(self.alike)} alike{turn})"
+        ends = dict.fromkeys((self.name, self.alike[-1].name))
+        return f"{' … '.join(ends)} ({len(self.alike)} alike{turn})"
 
     @property
-    def times(self) -> int:
-        return len(self.alike) or 1
+    def rows(self) -> list[Row]:
+        """All rows that it stands for."""
+        return [node.row for node in self.alike] or [self.row]
 
     @property
     def outputs(self) -> list[tuple[str, TensorInfo]]:
         return together(self.row.outputs, short=True)[:MOST]
 
-    def walk(self) -> Iterator[Node]:
-        yield self
-        for node in self.inner:
-            yield from node.walk()
+
+def walked(nodes: list[Node]) -> Iterator[Node]:
+    """Yield entries, each before those inside it."""
+    for node in nodes:
+        yield node
+        yield from walked(node.inner)
 
 
 def outline(
@@ -82,25 +83,16 @@ def outline(
     `depth` is the deepest level; `ops` adds operations (a failed one is always there); `fold` lets equal siblings share
     an entry, also if up to `period` of them repeat in turn.
     """
-    nodes: dict[int, Node] = {}
+    nodes: dict[int | None, Node] = {}
     roots: list[Node] = []
-    names = shared_formulas(trace)
+    names, counts = shared_formulas(trace), parameters_of(trace)
     for row in trace.rows:
-        parent = None if row.parent is None else trace.rows[row.parent]
         hidden = (depth is not None and row.depth > depth) or (row.kind == "op" and not ops and row.parent is not None)
-        if hidden and not row.open:
-            outer = row
-            while outer.parent is not None and outer.index not in nodes:
-                outer = trace.rows[outer.parent]
-            if outer.index in nodes:
-                nodes[outer.index].hidden += 1
-            continue
-        node = nodes[row.index] = Node(row, row.inside(parent), names=names)
-        outer = None if parent is None else nodes.get(parent.index)
-        (roots if outer is None else outer.inner).append(node)
-    counts = parameters_of(trace)
-    for index, node in nodes.items():
-        node.parameters = counts[index]
+        if row.open or not hidden:
+            parent = None if row.parent is None else trace.rows[row.parent]
+            node = Node(row, row.inside(parent), parameters=counts[row.index], names=names)
+            (nodes[row.parent].inner if row.parent in nodes else roots).append(node)
+            nodes[row.index] = node
     if not fold:
         return roots
     kinds = kinds_of(trace)
@@ -120,42 +112,39 @@ def parameters_of(trace: Recording) -> list[int]:
 
 def shortened(
     trace: Recording, most: int, depth: int | None = None, ops: bool = False, fold: bool = True
-) -> tuple[list[Node], int]:
-    """Return an outline of at most so many entries, and its depth.
+) -> tuple[list[Node], int, int]:
+    """Return an outline of at most so many entries, its depth, and the number of rows left out.
 
     If the rows directly inside the outermost are more, the first and the last are kept. A depth keeps everything.
     """
     nodes = outline(trace, depth, ops, fold)
-    if depth is not None:
-        return nodes, depth
-    counts = Counter(node.row.depth for root in nodes for node in root.walk())
-    deepest = max(counts, default=0)
-    fits = max((level for level in counts if sum(counts[i] for i in range(level + 1)) <= most), default=0)
-    fits = max(fits, min(deepest, 1))
-    if fits < deepest:
-        nodes = outline(trace, fits, ops, fold)
-    nodes = _kept(nodes, most)
-    for node in (node for root in nodes for node in root.walk()):
-        node.inner = _kept(node.inner, most)
-    return nodes, fits
+    if (level := depth) is None:
+        depths = [node.row.depth for node in walked(nodes)]
+        if (level := fitting(depths, most)) < max(depths, default=0):
+            nodes = outline(trace, level, ops, fold)
+        nodes = _kept(trace, nodes, most)
+        for node in walked(nodes):
+            node.inner = _kept(trace, node.inner, most)
+    return nodes, level, len(trace.rows) - _shown(nodes)
 
 
-def hidden_in(nodes: list[Node]) -> int:
-    """Return the number of rows that an outline leaves out."""
-    return sum(node.skipped + node.times * (node.hidden + hidden_in(node.inner)) for node in nodes)
+def fitting(depths: Iterable[int], most: int) -> int:
+    """Return the level down to which there are at most so many entries, but 1 if there is one."""
+    counts = Counter(depths)
+    fits = (level for level in counts if sum(n for depth, n in counts.items() if depth <= level) <= most)
+    return max(*fits, min(max(counts, default=0), 1), 0)
 
 
-def _kept(nodes: list[Node], most: int) -> list[Node]:
+def _kept(trace: Recording, nodes: list[Node], most: int) -> list[Node]:
     if len(nodes) <= most:
         return nodes
-    head, tail = nodes[: most * 2 // 3], nodes[len(nodes) - most // 3 :]
-    left_out = nodes[len(head) : -len(tail)]
-    tail[0].skipped = hidden_in(left_out) + _size(left_out)
+    head, left_out, tail = nodes[: most * 2 // 3], nodes[most * 2 // 3 : -(most // 3)], nodes[-(most // 3) :]
+    tail[0].skipped = sum(1 + len(trace.within(row)) for node in left_out for row in node.rows)
     return head + tail
 
 
-def _size(nodes: list[Node]) -> int:
-    return sum(node.times * (1 + _size(node.inner)) for node in nodes)
+def _shown(nodes: list[Node]) -> int:
+    return sum(len(node.rows) * (1 + _shown(node.inner)) for node in nodes)
 
 
 def _folded(nodes: list[Node], kinds: dict[int, int], longest: int) -> list[Node]:
@@ -164,22 +153,20 @@ def _folded(nodes: list[Node], kinds: dict[int, int], longest: int) -> list[Node
     keys = [(kinds[node.row.index], name, bool(node.inner)) for node, name in zip(nodes, names, strict=True)]
     start = 0
     while start < len(nodes):
-        period, times, most = 1, 1, 0
+        period, saved = 1, 0
         for step in range(1, min(longest, (len(nodes) - start) // 2) + 1):
             end = start + step
             while end < len(nodes) and keys[end] == keys[end - step]:
                 end += 1
-            repeats = (end - start) // step
-            saved = (repeats - 1) * step
-            if repeats > 1 and saved > most and (saved > 1 or nodes[start].inner):
-                period, times, most = step, repeats, saved
-        for offset in range(period):
-            node = nodes[start + offset]
-            if times > 1:
-                same = nodes[start + offset : start + period * times : period]
-                node.alike, node.last, node.every = [other.row for other in same], same[-1].name, period
-            found.append(node)
-        start += period * times
+            spared = (end - start) // step * step - step
+            if spared > saved and (spared > 1 or nodes[start].inner):
+                period, saved = step, spared
+        end = start + period + saved
+        for first in range(start, start + period):
+            if saved:
+                nodes[first].alike, nodes[first].every = nodes[first:end:period], period
+            found.append(nodes[first])
+        start = end
     return found
 
 
@@ -217,7 +204,7 @@ class Column(NamedTuple):
     title: str
     lines: Callable[[Node], list[str]]
     least: int | None = None  # the smallest width; None is a column of numbers, which is never narrowed
-    cut_left: bool = False  # keep the end of a text that does not fit
+    tail: float | None = None  # the part of a text that does not fit which is its end; None is wrapped
 
 
 def _outputs(node: Node) -> list[str]:
@@ -262,21 +249,19 @@ def meanings(trace: Recording) -> list[str]:
     """Return a sentence on each named formula: its size here, its hop and its field."""
     found = []
     for name, formula in shared_formulas(trace).items():
-        window, here = formula.window, formula.value_at(trace.dims)
-        text = f"{name} = {formula} = {here}"
+        window, text = formula.window, f"{name} = {formula} = {formula.value_at(trace.dims)}"
         if window is not None and window.hop > 1:
             rate, lengths = trace.rates.get(window.name), {"hop": window.hop, "field": window.length}
-            parts = (f"{title} {Fraction(n, window.factor)}" for title, n in lengths.items() if n > 0)
-            if rate:
-                parts = (f"{title} {1000 * n / window.factor / rate:.4g} ms" for title, n in lengths.items() if n > 0)
+            sizes = {title: Fraction(length, window.factor) for title, length in lengths.items() if length > 0}
+            parts = (f"{title} {f'{float(1000 * n / rate):.4g} ms' if rate else n}" for title, n in sizes.items())
             text += f": {', '.join(parts)}" + ("" if rate else f" of {window.name}")
         found.append(text)
     return found
 
 
 def formulas_of(info: TensorInfo, names: Mapping[str, Formula]) -> str:
-    """The formulas of a tensor with their short names; its sizes if it has none."""
-    return info.size if info.formulas is None else bracketed(brief(formula, names) for formula in info.formulas)
+    """The formulas of a tensor with their short names; empty if it has none."""
+    return "" if info.formulas is None else bracketed(brief(formula, names) for formula in info.formulas)
 
 
 def _each(text: Callable[[TensorInfo, Mapping[str, Formula]], str]) -> Callable[[Node], list[str]]:
@@ -307,27 +292,19 @@ COLUMNS = {
     "seconds": Column("time", lambda node: [seconds(node.row.seconds)]),
     "range": Column("range", _each(lambda info, _: info.statistics.range if info.statistics else ""), 12),
     "bad": Column("NaN, Inf", _each(lambda info, _: info.statistics.bad if info.statistics else ""), 8),
-    "source": Column("source", lambda node: [node.row.source.short if node.row.source else ""], 12, cut_left=True),
+    "source": Column("source", lambda node: [node.row.source.short if node.row.source else ""], 12, tail=1.0),
 }
 
 
-def useful_columns(trace: Recording) -> list[str]:
-    """Return the columns in which a trace has something to show."""
-    outputs = [info for row in trace.rows for info in row.outputs]
-    useful = {
-        "output": True,
-        "formula": any(info.formulas is not None for info in outputs),
-        "dtype": len({info.dtype for info in outputs}) > 1,
-        "device": len({info.device for info in outputs}) > 1,
-        "parameters": trace.parameters or any(row.parameters for row in trace.rows),
-        "flops": any(row.flops != 0 for row in trace.rows),
-        "memory": any(row.bytes != 0 for row in trace.rows),
-        "seconds": any(row.seconds is not None for row in trace.rows),
-        "range": any(info.statistics for info in outputs),
-        "bad": any(info.statistics and not info.statistics.finite for info in outputs),
-        "source": any(row.source for row in trace.rows),
-    }
-    return [name for name, use in useful.items() if use]
+def useful_columns(trace: Recording, shown: list[Node]) -> dict[str, Column]:
+    """Return the columns that say something about the entries shown, by name."""
+    texts = {name: {text for node in shown for text in column.lines(node)} for name, column in COLUMNS.items()}
+    same = [name for name in ("dtype", "device") if len(_values(trace, name)) < 2]  # the headline has it
+    return {name: column for name, column in COLUMNS.items() if name not in same and texts[name] - {"", "0", "0 B"}}
+
+
+def _values(trace: Recording, name: str) -> set[str]:
+    return {getattr(info, name) for row in trace.rows for info in row.outputs}
 
 
 def summed(rows: list[Row]) -> Row:
@@ -338,7 +315,7 @@ def summed(rows: list[Row]) -> Row:
 
 
 def headline(trace: Recording) -> str:
-    """Return one line on the whole run: parameters, FLOPs, bytes, operations."""
+    """Return one line on the whole run: parameters, FLOPs, bytes, operations, dtype, device."""
     ops = sum(row.kind == "op" for row in trace.rows)
     parts = [f"{count(trace.parameters)} parameters"] if trace.parameters else []
     whole = summed([row for row in trace.rows if row.parent is None])  # explain may record several
@@ -347,6 +324,7 @@ def headline(trace: Recording) -> str:
     counts = f"{plural(len(trace.rows) - ops, 'module call')}, {plural(ops, 'operation')}"
     parts += [counts if trace.rows else "nothing was called"]
     parts += ["run without values"] if trace.fake else []
+    parts += [value for name in ("dtype", "device") if len(values := _values(trace, name)) == 1 for value in values]
     return " · ".join(parts)
 
 

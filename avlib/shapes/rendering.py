@@ -30,13 +30,14 @@ from .outline import (
     Column,
     Node,
     facts,
+    fitting,
     headline,
-    hidden_in,
     meanings,
     shortened,
     summed,
     troubles,
     useful_columns,
+    walked,
 )
 from .rows import (
     Nest,
@@ -57,10 +58,8 @@ LINES = 90  # the most rows of a table if no depth is given
 ENTRIES = 1500  # the most rows of a page
 OPEN = 30  # the most rows that are seen at first
 MEANINGS = 60  # the most formulas that are explained
-OUTPUTS = 8  # the most tensors that a row lists
+ALIKE = "Rows that are alike share one line, with the figures of one of them."
 ASIDE = ("dtype", "device", "range", "bad")  # columns of the table that a page has in the rows
-
-NAME = Column("", lambda node: [], 24)
 
 
 def table(trace: Recording, depth: int | None = None, ops: bool | None = None) -> str:
@@ -74,26 +73,19 @@ def table(trace: Recording, depth: int | None = None, ops: bool | None = None) -
         raise ParameterError("depth", str(depth), "0 or more")
     if ops is None:
         ops = not any(row.kind == "module" for row in trace.rows[1:])
-    nodes, level = shortened(trace, LINES, depth, ops)
-    flat = [inner for node in nodes for inner in node.walk()]
-    chosen = useful_columns(trace)
-    head = f"{trace.name or 'trace'}: {headline(trace)}"
-    for name in ("dtype", "device"):
-        values = {getattr(info, name) for row in trace.rows for info in row.outputs}
-        if len(values) == 1 and name not in chosen:
-            head += f" · {values.pop()}"
-    lines = wrapped(head)
+    nodes, level, hidden = shortened(trace, LINES, depth, ops)
+    flat = list(walked(nodes))
+    lines = wrapped(f"{trace.name or 'trace'}: {headline(trace)}")
     for title, fact in facts(trace):
         lines += wrapped(f"{title} {fact}")
     if flat:
-        lines += ["", *_grid(flat, [NAME, *(COLUMNS[name] for name in chosen)])]
-    if hidden := hidden_in(nodes):
+        lines += ["", *_grid(flat, [NAME, *useful_columns(trace, flat).values()])]
+    if hidden:
         deeper = f"what is deeper than {level}" if level < max(row.depth for row in trace.rows) else ""
         kinds = " and ".join(filter(None, ["operations" * (not ops), deeper]))
         left_out = f"Not shown: {plural(hidden, 'row')}{f' ({kinds})' if kinds else ''}."
         lines += ["", f"{left_out} table(depth=..., ops=True) has them."]
-    if any(node.alike for node in flat):
-        lines += ["", "Rows that are alike share one line, with the figures of one of them."]
+    lines += ["", ALIKE] * any(node.alike for node in flat)
     for number, sentence in enumerate(troubles(trace)):
         lines += textwrap.wrap(f"{' ' if number else '✗'} {sentence}", WIDTH)
     return "\n".join(line.rstrip() for line in lines)
@@ -104,17 +96,27 @@ def wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, subsequent_indent="    ")
 
 
+def _name(node: Node) -> list[str]:
+    """The label, with the class if the name alone says nothing: `0 Conv1d`."""
+    plain = node.row.kind == "module" and node.name.partition(" ")[0].isdigit()
+    label = f"{node.label} {node.row.name}" if plain else node.label
+    return ["  " * node.row.depth + "✗ " * node.row.open + label]
+
+
+NAME = Column("", _name, 24, tail=0.5)  # its beginning says where it is, its end what it is
+
+
+def _lines(columns: list[Column], node: Node) -> Iterable[tuple[str, ...]]:
+    """The lines of an entry: the k-th output of each column is on the same line."""
+    return zip_longest(*(column.lines(node) for column in columns), fillvalue="")
+
+
 def _grid(flat: list[Node], columns: list[Column]) -> list[str]:
     """Entries in columns; texts that are too wide are wrapped or cut."""
-    first = min(node.row.depth for node in flat)
-    cells = []
-    for node in flat:
-        name = "  " * (node.row.depth - first) + ("✗ " if node.row.open else "") + _name(node)
-        cells.append([[name], *(column.lines(node) for column in columns[1:])])
-    widths = [
-        max([width(column.title), *(width(line) for row in cells for line in row[i])])
-        for i, column in enumerate(columns)
-    ]
+    cells = [list(_lines(columns, node)) for node in flat]
+    titles = [column.title for column in columns]
+    columnwise = zip(titles, *(line for texts in cells for line in texts), strict=True)
+    widths = [max(map(width, texts)) for texts in columnwise]
     gaps = 2 * (len(columns) - 1)
     flexible = [i for i, column in enumerate(columns) if column.least is not None]
     while sum(widths) + gaps > WIDTH:
@@ -131,42 +133,31 @@ def _grid(flat: list[Node], columns: list[Column]) -> list[str]:
             padded.append(space + text if column.least is None else text + space)
         return "  ".join(padded).rstrip()
 
-    lines = [joined([column.title for column in columns]), "─" * min(WIDTH, sum(widths) + gaps)]
-    for node, row in zip(flat, cells, strict=True):
+    lines = [joined(titles), "─" * min(WIDTH, sum(widths) + gaps)]
+    for node, texts in zip(flat, cells, strict=True):
         if node.skipped:
-            lines.append(f"{'  ' * (node.row.depth - first)}… {plural(node.skipped, 'row')} …")
-        for texts in zip_longest(*row, fillvalue=""):  # the k-th output of each column starts on the same line
-            parts = map(_fitted, texts, widths, columns)
-            lines += [joined(line) for line in zip_longest(*parts, fillvalue="")]
+            lines.append(f"{'  ' * node.row.depth}… {plural(node.skipped, 'row')} …")
+        for line in texts:
+            lines += map(joined, zip_longest(*map(_fitted, line, widths, columns), fillvalue=""))
     return lines
-
-
-def _name(node: Node) -> str:
-    """The label, with the class if the name alone says nothing: `0 Conv1d`."""
-    plain = node.row.kind == "module" and node.name.partition(" ")[0].isdigit()
-    return f"{node.label} {node.row.name}" if plain else node.label
 
 
 def _fitted(text: str, size: int, column: Column) -> list[str]:
     """A text in lines of a width, wrapped or cut."""
     if width(text) <= size:
         return [text]
-    if column.cut_left:
-        return [f"…{text[len(text) - size + 1 :]}"]
-    if column is NAME:  # its beginning says where it is, its end what it is; the number of equals has its own line
-        name, bracket, alike = text.partition(" (")
-        keep, space = size - 1, " " * (len(text) - len(text.lstrip()) + 2)
-        if width(name) > size:
-            name = f"{name[: keep - keep // 2]}…{name[len(name) - keep // 2 :]}"
-        return [name, f"{space}({alike}"] if bracket else [name]
-    glued = re.sub(r" ([-+]) ", " \\1\u00a0", text)  # an operator begins a line
-    lines = textwrap.wrap(glued, size, subsequent_indent=" ")
-    return [cut(line.replace("\u00a0", " "), size) for line in lines]
+    if column.tail is None:
+        glued = re.sub(r" ([-+]) ", " \\1\u00a0", text)  # an operator begins a line
+        return [cut(line.replace("\u00a0", " "), size) for line in textwrap.wrap(glued, size, subsequent_indent=" ")]
+    name, bracket, alike = text.partition(" (")  # the number of equals has its own line
+    space = " " * (len(text) - len(text.lstrip()) + 2)
+    return [cut(name, size, column.tail), *[f"{space}({alike}"] * bool(bracket)]
 
 
-def cut(text: str, size: int = WIDTH) -> str:
-    """Cut a text to a width, with … at its end."""
-    return text if width(text) <= size else f"{text[: size - 1]}…"
+def cut(text: str, size: int = WIDTH, tail: float = 0.0) -> str:
+    """Cut a text to a width, with … for what is left out before the part `tail` of it."""
+    end = int((size - 1) * tail)
+    return text if width(text) <= size else f"{text[: size - 1 - end]}…{text[len(text) - end :]}"
 
 
 @cache
@@ -174,7 +165,8 @@ def template(name: str) -> jinja2.Template:
     """Return a template that lies beside this file."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.globals["palette"] = palette
+    environment.globals |= {"palette": palette, "lines": _lines, "explained": _explained, "alike_rows": ALIKE}
+    environment.globals |= {"plural": plural, "together": together, "without_folders": without_folders}
     return environment.get_template(name)
 
 
@@ -190,38 +182,25 @@ def html(trace: Recording) -> str:
     """
     # Rows with statistics are shown one by one, unless that is too much
     values = any(info.statistics for row in trace.rows for info in row.outputs)
-    nodes, _ = shortened(trace, ENTRIES, ops=True, fold=not values or len(trace.rows) > ENTRIES)
-    flat = [inner for node in nodes for inner in node.walk()]
-    columns = [COLUMNS[name] for name in useful_columns(trace) if name not in ASIDE]
+    nodes, _, hidden = shortened(trace, ENTRIES, ops=True, fold=not values or len(trace.rows) > ENTRIES)
+    flat = list(walked(nodes))
+    useful = useful_columns(trace, flat)
+    columns = [column for name, column in useful.items() if name not in ASIDE]
     longest = (max((len(line) for node in flat for line in column.lines(node)), default=0) for column in columns)
-    sizes = [min(15.5, max(5, round(0.62 * letters, 1))) for letters in longest]  # in em
-    # The tree is open as deep as it can be seen at once
     depths = [node.row.depth for node in flat if node.row.kind == "module"] or [node.row.depth for node in flat]
-    opened = max(depths, default=0)
-    while opened > 1 and sum(depth <= opened for depth in depths) > OPEN:
-        opened -= 1
-    hidden = hidden_in(nodes)
     return report(
         trace.name or "trace",
         [headline(trace), *meanings(trace)],
         facts=[(title, text) for title, text in facts(trace) if title != "with"],
         troubles=troubles(trace),
         tree=_grouped(nodes, trace.first_bad),
-        opened=opened,
+        opened=fitting(depths, OPEN),
         bad=trace.first_bad,
         columns=columns,
-        mixed=[name for name in ASIDE if name in useful_columns(trace)],
-        widths=" ".join(["minmax(0,1fr)", *(f"{size:g}em" for size in sizes)]),
-        minimum=f"{16 + sum(size + 0.8 for size in sizes):g}",
-        lines=lambda node: zip_longest(*(column.lines(node) for column in columns), fillvalue=""),
-        explained=_explained,
-        several=lambda infos: "; ".join(f"{path} {info.size}".strip() for path, info in together(infos)[:OUTPUTS]),
-        plural=plural,
-        without_folders=without_folders,
-        left_out=[
-            *["Rows that are alike share one line, with the figures of one of them."] * any(n.alike for n in flat),
-            *[f"Not shown: {plural(hidden, 'row')}; to_json() and table(depth=...) have them."] * bool(hidden),
-        ],
+        mixed=[name for name in ("dtype", "device") if name in useful],
+        sizes=[min(15.5, max(5, round(0.62 * letters, 1))) for letters in longest],  # in em
+        alike=any(node.alike for node in flat),
+        hidden=hidden,
         tables=[_meanings(trace)],
         id=f"av-{uuid.uuid4().hex[:10]}",
     )
@@ -236,14 +215,14 @@ def _grouped(nodes: list[Node], bad: Row | None) -> list[Node]:
     ):
         several = list(group)
         if aside and len(several) > 2:
+            rows = [row for node in several for row in node.rows]
             last = several[-1].row  # its first output is what the next module is given
-            row = summed([row for node in several for row in node.alike or [node.row]])
-            row.name = plural(sum(node.times for node in several), "operation")
-            row.kind, row.depth, row.outputs = "op", last.depth, last.outputs[:1]
-            several = [Node(row, f"{several[0].name} … {several[-1].name}", several, names=several[0].names)]
+            row = summed(rows)
+            row.name, row.kind, row.depth = plural(len(rows), "operation"), "op", last.depth
+            row.outputs = last.outputs[:1]
+            found.append(Node(row, f"{several[0].name} … {several[-1].name}", several, names=several[0].names))
         else:
-            several = [replace(node, inner=_grouped(node.inner, bad)) for node in several]
-        found += several
+            found += [replace(node, inner=_grouped(node.inner, bad)) for node in several]
     return found
 
 
@@ -260,50 +239,39 @@ def _explained(column: Column, node: Node) -> str:
 
 def _meanings(trace: Recording) -> Mapping[str, Any]:
     """A table of each formula with its size and meaning."""
-    found: dict[str, tuple[Any, int | None, Row]] = {}
+    found: dict[str, list[list[Any]]] = {}
     for row in trace.rows:
         for info in row.outputs:
             for formula, size in zip(info.formulas or (), info.shape, strict=False):
-                if formula is not None and formula.names and not formula.is_name:
-                    found.setdefault(str(formula), (formula, size, row))
-    rows = [
-        [[text], ["?" if size is None else size], [formula.meaning()], [row.where]]
-        for text, (formula, size, row) in list(found.items())[:MEANINGS]
-    ]
-    titles = ["formula", "here", "in words", "first in"]
-    more = max(0, len(found) - MEANINGS)
-    return {"summary": "What the formulas mean", "titles": titles, "rows": rows, "more": more}
+                if formula is not None and formula.names and not formula.is_name and str(formula) not in found:
+                    here = "?" if size is None else size
+                    found[str(formula)] = [[formula], [here], [formula.meaning()], [row.where]]
+    titles, rows = ["formula", "here", "in words", "first in"], list(found.values())
+    more = max(0, len(rows) - MEANINGS)
+    return {"summary": "What the formulas mean", "titles": titles, "rows": rows[:MEANINGS], "more": more}
+
+
+def _joined(side: str, text: str) -> Callable[[Row], str]:
+    return lambda row: "; ".join(getattr(info, text) for info in getattr(row, side))
+
+
+CSV: dict[str, Callable[[Row], Any]] = {
+    **{name: attrgetter(name) for name in ("index", "path", "call", "kind", "name", "parent", "depth")},
+    **{name: _joined(name, "named") for name in ("inputs", "outputs")},
+    **{f"{name}s": _joined("outputs", name) for name in ("formula", "dtype", "device")},
+    **{name: attrgetter(name) for name in ("parameters", "shared", "flops", "flops_at_least", "bytes", "seconds")},
+    "file": lambda row: relative(row.source.file) if row.source else "",
+    "line": lambda row: row.source.line if row.source else "",
+    "error": lambda row: without_folders(row.error or ""),
+}
 
 
 def to_csv(trace: Recording, path: str | Path | None = None) -> str:
     """Return a trace as CSV, one line per row."""
     found = io.StringIO()
-    writer = csv.DictWriter(found, list(_record(Row(0, "", 1, "op", "", None, 0))), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(map(_record, trace.rows))
+    rows = ([value(row) for value in CSV.values()] for row in trace.rows)
+    csv.writer(found, lineterminator="\n").writerows([CSV, *rows])
     return _saved(found.getvalue(), path)
-
-
-def _record(row: Row) -> dict[str, Any]:
-    def each(infos: Sequence[TensorInfo], text: Callable[[TensorInfo], str]) -> str:
-        return "; ".join(map(text, infos))
-
-    def named(info: TensorInfo) -> str:
-        return f"{info.path} {info.size}".strip()
-
-    plain = {name: getattr(row, name) for name in ("index", "path", "call", "kind", "name", "parent", "depth")}
-    tensors = {"inputs": each(row.inputs, named), "outputs": each(row.outputs, named)}
-    texts = {"formulas": "formula", "dtypes": "dtype", "devices": "device"}
-    tensors |= {title: each(row.outputs, attrgetter(name)) for title, name in texts.items()}
-    work = ("parameters", "shared", "flops", "flops_at_least", "bytes", "seconds")
-    source = {"file": relative(row.source.file), "line": row.source.line} if row.source else {"file": "", "line": ""}
-    return (
-        plain
-        | tensors
-        | {name: getattr(row, name) for name in work}
-        | source
-        | {"error": without_folders(row.error or "")}
-    )
 
 
 def to_json(trace: Recording, path: str | Path | None = None) -> str:

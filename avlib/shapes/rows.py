@@ -133,9 +133,14 @@ class TensorInfo:
         """The formulas as text: `(B, 8*((T - 2800)//2560 + 1), 768)`; the shape if no size is named."""
         return self.size if self.formulas is None else bracketed(self.formulas)
 
+    @property
+    def named(self) -> str:
+        """`mask (2, 100)`."""
+        return f"{self.path} {self.size}".strip()
+
     def __str__(self) -> str:
         """`mask (2, 100) bool`; float32 is left out."""
-        return f"{self.path} {self.size}{'' if self.dtype == 'float32' else f' {self.dtype}'}".strip()
+        return self.named + ("" if self.dtype == "float32" else f" {self.dtype}")
 
     @property
     def kind(self) -> tuple:
