@@ -6,7 +6,7 @@ import difflib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from itertools import count, pairwise
 from typing import Any, NamedTuple
 
@@ -86,8 +86,7 @@ class Diff:
 
     @property
     def _sentences(self) -> list[str]:
-        pairs = {name: ["–" if size is None else size for size in pair] for name, pair in self.dims.items()}
-        moved = ", ".join(f"{name} {before} → {after}" for name, (before, after) in pairs.items())
+        moved = ", ".join(f"{name} {before or '–'} → {after or '–'}" for name, (before, after) in self.dims.items())
         found = [f"sizes: {moved}"] if moved else []
         if self.same:
             found.append(f"no difference in {plural(self.rows, 'row')}")
@@ -227,12 +226,11 @@ def _follows(one: TensorInfo, two: TensorInfo) -> bool:
 
 
 def _apart(one: Statistics, two: Statistics) -> bool:
-    if (one.nan, one.inf, one.first_bad) != (two.nan, two.inf, two.first_bad) or (one.min is None) != (two.min is None):
-        return True
-    pairs = [(getattr(one, name), getattr(two, name)) for name in ("min", "max", "mean", "std")]
-    known = [(a, b) for a, b in pairs if a is not None]
-    scale = max((abs(value) for pair in known for value in pair), default=0.0)
-    return any(abs(a - b) > CLOSE * scale for a, b in known)
+    mine, other = astuple(one), astuple(two)
+    if mine[4:] != other[4:] or None in (one.min, two.min):  # counts of values that are not finite
+        return mine != other
+    scale = max(map(abs, mine[:4] + other[:4]))
+    return any(abs(a - b) > CLOSE * scale for a, b in zip(mine[:4], other[:4], strict=True))
 
 
 def check(trace: Recording, expected: Mapping[Any, Any]) -> None:

@@ -106,32 +106,22 @@ def _convolution(named, outputs, transposed: bool = False) -> int:
     return 2 * math.prod(moved) * math.prod(weight[1:])
 
 
-def _query_key_value(named) -> list[Shape]:
-    return [_argument(named, i, name) for i, name in enumerate(("query", "key", "value"))]
-
-
 def _attention(named, outputs) -> int:
-    query, key, value = _query_key_value(named)
+    query, key, value = (_argument(named, i, name) for i, name in enumerate(("query", "key", "value")))
     pairs = math.prod(query[:-1]) * key[-2]  # kernels may or may not use that a causal mask leaves out half of them
     return 2 * pairs * (query[-1] + value[-1])
 
 
 def _multi_head_attention(named, outputs) -> int:
-    query, key, value = _query_key_value(named)
+    query, key, value = (_argument(named, i, name) for i, name in enumerate(("query", "key", "value")))
     batch, width = (query[1] if len(query) == 3 else 1), query[-1]
     projected = (2 * math.prod(query) + math.prod(key) + math.prod(value)) * width
     return 2 * (projected + 2 * batch * query[0] * key[0] * width)
 
 
 def _recurrent(named, outputs) -> int:
-    """Each step multiplies by every matrix of the weights."""
-    packed = len(named["[1]"]) == 1 if "[1]" in named else False  # the second argument is `batch_sizes`
-    weights = [s for path, s in named.items() if path.startswith("[3][" if packed else "[2][") and len(s) == 2]
-    return 2 * math.prod(named["[0]"][:-1]) * sum(map(math.prod, weights))
-
-
-def _recurrent_cell(named, outputs) -> int:
-    weights = [shape for path, shape in named.items() if path in ("[2]", "[3]")]
+    """Each step multiplies by every matrix of the weights, the second or third argument."""
+    weights = [shape for path, shape in named.items() if path[:3] in ("[2]", "[3]") and len(shape) == 2]
     return 2 * math.prod(named["[0]"][:-1]) * sum(map(math.prod, weights))
 
 
@@ -174,15 +164,13 @@ RULES: dict[str, Callable] = {
     **{f"conv_transpose{d}d": partial(_convolution, transposed=True) for d in (1, 2, 3)},
     **dict.fromkeys(("scaled_dot_product_attention", "flex_attention"), _attention),
     "multi_head_attention_forward": _multi_head_attention,
-    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
-    **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), _recurrent_cell),
+    **{name + cell: _recurrent for name in ("lstm", "gru", "rnn_tanh", "rnn_relu") for cell in ("", "_cell")},
     "einsum": _einsum,
     **dict.fromkeys(("fft_fft", "fft_ifft"), partial(_transform, factor=5.0)),
     **dict.fromkeys(("fft_rfft", "fft_irfft"), partial(_transform, factor=2.5)),
     "stft": _stft,
     "istft": partial(_stft, inverse=True),
 }
-
 
 # Arguments that a rule needs beside the shapes, by their places.
 CONSTANTS: dict[str, dict[str, int]] = {

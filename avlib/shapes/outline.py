@@ -16,19 +16,7 @@ from typing import NamedTuple
 
 from .dividing import divided
 from .formula import Formula
-from .rows import (
-    Recording,
-    Row,
-    TensorInfo,
-    bracketed,
-    count,
-    memory,
-    plural,
-    seconds,
-    together,
-    total,
-    without_folders,
-)
+from .rows import Recording, Row, TensorInfo, bracketed, count, memory, plural, portable, seconds, together, total
 
 PERIOD = 8  # the most siblings that repeat as one group
 LONG = 8  # letters of a formula that may get a name
@@ -335,10 +323,10 @@ def facts(trace: Recording) -> list[tuple[str, str]]:
     if trace.checked:
         texts = (f"{name} = {', '.join(map(str, sizes))}" for name, sizes in trace.checked.items())
         found.append(("formulas checked at", "; ".join(texts)))
-    found += [("valid when", need.short) for need in trace.requires]
+    found += [("valid when", str(need)) for need in trace.requires]
     found += [(f"{name} is", meaning) for name, meaning in trace.unknown.items()]
     found += [("note", note) for note in trace.notes]
-    return [(title, without_folders(" ".join(text.split()))) for title, text in found]
+    return [(title, portable(" ".join(text.split()))) for title, text in found]
 
 
 def troubles(trace: Recording) -> list[str]:
@@ -356,4 +344,4 @@ def troubles(trace: Recording) -> list[str]:
         at = f", {bad.source.short}" if bad.source else ""
         kinds = f"{values.nan:,} NaN, {values.inf:,} infinite"
         found.append(f"first value that is not finite: {bad.where}{at}, at {values.first_bad} ({kinds})")
-    return list(map(without_folders, found))
+    return list(map(portable, found))

@@ -24,34 +24,9 @@ from typing import Any
 import jinja2
 
 from ..errors import CacheError, ParameterError
-from . import palette
-from .outline import (
-    COLUMNS,
-    Column,
-    Node,
-    facts,
-    fitting,
-    headline,
-    meanings,
-    shortened,
-    summed,
-    troubles,
-    useful_columns,
-    walked,
-)
-from .rows import (
-    Nest,
-    Recording,
-    Requirement,
-    Row,
-    Source,
-    TensorInfo,
-    plural,
-    relative,
-    together,
-    width,
-    without_folders,
-)
+from . import outline, palette
+from .outline import COLUMNS, Column, Node
+from .rows import Nest, Recording, Requirement, Row, Source, TensorInfo, plural, portable, relative, together, width
 
 WIDTH = 120  # columns of a terminal
 LINES = 90  # the most rows of a table if no depth is given
@@ -73,20 +48,20 @@ def table(trace: Recording, depth: int | None = None, ops: bool | None = None) -
         raise ParameterError("depth", str(depth), "0 or more")
     if ops is None:
         ops = not any(row.kind == "module" for row in trace.rows[1:])
-    nodes, level, hidden = shortened(trace, LINES, depth, ops)
-    flat = list(walked(nodes))
-    lines = wrapped(f"{trace.name or 'trace'}: {headline(trace)}")
-    for title, fact in facts(trace):
+    nodes, level, hidden = outline.shortened(trace, LINES, depth, ops)
+    flat = list(outline.walked(nodes))
+    lines = wrapped(f"{trace.name or 'trace'}: {outline.headline(trace)}")
+    for title, fact in outline.facts(trace):
         lines += wrapped(f"{title} {fact}")
     if flat:
-        lines += ["", *_grid(flat, [NAME, *useful_columns(trace, flat).values()])]
+        lines += ["", *_grid(flat, [NAME, *outline.useful_columns(trace, flat).values()])]
     if hidden:
         deeper = f"what is deeper than {level}" if level < max(row.depth for row in trace.rows) else ""
         kinds = " and ".join(filter(None, ["operations" * (not ops), deeper]))
         left_out = f"Not shown: {plural(hidden, 'row')}{f' ({kinds})' if kinds else ''}."
         lines += ["", f"{left_out} table(depth=..., ops=True) has them."]
     lines += ["", ALIKE] * any(node.alike for node in flat)
-    for number, sentence in enumerate(troubles(trace)):
+    for number, sentence in enumerate(outline.troubles(trace)):
         lines += textwrap.wrap(f"{' ' if number else '✗'} {sentence}", WIDTH)
     return "\n".join(line.rstrip() for line in lines)
 
@@ -118,20 +93,18 @@ def _grid(flat: list[Node], columns: list[Column]) -> list[str]:
     columnwise = zip(titles, *(line for texts in cells for line in texts), strict=True)
     widths = [max(map(width, texts)) for texts in columnwise]
     gaps = 2 * (len(columns) - 1)
-    flexible = [i for i, column in enumerate(columns) if column.least is not None]
-    while sum(widths) + gaps > WIDTH:
-        # The column that is furthest above its smallest width is narrowed first
-        widest = max(flexible, key=lambda i: widths[i] - columns[i].least)
-        if widths[widest] <= columns[widest].least:
-            break
+
+    def spare(i: int) -> int:
+        return 0 if columns[i].least is None else widths[i] - columns[i].least
+
+    # The column that is furthest above its smallest width is narrowed first
+    while sum(widths) + gaps > WIDTH and spare(widest := max(range(len(columns)), key=spare)) > 0:
         widths[widest] -= 1
 
     def joined(texts: Sequence[str]) -> str:
-        padded = []
-        for text, column, size in zip(texts, columns, widths, strict=True):
-            space = " " * max(0, size - width(text))
-            padded.append(space + text if column.least is None else text + space)
-        return "  ".join(padded).rstrip()
+        spaces = [" " * max(0, size - width(text)) for text, size in zip(texts, widths, strict=True)]
+        sides = zip(texts, spaces, columns, strict=True)
+        return "  ".join(space + text if c.least is None else text + space for text, space, c in sides).rstrip()
 
     lines = [joined(titles), "─" * min(WIDTH, sum(widths) + gaps)]
     for node, texts in zip(flat, cells, strict=True):
@@ -166,7 +139,7 @@ def template(name: str) -> jinja2.Template:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.globals |= {"palette": palette, "lines": _lines, "explained": _explained, "alike_rows": ALIKE}
-    environment.globals |= {"plural": plural, "together": together, "without_folders": without_folders}
+    environment.globals |= {"plural": plural, "together": together, "portable": portable}
     return environment.get_template(name)
 
 
@@ -182,19 +155,19 @@ def html(trace: Recording) -> str:
     """
     # Rows with statistics are shown one by one, unless that is too much
     values = any(info.statistics for row in trace.rows for info in row.outputs)
-    nodes, _, hidden = shortened(trace, ENTRIES, ops=True, fold=not values or len(trace.rows) > ENTRIES)
-    flat = list(walked(nodes))
-    useful = useful_columns(trace, flat)
+    nodes, _, hidden = outline.shortened(trace, ENTRIES, ops=True, fold=not values or len(trace.rows) > ENTRIES)
+    flat = list(outline.walked(nodes))
+    useful = outline.useful_columns(trace, flat)
     columns = [column for name, column in useful.items() if name not in ASIDE]
     longest = (max((len(line) for node in flat for line in column.lines(node)), default=0) for column in columns)
     depths = [node.row.depth for node in flat if node.row.kind == "module"] or [node.row.depth for node in flat]
     return report(
         trace.name or "trace",
-        [headline(trace), *meanings(trace)],
-        facts=[(title, text) for title, text in facts(trace) if title != "with"],
-        troubles=troubles(trace),
+        [outline.headline(trace), *outline.meanings(trace)],
+        facts=[(title, text) for title, text in outline.facts(trace) if title != "with"],
+        troubles=outline.troubles(trace),
         tree=_grouped(nodes, trace.first_bad),
-        opened=fitting(depths, OPEN),
+        opened=outline.fitting(depths, OPEN),
         bad=trace.first_bad,
         columns=columns,
         mixed=[name for name in ("dtype", "device") if name in useful],
@@ -217,7 +190,7 @@ def _grouped(nodes: list[Node], bad: Row | None) -> list[Node]:
         if aside and len(several) > 2:
             rows = [row for node in several for row in node.rows]
             last = several[-1].row  # its first output is what the next module is given
-            row = summed(rows)
+            row = outline.summed(rows)
             row.name, row.kind, row.depth = plural(len(rows), "operation"), "op", last.depth
             row.outputs = last.outputs[:1]
             found.append(Node(row, f"{several[0].name} … {several[-1].name}", several, names=several[0].names))
@@ -262,7 +235,7 @@ CSV: dict[str, Callable[[Row], Any]] = {
     **{name: attrgetter(name) for name in ("parameters", "shared", "flops", "flops_at_least", "bytes", "seconds")},
     "file": lambda row: relative(row.source.file) if row.source else "",
     "line": lambda row: row.source.line if row.source else "",
-    "error": lambda row: without_folders(row.error or ""),
+    "error": lambda row: portable(row.error or ""),
 }
 
 
@@ -288,7 +261,7 @@ def to_json(trace: Recording, path: str | Path | None = None) -> str:
 def _plain(value: Any) -> Any:
     """A value of a trace in terms of JSON, without folders of this machine."""
     if isinstance(value, str):
-        return without_folders(value)
+        return portable(value)
     if value is None or isinstance(value, int):
         return value
     if isinstance(value, float):

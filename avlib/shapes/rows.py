@@ -22,7 +22,6 @@ Nest = Any  # tuples, lists and dicts of TensorInfo; None in the place of anythi
 COMPARISONS = {"==": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge}
 COMPARISONS |= {"<": operator.lt, ">": operator.gt}
 
-
 COUNTS = (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")
 BYTES = (2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")
 TIMES = (1, "s"), (1e-3, "ms"), (1e-6, "µs")
@@ -55,11 +54,7 @@ def seconds(value: float | int | None) -> str:
 def _scaled(value: float | int, units: Sequence[tuple[float | int, str]]) -> str:
     """Three digits in the largest unit that is not above a value."""
     step, unit = next((pair for pair in units if value >= pair[0] * 0.9995), units[-1])
-    return f"{_three(value / step)} {unit}"
-
-
-def _three(value: float | int) -> str:
-    return f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"
+    return f"{value / step:{'.3g' if value / step < 999.5 else ',.0f'}} {unit}"
 
 
 def bracketed(parts: Iterable[Any]) -> str:
@@ -70,10 +65,8 @@ def bracketed(parts: Iterable[Any]) -> str:
 
 def width(text: str) -> int:
     """Return the number of terminal columns that a text takes."""
-    if text.isascii():
-        return len(text)
-    wide = {sign: 2 for sign in text if unicodedata.east_asian_width(sign) in "WF"}
-    return sum(0 if unicodedata.combining(sign) else wide.get(sign, 1) for sign in text)
+    wide = sum(unicodedata.east_asian_width(sign) in "WF" for sign in text)
+    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +146,8 @@ class TensorInfo:
             return self
         values = [None if formula is None else formula.value_at(sizes) for formula in self.formulas]
         shape = tuple(None if value is None or value < 0 else value for value in values)  # below 0: too short an input
-        if self.bytes is None or None in (*shape, *self.shape):
-            size = None
-        else:
-            elements = math.prod(self.shape)
-            size = self.bytes // elements * math.prod(shape) if elements else 0
+        known = self.bytes is not None and None not in (*shape, *self.shape)
+        size = self.bytes * math.prod(shape) // max(1, math.prod(self.shape)) if known else None
         return replace(self, shape=shape, bytes=size, statistics=None)
 
 
@@ -167,12 +157,11 @@ def together(infos: Iterable[TensorInfo], short: bool = False) -> list[tuple[str
     for info in infos:
         groups.setdefault(info.kind, []).append(info)
     found = []
-    for group in groups.values():
-        first, last = group[0].path, group[-1].path
-        if short and len(first) > 20:
-            first = f"…{first[-19:]}"
-        several = f"{first} ×{len(group)}" if short else f"{first} … {last}"
-        found.append((first if len(group) == 1 else several, group[0]))
+    for first, *others in groups.values():
+        name = f"…{first.path[-19:]}" if short and len(first.path) > 20 else first.path
+        if others:
+            name += f" ×{len(others) + 1}" if short else f" … {others[-1].path}"
+        found.append((name, first))
     return found
 
 
@@ -183,7 +172,7 @@ def relative(file: str) -> str:
     return PurePath(file).name if at is None else "/".join(parts[at + 1 :])
 
 
-def without_folders(text: str) -> str:
+def portable(text: str) -> str:
     """Return a text in which absolute paths are names of files, as in an exception that names one."""
     return re.sub(r"(?<![\w.:/])(?:/[^\s/'\"()]+)+/(?=[^\s/])", "", text)
 
@@ -304,15 +293,16 @@ class Requirement(NamedTuple):
         return self.formula + place + (f" ({self.reason})" if self.reason else "")
 
     @property
-    def short(self) -> str:
-        """The text without folders."""
-        return str(self._replace(file=PurePath(self.file).name))
+    def sides(self) -> tuple[Formula, str, Formula]:
+        """The formulas that it compares, and the sign; raises ParameterError or ValueError if it is a sentence."""
+        left, sign, right = re.split(r" (==|!=|<=|>=|<|>) ", self.formula)
+        return Formula(left), sign, Formula(right)
 
     def holds(self, sizes: Mapping[str, int]) -> bool:
         """Return True if it holds at these sizes, or cannot be read."""
         try:
-            left, sign, right = re.split(r" (==|!=|<=|>=|<|>) ", self.formula)
-            return COMPARISONS[sign](Formula(left).evaluate(**sizes), Formula(right).evaluate(**sizes))
+            left, sign, right = self.sides
+            return COMPARISONS[sign](left.evaluate(**sizes), right.evaluate(**sizes))
         except (ParameterError, ValueError):
             return True
 

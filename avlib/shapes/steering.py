@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from ..errors import ParameterError, check_choice, check_whole
@@ -51,8 +51,8 @@ def steer(
     tree = list(map(entry, shortened(trace, ENTRIES)[0]))
     for need in trace.requires:
         with suppress(ParameterError, ValueError):  # a sentence
-            left, sign, right = re.split(r" (==|!=|<=|>=|<|>) ", need.formula)
-            needs.append([place(Formula(left)), sign, place(Formula(right)), need._replace(reason="").short])
+            left, sign, right = need.sides
+            needs.append([place(left), sign, place(right), str(need._replace(reason=""))])
     formulas = [[text if len(text) < 80 else "", terms] for text, (_, terms) in known.items()]
     text = f"{trace.name}: {count(trace.parameters)} parameters, with a slider for {', '.join(trace.dims)}"
     data = {"sliders": sliders, "tree": tree, "needs": needs, "formulas": formulas}
@@ -76,7 +76,7 @@ def _costs(trace: Recording) -> list:
     costs = [[[Formula(0), False], [Formula(0), False]] for _ in trace.rows]
     for row in reversed(trace.rows):
         if row.kind == "op":
-            found = _cost(row, _memory), _cost(row, row.work)
+            found = _cost(row, partial(_memory, row)), _cost(row, row.work)
             costs[row.index] = [[cost or Formula(0), cost is None] for cost in found]
         for outer, mine in zip(costs[row.parent] if row.parent is not None else [], costs[row.index], strict=False):
             outer[:] = outer[0] + mine[0], outer[1] or mine[1]
@@ -84,9 +84,8 @@ def _costs(trace: Recording) -> list:
 
 
 def _cost(row: Row, find: Any) -> Formula | None:
-    sides = ([info.formulas or info.shape for info in infos] for infos in (row.inputs, row.outputs))
     try:
-        return Formula(find(row, *sides) if find is _memory else find(*sides))
+        return Formula(find(*([info.formulas or info.shape for info in infos] for infos in (row.inputs, row.outputs))))
     except (TypeError, ParameterError):  # unknown work, a rule that compares sizes, or a size without a formula
         return None
 
