@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ParameterError
+from ..errors import ParameterError, check_whole
 from .formula import Call, Formula
 from .rendering import report
 from .steering import nested
@@ -128,10 +128,9 @@ def couple(*lengths: Any, sample_rate: float | int | None = None, limit: int = L
         limit: the largest size that is tried if there is no proof.
 
     Raises:
-        ParameterError: fewer than two lengths, one that is no formula, or lengths of different names.
+        ParameterError: fewer than two lengths, no formula, one that grows as a square, or lengths of different names.
     """
-    if limit < 1:
-        raise ParameterError("limit", str(limit), "1 or more")
+    check_whole("limit", limit, 1)
     given = {f"length {number}": value for number, value in enumerate(lengths, 1)} | named
     if len(given) < 2:
         raise ParameterError("lengths", f"{len(given)} given", "two or more")
@@ -139,6 +138,9 @@ def couple(*lengths: Any, sample_rate: float | int | None = None, limit: int = L
         if isinstance(value, bool) or not isinstance(value, int | str | Formula):
             raise ParameterError(name, f"a {type(value).__name__}", "a formula, text or a number")
     formulas = {name: Formula(value) for name, value in given.items()}
+    for name, formula in formulas.items():
+        if formula.period[1] > 1:
+            raise ParameterError(name, str(formula), "a length that grows in proportion to its name")
     names = sorted({name for formula in formulas.values() for name in formula.names})
     if len(names) > 1:
         found = "; ".join(f"{name}: {formula}" for name, formula in formulas.items())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ..errors import ParameterError
+from ..errors import check_whole
 from . import layout
 from .layout import Arrow, Box, texts_of
 from .outline import outline, parameters_of, walked
@@ -35,8 +35,7 @@ def svg(trace: Recording, depth: int = 1) -> str:
         depth: how deep modules are taken apart; 1 shows those directly inside the whole. A function without modules is
             shown by its operations that change a shape. More than 60 stages are shown less deep.
     """
-    if depth < 0:
-        raise ParameterError("depth", str(depth), "0 or more")
+    check_whole("depth", depth, 0)
     for level in range(depth, -1, -1):
         graph = _Graph(trace, level)
         if level and sum(box.kind in ("stage", "join") for box in graph.boxes) > STAGES:

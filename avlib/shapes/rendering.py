@@ -23,7 +23,7 @@ from typing import Any
 
 import jinja2
 
-from ..errors import CacheError, ParameterError
+from ..errors import CacheError, check_whole
 from . import outline, palette
 from .outline import COLUMNS, Column, Node
 from .rows import Nest, Recording, Requirement, Row, Source, TensorInfo, plural, portable, relative, together, width
@@ -44,8 +44,7 @@ def table(trace: Recording, depth: int | None = None, ops: bool | None = None) -
         depth: the deepest level; the first row has depth 0. By default as deep as some 90 lines allow.
         ops: show operations; by default only if there are no modules.
     """
-    if depth is not None and depth < 0:
-        raise ParameterError("depth", str(depth), "0 or more")
+    check_whole("depth", 0 if depth is None else depth, 0)
     if ops is None:
         ops = not any(row.kind == "module" for row in trace.rows[1:])
     nodes, level, hidden = outline.shortened(trace, LINES, depth, ops)

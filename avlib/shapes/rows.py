@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
 
-from ..errors import ParameterError
+from ..errors import ParameterError, check_whole
 from .formula import Formula
 
 Shape = tuple[int | None, ...]  # None for an unknown size
@@ -415,8 +415,7 @@ class Recording:
         for name, size in dims.items():
             if name not in self.dims:
                 raise ParameterError(name, "not a named size of this trace", f"one of {', '.join(self.dims) or 'none'}")
-            if not isinstance(size, int) or size < 1:
-                raise ParameterError(name, repr(size), "a whole number, 1 or more")
+            check_whole(name, size, 1)
         sizes = {**self.dims, **dims}
         if broken := [str(need) for need in self.requires if not need.holds(sizes)]:
             raise ParameterError("sizes", ", ".join(f"{n} = {size}" for n, size in sizes.items()), "; ".join(broken))

@@ -243,7 +243,7 @@ def test_numbers_and_formulas_of_a_trace():
 
 @pytest.mark.parametrize(
     "lengths",
-    [(), ("T",), ("T", "L"), ("T", 1.5), ("T", True), ("T", "T - 2**30"), ("T", None)],
+    [(), ("T",), ("T", "L"), ("T", 1.5), ("T", True), ("T", "T - 2**30"), ("T", None), ("T*T", "T"), ("T", "T*T//2")],
     ids=str,
 )
 def test_lengths_that_cannot_be_compared(lengths):
