@@ -7,6 +7,8 @@ fitted to the runs, and the symbolic run repeated with its formula, so that late
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import itertools
 import math
 import threading
@@ -55,7 +57,7 @@ class Derivation:
         self._by_values: dict[Slot, str] = {}
         self._values: dict[str, dict[tuple, int | None]] = {}  # of each formula in each run
         try:
-            with _lock:
+            with _lock, _frozen():
                 self._derive()
         except ParameterError:
             raise
@@ -445,6 +447,18 @@ class Derivation:
                     change = f"at {name}={sizes[name]} {more} rows more, {fewer} fewer"
                     self.probes.notes.append(f"The flow depends on {name}: {change}.")
                     break
+
+
+@contextlib.contextmanager
+def _frozen() -> Iterator[None]:
+    """Let garbage collection see new objects alone: it would search all modules again and again."""
+    frozen = gc.get_freeze_count()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        if not frozen:
+            gc.unfreeze()
 
 
 def _numbers(shape: tuple) -> tuple:

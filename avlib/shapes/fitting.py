@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any, NamedTuple
 
 from .fake import Guard
@@ -85,15 +86,18 @@ def fit(
     if start is None:
         return None
     found, names = Formula(start), []
+
+    def along(name: str, j: int) -> int | None:
+        size = base[name] + j * steps[name]
+        return seen({**base, name: size}) if size > 0 else None
+
+    if any(along(name, 1) == along(name, -1) != start for name in steps):
+        return None  # the base alone differs: none of the forms below does that
     for name, step in steps.items():
-
-        def along(j: int, name: str = name, step: int = step) -> int | None:
-            return seen({**base, name: base[name] + j * step}) if base[name] + j * step > 0 else None
-
         alone = (known or {}).get(name)
         if alone is None:
-            alone = fit_one(along, (far or {}).get(name, FAR))
-            alone = _squared(along) if alone is None else alone
+            alone = fit_one(partial(along, name), (far or {}).get(name, FAR))
+            alone = _squared(partial(along, name)) if alone is None else alone
             if alone is None:
                 return None
             alone = _stretched(alone, Formula(name) - base[name], step)

@@ -93,6 +93,7 @@ class Probes:
         self._repeated: dict[tuple, Run | None] = {}  # runs with values, by what a run without them raised
         self.limits: dict[str, tuple[float, float]] = {}  # sizes between which the formulas hold
         self._listed: tuple = (None, [])  # the runs, and the state in which they were listed
+        self._failures: set[tuple] = set()  # of runs in which each name alone fails too
         self._crossed: set[tuple[str, int]] = set()
         self._changed: dict[tuple[str, str], list[int]] = {}  # where relations change, by text and name
         self._largest = max((bytes_of(event.outputs) for event in base.events), default=0)
@@ -292,9 +293,11 @@ class Probes:
             together = {n: next((s[n] for s in alone if s[n] != size), size) for n, size in self.sizes.items()}
             run = self.at(together if len(alone) > 1 else alone[0])
             if run is None or run.error is not None or not agrees(together, run):
-                agreed = False
-                for sizes in alone:
-                    self.at(sizes)
+                agreed, larger = False, [together[name] > self.sizes[name] for name in names]
+                failure = None if run is None or run.error is None else (type(run.error), run.raised_at, *larger)
+                runs = [self.at(sizes) for sizes in alone if failure is None or failure not in self._failures]
+                if runs and all(run is not None and run.error is not None for run in runs):
+                    self._failures.add(failure)  # the next ones would fail too
 
     def moved_alone(self, name: str, size: int) -> dict[str, int]:
         """Return sizes of which only one name, and those tied to it, is about this large."""

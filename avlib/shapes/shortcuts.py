@@ -36,6 +36,8 @@ def shortcut(world: Any, name: str, args: tuple, kwargs: Mapping[str, Any]) -> C
     known = _MAKING.get(name) or (_VIEWS.get(name) if world.views else None)
     if known is None or not args or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
         return None
+    if name == "einsum":
+        args = (*args[1:], args[0])
     several = args[0] if type(args[0]) in (tuple, list) else args[:1]
     tensors = [value for value in (*several, *args[1:], *kwargs.values()) if isinstance(value, Tensor)]
     first = tensors[0] if tensors else None
@@ -96,9 +98,15 @@ def _axis(x: Tensor, dim: Any, more: int = 0) -> int | None:
 
 
 def _same(x: Tensor, *rest: Any, inplace: bool = False, dtype: Any = None, **options: Any) -> Any:
-    harmless = options.keys() <= {"dim", "approximate", "negative_slope", "alpha", "beta", "threshold", "_stacklevel"}
-    known = harmless and dtype is None and not any(v is True or isinstance(v, Tensor | torch.dtype) for v in rest)
+    if rest[-1:] == (True,):  # as `hardtanh` is called
+        rest, inplace = rest[:-1], True
+    rest = (*rest, *(value for key, value in options.items() if key in ("min", "max")))
+    harmless = options.keys() <= _HARMLESS and dtype is None
+    known = harmless and not any(isinstance(v, Tensor | torch.dtype) for v in rest)
     return None if not known else x if inplace else x.shape
+
+
+_HARMLESS = {"dim", "approximate", "negative_slope", "alpha", "beta", "threshold", "min", "max", "_stacklevel"}
 
 
 def _itself(x: Tensor, *rest: Any) -> Any:
@@ -158,27 +166,79 @@ def _filled(x: Tensor, mask: Tensor, value: Any) -> Any:
     return x.shape if fits and not isinstance(value, Tensor) else None
 
 
-def _elementwise(x: Tensor, other: Any) -> Any:
+def _elementwise(x: Tensor, other: Any, alpha: Any = 1) -> Any:
     if isinstance(other, _NUMBERS) and not isinstance(other, bool):
         return x.shape
     return _broadcast(x.shape, other.shape) if isinstance(other, Tensor) else None
 
 
-def _convolution(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Any:
+def _changed(x: Tensor, other: Any, **options: Any) -> Tensor | None:
+    """The tensor itself, after a change in place."""
+    shape = _elementwise(x, other, **options)
+    return x if shape is not None and _all_alike(shape, x.shape) else None
+
+
+def _windows(x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any) -> list[Size] | None:
     """`(length + 2*padding - dilation*(kernel - 1) - 1)//stride + 1` along each axis."""
-    axes = x.dim() - 2
+    found, axes = [], x.dim() - 2
+    given = (kernel, stride, padding, dilation)
+    spread = zip(*((value,) * axes if isinstance(value, int) else tuple(value) for value in given), strict=False)
+    for length, (k, s, p, d) in zip(x.shape[2:], spread, strict=False):
+        room = length + 2 * p - d * (k - 1) - 1
+        if not room >= 0 or not isinstance(s, int) or s < 1:
+            return None
+        found.append(room // s + 1)
+    return found if len(found) == axes else None
+
+
+def _convolution(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Any:
     if weight.dim() != x.dim() or isinstance(padding, str) or not isinstance(groups, int):
         return None
     if not alike(x.shape[1], weight.shape[1] * groups) or (bias is not None and bias.shape != weight.shape[:1]):
         return None
-    found = []
-    spread = ((value,) * axes if isinstance(value, int) else tuple(value) for value in (stride, padding, dilation))
-    for length, kernel, (s, p, d) in zip(x.shape[2:], weight.shape[2:], zip(*spread, strict=True), strict=True):
-        room = length + 2 * p - d * (kernel - 1) - 1
-        if not room >= 0 or not isinstance(s, int) or s < 1:
-            return None
-        found.append(room // s + 1)
-    return x.shape[0], weight.shape[0], *found
+    found = _windows(x, weight.shape[2:], stride, padding, dilation)
+    return None if found is None else (x.shape[0], weight.shape[0], *found)
+
+
+def _pooled(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False) -> Any:
+    if x.dim() != 4 or type(kernel_size) is not int or type(padding) is not int or 2 * padding > kernel_size:
+        return None
+    plain = ceil_mode is False and return_indices is False
+    found = _windows(x, kernel_size, stride or kernel_size, padding, dilation) if plain else None
+    return None if found is None else (*x.shape[:2], *found)
+
+
+def _resized(x, size=None, scale_factor=None, mode="nearest", align_corners=None, *rest: Any, **options: Any) -> Any:
+    axes, smooth = x.dim() - 2, {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
+    if smooth.get(mode, axes) != axes or axes < 1 or any(rest) or any(options.values()):
+        return None
+    if (align_corners is not None and mode not in smooth) or (size is None) is (scale_factor is None):
+        return None
+    if size is None:
+        whole = isinstance(scale_factor, int | float) and scale_factor >= 1 and scale_factor == int(scale_factor)
+        size = [length * int(scale_factor) for length in x.shape[2:]] if whole else []
+    sizes = [size] * axes if isinstance(size, Size) else list(size)
+    fits = len(sizes) == axes and all(isinstance(n, Size) and n > 0 for n in (*sizes, *x.shape[2:]))
+    return (*x.shape[:2], *sizes) if fits else None
+
+
+def _contracted(*args: Any) -> Any:
+    """The output of `einsum`, whose equation comes last here."""
+    *operands, equation = args
+    operands = operands if isinstance(operands[0], Tensor) else operands[0]
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    sides = inputs.split(",")
+    if not arrow or "." in equation or [len(side) for side in sides] != [x.dim() for x in operands]:
+        return None
+    sizes: dict[str, Size] = {}
+    pairs = [pair for side, x in zip(sides, operands, strict=True) for pair in zip(side, x.shape, strict=True)]
+    if not all(alike(sizes.setdefault(letter, size), size) for letter, size in pairs):
+        return None
+    return (
+        [sizes[letter] for letter in output]
+        if sizes.keys() >= set(output) and len(set(output)) == len(output)
+        else None
+    )
 
 
 def _reduced(x: Tensor, dim: Any, keepdim: bool = False) -> Any:
@@ -295,10 +355,13 @@ def _iterated(x: Tensor) -> None:
 
 def _split(x: Tensor, split_size: Any, dim: int = 0) -> Any:
     axis = _axis(x, dim)
-    if axis is None or type(split_size) is not int or split_size < 1 or alike(x.shape[axis], 0):
+    if axis is None or alike(x.shape[axis], 0):
         return None
-    count = _counted((x.shape[axis] + split_size - 1) // split_size)
-    sizes = [split_size] * (count - 1) + [x.shape[axis] - split_size * (count - 1)]
+    if type(split_size) is int and split_size > 0:
+        count = _counted((x.shape[axis] + split_size - 1) // split_size)
+        sizes = [split_size] * (count - 1) + [x.shape[axis] - split_size * (count - 1)]
+    elif not isinstance(split_size, tuple | list) or not alike(sum(sizes := split_size), x.shape[axis]):
+        return None
     return [(*x.shape[:axis], size, *x.shape[axis + 1 :]) for size in sizes]
 
 
@@ -313,11 +376,10 @@ def _chunked(x: Tensor, chunks: int, dim: int = 0) -> Any:
 
 
 def _indexed(x: Tensor, index: Any) -> Any:
-    """Whole axes, new axes, and places in axes of known sizes."""
+    """New axes, parts of axes, and places in axes of known sizes."""
     index = index if isinstance(index, tuple) else (index,)
     for item in index:
-        whole = isinstance(item, slice) and item.start is item.stop is item.step is None
-        if not (whole or item is None or item is ... or type(item) is int):
+        if not (isinstance(item, slice) or item is None or item is ... or type(item) is int):
             return (*item.shape, *x.shape[1:]) if isinstance(item, Tensor) and len(index) == 1 and x.dim() else None
     used = sum(item is not None and item is not ... for item in index)
     if used > x.dim() or sum(item is ... for item in index) > 1:
@@ -334,15 +396,23 @@ def _indexed(x: Tensor, index: Any) -> Any:
             if not isinstance(size, int) or not -size <= item < size:
                 return None
         else:
-            found.append(sizes.pop(0))
+            size, ends = sizes.pop(0), (item.start, item.stop, item.step)
+            if ends != (None, None, None):
+                if not isinstance(size, int) or not all(end is None or type(end) is int for end in ends):
+                    return None
+                size = len(range(*item.indices(size)))  # torch refuses a step below 1
+            found.append(size)
     return [*found, *sizes] if found or sizes else None
 
 
 _PLAIN = "gelu relu silu sigmoid tanh hardswish hardsigmoid relu6 elu mish softmax exp cos sin rsqrt sqrt softplus"
-_BINARY = "add mul sub div __add__ __mul__ __sub__ __truediv__ __radd__ __rmul__ __rsub__ __rtruediv__"
+_IN_PLACE = "add_ mul_ sub_ div_ __iadd__ __imul__ __isub__ __itruediv__"
+_BINARY = "add mul sub div pow __pow__ __add__ __mul__ __sub__ __truediv__ __radd__ __rmul__ __rsub__ __rtruediv__"
 _MAKING: dict[str, Callable] = {
-    **dict.fromkeys((_PLAIN + " leaky_relu log_softmax neg __neg__ abs square").split(), _same),
+    **dict.fromkeys((_PLAIN + " clamp hardtanh leaky_relu log_softmax neg __neg__ abs square").split(), _same),
     **dict.fromkeys(_BINARY.split(), _elementwise),
+    **dict.fromkeys(_IN_PLACE.split(), _changed),
+    **{"max_pool2d": _pooled, "interpolate": _resized, "einsum": _contracted},
     **{"layer_norm": _layer_norm, "batch_norm": _batch_norm, "group_norm": _group_norm, "linear": _linear},
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution),
     **dict.fromkeys(("matmul", "__matmul__", "bmm"), _product),
@@ -354,6 +424,7 @@ _VIEWS: dict[str, Callable] = {
     **{"dropout": _dropout, "contiguous": _itself, "to": _itself, "float": lambda x: _itself(x, torch.float32)},
     **{"view": _viewed, "reshape": _viewed, "flatten": _flattened, "permute": _permuted, "transpose": _transposed},
     **{"unsqueeze": _unsqueezed, "unbind": _unbound, "chunk": _chunked, "__getitem__": _indexed},
+    **dict.fromkeys(("view_as", "reshape_as"), lambda x, other: _viewed(x, tuple(other.shape))),
     **{"split": _split, "__iter__": _iterated},
     **{"cat": _joined, "concat": _joined, "embedding": _embedded},
 }
