@@ -168,12 +168,11 @@ def _paired(a: Recording, b: Recording) -> list[tuple[Row | None, Row | None]]:
     groups: dict[Any, tuple[list[Row], list[Row]]] = defaultdict(lambda: ([], []))
     for side, trace in enumerate((a, b)):
         for row in trace.rows:
-            outer = None if row.parent is None else trace.rows[row.parent].full_path
             # A module that is called elsewhere, or in another order, is still the same call
-            groups[("operations", outer) if row.kind == "op" else ("module", row.full_path)][side].append(row)
+            groups[row.kind, row.full_path][side].append(row)
     partners: dict[int, Row] = {}
     for (kind, _), sides in groups.items():
-        keys = [[row.name if kind == "operations" else "" for row in rows] for rows in sides]
+        keys = [[row.name if kind == "op" else "" for row in rows] for rows in sides]
         if max(map(len, keys)) > ALIGNED:
             # Equal names are numbered, and aligned by that: less exact, but fast
             seen = [defaultdict(count) for _ in keys]

@@ -8,7 +8,7 @@ given. Times and statistics are not compared; they are shown of the first.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -161,28 +161,20 @@ def _folded(nodes: list[Node], kinds: dict[int, int], longest: int) -> list[Node
 def kinds_of(trace: Recording) -> dict[int, int]:
     """Return a number for each row, the same for equal ones."""
     numbers: dict[tuple, int] = {}
-    tensors: dict[int, tuple] = {}
-    inside: dict[int, list[tuple]] = {}
+    inside: defaultdict[int | None, list[tuple]] = defaultdict(list)
     kinds: dict[int, int] = {}
-
-    def key_of(info: TensorInfo) -> tuple:
-        if id(info) not in tensors:
-            tensors[id(info)] = *info.kind, info.statistics is None or info.statistics.finite
-        return tensors[id(info)]
-
     for row in reversed(trace.rows):  # rows inside come later, so they have their numbers first
+        given, made = ([info.kind for info in infos] for infos in (row.inputs, row.outputs))
         key = (
             *(row.kind, row.name, row.source, row.parameters, row.shared, row.flops, row.flops_at_least, row.bytes),
-            row.error,
             # Layers that are given a growing cache are equal: what they read of it is inside
-            frozenset(map(key_of, row.inputs)) if row.kind == "module" else tuple(map(key_of, row.inputs)),
-            tuple(map(key_of, row.outputs)),
-            tuple(inside.pop(row.index, ())),
+            *(row.error, frozenset(given) if row.kind == "module" else tuple(given), tuple(made)),
+            *inside[row.index],
         )
         kinds[row.index] = numbers.setdefault(key, len(numbers))
-        if row.parent is not None:
-            name = row.inside(trace.rows[row.parent]).partition(" #")[0]  # the third call of a cell is like the second
-            inside.setdefault(row.parent, []).append((name, kinds[row.index]))
+        parent = None if row.parent is None else trace.rows[row.parent]
+        name = row.inside(parent).partition(" #")[0]  # the third call of a cell is like the second
+        inside[row.parent].append((name, kinds[row.index]))
     return kinds
 
 

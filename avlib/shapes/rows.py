@@ -137,8 +137,9 @@ class TensorInfo:
 
     @property
     def kind(self) -> tuple:
-        """A key of similar tensors: all but the numbers in paths."""
-        return re.sub(r"\d+", "#", self.path), self.shape, self.dtype, self.device, self.formula
+        """A key of similar tensors: all but the numbers in paths and the values, as long as all are finite."""
+        finite = self.statistics is None or self.statistics.finite
+        return re.sub(r"\d+", "#", self.path), self.shape, self.dtype, self.device, self.formula, finite
 
     def at(self, sizes: Mapping[str, int]) -> TensorInfo:
         """Return the tensor at other sizes, from its formulas."""
