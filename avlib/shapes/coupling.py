@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
+from html import escape
 from typing import Any
 
 import torch
@@ -102,14 +103,18 @@ class Coupling:
 
     def steer(self) -> Widget:
         """Show the lengths under one slider, with where they part."""
-        start, rate, text = self.parts_at or self.start, self.sample_rate, f"lengths at any {self.of}"
+        start, rate = self.parts_at or self.start, self.sample_rate
         ratios = [Fraction(1), *(pair.ratio for pair in self.pairs)]
         lengths = [
             [name, str(formula), nested(formula), *ratio.as_integer_ratio()]
             for (name, formula), ratio in zip(self.lengths.items(), ratios, strict=True)
         ]
-        sliders = [[self.of, start, self.start, max(4 * start, 30 * int(rate or 0)), rate]]
-        return widget("steer", {"lengths": lengths, "sliders": sliders}, text=text, still=f"<pre>{self!r}</pre>")
+        data = {
+            "lengths": lengths,
+            "sliders": [[self.of, start, self.start, max(4 * start, 30 * int(rate or 0)), rate]],
+        }
+        still = f"<pre>{escape(repr(self), False)}</pre>"
+        return widget("steer", data, text=f"lengths at any {self.of}", still=still)
 
     def _repr_html_(self) -> str:
         return report(f"compatible: {'yes' if self else 'no'}", self._sentences)

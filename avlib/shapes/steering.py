@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from html import escape
 from typing import Any
 
 from ..errors import ParameterError, check_choice, check_whole
@@ -56,7 +57,7 @@ def steer(
     formulas = [[text if len(text) < 80 else "", terms] for text, (_, terms) in known.items()]
     text = f"{trace.name}: {count(trace.parameters)} parameters, with a slider for {', '.join(trace.dims)}"
     data = {"sliders": sliders, "tree": tree, "needs": needs, "formulas": formulas}
-    return widget("steer", data, text=text, still=f"<pre>{text}</pre>")
+    return widget("steer", data, text=text, still=f"<pre>{escape(text, False)}</pre>")
 
 
 def nested(formula: Any) -> Any:

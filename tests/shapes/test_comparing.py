@@ -238,7 +238,8 @@ def test_numbers_and_formulas_of_a_trace():
     assert "length 1 has 496, length 2 500, not 496" in str(couple(496, 500))
     audio = joined(dims={"waveform": "B T"})["audio_encoder"].outputs[0].formulas[2]
     assert not couple(audio=audio, mel="T//160") and couple(audio, "(T - 240)//160")
-    assert "<script" not in couple(**{STRANGE: "T", "b": "T"})._repr_html_()
+    strange = couple(**{STRANGE: "T", "b": "T"})
+    assert "<script" not in strange._repr_html_() and strange.steer().markup.count("<script") == 2
 
 
 @pytest.mark.parametrize(
