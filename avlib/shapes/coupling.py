@@ -109,10 +109,8 @@ class Coupling:
             [name, str(formula), nested(formula), *ratio.as_integer_ratio()]
             for (name, formula), ratio in zip(self.lengths.items(), ratios, strict=True)
         ]
-        data = {
-            "lengths": lengths,
-            "sliders": [[self.of, start, self.start, max(4 * start, 30 * int(rate or 0)), rate]],
-        }
+        slider = [self.of, start, self.start, max(4 * start, 30 * int(rate or 0)), rate]
+        data = {"lengths": lengths, "sliders": [slider]}
         still = f"<pre>{escape(repr(self), False)}</pre>"
         return widget("steer", data, text=f"lengths at any {self.of}", still=still)
 
