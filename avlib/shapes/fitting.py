@@ -1,4 +1,4 @@
-"""Formulas that are fitted to the sizes of runs, and relations that a run showed."""
+"""Formulas that are fitted to the sizes of runs."""
 
 from __future__ import annotations
 
@@ -7,66 +7,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from .fake import Guard
 from .formula import Formula
-from .rows import COMPARISONS
 
 FAR = (2**12, 2**22, 2**9, 2**7, 48, 2**24, 2**16)  # steps; some models take no more, some round at more
 NEAR = (1, 2, 3, 5, -1, -2, 11)
 IN_A_ROW = 64  # steps that are tried to find a floor of a floor
 
 Seen = Callable[[int], "int | None"]  # a size after a number of steps; None if it cannot be
-
-
-class Relation(NamedTuple):
-    """A comparison as text, `T % 16 == 0`, with a test of it."""
-
-    text: str
-    names: frozenset[str]
-    holds: Callable[[Mapping[str, int]], bool]
-
-
-def relation_of(guard: Guard) -> Relation:
-    """Return a guard as a relation of sizes."""
-    sign, left, right = guard.relation
-    if left.constant is not None:
-        left, right, sign = right, left, sign.translate(str.maketrans("<>", "><"))
-    text = f"{left} {sign} {right}"
-    multiple = modulus(guard, left.names[0]) if len(left.names) == 1 else 0
-    if multiple:
-        text = f"{left.names[0]} % {multiple} {sign} 0"
-
-    def holds(sizes: Mapping[str, int]) -> bool:
-        a, b = left.value_at(sizes), right.value_at(sizes)
-        return a is None or b is None or COMPARISONS[sign](a, b)
-
-    return Relation(text, frozenset((*left.names, *right.names)), holds)
-
-
-def modulus(guard: Guard, name: str) -> int:
-    """Return m of a guard `name % m == 0` or `!= 0`, otherwise 0."""
-    found = divided(guard)
-    return found[1] if found is not None and found[0] == Formula(name) else 0
-
-
-def divided(guard: Guard) -> tuple[Formula, int] | None:
-    """Return x and m of a guard `x % m == 0` or `!= 0`, otherwise None."""
-    sign, left, right = guard.relation
-    if sign not in ("==", "!="):
-        return None
-    gap = left - right
-    for atoms, factor in gap.terms.items():
-        hop = atoms[0].hop if len(atoms) == 1 and not isinstance(atoms[0], str) else 0
-        number = abs(factor)
-        if not hop or hop % number:
-            continue
-        floor = Formula.of_atom(atoms[0])
-        whole = gap + number * floor if factor < 0 else number * floor - gap
-        if whole // number == floor:  # gap is whole - number*(whole//number)
-            return whole, number
-    return None
 
 
 def fit(

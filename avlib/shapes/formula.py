@@ -7,9 +7,11 @@ into one, exactly, so that the effect of ten layers on a length reads as one win
 from __future__ import annotations
 
 import math
+import operator
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, reduce
 from itertools import product
@@ -387,32 +389,79 @@ class Formula:
         return "; ".join(parts)
 
 
+@dataclass(frozen=True)
+class Relation:
+    """A comparison of two formulas, such as `T >= 400`."""
+
+    sign: str
+    left: Formula
+    right: Formula
+
+    @classmethod
+    def read(cls, text: str) -> Relation:
+        """Read a comparison; ValueError for any other text."""
+        left, sign, right = re.split(f" ({'|'.join(OPPOSITES)}) ", text)
+        return cls(sign, Formula(left), Formula(right))
+
+    @property
+    def names(self) -> set[str]:
+        return {*self.left.names, *self.right.names}
+
+    def holds(self, sizes: Mapping[str, int]) -> bool:
+        """Return True if it holds at these sizes, or has no value there."""
+        left, right = self.left.value_at(sizes), self.right.value_at(sizes)
+        return left is None or right is None or COMPARISONS[self.sign](left, right)
+
+    def negated(self) -> Relation:
+        return Relation(OPPOSITES[self.sign], self.left, self.right)
+
+    def proven(self) -> bool | None:
+        """Return the answer at every size, or None."""
+        sign, gap = self.sign, self.left - self.right
+        if gap.constant is not None:
+            return COMPARISONS[sign](gap.constant, 0)
+        above, below = gap.least, (-gap).least
+        if sign in ("==", "!="):
+            apart = any(least is not None and least > 0 for least in (above, below))
+            return (sign == "!=") if apart else None
+        if sign in ("<", "<="):
+            above, below = below, above
+        strict = sign in ("<", ">")
+        if above is not None and above >= strict:
+            return True
+        return False if below is not None and below >= (not strict) else None
+
+    @cached_property
+    def division(self) -> tuple[Formula, int] | None:
+        """Numerator and divisor of `x % m == 0` or `!= 0`, otherwise None."""
+        gap = self.left - self.right
+        for atoms, factor in gap.terms.items() if self.sign in ("==", "!=") else ():
+            hop = atoms[0].hop if len(atoms) == 1 and not isinstance(atoms[0], str) else 0
+            number = abs(factor)
+            if not hop or hop % number:
+                continue
+            floor = Formula.of_atom(atoms[0])
+            whole = gap + number * floor if factor < 0 else number * floor - gap
+            if whole // number == floor:  # gap is whole - number*(whole//number)
+                return whole, number
+        return None
+
+    @cached_property
+    def text(self) -> str:
+        """The comparison with a number on the right: `T % 16 == 0`."""
+        sign, left, right = self.sign, self.left, self.right
+        if left.constant is not None:
+            left, right, sign = right, left, sign.translate(str.maketrans("<>", "><"))
+        if self.division is not None and len(left.names) == 1 and self.division[0].is_name:
+            return f"{self.division[0]} % {self.division[1]} {sign} 0"
+        return f"{left} {sign} {right}"
+
+
+COMPARISONS = {"==": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge}
+COMPARISONS |= {"<": operator.lt, ">": operator.gt}
+OPPOSITES = {"==": "!=", "!=": "==", "<=": ">", ">=": "<", ">": "<=", "<": ">="}
 _reader = Reader(Formula)
-
-
-def sizes(text: str) -> tuple[Formula | None, ...]:
-    """Return the formulas of a shape, `"B 8*((T - 2800)//2560 + 1) 768"`; None for `_` or `?`.
-
-    Sizes are separated by spaces or commas outside brackets.
-
-    Raises:
-        ParameterError: a size is no formula.
-    """
-    text = re.sub(r"\s*([-+*/%])\s*", r"\1", text.strip())  # a space around an operator separates nothing
-    depths, depth = [], 0
-    for sign in text:
-        depth += (sign == "(") - (sign == ")")
-        depths.append(depth)
-    listed = any(d == 1 and sign == "," for d, sign in zip(depths, text, strict=True))  # as in (B, T, 768)
-    if text == "()" or (text.startswith("(") and text.endswith(")") and 0 not in depths[:-1] and listed):
-        text, depths = text[1:-1], [d - 1 for d in depths[1:-1]]
-    parts = [""]
-    for sign, depth in zip(text, depths, strict=True):
-        if depth == 0 and sign in " ,":
-            parts.append("")
-        else:
-            parts[-1] += sign
-    return tuple(None if part in ("_", "?") else Formula(part) for part in parts if part)
+sizes = _reader.shape
 
 
 def _formula(value: object) -> Formula:

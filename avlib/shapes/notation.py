@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import re
 import struct
 from collections.abc import Mapping
 from fractions import Fraction
@@ -308,6 +309,30 @@ class Reader:
             raise _no_formula(repr(text)) from None
         except ZeroDivisionError:
             raise _no_formula(f"{text!r}, which divides by 0") from None
+
+    def shape(self, text: str) -> tuple:
+        """Return the formulas of a shape, `"B 8*((T - 2800)//2560 + 1) 768"`; None for `_` or `?`.
+
+        Sizes are separated by spaces or commas outside brackets.
+
+        Raises:
+            ParameterError: a size is no formula.
+        """
+        text = re.sub(r"\s*([-+*/%])\s*", r"\1", text.strip())  # a space around an operator separates nothing
+        depths, depth = [], 0
+        for sign in text:
+            depth += (sign == "(") - (sign == ")")
+            depths.append(depth)
+        listed = any(d == 1 and sign == "," for d, sign in zip(depths, text, strict=True))  # as in (B, T, 768)
+        if text == "()" or (text.startswith("(") and text.endswith(")") and 0 not in depths[:-1] and listed):
+            text, depths = text[1:-1], [d - 1 for d in depths[1:-1]]
+        parts = [""]
+        for sign, depth in zip(text, depths, strict=True):
+            if depth == 0 and sign in " ,":
+                parts.append("")
+            else:
+                parts[-1] += sign
+        return tuple(None if part in ("_", "?") else self.text(part) for part in parts if part)
 
     def _read(self, node: ast.expr) -> Any:
         match node:

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from . import fake
 from .fake import Guard
-from .fitting import Relation, divided, relation_of
-from .formula import Formula
+from .formula import Formula, Relation
 from .keeping import called, functions_in, rewritten, shims
 from .recorder import Event, Limit, at_line, bytes_of, calling_line, error_text, raised_at, raising
 from .running import Model, Run, Slot, event_key
@@ -310,7 +309,8 @@ class Probes:
     def cross_bounds(self, agrees: Agrees) -> None:
         """Run at both sides of the sizes at which a comparison of the last symbolic run changes."""
         bounds = {name: set() for name in self.steps}
-        for _, need in self.relations():
+        for guard in self.of_names():
+            need = guard.relation
             for name in need.names & bounds.keys() if " % " not in need.text else ():
                 bounds[name].update(self._changes(need, name))
         wanted = {}
@@ -362,40 +362,32 @@ class Probes:
         if run.error is not None and any(sizes[name] % step for name, step in self.multiples.items()):
             run.forget_rows()
 
-    def relations(self) -> Iterator[tuple[Guard, Relation]]:
-        """Yield the guards that are relations of named sizes alone."""
-        for guard in self.guards:
-            relation = relation_of(guard)
-            if relation.names <= self.sizes.keys():
-                yield guard, relation
+    def of_names(self) -> list[Guard]:
+        """Return the guards that compare named sizes alone."""
+        return [guard for guard in self.guards if guard.relation.names <= self.sizes.keys()]
 
     def turns(self) -> Iterator[Formula]:
         """Yield what the last symbolic run converted to numbers, such as the turns of loops."""
         for guard in self.guards:
-            sign, left, right = guard.relation
-            if sign == "==" and (right.constant or 0) > 1:
-                yield left
+            if guard.relation.sign == "==" and (guard.relation.right.constant or 0) > 1:
+                yield guard.relation.left
         for real in dict.fromkeys(self.model.fake.env.converted) if self.model.fake else ():
             yield from (Formula.rounded(function, real) for function in ("int", "round", "ceil"))
 
     def paddings(self) -> Iterator[tuple[Formula, int]]:
         """Yield x and m of the model's own tests `x % m == 0`, each once."""
-        seen = set()
-        for guard in self.guards:
-            found = divided(guard) if guard.direct else None
-            if found is not None and (key := (found[0]._key, found[1])) not in seen:
-                seen.add(key)
-                yield found
+        found = (guard.relation.division for guard in self.guards if guard.direct)
+        yield from {(whole._key, number): (whole, number) for whole, number in filter(None, found)}.values()
 
     def _answer_otherwise(self) -> None:
         """Run at sizes at which the model's own comparisons have another result."""
-        asked = [need for guard, need in self.relations() if guard.direct and need.names <= self.steps.keys()]
-        for need in asked[:MOST_GUARDS]:
+        asked = (guard.relation for guard in self.of_names() if guard.direct)
+        for need in [need for need in asked if need.names <= self.steps.keys()][:MOST_GUARDS]:
             for name in need.names:
                 step, size = self.steps[name], self.sizes[name]
                 larger = [size + step * 2**i for i in range(20)]
                 smaller = [size - step * (size // step) // 2**i for i in range(6)]
-                if " != " in need.text:
+                if need.sign == "!=":
                     larger = range(size, size + step * MOST_TRIED, step)
                 away = (n for n in (*larger, *smaller) if n > 0 and not need.holds({**self.sizes, name: n}))
                 if (other := next(away, None)) is not None:

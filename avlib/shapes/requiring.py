@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import torch
 
-from .fitting import Relation
-from .formula import Formula
+from .formula import Formula, Relation
 from .probing import Probes, Unlike
 from .recorder import Place, error_text, file_name
 from .rows import Requirement
@@ -44,8 +43,9 @@ class Requirements:
     def find(self, formulas: Mapping[Slot, Formula]) -> None:
         """Find the conditions on sizes without which a run raises."""
         kept: list[Relation] = []
-        for guard, need in self.probes.relations():
-            minor = " != " in need.text or not (guard.direct or " == " in need.text)
+        for guard in self.probes.of_names():
+            need = guard.relation
+            minor = need.sign == "!=" or not (guard.direct or need.sign == "==")
             minor = minor or "min(" in need.text or "max(" in need.text
             if minor or any(need.text == other.text for other in kept):
                 continue  # torch's kernels compare sizes often, mostly without consequences

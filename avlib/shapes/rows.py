@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import operator
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,13 +13,10 @@ from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
 
 from ..errors import ParameterError, check_whole
-from .formula import Formula
+from .formula import Formula, Relation
 
 Shape = tuple[int | None, ...]  # None for an unknown size
 Nest = Any  # tuples, lists and dicts of TensorInfo; None in the place of anything that is no tensor
-
-COMPARISONS = {"==": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge}
-COMPARISONS |= {"<": operator.lt, ">": operator.gt}
 
 COUNTS = (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")
 BYTES = (2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")
@@ -293,18 +289,11 @@ class Requirement(NamedTuple):
         place = f" @ {relative(self.file)}:{self.line}" if self.file else ""
         return self.formula + place + (f" ({self.reason})" if self.reason else "")
 
-    @property
-    def sides(self) -> tuple[Formula, str, Formula]:
-        """The formulas that it compares, and the sign; raises ParameterError or ValueError if it is a sentence."""
-        left, sign, right = re.split(r" (==|!=|<=|>=|<|>) ", self.formula)
-        return Formula(left), sign, Formula(right)
-
     def holds(self, sizes: Mapping[str, int]) -> bool:
         """Return True if it holds at these sizes, or cannot be read."""
         try:
-            left, sign, right = self.sides
-            return COMPARISONS[sign](left.evaluate(**sizes), right.evaluate(**sizes))
-        except (ParameterError, ValueError):
+            return Relation.read(self.formula).holds(sizes)
+        except (ParameterError, ValueError):  # a sentence
             return True
 
 

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from ..errors import ParameterError, check_choice, check_whole
-from .formula import Formula
+from .formula import Formula, Relation
 from .notation import Real
 from .outline import Node, shortened
 from .rows import Recording, Row, count
@@ -52,8 +52,8 @@ def steer(
     tree = list(map(entry, shortened(trace, ENTRIES)[0]))
     for need in trace.requires:
         with suppress(ParameterError, ValueError):  # a sentence
-            left, sign, right = need.sides
-            needs.append([place(left), sign, place(right), str(need._replace(reason=""))])
+            relation = Relation.read(need.formula)
+            needs.append([place(relation.left), relation.sign, place(relation.right), str(need._replace(reason=""))])
     formulas = [[text if len(text) < 80 else "", terms] for text, (_, terms) in known.items()]
     text = f"{trace.name}: {count(trace.parameters)} parameters, with a slider for {', '.join(trace.dims)}"
     data = {"sliders": sliders, "tree": tree, "needs": needs, "formulas": formulas}

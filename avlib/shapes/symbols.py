@@ -27,41 +27,13 @@ from torch.fx.experimental.symbolic_shapes import (
 from ..errors import ParameterError
 from . import keeping
 from .dividing import reduced
-from .formula import Formula
+from .formula import Formula, Relation
 from .notation import Real, combined
 
 SEVERAL = 7  # the value assumed for a number that depends on data
 BUDGET = 5.0  # seconds of a run; sizes that are made later have no formula from it
 MOST = 1500  # letters of a formula; longer ones are not followed
-_OPPOSITE = {"==": "!=", "!=": "==", "<=": ">", ">": "<=", ">=": "<", "<": ">="}
 _SIGNS = {"eq": "==", "ne": "!=", "le": "<=", "lt": "<", "ge": ">=", "gt": ">"}
-
-
-class Relation(NamedTuple):
-    """A comparison of two formulas."""
-
-    sign: str
-    left: Formula
-    right: Formula
-
-    def negated(self) -> Relation:
-        return self._replace(sign=_OPPOSITE[self.sign])
-
-    def proven(self) -> bool | None:
-        """The answer at every size, or None."""
-        sign, gap = self.sign, self.left - self.right
-        if gap.constant is not None:
-            return METHOD_TO_OPERATOR[next(name for name, text in _SIGNS.items() if text == sign)](gap.constant, 0)
-        above, below = gap.least, (-gap).least
-        if sign in ("==", "!="):
-            apart = any(least is not None and least > 0 for least in (above, below))
-            return (sign == "!=") if apart else None
-        if sign in ("<", "<="):
-            above, below = below, above
-        strict = sign in ("<", ">")
-        if above is not None and above >= strict:
-            return True
-        return False if below is not None and below >= (not strict) else None
 
 
 class Guard(NamedTuple):
