@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 
 from ..errors import ParameterError, ShapeError
 from .formula import Formula, sizes
-from .rendering import WIDTH, cut, report, wrapped
-from .rows import Recording, Row, Statistics, TensorInfo, bracketed, plural, together, width
+from .outline import Column
+from .rendering import grid, report, wrapped
+from .rows import Recording, Row, Statistics, TensorInfo, bracketed, plural, together
 from .rows import count as amount
 
 SHOWN = 40  # changes that are listed
+COLUMNS = [Column("row", None, 24, tail=0.5), *(Column(title, None, 24) for title in ("what", "first", "second"))]
 ALIGNED = 400  # operations of one call that are aligned by their longest common order; more, by counting each name
 CLOSE = 1e-5  # the tolerance of values, relative to the larger one
 
@@ -104,8 +106,8 @@ class Diff:
         return found
 
     @property
-    def _listed(self) -> list[tuple[str, Change]]:
-        """Changed modules, and operations outside them; similar changes share an entry."""
+    def _table(self) -> dict[str, Any]:
+        """Changed modules, and operations outside them; similar changes share a row."""
         modules = {change.row.index for change in self.changes if change.row and change.row.kind == "module"}
         found: dict[tuple, list[Change]] = {}
         for change in self.changes:
@@ -113,28 +115,20 @@ class Diff:
                 key = re.sub(r"\d+", "#", change.either.where), *change[2:]
                 found.setdefault(key, []).append(change)
         ends = ((alike[0].either.where, alike[-1].either.where, len(alike), alike[0]) for alike in found.values())
-        return [(f"{a} … {b} ({n} alike)" if n > 1 else a, change) for a, b, n, change in ends]
+        labels = ((f"{a} … {b} ({n} alike)" if n > 1 else a, change.differences) for a, b, n, change in ends)
+        rows = [[[label], *zip(*differences, strict=True)] for label, differences in labels]
+        return {"titles": [column.title for column in COLUMNS], "rows": rows[:SHOWN], "more": max(0, len(rows) - SHOWN)}
 
     def __repr__(self) -> str:
-        lines = [f"{self.names[0]} against {self.names[1]}"]
+        lines, found = [f"{self.names[0]} against {self.names[1]}"], self._table
         for sentence in self._sentences:
             lines += wrapped(sentence)
-        listed = self._listed
-        lines += [""] * bool(listed)
-        room = min(WIDTH // 2, max((width(label) for label, _ in listed[:SHOWN]), default=0))
-        for label, change in listed[:SHOWN]:
-            texts = [str(difference) for difference in change.differences]
-            if width(label) <= room:
-                label += " " * (room - width(label)) + f"  {texts.pop(0)}"
-            lines += map(cut, [label, *(" " * (room + 2) + text for text in texts)])
-        lines += [f"… and {len(listed) - SHOWN:,} more"] if len(listed) > SHOWN else []
+        lines += ["", *grid(COLUMNS, found["rows"])] if found["rows"] else []
+        lines += [f"… and {found['more']:,} more"] if found["more"] else []
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        listed = self._listed
-        rows = [[[label], *zip(*change.differences, strict=True)] for label, change in listed[:SHOWN]]
-        table = {"titles": ["row", "what", "first", "second"], "rows": rows, "more": max(0, len(listed) - SHOWN)}
-        return report(f"{self.names[0]} against {self.names[1]}", self._sentences, tables=[table])
+        return report(f"{self.names[0]} against {self.names[1]}", self._sentences, tables=[self._table])
 
 
 def diff(a: Recording, b: Recording) -> Diff:

@@ -182,7 +182,7 @@ class Column(NamedTuple):
     """A column: its title, its lines for an entry, its least width."""
 
     title: str
-    lines: Callable[[Node], list[str]]
+    lines: Callable[[Node], list[str]] | None
     least: int | None = None  # the smallest width; None is a column of numbers, which is never narrowed
     tail: float | None = None  # the part of a text that does not fit which is its end; None is wrapped
 

@@ -53,7 +53,13 @@ def table(trace: Recording, depth: int | None = None, ops: bool | None = None) -
     for title, fact in outline.facts(trace):
         lines += wrapped(f"{title} {fact}")
     if flat:
-        lines += ["", *_grid(flat, [NAME, *outline.useful_columns(trace, flat).values()])]
+        columns = [NAME, *outline.useful_columns(trace, flat).values()]
+        entries = []
+        for node in flat:
+            skipped = f"{'  ' * node.row.depth}… {plural(node.skipped, 'row')} …"
+            entries += [[[skipped], *[[]] * (len(columns) - 1)]] * bool(node.skipped)
+            entries.append([column.lines(node) for column in columns])
+        lines += ["", *grid(columns, entries)]
     if hidden:
         deeper = f"what is deeper than {level}" if level < max(row.depth for row in trace.rows) else ""
         kinds = " and ".join(filter(None, ["operations" * (not ops), deeper]))
@@ -80,17 +86,11 @@ def _name(node: Node) -> list[str]:
 NAME = Column("", _name, 24, tail=0.5)  # its beginning says where it is, its end what it is
 
 
-def _lines(columns: list[Column], node: Node) -> Iterable[tuple[str, ...]]:
-    """The lines of an entry: the k-th output of each column is on the same line."""
-    return zip_longest(*(column.lines(node) for column in columns), fillvalue="")
-
-
-def _grid(flat: list[Node], columns: list[Column]) -> list[str]:
-    """Entries in columns; texts that are too wide are wrapped or cut."""
-    cells = [list(_lines(columns, node)) for node in flat]
+def grid(columns: Sequence[Column], entries: Iterable[Sequence[Sequence[str]]]) -> list[str]:
+    """Return entries in columns, each with lines for a column; texts that are too wide are wrapped or cut."""
+    rows = [texts for cells in entries for texts in zip_longest(*cells, fillvalue="")]
     titles = [column.title for column in columns]
-    columnwise = zip(titles, *(line for texts in cells for line in texts), strict=True)
-    widths = [max(map(width, texts)) for texts in columnwise]
+    widths = [max(map(width, texts)) for texts in zip(titles, *rows, strict=True)]
     gaps = 2 * (len(columns) - 1)
 
     def spare(i: int) -> int:
@@ -106,11 +106,8 @@ def _grid(flat: list[Node], columns: list[Column]) -> list[str]:
         return "  ".join(space + text if c.least is None else text + space for text, space, c in sides).rstrip()
 
     lines = [joined(titles), "─" * min(WIDTH, sum(widths) + gaps)]
-    for node, texts in zip(flat, cells, strict=True):
-        if node.skipped:
-            lines.append(f"{'  ' * node.row.depth}… {plural(node.skipped, 'row')} …")
-        for line in texts:
-            lines += map(joined, zip_longest(*map(_fitted, line, widths, columns), fillvalue=""))
+    for texts in rows:
+        lines += map(joined, zip_longest(*map(_fitted, texts, widths, columns), fillvalue=""))
     return lines
 
 
@@ -120,13 +117,13 @@ def _fitted(text: str, size: int, column: Column) -> list[str]:
         return [text]
     if column.tail is None:
         glued = re.sub(r" ([-+]) ", " \\1\u00a0", text)  # an operator begins a line
-        return [cut(line.replace("\u00a0", " "), size) for line in textwrap.wrap(glued, size, subsequent_indent=" ")]
+        return [_cut(line.replace("\u00a0", " "), size) for line in textwrap.wrap(glued, size, subsequent_indent=" ")]
     name, bracket, alike = text.partition(" (")  # the number of equals has its own line
     space = " " * (len(text) - len(text.lstrip()) + 2)
-    return [cut(name, size, column.tail), *[f"{space}({alike}"] * bool(bracket)]
+    return [_cut(name, size, column.tail), *[f"{space}({alike}"] * bool(bracket)]
 
 
-def cut(text: str, size: int = WIDTH, tail: float = 0.0) -> str:
+def _cut(text: str, size: int, tail: float = 0.0) -> str:
     """Cut a text to a width, with … for what is left out before the part `tail` of it."""
     end = int((size - 1) * tail)
     return text if width(text) <= size else f"{text[: size - 1 - end]}…{text[len(text) - end :]}"
@@ -137,7 +134,7 @@ def template(name: str) -> jinja2.Template:
     """Return a template that lies beside this file."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.globals |= {"palette": palette, "lines": _lines, "explained": _explained, "alike_rows": ALIKE}
+    environment.globals |= {"palette": palette, "zipped": zip_longest, "explained": _explained, "alike_rows": ALIKE}
     environment.globals |= {"plural": plural, "together": together, "portable": portable}
     return environment.get_template(name)
 
