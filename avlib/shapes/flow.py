@@ -16,7 +16,7 @@ from .outline import outline, parameters_of, walked
 from .rows import Recording, Row, TensorInfo, count, together
 
 STAGES = 60  # the most blocks of a picture
-WIDEST = 2 * layout.WIDTH  # of a picture; a wider one is shown less deep
+WIDEST = 2 * 864  # of a picture: twice 9 inches, the width of a page; a wider one is shown less deep
 LABEL = 56  # letters of a name; of a longer one the end is shown
 PERIOD = 100  # the most blocks of one turn of a loop
 

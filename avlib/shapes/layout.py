@@ -18,7 +18,6 @@ from .palette import AUDIO, IMAGE, JOINT, OTHER, PAPER
 from .rendering import template
 from .rows import Row, TensorInfo
 
-WIDTH = 864  # 9 inches, as wide as a page
 LINE = 16  # height of a line of text
 SIZES = {"name": 13, "kind": 11, "failed": 11, "join": 12, "size": 12, "formula": 12, "way": 11}  # of a style of text
 LONGEST = 46  # letters of a line of a formula

@@ -63,13 +63,11 @@ def walked(nodes: list[Node]) -> Iterator[Node]:
         yield from walked(node.inner)
 
 
-def outline(
-    trace: Recording, depth: int | None = None, ops: bool = False, fold: bool = True, period: int = PERIOD
-) -> list[Node]:
+def outline(trace: Recording, depth: int | None = None, ops: bool = False, period: int = PERIOD) -> list[Node]:
     """Return the outermost rows, each with the rows inside it.
 
-    `depth` is the deepest level; `ops` adds operations (a failed one is always there); `fold` lets equal siblings share
-    an entry, also if up to `period` of them repeat in turn.
+    `depth` is the deepest level; `ops` adds operations (a failed one is always there). Equal siblings share an entry,
+    also if up to `period` of them repeat in turn; 0 shows each.
     """
     nodes: dict[int | None, Node] = {}
     roots: list[Node] = []
@@ -81,8 +79,6 @@ def outline(
             node = Node(row, row.inside(parent), parameters=counts[row.index], names=names)
             (nodes[row.parent].inner if row.parent in nodes else roots).append(node)
             nodes[row.index] = node
-    if not fold:
-        return roots
     kinds = kinds_of(trace)
     for node in reversed(nodes.values()):
         node.inner = _folded(node.inner, kinds, period)
@@ -99,17 +95,17 @@ def parameters_of(trace: Recording) -> list[int]:
 
 
 def shortened(
-    trace: Recording, most: int, depth: int | None = None, ops: bool = False, fold: bool = True
+    trace: Recording, most: int, depth: int | None = None, ops: bool = False, period: int = PERIOD
 ) -> tuple[list[Node], int, int]:
     """Return an outline of at most so many entries, its depth, and the number of rows left out.
 
     If the rows directly inside the outermost are more, the first and the last are kept. A depth keeps everything.
     """
-    nodes = outline(trace, depth, ops, fold)
+    nodes = outline(trace, depth, ops, period)
     if (level := depth) is None:
         depths = [node.row.depth for node in walked(nodes)]
         if (level := fitting(depths, most)) < max(depths, default=0):
-            nodes = outline(trace, level, ops, fold)
+            nodes = outline(trace, level, ops, period)
         nodes = _kept(trace, nodes, most)
         for node in walked(nodes):
             node.inner = _kept(trace, node.inner, most)

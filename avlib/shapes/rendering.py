@@ -151,7 +151,8 @@ def html(trace: Recording) -> str:
     """
     # Rows with statistics are shown one by one, unless that is too much
     values = any(info.statistics for row in trace.rows for info in row.outputs)
-    nodes, _, hidden = outline.shortened(trace, ENTRIES, ops=True, fold=not values or len(trace.rows) > ENTRIES)
+    period = 0 if values and len(trace.rows) <= ENTRIES else outline.PERIOD
+    nodes, _, hidden = outline.shortened(trace, ENTRIES, ops=True, period=period)
     flat = list(outline.walked(nodes))
     useful = outline.useful_columns(trace, flat)
     columns = [column for name, column in useful.items() if name not in ASIDE]

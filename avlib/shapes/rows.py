@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 import unicodedata
@@ -322,13 +321,12 @@ class Recording:
         if isinstance(key, int):
             return self.rows[key]
         path, call = key if isinstance(key, tuple) else (key, 1)
-        found = self._modules.get((path, call))
-        if found is None:
+        if (path, call) not in self._modules:
             paths = [known for known, _ in self._modules]
             near = [known for known in paths if path.rsplit(".", 1)[-1] in known] or paths
             found = f"no call {call} of a module {path!r}"
             raise ParameterError("path", found, "one that was called", f"Near: {', '.join(near[:4])}.")
-        return found
+        return self._modules[path, call]
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
@@ -409,16 +407,13 @@ class Recording:
         sizes = {**self.dims, **dims}
         if broken := [str(need) for need in self.requires if not need.holds(sizes)]:
             raise ParameterError("sizes", ", ".join(f"{n} = {size}" for n, size in sizes.items()), "; ".join(broken))
-        other = copy.copy(self)
-        other.__dict__.pop("_modules", None)
-        other.dims, other.output = sizes, _mapped(self.output, lambda info: info.at(sizes))
-        other.rows = []
+        rows = []
         for row in self.rows:
             inputs, outputs = (tuple(info.at(sizes) for info in infos) for infos in (row.inputs, row.outputs))
-            other.rows.append(replace(row, inputs=inputs, outputs=outputs, seconds=None))
-            other.rows[-1].measure()
-        total(other.rows)
-        return other
+            rows.append(replace(row, inputs=inputs, outputs=outputs, seconds=None))
+            rows[-1].measure()
+        total(rows)
+        return replace(self, rows=rows, dims=sizes, output=_mapped(self.output, lambda info: info.at(sizes)))
 
 
 def _mapped(nest: Nest, change: Callable[[TensorInfo], Any]) -> Nest:
