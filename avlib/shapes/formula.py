@@ -21,7 +21,7 @@ import torch
 
 from ..errors import ParameterError
 from .dividing import floor, least
-from .notation import Reader, Real, order, written
+from .notation import Reader, Real, bracketed, order, written
 
 Atom = "str | Call"  # a factor of a term: a name, or a call with a whole value
 ROUNDINGS = {"int": math.trunc, "floor": math.floor, "ceil": math.ceil, "round": round}  # of one argument
@@ -446,14 +446,33 @@ class Relation:
                 return whole, number
         return None
 
+    def factors(self) -> list[Relation]:
+        """Return `a == m*(a//m)` for each factor of a product that says so of all; otherwise itself alone."""
+        if self.sign != "==" or len(self.left.terms) != 1 or len(self.right.terms) != 1:
+            return [self]
+        ((whole, number),), ((floors, most),) = self.left.terms.items(), self.right.terms.items()
+        found, left = [], [atom for atom in floors if atom not in whole]
+        for atom in (atom for atom in whole if atom not in floors):
+            hop = 1 if isinstance(atom, str) else atom.hop
+            near = [floor for floor in left if hop and not isinstance(floor, str) and floor.hop % hop == 0]
+            pairs = [(floor.hop // hop, floor) for floor in near if floor.hop]
+            part = Formula.of_atom(atom)
+            step = next(((m, floor) for m, floor in pairs if part // m == Formula.of_atom(floor)), None)
+            if step is None:
+                return [self]
+            left.remove(step[1])
+            number *= step[0]
+            found.append(Relation("==", part, step[0] * Formula.of_atom(step[1])))
+        return found if not left and number == most else [self]
+
     @cached_property
     def text(self) -> str:
         """The comparison with a number on the right: `T % 16 == 0`."""
         sign, left, right = self.sign, self.left, self.right
         if left.constant is not None:
             left, right, sign = right, left, sign.translate(str.maketrans("<>", "><"))
-        if self.division is not None and len(left.names) == 1 and self.division[0].is_name:
-            return f"{self.division[0]} % {self.division[1]} {sign} 0"
+        if self.division is not None and len(self.division[0].terms) == len(left.names) == 1:
+            return f"{bracketed(self.division[0])} % {self.division[1]} {sign} 0"
         return f"{left} {sign} {right}"
 
 

@@ -118,11 +118,11 @@ def _floor_written(top: Any, hop: int, factor: int, constant: int, alone: bool) 
     steps, rest = divmod(constant, factor)
     length = hop - start - steps * hop  # of the window: factor*((x - length)//hop + 1)
     if alone and not rest and length > 0:
-        shifted = f"{_bracketed(top - start - (length if length != hop else 0))}//{hop}"
+        shifted = f"{bracketed(top - start - (length if length != hop else 0))}//{hop}"
         return _product(factor, [shifted if length == hop else f"{shifted} + 1"]), 0
     if 2 * start > hop:  # the number that is closer to 0
         top, constant = top - hop, constant + factor
-    return _product(factor, [f"{_bracketed(top)}//{hop}"]), constant
+    return _product(factor, [f"{bracketed(top)}//{hop}"]), constant
 
 
 def _product(factor: int, texts: list[str]) -> str:
@@ -146,7 +146,8 @@ def _factor(text: str) -> str:
     return text
 
 
-def _bracketed(formula: Any) -> str:
+def bracketed(formula: Any) -> str:
+    """Write a formula as a factor of a product."""
     return _factor(str(formula))
 
 
@@ -156,7 +157,7 @@ def _atom_written(atom: Any) -> str:
     if atom.function == "floor" and not atom.rounds:
         if atom.hop:
             return _floor_written(atom.arguments[0], atom.hop, 1, 0, alone=True)[0]
-        return f"{_bracketed(atom.arguments[0])}//{_bracketed(atom.arguments[1])}"
+        return f"{bracketed(atom.arguments[0])}//{bracketed(atom.arguments[1])}"
     return f"{atom.function}({', '.join(map(str, atom.arguments))})"
 
 

@@ -364,7 +364,8 @@ class Probes:
 
     def of_names(self) -> list[Guard]:
         """Return the guards that compare named sizes alone."""
-        return [guard for guard in self.guards if guard.relation.names <= self.sizes.keys()]
+        named = (guard for guard in self.guards if guard.relation.names <= self.sizes.keys())
+        return [guard._replace(relation=part) for guard in named for part in guard.relation.factors()]
 
     def turns(self) -> Iterator[Formula]:
         """Yield what the last symbolic run converted to numbers, such as the turns of loops."""
