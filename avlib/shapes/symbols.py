@@ -292,9 +292,8 @@ def _operation(method: str, operate: Callable) -> Callable:
         if what is None:
             env.late = env.late or time.process_time() > env.until
             what = None if env.late else _made(method, nodes)
-            asked = method == "mod" and nodes[0].what.is_name  # does the model demand multiples
-            if env.steps and isinstance(what, Formula) and not asked:
-                what = reduced(what, env.steps)
+            if env.steps and isinstance(what, Formula) and not (method == "mod" and nodes[0].what.is_name):
+                what = reduced(what, env.steps)  # unless the model asks for multiples
             env.results[key] = what
         made = Node(env, value, what, all(node.backed for node in nodes))
         if made.pytype is bool and what is None and nodes[0].pytype is bool:
