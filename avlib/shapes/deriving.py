@@ -42,6 +42,7 @@ class Derivation:
         self.sizes = self.probes.sizes
         self.formulas: dict[Slot, Formula] = {}
         self.requires: list[Requirement] = []
+        self._requirements = Requirements(self.probes, self.requires)
         self.unknown: dict[str, str] = {}
         self._known: list[Formula] = []  # of other sizes
         self._guesses: list[Formula] = []
@@ -66,6 +67,7 @@ class Derivation:
                 f"The search for formulas ended early{at_line(raised_at(error.__traceback__))}: "
                 f"{error_text(error)[:160]}."
             )
+        self._requirements.limit()
         whole = [sizes for sizes, run in self.probes.points() if run.error is None]
         self.checked = {name: tuple(sorted({sizes[name] for sizes in whole})) for name in self.sizes}
         self.notes = self.probes.notes
@@ -98,7 +100,7 @@ class Derivation:
         self._limit_parts()
         self._fit_the_rest(candidates)
         self._number_unknowns()
-        Requirements(probes, self.requires).find(self.formulas)
+        self._requirements.find(self.formulas)
         self._note_other_paths()
 
     def _read(self, run: Run) -> dict[Slot, Formula | None]:

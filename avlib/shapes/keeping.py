@@ -22,8 +22,8 @@ def called(fn: Any) -> list[FunctionType]:
     """The function that a callable runs."""
     while isinstance(fn, functools.partial):
         fn = fn.func
-    fn = inspect.getattr_static(fn, "forward") if isinstance(fn, torch.nn.Module) else getattr(fn, "__func__", fn)
-    fn = fn if isinstance(fn, FunctionType) else vars(type(fn)).get("__call__")
+    fn = inspect.getattr_static(fn, "forward", None) if isinstance(fn, torch.nn.Module) else getattr(fn, "__func__", fn)
+    fn = fn if isinstance(fn, FunctionType) else inspect.getattr_static(type(fn), "__call__", None)
     return [fn] if isinstance(fn, FunctionType) else []
 
 

@@ -8,7 +8,7 @@ import operator
 import random
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,6 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from .recorder import is_own
+
+MOST_SHARED = 1000  # items of a global container that is restored
+_CONTAINERS = (dict, list, set, collections.OrderedDict, collections.defaultdict)
 
 
 def modules_of(fn: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None) -> dict[str, nn.Module]:
@@ -65,10 +68,10 @@ def _referred(name: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
 
 @contextmanager
 def preserved(state: State) -> Iterator[None]:
-    """Restore attributes, gradients and buffers of modules, and all random states.
+    """Restore attributes, gradients and buffers of modules, global containers, and all random states.
 
     Models count, cache and build things while they run; an extra run must leave none of that, least of all a tensor
-    without values.
+    without values. Functions behind `lru_cache` run without it.
     """
     numpy = sys.modules.get("numpy")
     python, torchs = random.getstate(), torch.get_rng_state()
@@ -76,8 +79,12 @@ def preserved(state: State) -> Iterator[None]:
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() and torch.cuda.is_initialized() else ()
     cudas = [torch.cuda.get_rng_state(device) for device in devices]
     try:
+        for put, name, cache in state.caches:
+            put(name, cache.__wrapped__)
         yield
     finally:
+        for put, name, cache in state.caches:
+            put(name, cache)
         state.restore()
         random.setstate(python)
         torch.set_rng_state(torchs)
@@ -88,16 +95,25 @@ def preserved(state: State) -> Iterator[None]:
 
 
 class State:
-    """The contents of modules and of their containers at one time.
+    """The contents of modules, of their containers and of those in `scopes`, the globals of functions, at one time.
 
     `values` restores the values of buffers too, which only a run with values can change.
     """
 
-    def __init__(self, modules: list[nn.Module], values: bool):
+    def __init__(self, modules: list[nn.Module], values: bool, scopes: Iterable[dict[str, Any]] = ()):
         self.classes = [(module, type(module)) for module in modules]
         self.held: dict[int, tuple[Any, Any]] = {}  # containers with a copy of each; attributes too
         self.gradients: list[tuple[Tensor, Tensor | None, bool]] = []
         self.buffers: list[tuple[Tensor, Tensor]] = []
+        self.caches: list[tuple[Callable[[str, Any], None], str, Any]] = []  # where each is, and its name
+        kinds = dict.fromkeys(kind for module in modules for kind in type(module).__mro__)
+        shared = [(scope, scope.__setitem__) for scope in scopes]
+        for holder, put in (*shared, *((vars(kind), functools.partial(setattr, kind)) for kind in kinds)):
+            for name, value in holder.items():
+                if isinstance(value, functools._lru_cache_wrapper):
+                    self.caches.append((put, name, value))
+                elif not name.startswith("__") and isinstance(value, dict | list | set) and len(value) < MOST_SHARED:
+                    self._hold(value)
         for module in modules:
             self._hold(module.__dict__)
             for name, value in module.__dict__.items():
@@ -114,7 +130,7 @@ class State:
                 self.buffers += [(tensor, tensor.detach().clone()) for tensor in tensors]
 
     def _hold(self, container: dict | list | set) -> None:
-        if id(container) not in self.held and type(container) in (dict, list, set, collections.OrderedDict):
+        if id(container) not in self.held and type(container) in _CONTAINERS:
             copied = dict(container) if isinstance(container, dict) else list(container)
             self.held[id(container)] = container, copied
 

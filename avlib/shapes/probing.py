@@ -81,9 +81,8 @@ class Probes:
         # Globals of modules in which `int` and such must keep symbols: at first, of those that called operations.
         files = {event.place[0] for event in base.events if event.place is not None}
         modules = [module for module in list(sys.modules.values()) if getattr(module, "__file__", None) in files]
-        self._scopes = {id(vars(module)): vars(module) for module in modules}
-        for function in called(model.fn):
-            self._scopes[id(function.__globals__)] = function.__globals__
+        self._scopes = model.scopes
+        self._scopes.update((id(vars(module)), vars(module)) for module in modules)
         self._functions: list[FunctionType] = []
         self._find_functions()
         self._spent: dict[tuple[int, ...], float] = {}  # seconds of each run
@@ -275,6 +274,8 @@ class Probes:
         """Run at varied sizes, on both sides of bounds, and at other answers to comparisons."""
         shares = (1.5, 0.65, 0.35, 0.18, 0.06, 0.0)
         self._spread({name: [int(self.sizes[name] * share) for share in shares] for name in self.steps}, agrees)
+        for name in self.steps:
+            self.at(self.moved_alone(name, 0))  # two that are too small together may run, -1 times -1
         half = min((self.sizes[name] // (4 * step) for name, step in self.steps.items()), default=0)
         few, more, _ = self.moved(7), self.moved(12), self.moved(-half)
         if few is not None and more is not None and len(few.keys) == len(more.keys):

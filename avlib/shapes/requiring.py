@@ -46,7 +46,7 @@ class Requirements:
         for guard in self.probes.of_names():
             need = guard.relation
             minor = need.sign == "!=" or not (guard.direct or need.sign == "==")
-            minor = minor or "min(" in need.text or "max(" in need.text
+            minor = minor or (not guard.direct and ("min(" in need.text or "max(" in need.text))
             if minor or any(need.text == other.text for other in kept):
                 continue  # torch's kernels compare sizes often, mostly without consequences
             if (broken := self._broken(need, kept)) is not None:
@@ -73,6 +73,9 @@ class Requirements:
                 self._bound(name, way, kept)
         for lookup in itertools.islice(dict.fromkeys(self._lookups(formulas)), MOST_LOOKUPS):
             self._look_up(*lookup)
+
+    def limit(self) -> None:
+        """Tell the sizes beyond which other formulas hold."""
         for name, limits in self.probes.limits.items():
             signs = (">=", "<=") if limits[0] < limits[1] else ("==",)
             for sign, limit in zip(signs, limits, strict=False):
@@ -80,19 +83,17 @@ class Requirements:
                     self.found.append(Requirement(f"{name} {sign} {limit}", "", 0, "beyond, other formulas hold"))
 
     def _bound(self, name: str, way: int, kept: list[Relation]) -> None:
-        """Find the smallest or the largest size of a name."""
+        """Find the smallest or the largest size of a name, before the nearest that raises."""
+        start, step = self.sizes[name], self.probes.steps[name]
         runs = [(sizes[name], run) for sizes, run in self.probes.alone(name) if all(need.holds(sizes) for need in kept)]
-        runs = [(size, run) for size, run in runs if (size - self.sizes[name]) * way > 0]
-        within = way * max((way * size for size, run in runs if run.error is None), default=way * self.sizes[name])
-        beyond = [size for size, run in runs if run.error is not None and (size - within) * way > 0]
-        if not beyond or name in self.probes.fixed:
-            return
-        outside = min(beyond, key=lambda size: size * way)
-        within, outside = boundary(self.probes, name, within, outside, lambda _, run: run.error is not None)
-        if abs(outside - within) > self.probes.steps[name]:
-            return
-        if (run := self._evidence(self.probes.moved_alone(name, outside))) is not None:
-            self._require(f"{name} {'>=' if way < 0 else '<='} {within}", run.raised_at, run)
+        beyond = [n for n, run in runs if run.error is not None and (n - start) * way > 0 and not (n - start) % step]
+        for outside in sorted(beyond, key=lambda size: size * way)[:3] if name not in self.probes.fixed else ():
+            near = [way * size for size, run in runs if run.error is None and (outside - size) * way > 0]
+            within = way * max(near, default=way * start)
+            within, outside = boundary(self.probes, name, within, outside, lambda _, run: run.error is not None)
+            within = within if abs(outside - within) <= step else outside - way  # the time is up
+            if (run := self._evidence(self.probes.moved_alone(name, outside))) is not None:
+                return self._require(f"{name} {'>=' if way < 0 else '<='} {within}", run.raised_at, run)
 
     def _lookups(self, formulas: Mapping[Slot, Formula]) -> Iterator[tuple[str, Formula, int]]:
         """Yield names with the length of a tensor of indices that depends on them, and of the table they are for."""
@@ -136,6 +137,8 @@ class Requirements:
         def far(sizes: Mapping[str, int]) -> float:
             return sum(abs(math.log((size + 1) / (self.sizes[name] + 1))) for name, size in sizes.items())
 
+        if any(run.error is None and not need.holds(sizes) for sizes, run in self.probes.points()):
+            return None
         points = [sizes for sizes, _ in self.probes.points()] + list(self.probes.edges(need))
         for sizes in sorted(points, key=far):
             others = all(sizes[name] == size for name, size in self.sizes.items() if name not in need.names)

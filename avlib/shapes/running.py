@@ -12,7 +12,7 @@ import time
 import traceback
 import types
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +24,7 @@ from ..errors import ParameterError
 from . import fake
 from .fake import Fake
 from .formula import Formula, sizes
+from .keeping import called
 from .preserving import State, modules_of, preserved
 from .recorder import Event, Place, Recorder, own_frame, parts_of, raised_at, tensors_in
 
@@ -75,6 +76,7 @@ class Inputs:
     def __init__(self, fn: Any, args: tuple, kwargs: Mapping[str, Any], dims: Any = None):
         self.args, self.kwargs = args, dict(kwargs)
         target = fn.forward if isinstance(fn, nn.Module) and not hasattr(fn, "_orig_mod") else fn
+        target = target if isinstance(target, Hashable) else target.__call__  # a dataclass, say
         self.names = parameter_names(target)
         self.sizes: dict[str, int] = {}
         self.axes: dict[int, dict[int, Formula]] = {}  # of each tensor
@@ -304,7 +306,8 @@ class Model:
         self.modules = modules_of(fn, inputs.args, inputs.kwargs) if fn is not None else {}
         self.fake: Fake | None = None
         self.given: Run | None = None
-        self._held: State | None = None
+        self.scopes = {id(function.__globals__): function.__globals__ for function in called(fn)}
+        self._held: tuple[tuple[int, int], State] | None = None
         self._keys: dict[tuple, tuple] = {}
         self.without_grad = True  # further runs need no gradients, which take time
         self.known: list[nn.Module] = [part for module in self.modules.values() for _, part in parts_of(module)]
@@ -355,10 +358,11 @@ class Model:
     def _state(self, values: bool) -> State:
         """The contents of the modules, which each further run leaves as they are."""
         if values:
-            return State(self.known, values)
-        if self._held is None or len(self._held.classes) != len(self.known):
-            self._held = State(self.known, values)
-        return self._held
+            return State(self.known, values, self.scopes.values())
+        count = len(self.known), len(self.scopes)
+        if self._held is None or self._held[0] != count:
+            self._held = count, State(self.known, values, self.scopes.values())
+        return self._held[1]
 
     def _recorded(self, args: tuple, kwargs: Mapping[str, Any], recorder: Recorder) -> Run:
         run, begun = Run(recorder.events, real=recorder.world is None), time.process_time()

@@ -265,6 +265,8 @@ _RULES: dict[str, Callable] = {
 def _made(method: str, operands: tuple[Node, ...]) -> Any:
     """The formula of a result; None if it has none."""
     whats = [node.what for node in operands]
+    if method == "sym_ite" and isinstance(whats[0], bool):
+        return whats[1] if whats[0] else whats[2]
     if any(what is None or isinstance(what, bool) for what in whats):
         return None
     if method in _SIGNS:
