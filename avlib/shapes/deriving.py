@@ -26,6 +26,7 @@ from .rows import Requirement, plural
 from .running import Model, Run, Slot
 
 MOST_OVERRIDES = 40  # operations whose sizes are fitted before later sizes are derived again
+RESERVE = 40  # runs that a fit leaves for the search for limits
 MOST_SIDES = 4  # symbolic runs at sizes where a model decides otherwise
 UNKNOWN = "`?` stands for them"
 MOST_PASSES = 4  # symbolic runs before anything is fitted
@@ -218,7 +219,7 @@ class Derivation:
         self._guesses = [
             *names,
             *(Formula.extreme(which, pair) for pair in itertools.combinations(names, 2) for which in ("min", "max")),
-            *(Formula.rounded("int", combined("**", formula, 0.5)) for formula in turns),
+            *(Formula.rounded(which, combined("**", formula, 0.5)) for formula in turns for which in ("int", "ceil")),
             *(a * b for a, b in itertools.combinations(turns, 2)),
         ]
         while len(overrides) < MOST_OVERRIDES:
@@ -319,7 +320,9 @@ class Derivation:
         found = _distinct([candidate, *(side.get(slot) for side in self._sides)])
         found = [formula for formula in found if self._is_of_names(formula)]
         sets = [[formula] for formula in found] + [list(pair) for pair in itertools.combinations(found, 2)] + [found]
-        return _distinct(Formula.extreme(which, items) for items in sets if items for which in ("min", "max"))
+        pieces = [Formula.extreme(which, items) for items in sets if items for which in ("min", "max")]
+        both = itertools.product(found, pieces) if len(found) == 3 else ()  # max(0, min(a, b))
+        return _distinct([*pieces, *(Formula.extreme(which, pair) for pair in both for which in ("min", "max"))])
 
     def _within_limits(self, slot: Slot, candidate: Formula | None, both: bool = False) -> Formula | None:
         """One of the formulas, with limits of names beyond which the model does something else."""
@@ -410,8 +413,12 @@ class Derivation:
                 pairs = [(size, value) for size, value in pairs if size is not None]
                 if len(pairs) > 1 and all(size == value for size, value in pairs):
                     known[name] = alone
+        self.probes.reserve = RESERVE
         found = fit(seen, self.sizes, self.probes.steps, known, self.probes.far)
-        return found if self._holds_elsewhere(slot, found, ELSEWHERE, True) else None
+        self.probes.reserve = 0
+        if self._holds_elsewhere(slot, found, ELSEWHERE, True):
+            return found
+        return found if found is not None and found.names and self._limited(slot, found, False) else None
 
     def _edges(self, formula: Formula) -> Iterator[dict[str, int]]:
         """Sizes at which one more window just fits, or just does not."""

@@ -198,6 +198,9 @@ def _two_floors(seen: Seen, far: Sequence[int]) -> Formula | None:
     if s == 1:
         return None
     first = jumps[0] % s  # the inner floor steps up here, and every s after
+    heights = {values[j] - values[j - 1] for j in jumps}
+    if len(heights) == 1 and len(jumps) == (IN_A_ROW - 1 - jumps[0]) // s + 1:
+        return heights.pop() * ((Formula("j") - jumps[0]) // s + 1) + values[0]
     outer = fit_one(lambda n: seen(first + s * n), [max(1, distance // s) for distance in far], deeper=False)
     return None if outer is None else outer.substitute(j=(Formula("j") - first) // s)
 

@@ -25,7 +25,7 @@ from .recorder import Event, Limit, at_line, bytes_of, calling_line, error_text,
 from .running import Model, Run, Slot, event_key
 from .shortcuts import Stopped
 
-MOST_RUNS = 120  # at other sizes
+MOST_RUNS = 160  # at other sizes
 SECONDS, REAL_SECONDS = 4.0, 4.0  # the most time for runs, without values and with them
 BOUNDS_SECONDS = 2.0  # for the sides of the bounds that one symbolic run shows, the nearest first
 AGREED_SECONDS = 0.4  # the same, while each run has the expected sizes
@@ -76,7 +76,7 @@ class Probes:
         self.guards: list[Guard] = []
         self.real = not fake.AVAILABLE or not model.inputs.are_strided()
         self.notes: list[str] = []
-        self.exhausted = False
+        self.exhausted, self.reserve = False, 0  # runs that are left for later
         self._grows: set[str] = set()  # names on which the number of rows depends
         # Globals of modules in which `int` and such must keep symbols: at first, of those that called operations.
         files = {event.place[0] for event in base.events if event.place is not None}
@@ -103,7 +103,7 @@ class Probes:
         if point in self.runs:
             return self._whole(point)
         left = (REAL_SECONDS if self.real else SECONDS) + self._symbolic - (time.process_time() - self._began)
-        if len(self.runs) >= MOST_RUNS or (left < 0 and self.runs):
+        if len(self.runs) >= MOST_RUNS - self.reserve or (left < 0 and self.runs):
             self.exhausted = True
             return None
         if (

@@ -45,7 +45,7 @@ class Requirements:
         kept: list[Relation] = []
         for guard in self.probes.of_names():
             need = guard.relation
-            minor = need.sign == "!=" or not (guard.direct or need.sign == "==")
+            minor = need.sign == "!=" or not (guard.direct or need.sign == "==" or len(need.names) > 1)
             minor = minor or (not guard.direct and ("min(" in need.text or "max(" in need.text))
             if minor or any(need.text == other.text for other in kept):
                 continue  # torch's kernels compare sizes often, mostly without consequences
