@@ -20,6 +20,8 @@ from .recorder import is_own
 MOST_SHARED = 1000  # items of a global container that is restored
 _CONTAINERS = (dict, list, set, collections.OrderedDict, collections.defaultdict)
 
+_SIZES = (int, float, tuple, torch.SymInt, torch.SymFloat, Tensor)
+
 
 def modules_of(fn: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None) -> dict[str, nn.Module]:
     """Return the modules that a callable is, holds or refers to."""
@@ -32,7 +34,7 @@ def modules_of(fn: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = Non
             if not any(value is module for module in found.values()):
                 found.setdefault(name, value)
             return
-        for key, item in _referred(name, value, depth) if depth < 3 else ():
+        for key, item in referred(name, value, depth) if depth < 3 else ():
             take(key, item, depth + 1)
 
     wrapped = fn
@@ -45,7 +47,7 @@ def modules_of(fn: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = Non
     return found
 
 
-def _referred(name: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
+def referred(name: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
     """The objects that a callable or container refers to, with names."""
     if isinstance(value, functools.partial):
         yield name, value.func
@@ -71,7 +73,7 @@ def preserved(state: State) -> Iterator[None]:
     """Restore attributes, gradients and buffers of modules, global containers, and all random states.
 
     Models count, cache and build things while they run; an extra run must leave none of that, least of all a tensor
-    without values. Functions behind `lru_cache` run without it.
+    without values. Calls with sizes run without `lru_cache`.
     """
     numpy = sys.modules.get("numpy")
     python, torchs = random.getstate(), torch.get_rng_state()
@@ -80,7 +82,7 @@ def preserved(state: State) -> Iterator[None]:
     cudas = [torch.cuda.get_rng_state(device) for device in devices]
     try:
         for put, name, cache in state.caches:
-            put(name, cache.__wrapped__)
+            put(name, _uncached(cache))
         yield
     finally:
         for put, name, cache in state.caches:
@@ -92,6 +94,16 @@ def preserved(state: State) -> Iterator[None]:
             numpy.random.set_state(numpys)
         for device, before in zip(devices, cudas, strict=True):
             torch.cuda.set_rng_state(before, device)
+
+
+def _uncached(cache: Any) -> Callable:
+    """The function behind a cache, which only calls without sizes use."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        sized = any(isinstance(value, _SIZES) for value in (*args, *kwargs.values()))
+        return (cache.__wrapped__ if sized else cache)(*args, **kwargs)
+
+    return call
 
 
 class State:

@@ -25,7 +25,7 @@ from . import fake
 from .fake import Fake
 from .formula import Formula, sizes
 from .keeping import called
-from .preserving import State, modules_of, preserved
+from .preserving import State, modules_of, preserved, referred
 from .recorder import Event, Place, Recorder, own_frame, parts_of, raised_at, tensors_in
 
 Sizes = Mapping[str, Any]  # a number for each name, or a symbol
@@ -306,7 +306,8 @@ class Model:
         self.modules = modules_of(fn, inputs.args, inputs.kwargs) if fn is not None else {}
         self.fake: Fake | None = None
         self.given: Run | None = None
-        self.scopes = {id(function.__globals__): function.__globals__ for function in called(fn)}
+        holders = [(f.__globals__, dict(referred("", f, 0)), dict(vars(type(fn)))) for f in called(fn)]
+        self.scopes = {id(scope): scope for scopes in holders for scope in scopes}
         self._held: tuple[tuple[int, int], State] | None = None
         self._keys: dict[tuple, tuple] = {}
         self.without_grad = True  # further runs need no gradients, which take time

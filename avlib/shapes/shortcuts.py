@@ -335,7 +335,7 @@ def _unsqueezed(x: Tensor, dim: int) -> Any:
     return None if axis is None else (*x.shape[:axis], 1, *x.shape[axis:])
 
 
-def _windows(x: Tensor, dimension: int, size: Size, step: Size) -> Any:
+def _unfolded(x: Tensor, dimension: int, size: Size, step: Size) -> Any:
     axis = _axis(x, dimension)
     if axis is None or not (0 < size <= x.shape[axis] and step > 0):
         return None
@@ -432,7 +432,7 @@ _VIEWS: dict[str, Callable] = {
     **{"view": _viewed, "reshape": _viewed, "flatten": _flattened, "permute": _permuted, "transpose": _transposed},
     **{"unsqueeze": _unsqueezed, "unbind": _unbound, "chunk": _chunked, "__getitem__": _indexed},
     **dict.fromkeys(("view_as", "reshape_as"), lambda x, other: _viewed(x, tuple(other.shape))),
-    **{"split": _split, "__iter__": _iterated, "unfold": _windows},
+    **{"split": _split, "__iter__": _iterated, "unfold": _unfolded},
     **{"cat": _joined, "concat": _joined, "embedding": _embedded},
 }
 _OTHERS = {

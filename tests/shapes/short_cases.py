@@ -252,7 +252,54 @@ def unshuffled(x):
     return F.pixel_unshuffle(x[..., : x.shape[2] // 4 * 4, : x.shape[3] // 4 * 4], 4)
 
 
+def filled(x):
+    while x.shape[1] % 8:
+        x = F.pad(x, (0, 1))
+    return x
+
+
+def whole_pieces(x, n=30):
+    pieces = x.split(n, 1)
+    return torch.cat(pieces[:-1] if len(pieces) > 1 and pieces[-1].shape[1] < n else pieces, 1)
+
+
+@functools.lru_cache
+def counted(length, size=25, hop=10):
+    return 1 + (length - size) // hop if length >= size else 0
+
+
+@dataclasses.dataclass
+class Frames:
+    size: int = 25
+
+    def __call__(self, x):
+        return F.pad(x, (0, -x.shape[1] % self.size)).unflatten(1, (-1, self.size))
+
+
+def five_crops(x, n=24):
+    top, left = (round((size - n) / 2) for size in x.shape[2:])
+    corners = [x[..., :n, :n], x[..., :n, -n:], x[..., -n:, :n], x[..., -n:, -n:]]
+    return torch.stack([*corners, x[..., top : top + n, left : left + n]])
+
+
+def relative_table(x, p=8):
+    h, w = x.shape[2] // p, x.shape[3] // p
+    return torch.zeros((2 * h - 1) * (2 * w - 1), 3)
+
+
+def large(x):
+    assert min(x.shape[2:]) > 24, "too small"
+    return F.avg_pool2d(x, 2, padding=1)
+
+
 SOUND = dict(
+    filled=filled,
+    whole_pieces=whole_pieces,
+    counted=lambda x: x.new_zeros(counted(x.shape[1])),
+    frames=Frames(),
+    in_range=lambda x: x[:, 3:] if x.shape[1] in range(20, 200) else x,
+    faded=lambda x: torch.cat([x[:, :-32], x[:, -32:] * torch.linspace(0, 1, 32)], 1),
+    square=lambda x: x.new_zeros(math.ceil(math.sqrt(x.shape[1]))),
     hops=hops,
     seconds=seconds,
     third=third,
@@ -517,6 +564,9 @@ SOUND = dict(
 )
 
 PICTURES = dict(
+    five_crops=five_crops,
+    relative_table=relative_table,
+    large=large,
     squared=squared,
     centred=centred,
     unshuffled=unshuffled,
@@ -547,6 +597,8 @@ PICTURES = dict(
 )
 
 PAIRS = dict(
+    every=lambda x, y: x[:, torch.arange(0, x.shape[1], y.shape[1])],
+    windows=lambda x, y: x.unfold(1, y.shape[1] // 4, y.shape[1] // 9),
     zipped=lambda x, y: torch.stack([a + b for a, b in zip(x.unbind(1)[:9], y.unbind(1), strict=False)], 1),
     apart=lambda x, y: x.new_zeros(abs(x.shape[1] - y.shape[1])),
     aligned=lambda x, y: F.interpolate(y[:, None], size=x.shape[1])[:, 0] - x,

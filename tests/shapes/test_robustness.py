@@ -1,5 +1,7 @@
 """Odd models and inputs: traced all the same, or refused with a sentence."""
 
+import functools
+
 import pytest
 import torch
 from torch import nn
@@ -106,3 +108,22 @@ def test_grids_of_any_size():
         dims={"t": "B 2 3", "x": "B 1 H 4"},
     )
     assert trace.output.formula == "(B, H, 4, 2)"
+
+
+@functools.lru_cache
+def table(length):
+    return torch.ones(length)
+
+
+TABLES = {}
+
+
+def tabled(x):
+    if x.shape[1] not in TABLES:
+        TABLES[x.shape[1]] = torch.zeros(x.shape[1])
+    return x * table(x.shape[1]) + TABLES[x.shape[1]]
+
+
+def test_caches_keep_nothing_of_further_runs():
+    assert shapes.trace(tabled, torch.randn(2, 9), dims="B T").output.formula == "(B, T)"
+    assert TABLES.keys() == {9} and table.cache_info().currsize == 1
