@@ -223,7 +223,7 @@ class Derivation:
             *(a * b for a, b in itertools.combinations(turns, 2)),
         ]
         while len(overrides) < MOST_OVERRIDES:
-            self._known = _distinct([*candidates.values(), *self._turns])
+            self._known = sorted(_distinct([*candidates.values(), *self._turns]), key=lambda f: len(f._key))
             wrong = {slot for slot in self.base.sizes if not self._holds(slot, candidates.get(slot))}
             self._look_beyond(wrong, candidates)
             inputs = {slot[0] for slot in wrong if not slot[1]}
@@ -241,7 +241,7 @@ class Derivation:
 
     def _fit_the_rest(self, candidates: dict[Slot, Formula | None]) -> None:
         """Fit the sizes that no symbolic run explains, equal ones together."""
-        self._known = _distinct([*self.formulas.values(), *self._turns])
+        self._known = sorted(_distinct([*self.formulas.values(), *self._turns]), key=lambda f: len(f._key))
         groups: dict[tuple, list[Slot]] = {}
         for slot, size in self.base.sizes.items() if self.probes.steps else ():
             if slot not in self.formulas and slot not in self._by_values and isinstance(size, int):

@@ -217,10 +217,10 @@ class Formula:
         return total
 
     def value_at(self, sizes: Mapping[str, int]) -> int | None:
-        """Return its value; None without a size, or for division by 0."""
+        """Return its value; None without a size, for division by 0, and for the root of a negative number."""
         try:
             return self.value(sizes)
-        except (ZeroDivisionError, KeyError):
+        except (ZeroDivisionError, KeyError, TypeError):
             return None
 
     def rebuilt(self, change: Callable[[Atom], Formula]) -> Formula:

@@ -69,6 +69,13 @@ def _isinstance(value: Any, kinds: Any) -> bool:
     return isinstance(value, kinds) or (type(value) in _NUMBERS and issubclass(_type(value), kinds))
 
 
+def _hash(number: torch.SymInt) -> int:
+    """A hash of a symbol, which may be a key of a cache; other symbols have none."""
+    what = getattr(number.node, "what", None)
+    return _symbols_hash(number) if what is None else hash((number.node.shape_env.until, what._key))
+
+
+_symbols_hash = torch.SymInt.__hash__
 _NUMBERS = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
 SHIMS = {
     "divmod": lambda a, b: (
@@ -113,8 +120,8 @@ def _rewritten_in(code: CodeType, file: str) -> CodeType:
     return code.replace(co_code=bytes(words), co_names=tuple(names), co_consts=consts)
 
 
-def functions_in(values: Iterable[Any], scopes: Container[int], seen: set[int]) -> Iterator[FunctionType]:
-    """The functions of some modules, in classes, properties, decorators and closures too."""
+def functions_in(values: Iterable[Any], scopes: Container[int], seen: set[int]) -> Iterator[Any]:
+    """The functions of some modules, in classes, properties, decorators and closures too; and caches of functions."""
     for value in values:
         if id(value) in seen:
             continue
@@ -130,6 +137,8 @@ def functions_in(values: Iterable[Any], scopes: Container[int], seen: set[int]) 
         elif isinstance(value, property):
             yield from functions_in([value.fget], scopes, seen)
         else:
+            if hasattr(type(value), "cache_clear"):
+                yield value
             names = ("__func__", "__wrapped__", "func") if type(value).__module__ in _HOLDERS else ()
             yield from functions_in([getattr(value, name, None) for name in names], scopes, seen)
 
@@ -138,14 +147,20 @@ _HOLDERS = ("builtins", "functools")  # of methods, caches and partial functions
 
 
 @contextlib.contextmanager
-def shims(functions: Iterable[FunctionType]) -> Iterator[None]:
-    """Let these functions keep symbols where they call `int` and such."""
-    changed = [(function, function.__code__) for function in functions]
+def shims(functions: Iterable[Any]) -> Iterator[None]:
+    """Let these functions keep symbols where they call `int` and such; their caches keep no fake tensors."""
+    changed = [(function, function.__code__) for function in functions if isinstance(function, FunctionType)]
+    caches = [(cache, cache.cache_info().misses) for cache in functions if not isinstance(cache, FunctionType)]
     vars(builtins).update((_PREFIX + name, shim) for name, shim in SHIMS.items())
+    torch.SymInt.__hash__ = _hash
     try:
         for function, code in changed:
             function.__code__ = rewritten(code)
         yield
     finally:
+        torch.SymInt.__hash__ = _symbols_hash
         for function, code in changed:
             function.__code__ = code
+        for cache, misses in caches:
+            if cache.cache_info().misses != misses:
+                cache.cache_clear()

@@ -430,7 +430,7 @@ class Probes:
         values = [value for scope in self._scopes.values() for value in list(scope.values())]
         values += [kind for module in self.model.known for kind in type(module).__mro__]
         found = functions_in([*called(self.model.fn), *values], self._scopes.keys(), set())
-        self._functions = [function for function in found if rewritten(function.__code__) is not function.__code__]
+        self._functions = [f for f in found if not isinstance(f, FunctionType) or rewritten(f.__code__) is not f.__code__]
 
     def _generic(self) -> dict[str, int]:
         """The values of symbols where a model must decide something."""

@@ -53,8 +53,8 @@ class Requirements:
                 kept.append(need)
                 self._require(need.text, (guard.file, guard.line), broken)
         for name, step in self.probes.multiples.items():  # formulas were reduced for them
-            between = {**self.sizes, name: self.sizes[name] + step // 2}
-            run = self.probes.at(between) if all(need.holds(between) for need in kept) else None
+            between = [{**self.sizes, name: self.sizes[name] + more} for more in (step // 2, 1)]
+            run = next((self.probes.at(at) for at in between if all(need.holds(at) for need in kept)), None)
             if run is not None and run.raised_at is not None:
                 self._require(f"{name} % {step} == 0", run.raised_at, run)
         texts = " ".join(need.text for need in kept)

@@ -305,7 +305,8 @@ def _viewed(x: Tensor, *sizes: Any) -> Any:
             known = known * size
     left = math.prod(rest)
     if -1 not in numbers:
-        return sizes if alike(left, known) else None
+        backed = all(getattr(getattr(size, "node", None), "backed", True) for size in (left, known))
+        return sizes if alike(left, known) or (backed and bool(left == known)) else None  # torch would divide
     fits = alike(known, 1) or alike(left // known * known, left)  # otherwise torch asks for the rest
     return [left // known if type(size) is int and size == -1 else size for size in sizes] if fits else None
 
