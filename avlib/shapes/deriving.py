@@ -24,6 +24,7 @@ from .recorder import at_line, error_text, raised_at
 from .requiring import Requirements, boundary
 from .rows import Requirement, plural
 from .running import Model, Run, Slot
+from .shortcuts import Stopped
 
 MOST_OVERRIDES = 40  # operations whose sizes are fitted before later sizes are derived again
 RESERVE = 40  # runs that a fit leaves for the search for limits
@@ -122,11 +123,13 @@ class Derivation:
         if column[0] is None:
             return False
         changed = {*self.probes.fixed, *(name for name, (low, high) in self.probes.limits.items() if low == high)}
-        for (sizes, _), seen in zip(self._points, column, strict=True):
+        for (sizes, run), seen in zip(self._points, column, strict=True):
             if seen is None:
                 continue
             if seen != self._value(formula, sizes):
-                return False
+                if run.error is None or isinstance(run.error, Stopped):
+                    return False
+                continue  # the model does not run there
             changed.update(name for name, size in sizes.items() if size != self.sizes[name])
         return changed >= self.sizes.keys()  # a number is one only if no name changes it
 
@@ -144,7 +147,11 @@ class Derivation:
             place, rank = slot[:3], len(self.base.shapes[slot[:3]])
             shapes = [run.shapes.get(place) for _, run in points]
             whole = [(None,) * rank if s is None else _numbers(s) if len(s) == rank else (-1,) * rank for s in shapes]
-            self._columns.update(((*place, axis), column) for axis, column in enumerate(zip(*whole, strict=True)))
+            for axis, column in enumerate(zip(*whole, strict=True)):
+                if column[1:] and column[1] not in (None, column[0]):  # the same sizes; other values than none
+                    pairs = zip(points, column, strict=True)
+                    column = tuple(size if run is self.base or run.real else None for (_, run), size in pairs)
+                self._columns[*place, axis] = column
         return self._columns[slot]
 
     def _agrees(self, known: list[dict[Slot, Formula | None]], sizes: Mapping[str, int], run: Run) -> bool:
@@ -291,15 +298,17 @@ class Derivation:
         self._refuted = False
         for _ in range(MOST_SIDES - len(self._sides)):
             known = [candidates, *self._sides]
+            found = {slot: _distinct(side.get(slot) for side in known) for slot in itertools.islice(wrong, 200)}
+            # a size that is another number in each run has become one
+            found = {slot: own for slot, own in found.items() if len(own) < 2 or any(f.names for f in own)}
             for sizes, run in itertools.islice(self.probes.points(), 1, None):
                 point = tuple(sizes.values())
                 if (
                     run.error is None
                     and point not in self._looked
                     and any(
-                        isinstance(seen := self._size(run, slot), int)
-                        and not any((f := side.get(slot)) is not None and f.value_at(sizes) == seen for side in known)
-                        for slot in itertools.islice(wrong, 200)
+                        isinstance(seen := self._size(run, slot), int) and all(f.value_at(sizes) != seen for f in own)
+                        for slot, own in found.items()
                     )
                 ):
                     self._looked.add(point)
@@ -402,14 +411,14 @@ class Derivation:
 
         def seen(sizes: Mapping[str, int]) -> int | None:
             run = self.base if sizes == self.sizes else self.probes.at(sizes)
-            size = None if run is None else run.sizes.get(slot)
-            return size if isinstance(size, int) else None
+            size = -1 if run is None else self._size(run, slot)
+            return size if isinstance(size, int) and size >= 0 else None
 
         known = {}
         if candidate is not None and self._is_of_names(candidate):
             for name in self.probes.steps:  # the symbolic formula may be right for one name and wrong for another
                 alone = candidate.substitute(**{n: size for n, size in self.sizes.items() if n != name})
-                pairs = [(run.sizes.get(slot), alone.value_at(sizes)) for sizes, run in self.probes.alone(name)]
+                pairs = [(self._size(run, slot), alone.value_at(sizes)) for sizes, run in self.probes.alone(name)]
                 pairs = [(size, value) for size, value in pairs if size is not None]
                 if len(pairs) > 1 and all(size == value for size, value in pairs):
                     known[name] = alone

@@ -31,7 +31,7 @@ BOUNDS_SECONDS = 2.0  # for the sides of the bounds that one symbolic run shows,
 AGREED_SECONDS = 0.4  # the same, while each run has the expected sizes
 FIRST = 2.0  # expected of the first run, which loads parts of torch
 SYMBOLIC_SECONDS = 4.0  # for all symbolic runs
-REAL_BYTES = 2**25  # a run with values may have larger outputs only if the given one has
+REAL_BYTES = 2**21  # a run with values may have larger outputs only if the given one has
 SLOW = 0.5  # seconds; a run that takes much longer than others is stopped
 MOST_BOUNDS = 10  # sizes of one name at which a comparison changes
 MOST_QUESTIONS = 8  # of a model about values, that are answered otherwise
@@ -179,7 +179,7 @@ class Probes:
 
     def limit(self, name: str) -> int:
         """Return the largest size for a run with values."""
-        return max(4 * self.sizes[name], 64)
+        return min(max(4 * self.sizes[name], 64), self.sizes[name] * self._bytes // max(1, self._largest))
 
     @property
     def far(self) -> dict[str, tuple[int, ...]]:
@@ -430,7 +430,9 @@ class Probes:
         values = [value for scope in self._scopes.values() for value in list(scope.values())]
         values += [kind for module in self.model.known for kind in type(module).__mro__]
         found = functions_in([*called(self.model.fn), *values], self._scopes.keys(), set())
-        self._functions = [f for f in found if not isinstance(f, FunctionType) or rewritten(f.__code__) is not f.__code__]
+        self._functions = [
+            f for f in found if not isinstance(f, FunctionType) or rewritten(f.__code__) is not f.__code__
+        ]
 
     def _generic(self) -> dict[str, int]:
         """The values of symbols where a model must decide something."""

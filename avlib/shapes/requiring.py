@@ -43,13 +43,18 @@ class Requirements:
     def find(self, formulas: Mapping[Slot, Formula]) -> None:
         """Find the conditions on sizes without which a run raises."""
         kept: list[Relation] = []
-        for guard in self.probes.of_names():
+        guards, apart = list(self.probes.of_names()), []
+        for guard in guards:
             need = guard.relation
             minor = need.sign == "!=" or not (guard.direct or need.sign == "==" or len(need.names) > 1)
             minor = minor or (not guard.direct and ("min(" in need.text or "max(" in need.text))
             if minor or any(need.text == other.text for other in kept):
                 continue  # torch's kernels compare sizes often, mostly without consequences
-            if (broken := self._broken(need, kept)) is not None:
+            if any(run.error is None and not need.holds(sizes) for sizes, run in self.probes.points()):
+                like = [other for other in apart if other.right == need.right]  # a square need not be 8 by 8
+                guards += [guard._replace(relation=Relation("==", need.left, other.left)) for other in like]
+                apart += [need] * (need.sign == "==" and need.right.constant is not None)
+            elif (broken := self._broken(need, kept)) is not None:
                 kept.append(need)
                 self._require(need.text, (guard.file, guard.line), broken)
         for name, step in self.probes.multiples.items():  # formulas were reduced for them

@@ -273,9 +273,12 @@ class Run:
                     leaves[i] = leaf._replace(shape=shape)
 
     def kept(self, keys: dict[tuple, tuple]) -> Run:
-        """Keep the shapes alone, no tensors; `keys` are shared by all runs."""
+        """Keep the shapes alone, no tensors; `keys`, of rows, tensors and shapes, are shared by all runs."""
         self.keys = [keys.setdefault(key, key) for key in self.keys]
-        self.events, self.shapes, self.output = [], dict(self.shapes), None
+        plain = all(type(size) is int for shape in self.shapes.values() for size in shape)
+        shapes = self.shapes.items()
+        self.shapes = {keys.setdefault(p, p): keys.setdefault(s, s) if plain else s for p, s in shapes}
+        self.events, self.output = [], None
         error = self.error
         while error is not None and error is not sys.exc_info()[1]:  # an error that the caller handles stays whole
             traceback.clear_frames(error.__traceback__)

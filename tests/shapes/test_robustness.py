@@ -127,3 +127,44 @@ def tabled(x):
 def test_caches_keep_nothing_of_further_runs():
     assert shapes.trace(tabled, torch.randn(2, 9), dims="B T").output.formula == "(B, T)"
     assert TABLES.keys() == {9} and table.cache_info().currsize == 1
+
+
+def cached(function):
+    inner = functools.lru_cache(function)
+    return lambda *args: inner(*args)
+
+
+@cached
+def arranged(length):
+    return torch.arange(length)
+
+
+def test_a_cache_inside_a_decorator_takes_symbols_and_keeps_no_fake_tensor():
+    trace = shapes.trace(lambda x: x + arranged(x.shape[1]), torch.randn(2, 50), dims="B T")
+    assert trace.output.formula == "(B, T)" and not any("values" in note for note in trace.notes)
+    assert all(type(arranged(length)) is torch.Tensor for length in range(1, 300))
+
+
+def test_a_run_that_raises_refutes_no_formula():
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("ids", torch.arange(64)[None])
+
+        def forward(self, x):
+            return x + self.ids[:, : x.shape[1]]
+
+    trace = shapes.trace(Positions(), torch.randn(2, 16), dims="B T")
+    assert trace.requires[0].formula == "T <= 64"
+    assert not any(None in info.formulas for row in trace.rows for info in row.outputs)
+
+
+def test_a_square_is_no_requirement_of_one_size():
+    def unpatched(x):
+        if x.shape[1] != 8 or x.shape[2] != 8:
+            x = x * 2
+        side = int((x.shape[1] * x.shape[2]) ** 0.5)
+        return x.reshape(-1, side, side)
+
+    trace = shapes.trace(unpatched, torch.randn(3, 8, 8), dims="B H W")
+    assert trace.at(B=2, H=12, W=12).output.shape == (2, 12, 12)
