@@ -52,7 +52,7 @@ class Derivation:
         self._fits: dict[tuple, Formula] = {}  # by the sizes that were seen
         self._outputs = {s for s in base.sizes if s[:2] == (base.keys[0], 1)}
         self._sides: list[dict[Slot, Formula | None]] = []  # formulas where the model decides otherwise
-        self._looked: set[tuple[int, ...]] = set()
+        self._looked: list[Mapping[str, int]] = []
         self._refuted = False  # one of the candidates that the search for bounds starts with
         self._points: list = []  # the runs to which these belong
         self._columns: dict[Slot, tuple] = {}
@@ -285,8 +285,6 @@ class Derivation:
 
     def _holds_elsewhere(self, slot: Slot, formula: Formula | None, steps: tuple[int, ...], edges: bool) -> bool:
         """Return True if a formula also holds in new runs."""
-        if formula is None:
-            return False
         for step in steps:
             self.probes.moved(step)
         for sizes in self._edges(formula) if edges else ():
@@ -297,29 +295,25 @@ class Derivation:
         """Run with symbols at sizes where the model decides otherwise, and at both sides of the bounds there."""
         self._refuted = False
         for _ in range(MOST_SIDES - len(self._sides)):
-            known = [candidates, *self._sides]
-            found = {slot: _distinct(side.get(slot) for side in known) for slot in itertools.islice(wrong, 200)}
+            slots, known = itertools.islice(wrong, 200), [candidates, *self._sides]
+            found = {slot: _distinct(side.get(slot) for side in known) for slot in slots}
             # a size that is another number in each run has become one
             found = {slot: own for slot, own in found.items() if len(own) < 2 or any(f.names for f in own)}
-            for sizes, run in itertools.islice(self.probes.points(), 1, None):
-                point = tuple(sizes.values())
-                if (
-                    run.error is None
-                    and point not in self._looked
-                    and any(
-                        isinstance(seen := self._size(run, slot), int) and all(f.value_at(sizes) != seen for f in own)
-                        for slot, own in found.items()
-                    )
-                ):
-                    self._looked.add(point)
-                    guards = self.probes.guards
-                    self._sides.append(self._read(self.probes.symbolic(sizes=sizes)[0]))
-                    known = [candidates, *self._sides]
-                    self.probes.cross_bounds(lambda sizes, run, known=known: self._agrees(known, sizes, run))
-                    self.probes.guards = guards
-                    break
-            else:
+            runs = [(s, r) for s, r in self.probes.points()[1:] if r.error is None and s not in self._looked]
+            sizes = next((sizes for sizes, run in runs if self._differ(found, sizes, run)), None)
+            if sizes is None:
                 return
+            self._looked.append(sizes)
+            guards = self.probes.guards
+            known.append(self._read(self.probes.symbolic(sizes=sizes)[0]))
+            self._sides.append(known[-1])
+            self.probes.cross_bounds(lambda sizes, run, known=known: self._agrees(known, sizes, run))
+            self.probes.guards = guards
+
+    def _differ(self, found: dict[Slot, list[Formula]], sizes: Mapping[str, int], run: Run) -> bool:
+        """Return True if one of the sizes in a run is that of none of its formulas."""
+        pairs = ((self._size(run, slot), own) for slot, own in found.items())
+        return any(isinstance(n, int) and all(f.value_at(sizes) != n for f in own) for n, own in pairs)
 
     def _pieced(self, slot: Slot, candidate: Formula | None) -> Formula | None:
         """The smaller or larger of the formulas on both sides of a bound."""
@@ -425,9 +419,9 @@ class Derivation:
         self.probes.reserve = RESERVE
         found = fit(seen, self.sizes, self.probes.steps, known, self.probes.far)
         self.probes.reserve = 0
-        if self._holds_elsewhere(slot, found, ELSEWHERE, True):
+        if found is None or self._holds_elsewhere(slot, found, ELSEWHERE, True):
             return found
-        return found if found is not None and found.names and self._limited(slot, found, False) else None
+        return found if found.names and self._limited(slot, found, False) else None
 
     def _edges(self, formula: Formula) -> Iterator[dict[str, int]]:
         """Sizes at which one more window just fits, or just does not."""
@@ -457,9 +451,9 @@ class Derivation:
 
     def _note_other_paths(self) -> None:
         start = self.probes.at(self.sizes)  # without values a model may take another path than with them
-        rows = set(start.keys) if start is not None and start.error is None else None
-        for name in self.probes.steps if rows is not None else ():
+        for name in self.probes.steps if start is not None and start.error is None else ():
             for sizes, run in self.probes.alone(name):
+                rows = set((self.base if run.real else start).keys)
                 more, fewer = len(set(run.keys) - rows), len(rows - set(run.keys))
                 if run.error is None and (more or fewer):
                     change = f"at {name}={sizes[name]} {more} rows more, {fewer} fewer"

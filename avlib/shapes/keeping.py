@@ -121,13 +121,13 @@ def _rewritten_in(code: CodeType, file: str) -> CodeType:
 
 
 def functions_in(values: Iterable[Any], scopes: Container[int], seen: set[int]) -> Iterator[Any]:
-    """The functions of some modules, in classes, properties, decorators and closures too; and caches of functions."""
+    """The functions that call `int` and such, and caches, of some modules: in classes, decorators and closures too."""
     for value in values:
         if id(value) in seen:
             continue
         seen.add(id(value))
         if isinstance(value, FunctionType):
-            if id(value.__globals__) in scopes:
+            if id(value.__globals__) in scopes and rewritten(value.__code__) is not value.__code__:
                 yield value
             cells = [cell.cell_contents for cell in value.__closure__ or () if cell != types.CellType()]
             yield from functions_in([*cells, getattr(value, "__wrapped__", None)], scopes, seen)
@@ -139,11 +139,9 @@ def functions_in(values: Iterable[Any], scopes: Container[int], seen: set[int]) 
         else:
             if hasattr(type(value), "cache_clear"):
                 yield value
-            names = ("__func__", "__wrapped__", "func") if type(value).__module__ in _HOLDERS else ()
+            holds = type(value).__module__ in ("builtins", "functools")  # a method, a cache, a partial function
+            names = ("__func__", "__wrapped__", "func") if holds else ()
             yield from functions_in([getattr(value, name, None) for name in names], scopes, seen)
-
-
-_HOLDERS = ("builtins", "functools")  # of methods, caches and partial functions
 
 
 @contextlib.contextmanager

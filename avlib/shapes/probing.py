@@ -11,7 +11,6 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from statistics import median
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor
 from . import fake
 from .fake import Guard
 from .formula import Formula, Relation
-from .keeping import called, functions_in, rewritten, shims
+from .keeping import called, functions_in, shims
 from .recorder import Event, Limit, at_line, bytes_of, calling_line, error_text, raised_at, raising
 from .running import Model, Run, Slot, event_key
 from .shortcuts import Stopped
@@ -83,7 +82,6 @@ class Probes:
         modules = [module for module in list(sys.modules.values()) if getattr(module, "__file__", None) in files]
         self._scopes = model.scopes
         self._scopes.update((id(vars(module)), vars(module)) for module in modules)
-        self._functions: list[FunctionType] = []
         self._find_functions()
         self._spent: dict[tuple[int, ...], float] = {}  # seconds of each run
         self._began = time.process_time()
@@ -207,14 +205,14 @@ class Probes:
                 yield sizes, run
 
     def find_steps(self) -> None:
-        start = self.at(self.sizes)
+        start, base = self.at(self.sizes), self.base
         for name, size in self.sizes.items():
 
             def runs(step: int, name: str = name, size: int = size) -> bool:
                 run = self.confirmed({**self.sizes, name: size + step})
                 if run is not None and run.error is None:
                     self.steps[name] = step
-                    if start is not None and len(run.keys) != len(start.keys):
+                    if start is not None and len(run.keys) != len((base if run.real else start).keys):
                         self._grows.add(name)  # until a run shows that it does not
                 elif run is not None:
                     self.fixed.setdefault(name, run)
@@ -429,10 +427,7 @@ class Probes:
     def _find_functions(self) -> None:
         values = [value for scope in self._scopes.values() for value in list(scope.values())]
         values += [kind for module in self.model.known for kind in type(module).__mro__]
-        found = functions_in([*called(self.model.fn), *values], self._scopes.keys(), set())
-        self._functions = [
-            f for f in found if not isinstance(f, FunctionType) or rewritten(f.__code__) is not f.__code__
-        ]
+        self._functions = list(functions_in([*called(self.model.fn), *values], self._scopes.keys(), set()))
 
     def _generic(self) -> dict[str, int]:
         """The values of symbols where a model must decide something."""
