@@ -184,9 +184,7 @@ class Derivation:
         for name, size in self.sizes.items() if self.base.keys else ():
             others = [s[name] for s, run in self.probes.alone(name) if self._has_other_parts(s, run)]
             outside = max((n for n in others if n < size), default=0), min((n for n in others if n > size), default=0)
-            edges = [
-                boundary(self.probes, name, size, end, self._has_other_parts)[0] if end else end for end in outside
-            ]
+            edges = [end and boundary(self.probes, name, size, end, self._has_other_parts)[0] for end in outside]
             found[name] = edges[0], edges[1] or math.inf
         self.probes.limits |= {name: limits for name, limits in found.items() if limits != (0, math.inf)}
 
@@ -268,14 +266,15 @@ class Derivation:
         """A formula that agrees with all runs and with further ones."""
         if not isinstance(self.base.sizes[slot], int):
             return None  # without values it depends on data
+        candidate = candidate if candidate is not None and self._is_of_names(candidate) else None
         found = self._fits.get(self._seen(slot))
         if not self._holds(slot, found):
             found = (
                 self._pieced(slot, candidate)
-                or self._padded(slot, candidate)
+                or (candidate and self._padded(slot, candidate))
                 or self._within_limits(slot, candidate)
                 or self._like_another(slot)
-                or self._by_turns(slot, candidate)
+                or (candidate and self._by_turns(slot, candidate))
                 or self._fit_anew(slot, candidate)
                 or self._within_limits(slot, candidate, both=True)
             )
@@ -357,10 +356,8 @@ class Derivation:
         self.probes.limits = before
         return False
 
-    def _padded(self, slot: Slot, candidate: Formula | None) -> Formula | None:
+    def _padded(self, slot: Slot, candidate: Formula) -> Formula | None:
         """The formula for all sizes, from one for padded sizes."""
-        if candidate is None or not self._is_of_names(candidate):
-            return None
         for whole, number in self.probes.paddings():
             earlier = [candidate.with_floor(whole // number, (whole - 1) // number)]
             earlier += [candidate.substitute(**{n: Formula(n) - 1}) for n in whole.names if whole == Formula(n)]
@@ -382,10 +379,8 @@ class Derivation:
                     return like
         return None
 
-    def _by_turns(self, slot: Slot, candidate: Formula | None) -> Formula | None:
+    def _by_turns(self, slot: Slot, candidate: Formula) -> Formula | None:
         """The formula, with a multiple of what the model converted to a number: the last piece of a split."""
-        if candidate is None or not self._is_of_names(candidate):
-            return None
         for turns in self._turns:
             gaps = {
                 self._value(turns, sizes): seen - (self._value(candidate, sizes) or 0)
@@ -409,7 +404,7 @@ class Derivation:
             return size if isinstance(size, int) and size >= 0 else None
 
         known = {}
-        if candidate is not None and self._is_of_names(candidate):
+        if candidate is not None:
             for name in self.probes.steps:  # the symbolic formula may be right for one name and wrong for another
                 alone = candidate.substitute(**{n: size for n, size in self.sizes.items() if n != name})
                 pairs = [(self._size(run, slot), alone.value_at(sizes)) for sizes, run in self.probes.alone(name)]

@@ -287,7 +287,6 @@ class Run:
 
     def forget_rows(self) -> None:
         self.keys, self.shapes = [], {}
-        self.__dict__.pop("sizes", None)
 
     @property
     def raised_at(self) -> Place:
