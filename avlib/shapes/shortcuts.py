@@ -120,7 +120,7 @@ def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = F
 
 def _layer_norm(x: Tensor, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 0.0) -> Any:
     sizes = tuple(normalized_shape)
-    fits = len(sizes) <= x.dim() and _all_alike(x.shape[x.dim() - len(sizes) :], sizes)
+    fits = 0 < len(sizes) <= x.dim() and _all_alike(x.shape[x.dim() - len(sizes) :], sizes)
     return x.shape if fits and all(part is None or tuple(part.shape) == sizes for part in (weight, bias)) else None
 
 
@@ -135,12 +135,18 @@ def _batch_norm(x, mean, var, weight=None, bias=None, training=False, momentum=0
 
 def _group_norm(x: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 0.0) -> Any:
     whole = x.dim() > 2 and isinstance(x.shape[1], int) and x.shape[1] % num_groups == 0
+    if type(values := math.prod(x.shape) // num_groups) is int and values < 2:
+        return None  # torch refuses a single value per group
     return x.shape if whole and _channels_fit(x, weight, bias) else None
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Any = None) -> Any:
     fits = weight.dim() == 2 and x.dim() > 1 and alike(x.shape[-1], weight.shape[1])
     return (*x.shape[:-1], weight.shape[0]) if fits and (bias is None or bias.shape == weight.shape[:1]) else None
+
+
+def _products(x: Tensor, other: Tensor) -> Any:
+    return _product(x, other) if x.dim() == other.dim() == 3 and alike(x.shape[0], other.shape[0]) else None
 
 
 def _product(x: Tensor, other: Any) -> Any:
@@ -156,14 +162,16 @@ def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False
     if not fits or not all(_all_alike(query.shape[:-2], other.shape[:-2]) for other in (key, value)):
         return None
     scores = (*query.shape[:-1], key.shape[-2])
-    if attn_mask is not None and len(_broadcast(scores, attn_mask.shape) or ()) != len(scores):
-        return None
+    if attn_mask is not None:
+        spread = _broadcast(scores, attn_mask.shape) if attn_mask.dim() > 1 and not is_causal else None
+        if spread is None or not _all_alike(spread, scores):
+            return None
     return (*query.shape[:-1], value.shape[-1])
 
 
 def _filled(x: Tensor, mask: Tensor, value: Any) -> Any:
-    fits = isinstance(mask, Tensor) and len(_broadcast(x.shape, mask.shape) or ()) == x.dim()
-    return x.shape if fits and not isinstance(value, Tensor) else None
+    known = isinstance(mask, Tensor) and not isinstance(value, Tensor)
+    return _broadcast(x.shape, mask.shape) if known else None
 
 
 def _elementwise(x: Tensor, other: Any, alpha: Any = 1) -> Any:
@@ -185,7 +193,7 @@ def _windows(x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any) -
     spread = zip(*((value,) * axes if isinstance(value, int) else tuple(value) for value in given), strict=False)
     for length, (k, s, p, d) in zip(x.shape[2:], spread, strict=False):
         room = length + 2 * p - d * (k - 1) - 1
-        if not room >= 0 or not isinstance(s, int) or s < 1:
+        if alike(length, 0) or not room >= 0 or not isinstance(s, int) or s < 1:
             return None
         found.append(room // s + 1)
     return found if len(found) == axes else None
@@ -193,6 +201,8 @@ def _windows(x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any) -
 
 def _convolution(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Any:
     if weight.dim() != x.dim() or isinstance(padding, str) or not isinstance(groups, int):
+        return None
+    if type(weight.shape[0]) is int and weight.shape[0] % groups:
         return None
     if not alike(x.shape[1], weight.shape[1] * groups) or (bias is not None and bias.shape != weight.shape[:1]):
         return None
@@ -352,7 +362,7 @@ def _counted(count: Size) -> int:
 
 def _unbound(x: Tensor, dim: int = 0) -> Any:
     axis = _axis(x, dim)
-    whole = axis is not None and isinstance(x.shape[axis], int)
+    whole = axis is not None and isinstance(x.shape[axis], int) and x.shape[axis] > 0
     return [(*x.shape[:axis], *x.shape[axis + 1 :])] * _counted(x.shape[axis]) if whole else None
 
 
@@ -388,7 +398,8 @@ def _indexed(x: Tensor, index: Any) -> Any:
     index = index if isinstance(index, tuple) else (index,)
     for item in index:
         if not (isinstance(item, slice) or item is None or item is ... or type(item) is int):
-            return (*item.shape, *x.shape[1:]) if isinstance(item, Tensor) and len(index) == 1 and x.dim() else None
+            rows = isinstance(item, Tensor) and len(index) == 1 and x.dim() and not alike(x.shape[0], 0)
+            return (*item.shape, *x.shape[1:]) if rows else None
     used = sum(item is not None and item is not ... for item in index)
     if used > x.dim() or sum(item is ... for item in index) > 1:
         return None
@@ -406,9 +417,10 @@ def _indexed(x: Tensor, index: Any) -> Any:
         else:
             size, ends = sizes.pop(0), (item.start, item.stop, item.step)
             if ends != (None, None, None):
-                if not isinstance(size, int) or not all(end is None or type(end) is int for end in ends):
+                known = isinstance(size, int) and all(end is None or type(end) is int for end in ends)
+                if not known or (item.step or 1) < 0:
                     return None
-                size = len(range(*item.indices(size)))  # torch refuses a step below 1
+                size = len(range(*item.indices(size)))
             found.append(size)
     return [*found, *sizes] if found or sizes else None
 
@@ -423,7 +435,7 @@ _MAKING: dict[str, Callable] = {
     **{"max_pool2d": _pooled, "interpolate": _resized, "einsum": _contracted},
     **{"layer_norm": _layer_norm, "batch_norm": _batch_norm, "group_norm": _group_norm, "linear": _linear},
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution),
-    **dict.fromkeys(("matmul", "__matmul__", "bmm"), _product),
+    **{"matmul": _product, "__matmul__": _product, "bmm": _products},
     **{"mean": _reduced, "sum": _reduced, "scaled_dot_product_attention": _attention, "pad": _padded},
     "pixel_unshuffle": _unshuffled,
     **{"cdist": _distances, "masked_fill": _filled, "roll": lambda x, shifts, dims=None: x.shape},

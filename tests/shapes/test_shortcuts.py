@@ -1,5 +1,7 @@
 """Shapes that are found without torch, against those that torch gives."""
 
+import random
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -109,3 +111,28 @@ def test_a_shortcut_has_the_shape_and_dtype_of_torch(function, args, kwargs):
 )
 def test_what_is_unusual_is_left_to_torch(function, args, kwargs):
     assert found(function, args, kwargs) is None
+
+
+@pytest.mark.parametrize(("function", "args", "kwargs"), CASES, ids=lambda value: getattr(value, "__name__", None))
+def test_a_shortcut_agrees_with_torch_at_any_sizes(function, args, kwargs):
+    """Where torch raises, so does a shortcut, or there is none."""
+    draw = random.Random(0)
+
+    def resized(value):
+        if isinstance(value, tuple | list):
+            return type(value)(map(resized, value))
+        if not isinstance(value, Tensor):
+            return value
+        return value.new_zeros([draw.choice((size, size, size, 1, 2, 3)) for size in value.shape])
+
+    def outcome(run, *given, **named):
+        try:
+            output = run(*given, **named)
+            return None if output is None else shapes_of(output)
+        except (RuntimeError, ValueError, IndexError):
+            return None
+
+    for _ in range(40):
+        given, named = resized(args), {key: resized(value) for key, value in kwargs.items()}
+        short = outcome(found, function, given, named)
+        assert short is None or short == outcome(function, *given, **named), given
