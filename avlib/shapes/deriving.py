@@ -28,6 +28,7 @@ from .shortcuts import Stopped
 
 MOST_OVERRIDES = 40  # operations whose sizes are fitted before later sizes are derived again
 RESERVE = 40  # runs that a fit leaves for the search for limits
+MOST_WINDOWS = 8  # that are tried where one more just fits
 MOST_SIDES = 4  # symbolic runs at sizes where a model decides otherwise
 UNKNOWN = "`?` stands for them"
 MOST_PASSES = 4  # symbolic runs before anything is fitted
@@ -91,6 +92,11 @@ class Derivation:
         while again and passes < MOST_PASSES:
             (symbolic, again), passes = probes.symbolic(), passes + 1
         candidates = self._read(symbolic) if symbolic is not None else {}
+        padded = [f for f in candidates.values() if f is not None and f.window] if any(probes.paddings()) else []
+        stepped = {f.window: f for f in padded}
+        for window in sorted(stepped, key=lambda window: -window.hop)[:MOST_WINDOWS]:
+            for sizes in list(self._edges(stepped[window]))[-2:]:  # a path for padded sizes may be wrong there alone
+                probes.at(sizes)
         probes.explore(lambda sizes, run: self._agrees([candidates], sizes, run))
         self._by_values = probes.by_values() if probes.real else {}
         for reason in dict.fromkeys(self._by_values.values()):

@@ -220,3 +220,77 @@ for name in ("r3d_18", "mc3_18", "r2plus1d_18", "s3d"):
         {"B": 1, "F": 16, "H": 64, "W": 64},
         [{"F": 20}, {"H": 80, "W": 96}, {"B": 2, "F": 17}],
     )
+
+
+# Models that are built from settings: transformers and diffusers
+
+
+def configured(model: str, config: str, **settings: Any) -> Callable[[], nn.Module]:
+    """What builds a model of transformers from the settings of its configuration."""
+    return lambda: of(f"transformers.{model}", of(f"transformers.{config}", **settings)())()
+
+
+LAYERS = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+LAYERS |= {"encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "num_queries": 5}
+SWIN = {"model_type": "swin", "embed_dim": 8, "depths": [1] * 4, "num_heads": [2] * 4, "window_size": 4}
+RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16, 16, 24], "depths": [1] * 4}
+MASKS = configured(
+    "MaskFormerForInstanceSegmentation",
+    "MaskFormerConfig",
+    backbone_config=SWIN | {"image_size": 64, "out_features": ["stage1", "stage2", "stage3", "stage4"]},
+    decoder_config={"model_type": "detr", "d_model": 16, **LAYERS},
+    fpn_feature_size=32,
+    mask_feature_size=32,
+    num_labels=3,
+)
+BOXES = configured(
+    "DeformableDetrModel",
+    "DeformableDetrConfig",
+    backbone_config=RESNET | {"out_features": ["stage3"], "layer_type": "basic"},
+    d_model=32,
+    num_feature_levels=2,
+    **LAYERS,
+)
+OTHERS = [{"H": 96, "W": 128}, {"B": 3, "H": 100, "W": 65}, {"H": 70, "W": 128}]
+picture("transformers maskformer", MASKS, argument="pixel_values", others=OTHERS)  # pads at every stage
+picture("transformers deformable detr", BOXES, argument="pixel_values", others=OTHERS)  # sizes are keys of a cache
+known(
+    "transformers llama",  # with values a mask of ones is left out
+    configured(
+        "LlamaForCausalLM",
+        "LlamaConfig",
+        vocab_size=50,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=48,
+    ),
+    lambda B, T: {"input_ids": torch.randint(3, 50, (B, T)), "attention_mask": torch.ones(B, T, dtype=torch.long)},
+    {"input_ids": "B T", "attention_mask": "B T"},
+    {"B": 2, "T": 16},
+    [{"T": 5}, {"B": 1, "T": 33}, {"B": 3, "T": 64}],
+)
+known(
+    "diffusers dit",  # a square of any size
+    of(
+        "diffusers.DiTTransformer2DModel",
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=2,
+        sample_size=16,
+        patch_size=2,
+        num_embeds_ada_norm=10,
+        norm_num_groups=4,
+    ),
+    lambda B, H, W: {
+        "hidden_states": torch.randn(B, 4, H, W),
+        "timestep": torch.full((B,), 3),
+        "class_labels": torch.zeros(B, dtype=torch.long),
+    },
+    {"hidden_states": "B 4 H W", "timestep": "B", "class_labels": "B"},
+    {"B": 2, "H": 16, "W": 16},
+    [{"H": 24, "W": 24}, {"B": 1}, {"H": 24}],
+)
