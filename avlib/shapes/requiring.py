@@ -50,7 +50,8 @@ class Requirements:
             minor = minor or (not guard.direct and ("min(" in need.text or "max(" in need.text))
             if minor or any(need.text == other.text for other in kept):
                 continue  # torch's kernels compare sizes often, mostly without consequences
-            if any(run.error is None and not need.holds(sizes) for sizes, run in self.probes.points()):
+            ran = [sizes for sizes, run in self.probes.points() if run.error is None and not need.holds(sizes)]
+            if any(need.left.value_at(sizes) != 1 for sizes in ran):  # 1 is spread to any size
                 like = [other for other in apart if other.right == need.right]  # a square need not be 8 by 8
                 guards += [guard._replace(relation=Relation("==", need.left, other.left)) for other in like]
                 apart += [need] * (need.sign == "==" and need.right.constant is not None)
