@@ -256,9 +256,10 @@ class Derivation:
         groups: dict[tuple, list[Slot]] = {}
         for slot, size in self.base.sizes.items() if self.probes.steps else ():
             if slot not in self.formulas and slot not in self._by_values and isinstance(size, int):
-                seen = self._seen(slot)
-                if any(value is not None for value in seen[1:]):
-                    groups.setdefault(seen, []).append(slot)
+                groups.setdefault(self._seen(slot), []).append(slot)
+        once = sum(len(groups.pop(seen)) for seen in list(groups) if set(seen[1:]) == {None})
+        if once:
+            self.probes.notes.append(f"{plural(once, 'size')} in rows that no other run has: {UNKNOWN}.")
         for slots in groups.values():
             formula = self._fit(slots[0], candidates.get(slots[0]))
             self.formulas.update((slot, formula) for slot in slots if self._holds(slot, formula))
