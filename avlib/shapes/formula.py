@@ -21,7 +21,7 @@ import torch
 
 from ..errors import ParameterError
 from .dividing import floor, least
-from .notation import Reader, Real, bracketed, order, written
+from .notation import Reader, Real, bracketed, order, three_digits, written, written_time
 
 Atom = "str | Call"  # a factor of a term: a name, or a call with a whole value
 ROUNDINGS = {"int": math.trunc, "floor": math.floor, "ceil": math.ceil, "round": round}  # of one argument
@@ -374,7 +374,7 @@ class Formula:
         name, count, length, hop, factor, more = self.window
 
         def long(size: Fraction) -> str:
-            return _time(float(size) / sample_rate) if sample_rate else f"{_short(float(size))} of {name}"
+            return written_time(float(size) / sample_rate) if sample_rate else f"{three_digits(float(size))} of {name}"
 
         subject = f"one {unit}" if count == 1 else f"{count} {unit}s"
         parts = [f"{subject} per {long(Fraction(hop, factor))}"]
@@ -487,16 +487,3 @@ def _formula(value: object) -> Formula:
     if not isinstance(value, int | Formula):
         raise TypeError(f"{value!r} is neither a formula nor a whole number")
     return value if isinstance(value, Formula) else Formula(value)
-
-
-def _short(number: float) -> str:
-    """Three digits, cut off so that a limit is not overstated."""
-    if number >= 100 or number == int(number):
-        return str(int(number))
-    digits = 2 - math.floor(math.log10(number))
-    return f"{math.floor(number * 10**digits) / 10**digits:g}"
-
-
-def _time(seconds: float) -> str:
-    milliseconds = round(1000 * seconds, 6)  # a hair below 20 ms is 20 ms
-    return f"{_short(milliseconds)} ms" if milliseconds < 1000 else f"{_short(milliseconds / 1000)} s"

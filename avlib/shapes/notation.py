@@ -282,6 +282,20 @@ def _number_written(number: float) -> str:
     return str(int(number)) if number.is_integer() else repr(number)
 
 
+def three_digits(number: float) -> str:
+    """Write three digits, cut off so that a limit is not overstated."""
+    if number >= 100 or number == int(number):
+        return str(int(number))
+    digits = 2 - math.floor(math.log10(number))
+    return f"{math.floor(number * 10**digits) / 10**digits:g}"
+
+
+def written_time(seconds: float) -> str:
+    """Write a time in milliseconds, or in seconds from 1 s on."""
+    milliseconds = round(1000 * seconds, 6)  # a hair below 20 ms is 20 ms
+    return f"{three_digits(milliseconds)} ms" if milliseconds < 1000 else f"{three_digits(milliseconds / 1000)} s"
+
+
 def _no_formula(found: object) -> ParameterError:
     return ParameterError("formula", str(found), "sums, products, //, %, max, min and int of sizes")
 
