@@ -27,6 +27,7 @@ from .running import Model, Run, Slot
 from .shortcuts import Stopped
 
 MOST_OVERRIDES = 40  # operations whose sizes are fitted before later sizes are derived again
+MOST_HOP = 30  # of a fitted window that is checked at each size along two hops
 RESERVE = 40  # runs that a fit leaves for the search for limits
 MOST_WINDOWS = 8  # that are tried where one more just fits
 MOST_SIDES = 4  # symbolic runs at sizes where a model decides otherwise
@@ -423,7 +424,11 @@ class Derivation:
         self.probes.reserve = 0
         if found is None or self._holds_elsewhere(slot, found, ELSEWHERE, True):
             return found
-        return found if found.names and self._limited(slot, found, False) else None
+        window = found.window
+        near = range(2 * window.hop if window is not None and window.hop <= MOST_HOP else 0)
+        sizes = [{**self.sizes, window.name: self.sizes[window.name] + more} for more in near]
+        whole = near and all(self.probes.at(point) is not None for point in sizes)  # a refuted one needs more evidence
+        return found if whole and self._limited(slot, found, False) else None
 
     def _edges(self, formula: Formula) -> Iterator[dict[str, int]]:
         """Sizes at which one more window just fits, or just does not."""
@@ -433,10 +438,9 @@ class Derivation:
         for share in (20, 3, 1):
             start = max(window.length, self.sizes[window.name] // share)
             for rest in {0, window.hop - 1}:
-                for size in range(start, start + window.hop):
+                for size in range(start, start + (2 if share == 1 else 1) * window.hop):  # halves round to even numbers
                     if (window.factor * size - window.length) % window.hop == rest:
                         yield {**self.sizes, window.name: size}
-                        break
 
     def _number_unknowns(self) -> None:
         """Name sizes that depend on data u0, u1 and so on."""

@@ -34,8 +34,7 @@ REAL_BYTES = 2**21  # a run with values may have larger outputs only if the give
 SLOW = 0.5  # seconds; a run that takes much longer than others is stopped
 MOST_BOUNDS = 10  # sizes of one name at which a comparison changes
 MOST_QUESTIONS = 8  # of a model about values, that are answered otherwise
-MOST_GUARDS = 12  # comparisons of a model that are also tried with the other answer
-MOST_TRIED = 5000  # consecutive sizes among which one may meet a condition, such as a multiple of 8
+MOST_TRIED = 1500  # consecutive sizes among which one may meet a condition, such as a multiple of 8
 MOST_ELEMENTS = 2**52  # torch counts bytes in 64 bits
 POWERS = (2, 4, 8, 16, 32, 64, 128, 256)  # steps that show a multiple, since all smaller ones failed
 LATE = "The run with symbols took too long: formulas of its later sizes are fitted to runs, or unknown."
@@ -278,7 +277,6 @@ class Probes:
         few, more, _ = self.moved(7), self.moved(12), self.moved(-half)
         if few is not None and more is not None and len(few.keys) == len(more.keys):
             self._grows.clear()  # rows differ only at the size that the model was built for
-        self._answer_otherwise()
         self.cross_bounds(agrees)
 
     def _spread(self, wanted: Mapping[str, list[int]], agrees: Agrees) -> None:
@@ -310,7 +308,7 @@ class Probes:
         bounds = {name: set() for name in self.steps}
         for guard in self.of_names():
             need = guard.relation
-            for name in need.names & bounds.keys() if " % " not in need.text else ():
+            for name in need.names & bounds.keys():
                 bounds[name].update(self._changes(need, name))
         wanted = {}
         for name, found in bounds.items():
@@ -330,8 +328,14 @@ class Probes:
         def holds(size: int) -> bool:
             return need.holds({**self.sizes, name: size})
 
-        grid = sorted({*(2**i for i in range(24)), max(1, self.sizes[name])})
-        answers, found = [holds(size) for size in grid], self._changed.setdefault((need.text, name), [])
+        found, size = self._changed.setdefault((need.text, name), []), max(1, self.sizes[name])
+        if need.sign == "!=" or need.division is not None:
+            step = self.steps[name]
+            for near in (range(size, size + MOST_TRIED * step, step), range(size, 0, -step)[:MOST_TRIED]):
+                found += itertools.islice((n for n in near if holds(n) != holds(size)), 1)
+            return found
+        grid = sorted({*(2**i for i in range(24)), size})
+        answers = [holds(size) for size in grid]
         for (low, before), (high, after) in itertools.pairwise(zip(grid, answers, strict=True)):
             if before != after:
                 found.append(low + bisect_left(range(low + 1, high + 1), True, key=lambda n: holds(n) == after))
@@ -378,20 +382,6 @@ class Probes:
         """Yield x and m of the model's own tests `x % m == 0`, each once."""
         found = (guard.relation.division for guard in self.guards if guard.direct)
         yield from {(whole._key, number): (whole, number) for whole, number in filter(None, found)}.values()
-
-    def _answer_otherwise(self) -> None:
-        """Run at sizes at which the model's own comparisons have another result."""
-        asked = (guard.relation for guard in self.of_names() if guard.direct)
-        for need in [need for need in asked if need.names <= self.steps.keys()][:MOST_GUARDS]:
-            for name in need.names:
-                step, size = self.steps[name], self.sizes[name]
-                larger = [size + step * 2**i for i in range(20)]
-                smaller = [size - step * (size // step) // 2**i for i in range(6)]
-                if need.sign == "!=":
-                    larger = range(size, size + step * MOST_TRIED, step)
-                away = (n for n in (*larger, *smaller) if n > 0 and not need.holds({**self.sizes, name: n}))
-                if (other := next(away, None)) is not None:
-                    self.at({**self.sizes, name: other})
 
     def symbolic(self, overrides: Overrides | None = None, sizes: Mapping[str, int] | None = None) -> tuple[Run, bool]:
         """Run with symbols, with formulas in place of some sizes; the model decides as at `sizes`.

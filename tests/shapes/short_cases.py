@@ -299,7 +299,7 @@ SOUND = dict(
     frames=Frames(),
     in_range=lambda x: x[:, 3:] if x.shape[1] in range(20, 200) else x,
     faded=lambda x: torch.cat([x[:, :-32], x[:, -32:] * torch.linspace(0, 1, 32)], 1),
-    square=lambda x: x.new_zeros(math.ceil(math.sqrt(x.shape[1]))),
+    one_more=lambda x: x[:, : x.shape[1] // 10 + (x.shape[1] % 20 == 13)],
     hops=hops,
     seconds=seconds,
     third=third,
