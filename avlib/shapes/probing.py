@@ -316,8 +316,8 @@ class Probes:
             new = [bound for bound in found if (name, bound) not in self._crossed]
             new.sort(key=lambda bound, size=size: abs(math.log(bound / max(size, 1))))
             self._crossed.update((name, bound) for bound in new[:MOST_BOUNDS])
-            wanted[name] = [bound + more * step for bound in new[:MOST_BOUNDS] for more in (0, 1)]
-            wanted[name] += [2 * max(new) + 7 * step] if new else []  # what changes there may show only far beyond
+            wanted[name] = [2 * max(new) + 7 * step] if new else []  # what changes there may show only far beyond
+            wanted[name] += [bound + more * step for bound in new[:MOST_BOUNDS] for more in (0, 1)]
         self._spread(wanted, agrees)
 
     def _changes(self, need: Relation, name: str) -> list[int]:
@@ -325,13 +325,16 @@ class Probes:
         if (need.text, name) in self._changed:
             return self._changed[need.text, name]
 
-        def holds(size: int) -> bool:
-            return need.holds({**self.sizes, name: size})
+        found, size, step = self._changed.setdefault((need.text, name), []), max(1, self.sizes[name]), self.steps[name]
+        period = (need.left - need.right).period[0] if need.sign in ("==", "!=") else 1
+        bound = Relation(">=", need.left, need.right) if need.sign == "!=" and period == 1 else need
 
-        found, size = self._changed.setdefault((need.text, name), []), max(1, self.sizes[name])
-        if need.sign == "!=" or need.division is not None:
-            step = self.steps[name]
-            for near in (range(size, size + MOST_TRIED * step, step), range(size, 0, -step)[:MOST_TRIED]):
+        def holds(size: int) -> bool:
+            return bound.holds({**self.sizes, name: size})
+
+        if period > 1:
+            most = min(period, MOST_TRIED) + 1
+            for near in (range(size, size + most * step, step), range(size, 0, -step)[:most]):
                 found += itertools.islice((n for n in near if holds(n) != holds(size)), 1)
             return found
         grid = sorted({*(2**i for i in range(24)), size})
