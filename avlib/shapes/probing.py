@@ -163,9 +163,10 @@ class Probes:
 
     def moved(self, steps: int) -> Run | None:
         """Return the run with every name moved by so many steps."""
-        return self.at(self._sizes_of(steps))
+        return self.at(self.sizes_of(steps))
 
-    def _sizes_of(self, steps: int) -> dict[str, int]:
+    def sizes_of(self, steps: int) -> dict[str, int]:
+        """Return sizes of which every name is moved by so many steps."""
         sizes = dict(self.sizes)
         order = list(self.steps)
         for name, step in self.steps.items():
@@ -429,7 +430,7 @@ class Probes:
         if not ran and (run := self.moved(1)) is not None and run.error is None:
             ran, runs = [1], {1: run}
         if ran:
-            return self._sizes_of(max(ran, key=lambda steps: len(runs[steps].keys)))
+            return self.sizes_of(max(ran, key=lambda steps: len(runs[steps].keys)))
         return {name: size if size > 1 else 3 for name, size in self.sizes.items()}
 
     def fall_back(self, error: BaseException) -> None:

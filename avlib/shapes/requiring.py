@@ -79,6 +79,7 @@ class Requirements:
                 self._bound(name, way, kept)
         for lookup in itertools.islice(dict.fromkeys(self._lookups(formulas)), MOST_LOOKUPS):
             self._look_up(*lookup)
+        self._compare_with_values()
 
     def limit(self) -> None:
         """Tell the sizes beyond which other formulas hold."""
@@ -125,12 +126,28 @@ class Requirements:
             sizes = self.probes.moved_alone(name, size + self.probes.steps[name] - 1)
             if sizes[name] > self.sizes[name] and (run := self.probes.with_values(sizes)) is not None:
                 break
+        self._bound_values(name, sizes, run)
+
+    def _compare_with_values(self) -> None:
+        """Find sizes at which runs with values alone raise: at the smallest that ran without, and at larger ones."""
+        ran = [sizes for sizes, run in self.probes.points()[1:] if run.error is None and not run.real]
+        small = min(ran, key=lambda sizes: math.prod(sizes.values()), default=self.sizes)
+        for sizes in (small, self.probes.sizes_of(1)) if not self.probes.model.inputs.hold_numbers() else ():
+            without = self.probes.at(sizes)
+            fine = without is not None and without.error is None and not without.real
+            run = self.probes.with_values(sizes) if fine else None
+            for name in self.probes.steps if run is not None and run.error is not None else ():
+                alone = self.probes.moved_alone(name, sizes[name])
+                self._bound_values(name, alone, self.probes.with_values(alone))
+
+    def _bound_values(self, name: str, sizes: Mapping[str, int], run: Run | None) -> None:
+        """Find the size next to the given one at which runs with values raise, as this one did."""
         if run is None or run.error is None or any(not need.holds(sizes) for need in self.found):
             return
-        at, size = self.probes.with_values, self.sizes[name]
+        at, size, way = self.probes.with_values, self.sizes[name], "<=" if sizes[name] > self.sizes[name] else ">="
         within, outside = boundary(self.probes, name, size, sizes[name], lambda _, run: run.error is not None, at)
         if (run := at(self.probes.moved_alone(name, outside))) is not None and not self.probes.ran_otherwise(sizes):
-            self._require(f"{name} <= {within}", run.raised_at, run)
+            self._require(f"{name} {way} {within}", run.raised_at, run)
 
     def _require(self, text: str, place: Place, broken: Run) -> None:
         file, line = place or ("", 0)

@@ -50,3 +50,11 @@ def test_a_table_that_is_too_short_limits_a_length(rows, relative, most):
     with pytest.raises(ParameterError, match=f"T <= {most}"):
         trace.at(T=most + 1)
     assert trace.at(T=most).output_shape == (2, most, 8)
+
+
+def test_runs_with_values_show_what_others_do_not():
+    """Strides of a batch of one, and the number of draws, matter to values alone."""
+    trace = shapes.trace(lambda x: x.transpose(0, 1).view(-1), torch.zeros(1, 20), dims="B T")
+    assert trace.output.formula == "(B*T,)" and [need.formula for need in trace.requires] == ["B <= 1"]
+    trace = shapes.trace(lambda x: torch.multinomial(x, 5), torch.ones(2, 20), dims="B T")
+    assert trace.output.formula == "(B, 5)" and [need.formula for need in trace.requires] == ["T >= 5"]
