@@ -20,8 +20,6 @@ from .recorder import is_own
 MOST_SHARED = 1000  # items of a global container that is restored
 _CONTAINERS = (dict, list, set, collections.OrderedDict, collections.defaultdict)
 
-_SIZES = (int, float, tuple, torch.SymInt, torch.SymFloat, Tensor)
-
 
 def modules_of(fn: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None) -> dict[str, nn.Module]:
     """Return the modules that a callable is, holds or refers to."""
@@ -73,7 +71,7 @@ def preserved(state: State) -> Iterator[None]:
     """Restore attributes, gradients and buffers of modules, global containers, and all random states.
 
     Models count, cache and build things while they run; an extra run must leave none of that, least of all a tensor
-    without values. Calls with sizes run without `lru_cache`.
+    without values.
     """
     numpy = sys.modules.get("numpy")
     python, torchs = random.getstate(), torch.get_rng_state()
@@ -81,12 +79,8 @@ def preserved(state: State) -> Iterator[None]:
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() and torch.cuda.is_initialized() else ()
     cudas = [torch.cuda.get_rng_state(device) for device in devices]
     try:
-        for put, name, cache in state.caches:
-            put(name, _uncached(cache))
         yield
     finally:
-        for put, name, cache in state.caches:
-            put(name, cache)
         state.restore()
         random.setstate(python)
         torch.set_rng_state(torchs)
@@ -94,16 +88,6 @@ def preserved(state: State) -> Iterator[None]:
             numpy.random.set_state(numpys)
         for device, before in zip(devices, cudas, strict=True):
             torch.cuda.set_rng_state(before, device)
-
-
-def _uncached(cache: Any) -> Callable:
-    """The function behind a cache, which only calls without sizes use."""
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        sized = any(isinstance(value, _SIZES) for value in (*args, *kwargs.values()))
-        return (cache.__wrapped__ if sized else cache)(*args, **kwargs)
-
-    return call
 
 
 class State:
@@ -117,14 +101,10 @@ class State:
         self.held: dict[int, tuple[Any, Any]] = {}  # containers with a copy of each; attributes too
         self.gradients: list[tuple[Tensor, Tensor | None, bool]] = []
         self.buffers: list[tuple[Tensor, Tensor]] = []
-        self.caches: list[tuple[Callable[[str, Any], None], str, Any]] = []  # where each is, and its name
         kinds = dict.fromkeys(kind for module in modules for kind in type(module).__mro__)
-        shared = [(scope, scope.__setitem__) for scope in scopes]
-        for holder, put in (*shared, *((vars(kind), functools.partial(setattr, kind)) for kind in kinds)):
+        for holder in (*scopes, *map(vars, kinds)):
             for name, value in holder.items():
-                if isinstance(value, functools._lru_cache_wrapper):
-                    self.caches.append((put, name, value))
-                elif not name.startswith("__") and isinstance(value, dict | list | set) and len(value) < MOST_SHARED:
+                if not name.startswith("__") and isinstance(value, dict | list | set) and len(value) < MOST_SHARED:
                     self._hold(value)
         for module in modules:
             self._hold(module.__dict__)

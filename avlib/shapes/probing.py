@@ -273,7 +273,8 @@ class Probes:
         shares = (1.5, 0.65, 0.35, 0.18, 0.06, 0.0)
         self._spread({name: [int(self.sizes[name] * share) for share in shares] for name in self.steps}, agrees)
         for name in self.steps:
-            self.at(self.moved_alone(name, 0))  # two that are too small together may run, -1 times -1
+            for size in (1, 2, 3):  # two that are too small together may run, -1 times -1
+                self.at(self.moved_alone(name, size))
         half = min((self.sizes[name] // (4 * step) for name, step in self.steps.items()), default=0)
         few, more, _ = self.moved(7), self.moved(12), self.moved(-half)
         if few is not None and more is not None and len(few.keys) == len(more.keys):

@@ -126,7 +126,7 @@ def tabled(x):
 
 def test_caches_keep_nothing_of_further_runs():
     assert shapes.trace(tabled, torch.randn(2, 9), dims="B T").output.formula == "(B, T)"
-    assert TABLES.keys() == {9} and table.cache_info().currsize == 1
+    assert TABLES.keys() == {9} and type(table(10)) is type(table(9)) is torch.Tensor
 
 
 def cached(function):
