@@ -55,6 +55,7 @@ class Derivation:
         self._outputs = {s for s in base.sizes if s[:2] == (base.keys[0], 1)}
         self._sides: list[dict[Slot, Formula | None]] = []  # formulas where the model decides otherwise
         self._looked: list[Mapping[str, int]] = []
+        self._pads = False  # the model tests for multiples
         self._refuted = False  # one of the candidates that the search for bounds starts with
         self._points: list = []  # the runs to which these belong
         self._columns: dict[Slot, tuple] = {}
@@ -93,11 +94,7 @@ class Derivation:
         while again and passes < MOST_PASSES:
             (symbolic, again), passes = probes.symbolic(), passes + 1
         candidates = self._read(symbolic) if symbolic is not None else {}
-        padded = [f for f in candidates.values() if f is not None and f.window] if any(probes.paddings()) else []
-        stepped = {f.window: f for f in padded}
-        for window in sorted(stepped, key=lambda window: -window.hop)[:MOST_WINDOWS]:
-            for sizes in list(self._edges(stepped[window]))[-2:]:  # a path for padded sizes may be wrong there alone
-                probes.at(sizes)
+        self._try_edges(candidates)
         probes.explore(lambda sizes, run: self._agrees([candidates], sizes, run))
         self._by_values = probes.by_values() if probes.real else {}
         for reason in dict.fromkeys(self._by_values.values()):
@@ -105,12 +102,24 @@ class Derivation:
             probes.notes.append(f"Depends on {reason}: {plural(len(slots), 'size')}; {UNKNOWN}.")
         if symbolic is not None:
             self._replace_wrong(candidates)
+            self._try_edges(candidates)
         self._keep(candidates)
         self._limit_parts()
         self._fit_the_rest(candidates)
         self._number_unknowns()
         self._requirements.find(self.formulas)
         self._note_other_paths()
+
+    def _try_edges(self, candidates: dict[Slot, Formula | None]) -> None:
+        """If a model pads, run where one more window just fits: formulas may be wrong there alone."""
+        self._pads = any(self.probes.paddings())
+        atoms = {atom for f in candidates.values() if f is not None for atom in f._atoms if not isinstance(atom, str)}
+        floors = sorted((atom for atom in atoms if atom.hop and self._pads), key=lambda atom: (-atom.hop, atom.key))
+        for floor in [floor for floor in floors if Formula.of_atom(floor).window][:MOST_WINDOWS]:
+            runs = [self.probes.at(sizes) for sizes in list(self._edges(Formula.of_atom(floor)))[-2:]]
+            if None in runs and self.probes.exhausted:
+                unsure = [slot for slot, f in candidates.items() if f is not None and floor in f._atoms]
+                candidates.update(dict.fromkeys(unsure))
 
     def _read(self, run: Run) -> dict[Slot, Formula | None]:
         formula = self.probes.model.fake.formula
@@ -272,8 +281,8 @@ class Derivation:
 
     def _fit(self, slot: Slot, candidate: Formula | None) -> Formula | None:
         """A formula that agrees with all runs and with further ones."""
-        if not isinstance(self.base.sizes[slot], int):
-            return None  # without values it depends on data
+        if not isinstance(self.base.sizes[slot], int) or (self._pads and self.probes.exhausted):
+            return None  # without values it depends on data; what is not tried where padding ends may be wrong there
         candidate = candidate if candidate is not None and self._is_of_names(candidate) else None
         found = self._fits.get(self._seen(slot))
         if not self._holds(slot, found):

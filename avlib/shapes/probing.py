@@ -137,12 +137,12 @@ class Probes:
     def _becomes_empty(self, run: Run) -> bool:
         return any(0 in shape and 0 not in self.base.shapes.get(place, (0,)) for place, shape in run.shapes.items())
 
-    def with_values(self, sizes: Mapping[str, int]) -> Run | None:
-        """Return a run with values; None if it is not possible, or takes too much time or memory."""
+    def with_values(self, sizes: Mapping[str, int], most: float = SLOW) -> Run | None:
+        """Return a run with values; None if it is not possible, or may take more seconds, or much memory."""
         grown = self._grown(sizes)
         if not self.base.real or self._trains or grown * self._largest > self._bytes:
             return None
-        run = self._real_run(sizes) if self.base.seconds * grown**1.5 < SLOW else None
+        run = self._real_run(sizes) if self.base.seconds * grown**1.5 < most else None
         return None if run is None or isinstance(run.error, Stopped) else run
 
     @property

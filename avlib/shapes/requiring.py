@@ -6,6 +6,7 @@ import itertools
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import torch
 
@@ -19,6 +20,7 @@ from .running import Run, Slot
 TABLES = {"embedding": (1,), "one_hot": (-1, None)}
 LOOKUPS = {*TABLES, "__getitem__", "__setitem__", "gather", "index_select", "scatter", "take", "take_along_dim"}
 MOST_LOOKUPS, FARTHEST = 6, 2**24
+LOOKUP = 1.5  # seconds of a run with values that shows whether indices are in a table
 
 
 def boundary(
@@ -124,7 +126,7 @@ class Requirements:
         for most in (4 * number, 2 * number, number, (number + 1) // 2):  # as steps of 1/4, 1/2, 1 and both ways
             size = bisect_left(range(FARTHEST), most + 1, key=lambda n: length.value_at({**self.sizes, name: n}) or 0)
             sizes = self.probes.moved_alone(name, size + self.probes.steps[name] - 1)
-            if sizes[name] > self.sizes[name] and (run := self.probes.with_values(sizes)) is not None:
+            if sizes[name] > self.sizes[name] and (run := self.probes.with_values(sizes, LOOKUP)) is not None:
                 break
         self._bound_values(name, sizes, run)
 
@@ -144,7 +146,11 @@ class Requirements:
         """Find the size next to the given one at which runs with values raise, as this one did."""
         if run is None or run.error is None or any(not need.holds(sizes) for need in self.found):
             return
-        at, size, way = self.probes.with_values, self.sizes[name], "<=" if sizes[name] > self.sizes[name] else ">="
+        at, size, way = (
+            partial(self.probes.with_values, most=LOOKUP),
+            self.sizes[name],
+            "<=" if sizes[name] > self.sizes[name] else ">=",
+        )
         within, outside = boundary(self.probes, name, size, sizes[name], lambda _, run: run.error is not None, at)
         if (run := at(self.probes.moved_alone(name, outside))) is not None and not self.probes.ran_otherwise(sizes):
             self._require(f"{name} {way} {within}", run.raised_at, run)

@@ -209,9 +209,9 @@ for name in ("fcn_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v
     picture(
         f"torchvision {name}",
         of(f"torchvision.models.segmentation.{name}", weights=None, weights_backbone=None),
-        argument="input",
+        argument="x" if name != "lraspp_mobilenet_v3_large" else "input",
     )
-for name in ("r3d_18", "mc3_18", "r2plus1d_18", "s3d"):
+for name in ("r3d_18", "mc3_18", "r2plus1d_18"):
     known(
         f"torchvision {name}",
         of(f"torchvision.models.video.{name}", weights=None),
