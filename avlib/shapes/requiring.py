@@ -146,11 +146,8 @@ class Requirements:
         """Find the size next to the given one at which runs with values raise, as this one did."""
         if run is None or run.error is None or any(not need.holds(sizes) for need in self.found):
             return
-        at, size, way = (
-            partial(self.probes.with_values, most=LOOKUP),
-            self.sizes[name],
-            "<=" if sizes[name] > self.sizes[name] else ">=",
-        )
+        at, size = partial(self.probes.with_values, most=LOOKUP), self.sizes[name]
+        way = "<=" if sizes[name] > size else ">="
         within, outside = boundary(self.probes, name, size, sizes[name], lambda _, run: run.error is not None, at)
         if (run := at(self.probes.moved_alone(name, outside))) is not None and not self.probes.ran_otherwise(sizes):
             self._require(f"{name} {way} {within}", run.raised_at, run)
