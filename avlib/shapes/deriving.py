@@ -112,7 +112,8 @@ class Derivation:
 
     def _try_edges(self, candidates: dict[Slot, Formula | None]) -> None:
         """If a model pads, run where one more window just fits: formulas may be wrong there alone."""
-        self._pads = any(self.probes.paddings())
+        steps = self.probes.multiples  # a model that raises between multiples does not pad
+        self._pads = any(any(steps.get(n, 1) % number for n in whole.names) for whole, number in self.probes.paddings())
         atoms = {atom for f in candidates.values() if f is not None for atom in f._atoms if not isinstance(atom, str)}
         floors = sorted((atom for atom in atoms if atom.hop and self._pads), key=lambda atom: (-atom.hop, atom.key))
         for floor in [floor for floor in floors if Formula.of_atom(floor).window][:MOST_WINDOWS]:
